@@ -1,0 +1,61 @@
+"""Messages too large for one frame, cut into parts.
+
+Owns where a message is cut: by the size of its items' text, so that the same message is always cut the same way. Putting
+parts together again is the reader's business: take them in order, apply at the last.
+"""
+
+from __future__ import annotations
+
+from typing import Final, TypeVar
+
+from msgspec.structs import replace
+
+from feed.model import Bar, Book, Data, Snapshot, Trade, Update
+
+PART_TEXT_MAX: Final = 224 * 1024
+_LEVEL_OVERHEAD: Final = 8
+_ITEM_BYTES: Final = 320
+_SMALL: Final = 512
+
+Parted = TypeVar("Parted", Update, Snapshot)
+
+
+def parted(message: Parted) -> list[Parted]:
+    """The message itself where it fits a frame, else its parts, `(1, n)` to `(n, n)`, each under 256 KiB."""
+    pieces = _pieces(message.data)
+    if len(pieces) <= 1:
+        return [message]
+    return [replace(message, data=piece, part=(i, len(pieces))) for i, piece in enumerate(pieces, 1)]
+
+
+def _pieces(data: Data) -> list[Data]:
+    if isinstance(data, Book):
+        return _book_pieces(data)
+    if isinstance(data, list):
+        return _list_pieces(data)
+    return [data]
+
+
+def _book_pieces(book: Book) -> list[Data]:
+    if len(book.bids) + len(book.asks) <= _SMALL:
+        return [book]
+    pieces: list[Data] = []
+    piece, size = Book([], []), 0
+    for side in ("bids", "asks"):
+        for level in getattr(book, side):
+            weight = len(level[0]) + len(level[1]) + _LEVEL_OVERHEAD
+            if size + weight > PART_TEXT_MAX:
+                pieces.append(piece)
+                piece, size = Book([], []), 0
+            getattr(piece, side).append(level)
+            size += weight
+    pieces.append(piece)
+    return pieces
+
+
+def _list_pieces(items: list[Trade] | list[Bar]) -> list[Data]:
+    # a trade or a bar is at most _ITEM_BYTES long: its numbers have at most 39 characters, its id at most 64
+    count = PART_TEXT_MAX // _ITEM_BYTES
+    if len(items) <= count:
+        return [items]
+    return [items[i : i + count] for i in range(0, len(items), count)]  # type: ignore[misc]

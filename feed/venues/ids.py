@@ -1,0 +1,67 @@
+"""The trade ids of a symbol that were seen: what makes a trade that was sent twice known.
+
+Owns one question: is this id new? Ids that are whole numbers are kept as runs of consecutive ones, so a venue that counts
+its trades costs one pair however many there were; other ids are kept as texts, the last `runs_max` of them.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from typing import Final
+
+_NUMBER_CHARS_MAX: Final = 18
+
+
+class TradeIds:
+    """The ids seen, at most `runs_max` runs of numbers (the lowest is forgotten first) and as many texts (the oldest)."""
+
+    __slots__ = ("_highest", "_runs", "_runs_max", "_texts")
+
+    def __init__(self, runs_max: int) -> None:
+        self._runs: list[tuple[int, int]] = []
+        self._texts: dict[str, None] = {}
+        self._runs_max = runs_max
+        self._highest = -2
+
+    def add(self, trade_id: str) -> bool:
+        """Whether the id is new; it is known afterwards."""
+        if trade_id.isdecimal() and trade_id.isascii() and len(trade_id) <= _NUMBER_CHARS_MAX:
+            number = int(trade_id)
+            if number == self._highest + 1:
+                self._runs[-1] = (self._runs[-1][0], number)
+                self._highest = number
+                return True
+            return self._add_number(number)
+        if trade_id in self._texts:
+            return False
+        self._texts[trade_id] = None
+        if len(self._texts) > self._runs_max:
+            del self._texts[next(iter(self._texts))]
+        return True
+
+    def save(self) -> tuple[list[tuple[int, int]], list[str]]:
+        """The runs and the texts, as `load` takes them."""
+        return list(self._runs), list(self._texts)
+
+    def load(self, runs: list[tuple[int, int]], texts: list[str]) -> None:
+        """Takes up what `save` gave."""
+        self._runs = list(runs)
+        self._texts = dict.fromkeys(texts)
+        self._highest = runs[-1][1] if runs else -2
+
+    def _add_number(self, number: int) -> bool:
+        runs = self._runs
+        at = bisect_right(runs, (number, 2**63))
+        if at and runs[at - 1][0] <= number <= runs[at - 1][1]:
+            return False
+        low = high = number
+        if at < len(runs) and runs[at][0] == number + 1:
+            high = runs.pop(at)[1]
+        if at and runs[at - 1][1] == number - 1:
+            at -= 1
+            low = runs.pop(at)[0]
+        runs.insert(at, (low, high))
+        if len(runs) > self._runs_max:
+            del runs[0]
+        self._highest = runs[-1][1]
+        return True

@@ -1,0 +1,197 @@
+"""The state machine of one source: ticks in, messages out, and its whole state as keyframes and checkpoints.
+
+Owns the symbols of a source, its clock (the running maximum of `ts_recv`) and the order in which bars of all symbols fall
+due. Leaves what a frame means to the venue's machine, what a message looks like to `symbol`, and what is written where and
+when to `feed.feedlog`.
+
+Deterministic: the same ticks in the same order give the same messages, also when the machine was restored from keyframes
+and checkpoints taken at different ticks for different symbols: a symbol stays asleep until the tick at which its own
+checkpoint was taken.
+"""
+
+from __future__ import annotations
+
+import heapq
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import msgspec
+
+from feed.errors import BadTick, CorruptLog
+from feed.model import Snapshot, State
+from feed.venues.bars import NEVER
+from feed.venues.symbol import Machine, Message, Now, Rules, SavedSymbol, Symbol, Tick
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from feed.venues import Venue
+
+_KEY_CHARS_MAX: Final = 64
+_SNAPSHOTS: Final = msgspec.json.Decoder(list[Snapshot | State])
+_SAVED: Final = msgspec.json.Decoder(SavedSymbol)
+
+
+class Checkpoint(NamedTuple):
+    """A symbol's whole state after tick `at`: the values of its keyframe records and of its checkpoint record."""
+
+    at: int
+    keyframes: list[bytes]
+    private: bytes
+
+
+class Source:
+    """All symbols of one source. `born` lists the symbols that came since it was last emptied."""
+
+    def __init__(self, venue: Venue, source: str, rules: Rules) -> None:
+        self._venue = venue
+        self._rules = rules
+        self._now = Now(source)
+        self._symbols: dict[str, tuple[Symbol, Machine]] = {}
+        self._asleep: list[tuple[int, str, Checkpoint]] = []
+        self._sleeping: set[str] = set()
+        self._due: list[tuple[int, str]] = []
+        self.born: list[str] = []
+
+    def __len__(self) -> int:
+        return len(self._symbols)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._symbols)
+
+    @property
+    def clock(self) -> int:
+        """The running maximum of `ts_recv`, nanoseconds."""
+        return self._now.clock
+
+    @property
+    def weight(self) -> int:
+        """About how many bytes the messages of `take` will be."""
+        return self._now.weight
+
+    def take(self) -> list[Message]:
+        """The messages made since the last call, in order."""
+        out, self._now.out, self._now.weight = self._now.out, [], 0
+        return out
+
+    def apply(self, tick: Tick) -> None:
+        """Does what one tick says.
+
+        Raises:
+            BadTick: the tick cannot be used; nothing has changed.
+        """
+        now = self._now
+        if self._asleep and self._asleep[-1][0] < tick.seq:
+            self._wake(tick.seq)
+        now.seq, now.ts_recv = tick.seq, str(tick.ts_recv)
+        clock = now.clock
+        if tick.ts_recv > clock:
+            now.clock = tick.ts_recv
+        try:
+            if tick.key:
+                self._apply_to(tick)
+            else:
+                self._apply_to_all(tick)
+        except BadTick:
+            now.clock = clock
+            raise
+        if self._due and self._due[0][0] <= now.clock:
+            self._end_bars()
+
+    def keyframe(self, venue_symbol: str) -> list[Snapshot | State]:
+        """The symbol's snapshots as they are after the last tick."""
+        return self._symbols[venue_symbol][0].snapshots()
+
+    def checkpoint(self, venue_symbol: str) -> bytes:
+        """The symbol's private state as it is after the last tick."""
+        symbol, machine = self._symbols[venue_symbol]
+        return symbol.save(machine)
+
+    def restore(self, checkpoints: list[Checkpoint]) -> None:
+        """Takes up the state of a source from its symbols' checkpoints; then run the ticks after the oldest again.
+
+        Raises:
+            CorruptLog: a checkpoint cannot be read.
+        """
+        self._asleep = sorted(
+            ((checkpoint.at, self._saved(checkpoint).venue_symbol, checkpoint) for checkpoint in checkpoints),
+            key=lambda asleep: asleep[:2],
+            reverse=True,
+        )
+        self._sleeping = {venue_symbol for _, venue_symbol, _ in self._asleep}
+
+    def wake_all(self) -> None:
+        """Ends the restoring: every symbol is at its checkpoint or later."""
+        self._wake(2**63)
+
+    def _wake(self, seq: int) -> None:
+        while self._asleep and self._asleep[-1][0] < seq:
+            _, venue_symbol, checkpoint = self._asleep.pop()
+            self._sleeping.discard(venue_symbol)
+            saved = self._saved(checkpoint)
+            symbol, machine = self._make(venue_symbol)
+            snapshots = [
+                message
+                for value in checkpoint.keyframes
+                for message in _SNAPSHOTS.decode(value)
+                if isinstance(message, Snapshot)
+            ]
+            symbol.load(snapshots, saved, machine)
+            self._symbols[venue_symbol] = symbol, machine
+            self._now.clock = max(self._now.clock, saved.clock)
+            self._schedule(symbol)
+
+    def _saved(self, checkpoint: Checkpoint) -> SavedSymbol:
+        try:
+            return _SAVED.decode(checkpoint.private)
+        except msgspec.DecodeError as error:
+            raise CorruptLog(f"checkpoint at tick {checkpoint.at} cannot be read: {error}") from error
+
+    def _make(self, venue_symbol: str) -> tuple[Symbol, Machine]:
+        symbol = Symbol(f"{self._venue.prefix}:{venue_symbol}", venue_symbol, self._now, self._rules)
+        return symbol, self._venue.machine(symbol)
+
+    def _apply_to(self, tick: Tick) -> None:
+        known = self._symbols.get(tick.key)
+        if known is not None:
+            symbol, machine = known
+            machine.apply(tick)
+        elif tick.key in self._sleeping:
+            return
+        else:
+            symbol = self._born(tick)
+        symbol.end_tick()
+        if symbol.bars.due < symbol.bars.scheduled:
+            self._schedule(symbol)
+
+    def _born(self, tick: Tick) -> Symbol:
+        if len(tick.key) > _KEY_CHARS_MAX or not tick.key.isprintable():
+            raise BadTick(f"key of {len(tick.key)} characters, wanted a symbol of up to {_KEY_CHARS_MAX} printable ones")
+        if len(self._symbols) + len(self._sleeping) >= self._rules.symbols_max:
+            raise BadTick(f"symbol {tick.key} is one more than the {self._rules.symbols_max} that a source may have")
+        symbol, machine = self._make(tick.key)
+        machine.apply(tick)
+        self._symbols[tick.key] = symbol, machine
+        self.born.append(tick.key)
+        return symbol
+
+    def _apply_to_all(self, tick: Tick) -> None:
+        said = self._venue.wide(tick.value)
+        if said is not None:
+            for symbol, _ in self._symbols.values():
+                symbol.status(*said, None)
+
+    def _end_bars(self) -> None:
+        due = self._due
+        while due and due[0][0] <= self._now.clock:
+            at, venue_symbol = heapq.heappop(due)
+            symbol = self._symbols[venue_symbol][0]
+            if at == symbol.bars.scheduled:  # else an entry that an earlier one replaced
+                symbol.end_bars()
+                symbol.bars.scheduled = NEVER
+                self._schedule(symbol)
+
+    def _schedule(self, symbol: Symbol) -> None:
+        bars = symbol.bars
+        if bars.due != NEVER:
+            bars.scheduled = bars.due
+            heapq.heappush(self._due, (bars.due, symbol.venue_symbol))

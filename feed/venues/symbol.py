@@ -1,0 +1,387 @@
+"""One symbol: what its ticks have led to, and the messages that they make.
+
+Owns the state of a symbol's channels (last trades, quote, book, bars, status, definition), the chain of `prev`, the
+removal of trades that were sent twice, and the form of every update and snapshot. A venue's machine tells it what a tick
+meant; this module never reads venue bytes, a clock or a random number, so the same ticks give the same messages.
+
+A machine calls each of `trades`, `quote`, `status` and `instrument` at most once a tick; the book methods as often as it
+likes: they become one update at the end of the tick.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from decimal import Decimal
+from typing import TYPE_CHECKING, Final, Literal, Protocol
+
+import msgspec
+from msgspec import Struct
+
+from feed.errors import CorruptLog
+from feed.model import (
+    KINDS,
+    NO_SEQ,
+    Action,
+    Book,
+    Instrument,
+    Kind,
+    Level,
+    Quote,
+    Snapshot,
+    State,
+    Status,
+    Trade,
+    Update,
+)
+from feed.model import Gap as GapMessage
+from feed.parts import parted
+from feed.venues.bars import BarRules, Bars
+from feed.venues.bars import Saved as SavedBars
+from feed.venues.ids import TradeIds
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_FLOAT_EXACT_CHARS: Final = 15
+_PARTS_FROM_LEVELS: Final = 2500
+_PARTS_FROM_TRADES: Final = 512
+Message = Update | Snapshot | GapMessage | State
+
+
+class Tick(Struct, frozen=True, gc=False):
+    """One record of a tick topic: `seq` is its offset, `ts_recv` nanoseconds; `request` where it answers a request."""
+
+    seq: int
+    key: str
+    value: bytes
+    ts_recv: int
+    request: str | None = None
+
+
+class Rules(Struct, frozen=True):
+    """Every setting that changes bytes; its hash is part of the state version."""
+
+    trades_kept: int = 100
+    trade_id_runs_max: int = 256
+    quotes_from: Literal["stream", "book"] = "stream"
+    symbols_max: int = 20_000
+    bars: BarRules = BarRules()
+
+
+class Machine(Protocol):
+    """What reads one venue's bytes for one symbol."""
+
+    def __init__(self, symbol: Symbol) -> None: ...
+
+    def apply(self, tick: Tick) -> None:
+        """Tells the symbol what the tick meant; raises `BadTick` before it has changed anything."""
+
+    def save(self) -> bytes:
+        """The machine's private state, as JSON; the book is saved by the symbol."""
+
+    def load(self, saved: bytes) -> None:
+        """Takes up a private state; the symbol's book is there already."""
+
+
+class Now:
+    """The tick in hand and what it has led to so far: shared by all symbols of a source."""
+
+    __slots__ = ("clock", "out", "seq", "source", "ts_recv", "weight")
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.seq = NO_SEQ
+        self.ts_recv = "0"
+        self.clock = 0
+        self.out: list[Message] = []
+        self.weight = 0
+
+
+class Last(Struct):
+    """The position of a channel: its last update."""
+
+    seq: int = NO_SEQ
+    ts_event: str | None = None
+    ts_recv: str | None = None
+
+
+class SavedSymbol(Struct, frozen=True):
+    """A symbol's private state: all that its snapshots do not hold."""
+
+    venue_symbol: str
+    clock: int
+    stale: State | None
+    live: bool
+    hole: bool
+    ids: list[tuple[int, int]]
+    texts: list[str]
+    bars: SavedBars
+    last_trades: Last
+    machine: msgspec.Raw
+
+
+class Symbol:
+    """Everything that one symbol's ticks have led to."""
+
+    def __init__(self, name: str, venue_symbol: str, now: Now, rules: Rules) -> None:
+        self.name = name
+        self.venue_symbol = venue_symbol
+        self.bids: dict[str, str] = {}
+        self.asks: dict[str, str] = {}
+        self.bars = Bars(rules.bars)
+        self._now = now
+        self._rules = rules
+        self._last: dict[Kind, Last] = {}
+        self._trades: deque[Trade] = deque(maxlen=rules.trades_kept)
+        self._ids = TradeIds(rules.trade_id_runs_max)
+        self._hole = False
+        self._quote: Quote | None = None
+        self._status: Status | None = None
+        self._instrument: Instrument | None = None
+        self._live = False
+        self._stale: State | None = None
+        self._change: tuple[list[Level], list[Level], str | None] | None = None
+        self._state_change: State | None = None
+
+    @property
+    def book_is_live(self) -> bool:
+        """Whether the venue's snapshot was taken and no hole or bad checksum came since."""
+        return self._live and self._stale is None
+
+    def trades(self, trades: list[Trade], ts_event: str | None) -> None:
+        """Trades at market, in the venue's order; those whose id is known already are dropped."""
+        new = [trade for trade in trades if trade.trade_id is None or self._ids.add(trade.trade_id)]
+        if not new:
+            return
+        last = self._last.get("trades")
+        if last is None:
+            last = self._last["trades"] = Last()
+        if last.seq == NO_SEQ:
+            self._trades.clear()
+        now = self._now
+        if self._hole:
+            self._hole = False
+            now.out.append(
+                GapMessage("trades", self.name, now.source, last.seq, last.seq, None, "venue", True)  # noqa: FBT003
+            )
+        self._update("trades", last, new, ts_event)
+        self._trades.extend(new)
+        clock, bars = now.clock, self.bars
+        for trade in new:
+            bars.add(clock if trade.ts_event is None else int(trade.ts_event), trade.price, trade.size, clock)
+
+    def history(self, trades: list[Trade]) -> None:
+        """Trades that the venue sent again at subscription: they stand in the snapshot before the first live trade."""
+        if "trades" in self._last and self._last["trades"].seq != NO_SEQ:
+            return
+        self._last.setdefault("trades", Last())
+        for trade in trades:
+            if trade.trade_id is None or self._ids.add(trade.trade_id):
+                self._trades.append(trade)
+
+    def hole(self) -> None:
+        """The venue's own sequence skipped trades: a gap goes out before the next update of this channel."""
+        self._hole = True
+
+    def quote(self, quote: Quote, ts_event: str | None) -> None:
+        """The venue's top of book; dropped where quotes are made from the book."""
+        if self._rules.quotes_from == "stream":
+            self._set_quote(quote, ts_event)
+
+    def status(self, action: Action, reason: str | None, ts_event: str | None) -> None:
+        """Whether the symbol trades; repeated words are no update."""
+        status = Status(action, reason)
+        if status != self._status:
+            self._status = status
+            self._update("status", self._last_of("status"), status, ts_event)
+
+    def instrument(self, instrument: Instrument, ts_event: str | None) -> None:
+        """The symbol's definition; a repeated one is no update."""
+        if instrument != self._instrument:
+            self._instrument = instrument
+            self._update("instruments", self._last_of("instruments"), instrument, ts_event)
+
+    def book_change(self, bids: list[Level], asks: list[Level], ts_event: str | None) -> None:
+        """Levels as absolute sizes, "0" deletes. Deletes of unknown levels are passed on as they stand."""
+        self.bids.update(bids)
+        self.asks.update(asks)
+        before = self._change
+        if before is not None:
+            bids = list({**dict(before[0]), **dict(bids)}.items())
+            asks = list({**dict(before[1]), **dict(asks)}.items())
+        self._change = bids, asks, ts_event
+
+    def book_replace(self, bids: dict[str, str], asks: dict[str, str], ts_event: str | None) -> None:
+        """The venue's own snapshot: the difference goes out, and a stale book is good again."""
+        changed = _difference(self.bids, bids), _difference(self.asks, asks)
+        self._live = True
+        self.book_change(*changed, ts_event)
+        if self._stale is not None:
+            self._stale = None
+            self._state_change = State(
+                self._now.source, "book", self.name, self._now.seq, "ok", None, self._now.ts_recv
+            )
+
+    def book_stale(self, reason: Literal["gap", "checksum"]) -> None:
+        """The book cannot be trusted from this tick on, until the venue's next snapshot."""
+        if self._live and self._stale is None:
+            now = self._now
+            self._stale = self._state_change = State(
+                now.source, "book", self.name, now.seq, "stale", reason, now.ts_recv
+            )
+
+    def end_tick(self) -> None:
+        """Sends what the book methods gathered, then any change of its state."""
+        if self._change is not None:
+            bids, asks, ts_event = self._change
+            self._change = None
+            self._update("book", self._last_of("book"), Book(bids, asks), ts_event)
+            if self._rules.quotes_from == "book":
+                self._quote_from_book(bids, asks, ts_event)
+        if self._state_change is not None:
+            self._now.out.append(self._state_change)
+            self._state_change = None
+
+    def end_bars(self) -> None:
+        """Sends the bars that are due at the source's clock."""
+        bars = self.bars.emit(self._now.clock)
+        if bars:
+            last_trade = self._last["trades"].ts_event if "trades" in self._last else None
+            self._update("bars", self._last_of("bars"), bars, last_trade)
+
+    def snapshots(self) -> list[Snapshot | State]:
+        """The whole state of each channel that has one, in parts where large, a stale book followed by its state."""
+        out: list[Snapshot | State] = []
+        for kind in KINDS:
+            last = self._last.get(kind)
+            if last is None:
+                continue
+            data = self._data(kind)
+            if data is not None and (data or last.seq != NO_SEQ):
+                out += parted(
+                    Snapshot(kind, self.name, self._now.source, last.seq, last.ts_event, last.ts_recv, data)
+                )
+            if kind == "book" and self._stale is not None:
+                out.append(self._stale)
+        return out
+
+    def save(self, machine: Machine) -> bytes:
+        """The private state; with `snapshots()` at the same tick it is the whole state."""
+        ids, texts = self._ids.save()
+        return msgspec.json.encode(
+            SavedSymbol(
+                self.venue_symbol,
+                self._now.clock,
+                self._stale,
+                self._live,
+                self._hole,
+                ids,
+                texts,
+                self.bars.save(),
+                self._last.get("trades", Last()),
+                msgspec.Raw(machine.save()),
+            )
+        )
+
+    def load(self, snapshots: Iterable[Snapshot], saved: SavedSymbol, machine: Machine) -> None:
+        """Takes up the state that `snapshots` and `save` gave."""
+        if saved.last_trades.seq != NO_SEQ or self._trades:
+            self._last["trades"] = saved.last_trades
+        bars = []
+        for snapshot in snapshots:
+            last = self._last_of(snapshot.channel)
+            last.seq, last.ts_event, last.ts_recv = snapshot.seq, snapshot.ts_event, snapshot.ts_recv
+            data = snapshot.data
+            if isinstance(data, Book):
+                self.bids.update(data.bids)
+                self.asks.update(data.asks)
+            elif isinstance(data, Quote):
+                self._quote = data
+            elif isinstance(data, Status):
+                self._status = data
+            elif isinstance(data, Instrument):
+                self._instrument = data
+            elif snapshot.channel == "trades":
+                self._trades.extend(data)  # type: ignore[arg-type]  # of the channel trades
+            else:
+                bars += data
+        self._live, self._stale, self._hole = saved.live, saved.stale, saved.hole
+        self._ids.load(saved.ids, saved.texts)
+        self.bars.load(bars, saved.bars, saved.clock)  # type: ignore[arg-type]  # of the channel bars
+        machine.load(bytes(saved.machine))
+
+    def _last_of(self, kind: Kind) -> Last:
+        return self._last.setdefault(kind, Last())
+
+    def _update(
+        self, kind: Kind, last: Last, data: list[Trade] | Quote | Book | list | Status | Instrument, ts_event: str | None
+    ) -> None:
+        now = self._now
+        if last.seq == now.seq:
+            raise CorruptLog(f"second update of {kind} of {self.name} in tick {now.seq}, wanted one")
+        update = Update(kind, self.name, last.seq, now.seq, ts_event, now.ts_recv, data)
+        if kind == "book":
+            levels = len(data.bids) + len(data.asks)  # type: ignore[union-attr]  # of the channel book
+            now.weight += 200 + 24 * levels
+            if levels > _PARTS_FROM_LEVELS:
+                now.out += parted(update)
+            else:
+                now.out.append(update)
+        else:
+            count = len(data) if isinstance(data, list) else 1
+            now.weight += 200 + 120 * count
+            if count > _PARTS_FROM_TRADES:
+                now.out += parted(update)
+            else:
+                now.out.append(update)
+        last.seq, last.ts_event, last.ts_recv = now.seq, ts_event, now.ts_recv
+
+    def _set_quote(self, quote: Quote, ts_event: str | None) -> None:
+        self._quote = quote
+        self._update("quotes", self._last_of("quotes"), quote, ts_event)
+
+    def _quote_from_book(self, bids: list[Level], asks: list[Level], ts_event: str | None) -> None:
+        quote = self._quote or Quote(None, None, None, None)
+        bid = _best(self.bids, bids, quote.bid_price, highest=True)
+        ask = _best(self.asks, asks, quote.ask_price, highest=False)
+        best = Quote(bid, self.bids[bid] if bid else None, ask, self.asks[ask] if ask else None)
+        if best != self._quote:
+            self._set_quote(best, ts_event)
+
+    def _data(self, kind: Kind) -> list[Trade] | Quote | Book | list | Status | Instrument | None:
+        if kind == "book":
+            self.bids = _swept(self.bids, descending=True)
+            self.asks = _swept(self.asks, descending=False)
+            return Book(list(self.bids.items()), list(self.asks.items()))
+        if kind == "trades":
+            return list(self._trades)
+        if kind == "bars":
+            return self.bars.state()
+        return {"quotes": self._quote, "status": self._status, "instruments": self._instrument}[kind]
+
+
+def _difference(old: dict[str, str], new: dict[str, str]) -> list[Level]:
+    """What turns one side into another: deletes first, in the old one's order of price, then what is new or changed."""
+    gone = sorted((price for price, size in old.items() if size != "0" and price not in new), key=Decimal)
+    return [(price, "0") for price in gone] + [level for level in new.items() if old.get(level[0], "0") != level[1]]
+
+
+def _swept(side: dict[str, str], *, descending: bool) -> dict[str, str]:
+    """The side without deleted levels, best first. Written back, so that the next sort finds it nearly sorted."""
+    levels = [level for level in side.items() if level[1] != "0"]
+    longest = max(map(len, side), default=0)
+    # a float holds 15 digits: longer prices could be equal as floats and be sorted by the accident of their arrival
+    key = float if longest <= _FLOAT_EXACT_CHARS else Decimal
+    levels.sort(key=lambda level: key(level[0]), reverse=descending)
+    return dict(levels)
+
+
+def _best(side: dict[str, str], changed: list[Level], best: str | None, *, highest: bool) -> str | None:
+    """The best price after a change; looks at the whole side only when the best one was deleted."""
+    if best is not None and side.get(best, "0") == "0":
+        prices = [price for price, size in side.items() if size != "0"]
+        return (max if highest else min)(prices, key=Decimal, default=None)
+    for price, size in changed:
+        if size != "0" and (best is None or (Decimal(price) > Decimal(best)) == highest and price != best):
+            best = price
+    return best
