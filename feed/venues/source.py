@@ -40,7 +40,10 @@ class Checkpoint(NamedTuple):
 
 
 class Source:
-    """All symbols of one source. `born` lists the symbols that came since it was last emptied."""
+    """All symbols of one source, by their venue's name.
+
+    `born` lists those that came since it was last emptied, each with the tick before its first.
+    """
 
     def __init__(self, venue: Venue, source: str, rules: Rules) -> None:
         self._venue = venue
@@ -50,7 +53,7 @@ class Source:
         self._asleep: list[tuple[int, str, Checkpoint]] = []
         self._sleeping: set[str] = set()
         self._due: list[tuple[int, str]] = []
-        self.born: list[str] = []
+        self.born: list[tuple[str, int]] = []
 
     def __len__(self) -> int:
         return len(self._symbols)
@@ -67,6 +70,15 @@ class Source:
     def weight(self) -> int:
         """About how many bytes the messages of `take` will be."""
         return self._now.weight
+
+    @property
+    def count(self) -> int:
+        """How many messages `take` would give."""
+        return len(self._now.out)
+
+    def name_of(self, venue_symbol: str) -> str:
+        """The symbol's name in the feed."""
+        return self._symbols[venue_symbol][0].name
 
     def take(self) -> list[Message]:
         """The messages made since the last call, in order."""
@@ -171,7 +183,7 @@ class Source:
         symbol, machine = self._make(tick.key)
         machine.apply(tick)
         self._symbols[tick.key] = symbol, machine
-        self.born.append(tick.key)
+        self.born.append((tick.key, tick.seq - 1))
         return symbol
 
     def _apply_to_all(self, tick: Tick) -> None:

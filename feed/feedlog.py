@@ -1,0 +1,334 @@
+"""The feed log, written and taken up again: ticks in, records out; records in, the state of a writer out.
+
+Owns which ticks a record covers, where it is cut, when keyframes and checkpoints are written and what `floor` and `since`
+say. Leaves what a tick does to `feed.venues.source`, which records are valid to `feed.channels.reader`, and Kafka to
+`feed.normalizer`.
+
+Keyframes go round: for `keyframe_ratio` bytes of updates one byte of keyframes, always of the symbol whose keyframe is the
+oldest, and a symbol whose keyframe is older than `Round` allows is due whatever was written. So what a reader who starts
+now must read stays bounded, by bytes where much happens and by time where nothing does.
+
+No IO, no clock: `now_ms` is an argument, and it decides only when keyframes are written, never a byte of an update.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import google_crc32c
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from feed.channels.reader import LogReader
+from feed.channels.record import PART_BYTES_MAX, Record
+from feed.errors import BadTick
+from feed.model import NO_SEQ
+from feed.venues.source import Checkpoint, Source
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from feed.venues.symbol import Message, Tick
+
+_RECORD_WEIGHT: Final = 192 * 1024
+_KEYFRAME_BYTES_A_STEP: Final = 4 << 20
+_encode: Final = msgspec.json.Encoder().encode
+
+
+class Round(Struct, frozen=True):
+    """When a keyframe is too old, whatever was written: half of what the logs keep. Zero means no such limit."""
+
+    ms: int = 0
+    tick_bytes: int = 0
+    log_bytes: int = 0
+
+
+class Dead(NamedTuple):
+    """A tick that cannot be used, and why."""
+
+    tick: Tick
+    reason: str
+
+
+class Step(NamedTuple):
+    """What a writer wants written, in this order: first the dead letters, then the records, in one batch."""
+
+    dead: list[Dead]
+    records: list[Record]
+
+
+class _Age(Struct):
+    """How far back a symbol's newest keyframe lies: the tick and the log offset, and when and where it was written."""
+
+    since: int
+    floor: int
+    made_ms: int
+    tick_bytes: int
+    log_bytes: int
+
+
+class Writer:
+    """Writes the log of one source. Call `step` or `alive`, write what it gives, call `acked`; never two at once."""
+
+    def __init__(
+        self,
+        machine: Source,
+        *,
+        source: str,
+        pos: int,
+        crc: int,
+        version: str,
+        partitions: int,
+        next_offset: int,
+        keyframe_ratio: float,
+        round_: Round,
+    ) -> None:
+        self.pos = pos
+        self.source = source
+        self._machine = machine
+        self._crc = crc
+        self._version = version
+        self._partitions = partitions
+        self._next_offset = next_offset
+        self._ratio = keyframe_ratio
+        self._round = round_
+        self._ages: OrderedDict[str, _Age] = OrderedDict()
+        self._budget = 0.0
+        self._tick_bytes = 0
+        self._log_bytes = 0
+        self._end = pos + 1
+        self._now_ms = 0
+        self._in_flight: list[tuple[int, str]] = []
+
+    def take_up(self, ages: dict[str, tuple[int, int, int]], floor: int, now_ms: int) -> None:
+        """Takes up the ages of restored symbols, name to (since, floor, age in ms); symbols without one are new-born."""
+        self._now_ms = now_ms
+        for name, (since, offset, age_ms) in sorted(ages.items(), key=lambda item: item[1][0]):
+            venue_symbol = name.partition(":")[2]
+            self._ages[venue_symbol] = _Age(since, offset, now_ms - min(age_ms, self._round.ms), 0, 0)
+        self._bear(floor)
+
+    def open(self, ends: str, *, carries: bool, end: int) -> Record:
+        """The record that opens this incarnation; it must lie in the log, and be the first of its kind, before any other."""
+        self._end = end
+        return replace(self._record("source", b"[]"), ends=ends, carries=carries)
+
+    def step(self, ticks: Sequence[Tick], end: int, now_ms: int) -> Step:
+        """What these ticks did, then keyframes as far as they are due. `end` is the end of the tick log."""
+        self._end = end
+        self._now_ms = now_ms
+        dead: list[Dead] = []
+        records: list[Record] = []
+        machine = self._machine
+        open_: list[Tick] = []  # ticks that no record covers yet
+        for tick in ticks:
+            count, weight = machine.count, machine.weight
+            try:
+                machine.apply(tick)
+            except BadTick as error:
+                dead.append(Dead(tick, str(error)))
+            self._tick_bytes += len(tick.value)
+            open_.append(tick)
+            if machine.weight >= _RECORD_WEIGHT:
+                own = machine.weight - weight
+                messages = machine.take()
+                if own >= _RECORD_WEIGHT:
+                    if open_[:-1]:
+                        records.append(self._data(_encode(messages[:count]), open_[:-1]))
+                    records += self._giant(messages[count:], tick)
+                else:
+                    records.append(self._data(_encode(messages), open_))
+                open_ = []
+        if open_:
+            records.append(self._data(_encode(machine.take()), open_))
+        self._budget += self._ratio * sum(len(record.value) for record in records)
+        records += self._keyframes(len(records), now_ms)
+        return Step(dead, records)
+
+    def alive(self, end: int, now_ms: int) -> Step:
+        """A record without ticks that tells where the writer and its tick log stand, and keyframes that are due."""
+        self._end = end
+        records = [self._record("data", b"[]")]
+        return Step([], records + self._keyframes(1, now_ms))
+
+    def acked(self, offsets: Sequence[int]) -> None:
+        """The records of the last step lie at these offsets."""
+        for index, name in self._in_flight:
+            self._ages[name].floor = offsets[index]
+        self._in_flight = []
+        if offsets:
+            self._next_offset = offsets[-1] + 1
+
+    def everything(self, now_ms: int) -> list[Record]:
+        """Keyframe and checkpoint of every symbol: what follows a new incarnation."""
+        records: list[Record] = []
+        for name in list(self._ages):
+            records += self._keyframe(name, len(records), now_ms)
+        return records
+
+    @property
+    def floor(self) -> int:
+        """The smallest log offset that a reader who starts now needs."""
+        return min((age.floor for age in self._ages.values()), default=self._next_offset)
+
+    def _bear(self, floor: int) -> None:
+        """Gives new symbols an age, before any record is made that covers their first tick."""
+        for name, since in self._machine.born:
+            self._ages[name] = _Age(since, floor, self._now_ms, self._tick_bytes, self._log_bytes)
+        self._machine.born.clear()
+
+    def _record(self, kind: str, value: bytes) -> Record:
+        # the oldest keyframe is the first in the order, and every floor behind it is a later one
+        age = next(iter(self._ages.values()), None)
+        self._log_bytes += len(value)
+        return Record(
+            source=self.source,
+            kind=kind,  # type: ignore[arg-type]  # one of our own four words
+            after=self.pos,
+            first=self.pos,
+            last=self.pos,
+            crc=self._crc,
+            partitions=self._partitions,
+            version=self._version,
+            floor=age.floor if age else self._next_offset,
+            since=age.since if age else self.pos,
+            end=self._end,
+            value=value,
+        )
+
+    def _data(self, value: bytes, ticks: Sequence[Tick]) -> Record:
+        after, self.pos = self.pos, ticks[-1].seq
+        self._crc = google_crc32c.value(ticks[-1].value)
+        self._bear(self._next_offset)
+        return replace(self._record("data", value), after=after, first=ticks[0].seq)
+
+    def _giant(self, messages: list[Message], tick: Tick) -> list[Record]:
+        """A tick that fills records by itself: only the last of them covers it."""
+        *heads, tail = values_of(messages)
+        return [*(self._record("data", value) for value in heads), self._data(tail, [tick])]
+
+    def _keyframes(self, index: int, now_ms: int) -> list[Record]:
+        records: list[Record] = []
+        size = 0
+        turns = len(self._ages)
+        while turns and size < _KEYFRAME_BYTES_A_STEP:
+            name, age = next(iter(self._ages.items()))
+            if self._budget <= 0 and not self._too_old(age, now_ms):
+                break
+            made = self._keyframe(name, index + len(records), now_ms)
+            cost = sum(len(record.value) for record in made)
+            if self._budget > 0:
+                self._budget -= cost
+            size += cost
+            records += made
+            turns -= 1
+        if not turns:
+            self._budget = min(self._budget, 0.0)  # all are fresh: nothing is saved up for later
+        return records
+
+    def _too_old(self, age: _Age, now_ms: int) -> bool:
+        limit = self._round
+        return bool(
+            (limit.ms and now_ms - age.made_ms >= limit.ms)
+            or (limit.tick_bytes and self._tick_bytes - age.tick_bytes >= limit.tick_bytes)
+            or (limit.log_bytes and self._log_bytes - age.log_bytes >= limit.log_bytes)
+        )
+
+    def _keyframe(self, name: str, index: int, now_ms: int) -> list[Record]:
+        symbol = self._machine.name_of(name)
+        messages = self._machine.keyframe(name)
+        records = [
+            replace(self._record("keyframe", value), symbol=symbol, at=self.pos) for value in values_of(messages)
+        ]
+        private = self._machine.checkpoint(name)
+        records.append(replace(self._record("checkpoint", private), symbol=symbol, at=self.pos))
+        # until the records are acknowledged the old floor stays in force
+        age = self._ages[name]
+        self._ages[name] = _Age(self.pos, age.floor, now_ms, self._tick_bytes, self._log_bytes)
+        self._ages.move_to_end(name)
+        self._in_flight.append((index, name))
+        return records
+
+
+def values_of(messages: Sequence[Message]) -> list[bytes]:
+    """The messages as values of records, each about `PART_BYTES_MAX` long at most; at least one value."""
+    value = _encode(messages)
+    if len(value) <= PART_BYTES_MAX:
+        return [value]
+    values: list[bytes] = []
+    group: list[bytes] = []
+    size = 0
+    for message in messages:
+        text = _encode(message)
+        if group and size + len(text) > PART_BYTES_MAX:
+            values.append(b"[" + b",".join(group) + b"]")
+            group, size = [], 0
+        group.append(text)
+        size += len(text)
+    values.append(b"[" + b",".join(group) + b"]")
+    return values
+
+
+class _Kept(Struct):
+    """A symbol's newest keyframe as it is read."""
+
+    at: int
+    offset: int
+    written_ms: int
+    values: list[bytes]
+    private: bytes | None = None
+
+
+class Restored:
+    """What a log says of the writer that wrote it: read from the last record's floor to the end, then look."""
+
+    def __init__(self) -> None:
+        self.reader = LogReader()
+        self.last: Record | None = None
+        self._whole: dict[str, _Kept] = {}
+        self._open: dict[str, _Kept] = {}
+
+    def read(self, record: Record, written_ms: int) -> None:
+        """Takes the next record; `written_ms` is its Kafka timestamp."""
+        if self.reader.take(record) is None:
+            return
+        if record.kind == "source" and not record.carries:
+            self._whole.clear()
+        if record.kind == "keyframe":
+            self._read_keyframe(record, written_ms)
+        elif record.kind == "checkpoint":
+            self._read_checkpoint(record)
+        if self.last is None or record.last >= self.last.last or record.kind == "source":
+            self.last = record
+
+    def checkpoints(self) -> list[Checkpoint]:
+        """The newest whole state of each symbol that has one."""
+        return [Checkpoint(kept.at, kept.values, kept.private or b"") for kept in self._whole.values()]
+
+    def ages(self, now_wall_ms: int) -> dict[str, tuple[int, int, int]]:
+        """Name of each of these symbols to (tick, log offset, age in ms) of its keyframe."""
+        return {
+            name: (kept.at, kept.offset, max(0, now_wall_ms - kept.written_ms)) for name, kept in self._whole.items()
+        }
+
+    def _read_keyframe(self, record: Record, written_ms: int) -> None:
+        kept = self._open.get(record.symbol)
+        if kept is None or kept.at != record.at:
+            self._open[record.symbol] = _Kept(record.at, record.offset, written_ms, [record.value])
+        elif record.value not in kept.values:  # else a second writer's copy
+            kept.values.append(record.value)
+
+    def _read_checkpoint(self, record: Record) -> None:
+        kept = self._open.pop(record.symbol, None)
+        if kept is not None and kept.at == record.at:
+            kept.private = record.value
+            known = self._whole.get(record.symbol)
+            if known is None or known.at <= kept.at:
+                self._whole[record.symbol] = kept
+
+
+def covered(record: Record | None) -> int:
+    """The last tick that a record says is covered, -1 without one."""
+    return NO_SEQ if record is None else record.last

@@ -1,0 +1,10 @@
+"""The door to Kafka: everything of this project that speaks to a broker goes through here.
+
+- `cluster`: who leads what, where logs begin and end, which topics there are, and reading a range of a log once.
+- `fetch`: following many partitions at once, as batches of raw records.
+- `append`: appending records to one partition, in order, with their offsets.
+
+It fetches below aiokafka's documented API: one fetch for all partitions of a broker costs a quarter of the CPU of its
+consumer, and look-ups do not wait behind an idle long poll. The minor version is pinned for that, and
+`tests/integration/test_kafka.py` holds what is relied on.
+"""
