@@ -1,0 +1,379 @@
+"""The settings of all server commands: one frozen tree, each value with where it came from.
+
+Owns the names, units, defaults and bounds, and the order in which sources win: flags, then environment
+(`FEED_KAFKA__BOOTSTRAP`), then `feed.toml` (or `FEED_CONFIG`), then defaults. Leaves the meaning of a value to the
+module that it is for; what the pure core needs is made from it as plain Structs (`rules`).
+
+Only server commands import this module: it brings pydantic, half a second.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import socket
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, NamedTuple, TypeVar
+
+import msgspec
+from msgspec import Struct
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+from feed.errors import ConfigError
+from feed.venues.bars import BarRules
+from feed.venues.symbol import Rules
+
+ENV_PREFIX: Final = "FEED_"
+NESTED: Final = "__"
+FILE_NAME: Final = "feed.toml"
+KNOWN_VENUES: Final = ("binance", "binance-usdm", "binance-coinm", "coinbase", "kraken")
+MEBIBYTE: Final = 1024 * 1024
+_NS_PER_MS: Final = 1_000_000
+
+Given = tuple[dict[str, Any], Callable[[str], str]]
+Plain = TypeVar("Plain", bound=Struct)
+
+
+def _listed(value: object) -> object:
+    """A list may be written `a,b` where there is only text: in the environment and on the command line."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
+Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(gt=0)]
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class Section(BaseModel):
+    """A part of the tree: frozen, and closed to names that it does not have."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class KafkaSettings(Section):
+    """How Kafka is reached, and what its topics are called."""
+
+    bootstrap: Annotated[str, Field(pattern=r"^[^\s,:]+:\d+(,[^\s,:]+:\d+)*$")] = "127.0.0.1:9092"
+    """Brokers to ask first, `HOST:PORT[,HOST:PORT]`."""
+    ticks_prefix: str = "ticks."
+    """The tick topic of a venue is this and the venue's name."""
+    feed_prefix: str = "feed."
+    """The feed log of a venue is this and the venue's name."""
+    dead_topic: str = "feed.dead"
+    """Where ticks go that cannot be used, with their reason."""
+    group: str = "feed-normalize"
+    """The consumer group in which normalizers share the partitions."""
+    partitions: Positive = 4
+    """Partitions of topics that are made because they are missing."""
+    replication_factor: Positive = 1
+    """Copies of such topics."""
+    record_bytes_max: Positive = 16 * MEBIBYTE
+    """`max.message.bytes` of such topics: the largest tick."""
+    fetch_max_wait_ms: Positive = 500
+    """How long an idle fetch waits at the broker; a real broker answers at once when something comes."""
+    fetch_bytes_max: Positive = MEBIBYTE
+    """What one fetch brings of one partition."""
+    request_timeout_ms: Positive = 10_000
+    """An answer that takes longer is an error; sends are tried again."""
+    retry_backoff_ms: Positive = 100
+    """Between two tries."""
+    session_timeout_ms: Positive = 6_000
+    """A normalizer that is silent for so long loses its partitions to the others."""
+    heartbeat_interval_ms: Positive = 500
+    """How often a normalizer says that it lives."""
+    compression: Literal["zstd", "none"] = "none"
+    """Of what is written to the feed log."""
+    assign: Literal["group", "all"] = "group"
+    """`all`: this normalizer takes every partition and no group is joined (one process, one normalizer)."""
+
+
+class VenueSettings(Section):
+    """What may be set for one venue; what is left out has the venue's own default."""
+
+    quotes_from: Literal["stream", "book"] | None = None
+    """Quotes come from the venue's top-of-book stream (the default), or from its book; never from both."""
+    silent_after_s: Positive | None = None
+    """Clients are told `silent` when no tick came for so long."""
+
+
+class NormalizeSettings(Section):
+    """What the normalizer writes. Of these, what changes bytes is part of the state version."""
+
+    venues: Names = KNOWN_VENUES
+    """The venues whose ticks are read. A name without a format of its own has our JSON ticks."""
+    venue: dict[str, VenueSettings] = {}
+    """Settings of single venues: `[normalize.venue.coinbase]`."""
+    trades_in_snapshot: Annotated[int, Field(gt=0, le=10_000)] = 100
+    """Trades that a snapshot holds."""
+    trade_id_runs_max: Positive = 256
+    """How much is remembered of trade ids to know a trade that was sent twice: runs of consecutive ids."""
+    symbols_max: Positive = 20_000
+    """Symbols of one source; ticks of one more are dead letters."""
+    bar_grace_ms: Count = 1_000
+    """A bar closes so long after its end, on the clock of the ticks."""
+    bar_interval_min_ms: Positive = 1_000
+    """At most one bars message a symbol in this time."""
+    bars_closed_kept: Positive = 5
+    """Closed bars of each interval that a snapshot holds."""
+    ts_recv_ahead_max_s: Positive = 60
+    """A tick whose receive time is further ahead of Kafka's own is a dead letter."""
+    keyframe_ratio: Annotated[float, Field(gt=0, le=10)] = 1.0
+    """Bytes of keyframes for each byte of updates."""
+    keyframe_round_max_s: Positive = 3_600
+    """Every symbol has a keyframe at least so often, where the topics' retention does not ask for more."""
+    poll_ticks_max: Positive = 2_000
+    """Ticks that one record of the feed log covers at most."""
+    alive_ms: Positive = 1_000
+    """A record is written at least so often, also when there is nothing to say."""
+
+
+class LimitSettings(Section):
+    """What one client, one address and all of them may cost. The meaning is in `feed.gateway.limits`."""
+
+    message_bytes_max: Positive = 64 * 1024
+    message_frames_max: Positive = 1024
+    bytes_per_second: Positive = 128 * 1024
+    frames_per_second: Positive = 500
+    burst_seconds: Seconds = 4.0
+    overload_seconds: Seconds = 10.0
+    connections_max: Positive = 10_000
+    connections_per_address_max: Count = 2_000
+    http_connections_max: Positive = 256
+    handshake_bytes_max: Positive = 16 * 1024
+    handshake_seconds: Seconds = 5.0
+    response_seconds: Seconds = 30.0
+    write_bytes_max: Positive = 256 * 1024
+    kernel_unsent_bytes_max: Positive = 128 * 1024
+    close_seconds: Seconds = 2.0
+
+
+class ServeSettings(Section):
+    """How the gateway runs."""
+
+    host: str = "127.0.0.1"
+    """The address it listens on."""
+    port: Annotated[int, Field(ge=0, le=65_535)] = 8000
+    """The port it listens on; 0: any free one."""
+    server: str = Field(default_factory=socket.gethostname)
+    """Its name in `welcome`."""
+    venues: Names = ()
+    """The venues that it serves; none named: those of `normalize.venues`."""
+    origins: Names = ()
+    """Origins of browsers allowed besides the server's own host; `null` may be named."""
+    resume_window_s: Positive = 60
+    """How far back a client can resume."""
+    resume_window_bytes_max: Positive = 256 * MEBIBYTE
+    """What the updates of all channels together may take for it."""
+    heartbeat_ms: Annotated[int, Field(ge=100)] = 5_000
+    """How often a client gets its marks."""
+    ping_interval_ms: Positive = 10_000
+    flush_share: Annotated[float, Field(gt=0, lt=1)] = 0.6
+    flush_interval_max_ms: Positive = 1_000
+    page_bytes: Positive = 256 * 1024
+    lag_ticks_max: Positive = 50_000
+    kafka_silence_ms_max: Positive = 5_000
+    stall_ms_max: Positive = 5_000
+    drain_ms: Positive = 8_000
+    reconnect_spread_ms: Positive = 5_000
+    limits: LimitSettings = LimitSettings()
+    """What clients may cost: `[serve.limits]`."""
+
+
+class LogSettings(Section):
+    """What is said on stderr."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least that is said."""
+    form: Literal["auto", "json", "text"] = "auto"
+    """`auto`: text on a terminal, one JSON object a line elsewhere."""
+
+
+class Settings(BaseSettings):
+    """All of it."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    kafka: KafkaSettings = KafkaSettings()
+    normalize: NormalizeSettings = NormalizeSettings()
+    serve: ServeSettings = Field(default_factory=ServeSettings)
+    log: LogSettings = LogSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what is given: `load` merges the sources itself, so that it knows where each value came from."""
+        return (init_settings,)
+
+    @model_validator(mode="after")
+    def _venues_are_named(self) -> Settings:
+        if unnamed := set(self.normalize.venue) - set(self.normalize.venues) - set(KNOWN_VENUES):
+            raise ValueError(f"normalize.venue has {min(unnamed)}, which is not among normalize.venues")
+        return self
+
+    @property
+    def served_venues(self) -> tuple[str, ...]:
+        """The venues whose feed logs the gateway reads."""
+        return self.serve.venues or self.normalize.venues
+
+    def ticks_topic(self, venue: str) -> str:
+        """The topic of a venue's ticks."""
+        return f"{self.kafka.ticks_prefix}{venue}"
+
+    def feed_topic(self, venue: str) -> str:
+        """The topic of a venue's feed log."""
+        return f"{self.kafka.feed_prefix}{venue}"
+
+    def rules(self, venue: str) -> Rules:
+        """What changes bytes, for the state machine of one venue."""
+        normalize = self.normalize
+        own = normalize.venue.get(venue, VenueSettings())
+        return Rules(
+            trades_kept=normalize.trades_in_snapshot,
+            trade_id_runs_max=normalize.trade_id_runs_max,
+            quotes_from=own.quotes_from or "stream",
+            symbols_max=normalize.symbols_max,
+            bars=BarRules(
+                grace_ns=normalize.bar_grace_ms * _NS_PER_MS,
+                every_ns=normalize.bar_interval_min_ms * _NS_PER_MS,
+                closed_kept=normalize.bars_closed_kept,
+            ),
+        )
+
+    def silent_after_s(self, venue: str, default: int) -> int:
+        """After how many seconds without a tick a venue is silent; `default` is the venue's own."""
+        return self.normalize.venue.get(venue, VenueSettings()).silent_after_s or default
+
+
+class Loaded(NamedTuple):
+    """Settings, and for each value that is not a default where it came from: dotted name to words."""
+
+    settings: Settings
+    origins: dict[str, str]
+
+
+def load(flags: Mapping[str, object] | None = None, *, file: Path | None = None) -> Loaded:
+    """The settings from flags (dotted name to value; None is not given), environment and file.
+
+    Raises:
+        ConfigError: a name is unknown, a value cannot be, or the file cannot be read.
+    """
+    merged: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for given, origin in (_from_file(file), _from_environment(), _from_flags(flags or {})):
+        for name, value in _leaves(given):
+            _put(merged, name, value)
+            origins[name] = origin(name)
+    try:
+        return Loaded(Settings(**merged), origins)
+    except ValidationError as error:
+        raise ConfigError("; ".join(_words(problem, origins) for problem in error.errors())) from error
+
+
+def leaves(settings: Settings) -> Iterator[tuple[str, object]]:
+    """Each value with its dotted name, in the order of the tree."""
+    yield from _leaves(settings.model_dump(mode="json"))
+
+
+def described() -> Iterator[tuple[str, str]]:
+    """Each section or value with its description, in the order of the tree."""
+    yield from _described(Settings, "")
+
+
+def convert(section: Section, into: type[Plain]) -> Plain:
+    """A section as the Struct of a layer that knows no pydantic; values that the Struct does not have are left out."""
+    return msgspec.convert(section.model_dump(), into)
+
+
+def _described(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str]]:
+    for name, field in model.model_fields.items():
+        annotation = field.annotation
+        if isinstance(annotation, type) and issubclass(annotation, Section):
+            yield f"{prefix}{name}", (annotation.__doc__ or "").strip()
+            yield from _described(annotation, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", field.description or ""
+
+
+def _from_flags(flags: Mapping[str, object]) -> Given:
+    given: dict[str, Any] = {}
+    for name, value in flags.items():
+        if value is not None:
+            _put(given, name, value)
+    return given, lambda name: "flag"
+
+
+def _from_environment() -> Given:
+    for name in os.environ:
+        _refuse_unknown_variable(name)
+    source = EnvSettingsSource(Settings, env_prefix=ENV_PREFIX, env_nested_delimiter=NESTED)
+    return source(), lambda name: f"environment {_variable(name)}"
+
+
+def _refuse_unknown_variable(variable: str) -> None:
+    """pydantic takes no notice of a variable whose section does not exist."""
+    if not variable.startswith(ENV_PREFIX) or NESTED not in variable:
+        return
+    name = variable.removeprefix(ENV_PREFIX).lower().replace(NESTED, ".")
+    if name.split(".")[0] not in Settings.model_fields:
+        raise ConfigError(f"unknown setting {name} (environment {variable}){_did_you_mean(name)}")
+
+
+def _variable(name: str) -> str:
+    return ENV_PREFIX + name.upper().replace(".", NESTED)
+
+
+def _from_file(file: Path | None) -> Given:
+    path = file or Path(os.environ.get("FEED_CONFIG") or FILE_NAME)
+    try:
+        with path.open("rb") as opened:
+            given = tomllib.load(opened)
+    except FileNotFoundError:
+        if file is not None or os.environ.get("FEED_CONFIG"):
+            raise ConfigError(f"no settings file {path}") from None
+        given = {}
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"settings file {path} cannot be read: {error}") from error
+    return given, lambda name: str(path)
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _put(tree: dict[str, Any], name: str, value: object) -> None:
+    *sections, last = name.split(".")
+    for section in sections:
+        inner = tree.setdefault(section, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"{name} is in {section}, which has the value {inner!r}")
+        tree = inner
+    tree[last] = value
+
+
+def _words(problem: Any, origins: Mapping[str, str]) -> str:
+    name = ".".join(str(part) for part in problem["loc"])
+    origin = next((f" ({origins[given]})" for given in origins if given == name or given.startswith(f"{name}.")), "")
+    if problem["type"] == "extra_forbidden":
+        return f"unknown setting {name}{origin}{_did_you_mean(name)}"
+    said = problem["msg"].removeprefix("Value error, ")
+    return f"{name}{origin}: {said[0].lower()}{said[1:]}, found {problem['input']!r}" if name else said
+
+
+def _did_you_mean(name: str) -> str:
+    known = [known for known, _ in described()]
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    return f", did you mean {near[0]}?" if near else f", known are {', '.join(Settings.model_fields)}"
