@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.client import AIOKafkaClient, ConnectionGroup
 from aiokafka.errors import KafkaConnectionError, KafkaError, TopicAlreadyExistsError, for_code
@@ -70,7 +70,7 @@ class Cluster:
             bootstrap_servers=bootstrap,
             client_id=client_id,
             request_timeout_ms=request_timeout_ms,
-            metadata_max_age_ms=30_000,
+            metadata_max_age_ms=5_000,
         )
 
     async def start(self) -> None:
@@ -175,6 +175,17 @@ class Cluster:
             for partition in range(count):
                 await self.leader(TopicPartition(name, partition))
         return list(missing)
+
+    async def grow(self, topic: str, partitions: int) -> None:
+        """Gives a topic more partitions."""
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap)
+        await admin.start()
+        try:
+            await admin.create_partitions({topic: NewPartitions(partitions)})
+        finally:
+            await admin.close()
+        for partition in range(partitions):
+            await self.leader(TopicPartition(topic, partition))
 
     async def _offset(self, partition: TopicPartition, when: int) -> int:
         request = OffsetRequest(-1, 0, [(partition.topic, [(partition.partition, when)])])

@@ -30,7 +30,10 @@ log: Final = logging.getLogger("feed.kafka")
 
 
 class Stream:
-    """One partition being followed, from `position` on. `begin` and `end` are the log's, as last seen."""
+    """One partition being followed, from `position` on. `begin` and `end` are the log's, as last seen.
+
+    `vanished` says that the broker did not know the topic for a while: what lies there now may be another topic of that name.
+    """
 
     def __init__(self, partition: TopicPartition, position: int, wake: asyncio.Event) -> None:
         self.partition = partition
@@ -38,6 +41,7 @@ class Stream:
         self.begin = 0
         self.end = position
         self.failed: OutOfRange | None = None
+        self.vanished = False
         self.seen_at = 0.0
         self._wake = wake
         self._fetched: deque[tuple[list[Raw], int]] = deque()
@@ -219,4 +223,6 @@ class Fetcher:
             topic, partition = stream.partition
             stream.fail(OutOfRange(f"offset {stream.position} of partition {partition} of {topic}"))
             return False
+        if error.__name__ == "UnknownTopicOrPartitionError":
+            stream.vanished = True
         return True

@@ -24,7 +24,7 @@ from feed.venues.symbol import Machine, Message, Now, Rules, SavedSymbol, Symbol
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from feed.venues import Venue
+    from feed.venues.table import Venue
 
 _KEY_CHARS_MAX: Final = 64
 _SNAPSHOTS: Final = msgspec.json.Decoder(list[Snapshot | State])
@@ -94,6 +94,8 @@ class Source:
         now = self._now
         if self._asleep and self._asleep[-1][0] < tick.seq:
             self._wake(tick.seq)
+        if not 0 <= tick.ts_recv <= tick.ts_kafka + self._rules.ts_recv_ahead_max_ns:
+            raise BadTick(f"ts_recv {tick.ts_recv}, wanted at most a little after {tick.ts_kafka}")
         now.seq, now.ts_recv = tick.seq, str(tick.ts_recv)
         clock = now.clock
         if tick.ts_recv > clock:

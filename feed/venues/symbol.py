@@ -22,7 +22,9 @@ from feed.model import (
     KINDS,
     NO_SEQ,
     Action,
+    Bar,
     Book,
+    Data,
     Instrument,
     Kind,
     Level,
@@ -49,12 +51,16 @@ Message = Update | Snapshot | GapMessage | State
 
 
 class Tick(Struct, frozen=True, gc=False):
-    """One record of a tick topic: `seq` is its offset, `ts_recv` nanoseconds; `request` where it answers a request."""
+    """One record of a tick topic: `seq` is its offset, `request` is there where it answers a request.
+
+    Times are nanoseconds: `ts_recv` is the collector's, `ts_kafka` that of the record.
+    """
 
     seq: int
     key: str
     value: bytes
     ts_recv: int
+    ts_kafka: int
     request: str | None = None
 
 
@@ -65,6 +71,7 @@ class Rules(Struct, frozen=True):
     trade_id_runs_max: int = 256
     quotes_from: Literal["stream", "book"] = "stream"
     symbols_max: int = 20_000
+    ts_recv_ahead_max_ns: int = 60_000_000_000
     bars: BarRules = BarRules()
 
 
@@ -287,7 +294,7 @@ class Symbol:
         """Takes up the state that `snapshots` and `save` gave."""
         if saved.last_trades.seq != NO_SEQ or self._trades:
             self._last["trades"] = saved.last_trades
-        bars = []
+        bars: list[Bar] = []
         for snapshot in snapshots:
             last = self._last_of(snapshot.channel)
             last.seq, last.ts_event, last.ts_recv = snapshot.seq, snapshot.ts_event, snapshot.ts_recv
@@ -304,18 +311,16 @@ class Symbol:
             elif snapshot.channel == "trades":
                 self._trades.extend(data)  # type: ignore[arg-type]  # of the channel trades
             else:
-                bars += data
+                bars += data  # type: ignore[arg-type]  # of the channel bars
         self._live, self._stale, self._hole = saved.live, saved.stale, saved.hole
         self._ids.load(saved.ids, saved.texts)
-        self.bars.load(bars, saved.bars, saved.clock)  # type: ignore[arg-type]  # of the channel bars
+        self.bars.load(bars, saved.bars, saved.clock)
         machine.load(bytes(saved.machine))
 
     def _last_of(self, kind: Kind) -> Last:
         return self._last.setdefault(kind, Last())
 
-    def _update(
-        self, kind: Kind, last: Last, data: list[Trade] | Quote | Book | list | Status | Instrument, ts_event: str | None
-    ) -> None:
+    def _update(self, kind: Kind, last: Last, data: Data, ts_event: str | None) -> None:
         now = self._now
         if last.seq == now.seq:
             raise CorruptLog(f"second update of {kind} of {self.name} in tick {now.seq}, wanted one")
@@ -348,7 +353,7 @@ class Symbol:
         if best != self._quote:
             self._set_quote(best, ts_event)
 
-    def _data(self, kind: Kind) -> list[Trade] | Quote | Book | list | Status | Instrument | None:
+    def _data(self, kind: Kind) -> Data | None:
         if kind == "book":
             self.bids = _swept(self.bids, descending=True)
             self.asks = _swept(self.asks, descending=False)
@@ -357,7 +362,9 @@ class Symbol:
             return list(self._trades)
         if kind == "bars":
             return self.bars.state()
-        return {"quotes": self._quote, "status": self._status, "instruments": self._instrument}[kind]
+        if kind == "quotes":
+            return self._quote
+        return self._status if kind == "status" else self._instrument
 
 
 def _difference(old: dict[str, str], new: dict[str, str]) -> list[Level]:
@@ -382,6 +389,6 @@ def _best(side: dict[str, str], changed: list[Level], best: str | None, *, highe
         prices = [price for price, size in side.items() if size != "0"]
         return (max if highest else min)(prices, key=Decimal, default=None)
     for price, size in changed:
-        if size != "0" and (best is None or (Decimal(price) > Decimal(best)) == highest and price != best):
+        if size != "0" and (best is None or (price != best and (Decimal(price) > Decimal(best)) == highest)):
             best = price
     return best

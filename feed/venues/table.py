@@ -1,0 +1,51 @@
+"""The venues whose formats are understood: a name, a prefix of symbols and a machine each.
+
+Owns the table, and the version of the bytes. What a venue's frames mean stands in the venue's own file; how to add one in this folder's README.md.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from feed.venues import binance, canonical, coinbase, kraken
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from feed.model import Action
+    from feed.venues.symbol import Machine, Symbol
+
+CODE_VERSION: Final = 1
+"""Raised by one with every change of this package that changes the bytes of any update."""
+
+
+class Venue(NamedTuple):
+    """What is known of a venue: `keys` and `wide` read a frame without a symbol's state."""
+
+    name: str
+    prefix: str
+    machine: Callable[[Symbol], Machine]
+    keys: Callable[[bytes], list[str]]
+    wide: Callable[[bytes], tuple[Action, str | None] | None]
+    silent_after_s: int
+
+
+_VENUES: Final = {
+    venue.name: venue
+    for venue in (
+        Venue("binance", "BINANCE", binance.spot, binance.keys, binance.wide, 10),
+        Venue("binance-usdm", "BINANCE-USDM", binance.usdm, binance.keys, binance.wide, 10),
+        Venue("binance-coinm", "BINANCE-COINM", binance.coinm, binance.keys, binance.wide, 10),
+        Venue("coinbase", "COINBASE", coinbase.Coinbase, coinbase.keys, coinbase.wide, 10),
+        Venue("kraken", "KRAKEN", kraken.Kraken, kraken.keys, kraken.wide, 10),
+    )
+}
+NAMES: Final = tuple(_VENUES)
+
+
+def venue(name: str) -> Venue:
+    """The venue of that name; a name that is not in the table speaks our own JSON tick (`canonical`)."""
+    known = _VENUES.get(name)
+    if known is not None:
+        return known
+    return Venue(name, name.upper(), canonical.Canonical, canonical.keys, canonical.wide, 60)
