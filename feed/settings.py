@@ -233,6 +233,11 @@ class Settings(BaseSettings):
         """The topic of a venue's feed log."""
         return f"{self.kafka.feed_prefix}{venue}"
 
+    @property
+    def topic_settings(self) -> dict[str, str]:
+        """The settings of topics that are made because they are missing."""
+        return {"max.message.bytes": str(self.kafka.record_bytes_max)}
+
     def rules(self, venue: str) -> Rules:
         """What changes bytes, for the state machine of one venue."""
         normalize = self.normalize
