@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from feed.kafka.append import Appender, Compression
 from feed.kafka.cluster import Cluster
-from feed.venues.table import Venue
+from feed.venues.venue import Venue
 from replay.pacing import Pacing, Speed, seconds
 from replay.sinks import Captured, TickTopic
 

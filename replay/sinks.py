@@ -29,7 +29,7 @@ Entry = tuple[bytes | None, bytes, list[tuple[str, bytes]]]
 
 
 class Captured(Protocol):
-    """One line of a capture: `ts_recv` in ns, the URL of an answer, the symbol if the file knows it; None if unknown."""
+    """One line of a capture: `ts_recv` in ns, the URL of an answer, the symbol if the file knows it; else None."""
 
     @property
     def ts_recv(self) -> int | None: ...
