@@ -88,7 +88,7 @@ def test_frames_put_together_by_the_venues_rules_give_the_markets_books() -> Non
             for side, price, size in message["changes"]:
                 _put(books, "coinbase", message["product_id"], side, [(price, size)])
     for simulated in exchanges.venues:
-        for market in simulated._markets if hasattr(simulated, "_markets") else [s.market for s in simulated._symbols]:  # type: ignore[attr-defined]  # looks inside
+        for market in simulated.markets:
             scale = Decimal(10) ** -market.listing.price_digits, Decimal(10) ** -market.listing.size_digits
             found = books[simulated.name, market.listing.symbol]
             for side, book in (("buy", market.bids), ("sell", market.asks)):
