@@ -80,7 +80,10 @@ def test_a_wrong_file_is_told_what_and_where(text: str, said: str) -> None:
     ("variable", "said"),
     [
         ("FEED_KAFKA__BOOTSTRP", "did you mean kafka.bootstrap"),
-        ("FEED_KAFAK__BOOTSTRAP", r"unknown setting kafak.bootstrap \(environment FEED_KAFAK__BOOTSTRAP\), did you mean"),
+        (
+            "FEED_KAFAK__BOOTSTRAP",
+            r"unknown setting kafak.bootstrap \(environment FEED_KAFAK__BOOTSTRAP\), did you mean",
+        ),
     ],
 )
 def test_an_unknown_variable_is_told(monkeypatch: pytest.MonkeyPatch, variable: str, said: str) -> None:
