@@ -100,15 +100,19 @@ class Writer:
         self._log_bytes = 0
         self._end = pos + 1
         self._now_ms = 0
+        self._floor, self._since = next_offset, pos
         self._in_flight: list[tuple[int, str]] = []
 
     def take_up(self, ages: dict[str, tuple[int, int, int]], floor: int, now_ms: int) -> None:
         """Takes up the ages of restored symbols, name to (since, floor, age in ms); symbols without one are new-born."""
         self._now_ms = now_ms
-        for name, (since, offset, age_ms) in sorted(ages.items(), key=lambda item: item[1][0]):
+        self._bear(floor)
+        for name, (since, offset, age_ms) in ages.items():
             venue_symbol = name.partition(":")[2]
             self._ages[venue_symbol] = _Age(since, offset, now_ms - min(age_ms, self._round.ms), 0, 0)
-        self._bear(floor)
+        # the oldest must come first: its `since` and `floor` are those of the log
+        self._ages = OrderedDict(sorted(self._ages.items(), key=lambda item: (item[1].since, item[1].floor)))
+        self._settle()
 
     def open(self, ends: str, *, carries: bool, end: int) -> Record:
         """The record that opens this incarnation; it must lie in the log, and be the first of its kind, before any other."""
@@ -154,12 +158,13 @@ class Writer:
         return Step([], records + self._keyframes(1, now_ms))
 
     def acked(self, offsets: Sequence[int]) -> None:
-        """The records of the last step lie at these offsets."""
+        """The records of the last step lie at these offsets. If others lie between, restore: this writer is not alone."""
         for index, name in self._in_flight:
             self._ages[name].floor = offsets[index]
         self._in_flight = []
         if offsets:
             self._next_offset = offsets[-1] + 1
+        self._settle()
 
     def everything(self, now_ms: int) -> list[Record]:
         """Keyframe and checkpoint of every symbol: what follows a new incarnation."""
@@ -168,10 +173,16 @@ class Writer:
             records += self._keyframe(name, len(records), now_ms)
         return records
 
-    @property
-    def floor(self) -> int:
-        """The smallest log offset that a reader who starts now needs."""
-        return min((age.floor for age in self._ages.values()), default=self._next_offset)
+    def _settle(self) -> None:
+        """Sets the floor that the next records tell.
+
+        Not before an acknowledgement: keyframes that land behind a second writer's newer records are passed over by
+        readers, so a floor may rest only on those that are known to have landed alone.
+        """
+        # the oldest keyframe is the first in the order, and every floor behind it is a later one
+        age = next(iter(self._ages.values()), None)
+        self._floor = age.floor if age else self._next_offset
+        self._since = age.since if age else self.pos
 
     def _bear(self, floor: int) -> None:
         """Gives new symbols an age, before any record is made that covers their first tick."""
@@ -180,8 +191,6 @@ class Writer:
         self._machine.born.clear()
 
     def _record(self, kind: str, value: bytes) -> Record:
-        # the oldest keyframe is the first in the order, and every floor behind it is a later one
-        age = next(iter(self._ages.values()), None)
         self._log_bytes += len(value)
         return Record(
             source=self.source,
@@ -192,8 +201,8 @@ class Writer:
             crc=self._crc,
             partitions=self._partitions,
             version=self._version,
-            floor=age.floor if age else self._next_offset,
-            since=age.since if age else self.pos,
+            floor=self._floor,
+            since=self._since,
             end=self._end,
             value=value,
         )

@@ -28,7 +28,8 @@ from feed.feedlog import Dead, Restored, Round, Step, Writer
 from feed.kafka.append import Appender, AppendFailed, Compression
 from feed.kafka.cluster import Cluster, OutOfRange, Raw
 from feed.kafka.fetch import Fetcher, Stream
-from feed.venues.table import CODE_VERSION, Venue
+from feed.venues.table import CODE_VERSION
+from feed.venues.venue import Venue
 from feed.venues.source import Source
 from feed.venues.symbol import Rules, Tick
 
@@ -210,18 +211,20 @@ class PartitionNormalizer:
             last = await self._last_record(begin, end)
             if last is not None:
                 start, whole = max(begin, last.floor), last.floor >= begin
-        while True:
+        tried: set[int] = set()
+        while start not in tried:
+            tried.add(start)
             restored = Restored()
             try:
                 async for page in self._cluster.read(self._log, start, end):
                     for raw in page:
                         restored.read(record_of(raw.headers, raw.value, raw.offset), raw.timestamp)
             except HoleInLog as hole:
-                if hole.floor >= start or not whole:
-                    raise CorruptLog(f"{hole}, and its floor {hole.floor} does not help") from hole
+                # a second writer was ahead when this floor was written: its own floor has what is missing
                 start, whole = max(begin, hole.floor), hole.floor >= begin
                 continue
             return restored, whole
+        raise CorruptLog(f"no floor of {self._log.topic} from {min(tried)} on leads to its end")
 
     async def _last_record(self, begin: int, end: int) -> Record | None:
         for start in range(end - 1, max(begin, end - 64) - 1, -1):
@@ -333,7 +336,8 @@ class PartitionNormalizer:
         expected = self._next_offset
         offsets = await self._append(appender, step.records)
         writer.acked(offsets)
-        if offsets and offsets[0] != expected:
+        if offsets and offsets != list(range(expected, expected + len(offsets))):
+            # what we take for our floor may be passed over by readers: never write on after this
             raise _Foreign(f"offset {offsets[0]} in {self._log.topic}, wanted {expected}: there is a second writer")
 
     async def _append(self, appender: Appender, records: list[Record]) -> list[int]:

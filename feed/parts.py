@@ -58,4 +58,4 @@ def _list_pieces(items: list[Trade] | list[Bar]) -> list[Data]:
     count = PART_TEXT_MAX // _ITEM_BYTES
     if len(items) <= count:
         return [items]
-    return [items[i : i + count] for i in range(0, len(items), count)]  # type: ignore[misc]
+    return [items[i : i + count] for i in range(0, len(items), count)]

@@ -28,13 +28,12 @@ class HoleInLog(FeedError):
 class LogReader:
     """Reads one partition of a feed log from some record's floor, in order.
 
-    `source` is the valid source so far (empty before the first record), `pos` the last tick covered, `start` the position
-    at which the reading began: keyframes older than it lack updates that were not read, and are passed over.
+    `source` is the valid source so far (empty before the first record), `pos` the last tick covered. Keyframes older than
+    `pos` come from a writer that is behind; nothing is ever built on them, and they are passed over.
     """
 
     def __init__(self) -> None:
         self.source = ""
-        self.start = NO_SEQ
         self.pos = NO_SEQ
         self.copies = 0
         self.void = 0
@@ -48,12 +47,12 @@ class LogReader:
         if record.kind == "source":
             return self._open(record)
         if not self.source:
-            self.source, self.start, self.pos = record.source, record.after, record.after
+            self.source, self.pos = record.source, record.after
         if record.source != self.source:
             self.void += 1
             return None
         if record.kind != "data":
-            return self.pos if record.at >= self.start else None
+            return self.pos if record.at >= self.pos else None
         if record.after > self.pos:
             raise HoleInLog(record, self.pos)
         before = self.pos
@@ -72,5 +71,5 @@ class LogReader:
             self.void += 1
             return None
         self.source = record.source
-        self.start = self.pos = record.last
+        self.pos = record.last
         return record.last

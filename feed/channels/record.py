@@ -95,7 +95,7 @@ def record_of(headers: list[tuple[str, bytes]] | tuple[tuple[str, bytes], ...], 
     try:
         return Record(
             source=found["source"].decode(),
-            kind=_KINDS[found["kind"]],  # type: ignore[arg-type]  # a Literal from its own list
+            kind=_KINDS[found["kind"]],
             after=int(found["after"]),
             first=int(found["first"]),
             last=int(found["last"]),

@@ -54,9 +54,7 @@ def records_of(buffer: bytes, offset: int) -> tuple[list[Raw], int]:
         if not batch.validate_crc():
             raise FeedError(f"batch at offset {offset} fails its crc, wanted an undamaged one")
         if not batch.is_control_batch:
-            found += [
-                Raw(r.offset, r.timestamp, r.key, r.value or b"", r.headers) for r in batch if r.offset >= offset
-            ]
+            found += [Raw(r.offset, r.timestamp, r.key, r.value or b"", r.headers) for r in batch if r.offset >= offset]
         offset = max(offset, batch.next_offset)
     return found, offset
 
@@ -147,9 +145,7 @@ class Cluster:
         try:
             await admin.start()
             answers = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])
-            return {
-                entry[0]: entry[1] for answer in answers for resource in answer.resources for entry in resource[4]
-            }
+            return {entry[0]: entry[1] for answer in answers for resource in answer.resources for entry in resource[4]}
         except (KafkaError, OSError, AttributeError, asyncio.TimeoutError, NotImplementedError):
             return {}
         finally:
@@ -204,9 +200,7 @@ class Cluster:
         raise Unreachable(f"no answer on the offsets of partition {partition.partition} of {partition.topic}")
 
     async def _fetch(self, partition: TopicPartition, offset: int) -> bytes:
-        request = FetchRequest(
-            50, 1, 50 << 20, 0, [(partition.topic, [(partition.partition, offset, FETCH_BYTES)])]
-        )
+        request = FetchRequest(50, 1, 50 << 20, 0, [(partition.topic, [(partition.partition, offset, FETCH_BYTES)])])
         for _ in range(_LOOK_UP_TRIES):
             try:
                 node = await self.leader(partition)

@@ -55,9 +55,7 @@ class _Sum:
     def bar(self, key: Key, *, closed: bool) -> Bar:
         volume = format(self.volume, "f")
         volume = volume.rstrip("0").rstrip(".") if "." in volume else volume
-        return Bar(
-            key[0], str(key[1]), self.open, self.high, self.low, self.close, volume, self.trades, closed
-        )
+        return Bar(key[0], str(key[1]), self.open, self.high, self.low, self.close, volume, self.trades, closed)
 
 
 class Saved(Struct, frozen=True):

@@ -15,20 +15,44 @@ import heapq
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
+from msgspec import Struct
 
 from feed.errors import BadTick, CorruptLog
-from feed.model import Snapshot, State
+from feed.model import Bar, Book, Instrument, Kind, Quote, Snapshot, State, Status, Trade
 from feed.venues.bars import NEVER
 from feed.venues.symbol import Machine, Message, Now, Rules, SavedSymbol, Symbol, Tick
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from feed.venues.table import Venue
+    from feed.venues.venue import Venue
 
 _KEY_CHARS_MAX: Final = 64
-_SNAPSHOTS: Final = msgspec.json.Decoder(list[Snapshot | State])
+_DATA: Final = {
+    "trades": msgspec.json.Decoder(list[Trade]),
+    "quotes": msgspec.json.Decoder(Quote),
+    "book": msgspec.json.Decoder(Book),
+    "bars": msgspec.json.Decoder(list[Bar]),
+    "status": msgspec.json.Decoder(Status),
+    "instruments": msgspec.json.Decoder(Instrument),
+}
 _SAVED: Final = msgspec.json.Decoder(SavedSymbol)
+
+
+class _Read(Struct):
+    """A message of a keyframe as it is read back: a snapshot, or a state without data."""
+
+    type: str
+    channel: Kind
+    seq: int
+    source: str = ""
+    symbol: str = ""
+    ts_event: str | None = None
+    ts_recv: str | None = None
+    data: msgspec.Raw = msgspec.Raw(b"")
+
+
+_READ: Final = msgspec.json.Decoder(list[_Read])
 
 
 class Checkpoint(NamedTuple):
@@ -89,7 +113,7 @@ class Source:
         """Does what one tick says.
 
         Raises:
-            BadTick: the tick cannot be used; nothing has changed.
+            BadTick: the tick cannot be used; nothing has changed but the clock.
         """
         now = self._now
         if self._asleep and self._asleep[-1][0] < tick.seq:
@@ -97,19 +121,17 @@ class Source:
         if not 0 <= tick.ts_recv <= tick.ts_kafka + self._rules.ts_recv_ahead_max_ns:
             raise BadTick(f"ts_recv {tick.ts_recv}, wanted at most a little after {tick.ts_kafka}")
         now.seq, now.ts_recv = tick.seq, str(tick.ts_recv)
-        clock = now.clock
-        if tick.ts_recv > clock:
+        if tick.ts_recv > now.clock:
             now.clock = tick.ts_recv
         try:
             if tick.key:
                 self._apply_to(tick)
             else:
                 self._apply_to_all(tick)
-        except BadTick:
-            now.clock = clock
-            raise
-        if self._due and self._due[0][0] <= now.clock:
-            self._end_bars()
+        finally:
+            # a bad tick moves the clock like any other: whether it is bad is not looked at while its symbol sleeps
+            if self._due and self._due[0][0] <= now.clock:
+                self._end_bars()
 
     def keyframe(self, venue_symbol: str) -> list[Snapshot | State]:
         """The symbol's snapshots as they are after the last tick."""
@@ -143,13 +165,7 @@ class Source:
             self._sleeping.discard(venue_symbol)
             saved = self._saved(checkpoint)
             symbol, machine = self._make(venue_symbol)
-            snapshots = [
-                message
-                for value in checkpoint.keyframes
-                for message in _SNAPSHOTS.decode(value)
-                if isinstance(message, Snapshot)
-            ]
-            symbol.load(snapshots, saved, machine)
+            symbol.load(_snapshots(checkpoint), saved, machine)
             self._symbols[venue_symbol] = symbol, machine
             self._now.clock = max(self._now.clock, saved.clock)
             self._schedule(symbol)
@@ -179,7 +195,9 @@ class Source:
 
     def _born(self, tick: Tick) -> Symbol:
         if len(tick.key) > _KEY_CHARS_MAX or not tick.key.isprintable():
-            raise BadTick(f"key of {len(tick.key)} characters, wanted a symbol of up to {_KEY_CHARS_MAX} printable ones")
+            raise BadTick(
+                f"key of {len(tick.key)} characters, wanted a symbol of up to {_KEY_CHARS_MAX} printable ones"
+            )
         if len(self._symbols) + len(self._sleeping) >= self._rules.symbols_max:
             raise BadTick(f"symbol {tick.key} is one more than the {self._rules.symbols_max} that a source may have")
         symbol, machine = self._make(tick.key)
@@ -191,7 +209,8 @@ class Source:
     def _apply_to_all(self, tick: Tick) -> None:
         said = self._venue.wide(tick.value)
         if said is not None:
-            for symbol, _ in self._symbols.values():
+            # by name: the order in which symbols came is not known any more after a restart
+            for _, (symbol, _) in sorted(self._symbols.items()):
                 symbol.status(*said, None)
 
     def _end_bars(self) -> None:
@@ -209,3 +228,23 @@ class Source:
         if bars.due != NEVER:
             bars.scheduled = bars.due
             heapq.heappush(self._due, (bars.due, symbol.venue_symbol))
+
+
+def _snapshots(checkpoint: Checkpoint) -> list[Snapshot]:
+    try:
+        return [
+            Snapshot(
+                read.channel,
+                read.symbol,
+                read.source,
+                read.seq,
+                read.ts_event,
+                read.ts_recv,
+                _DATA[read.channel].decode(read.data),
+            )
+            for value in checkpoint.keyframes
+            for read in _READ.decode(value)
+            if read.type == "snapshot"
+        ]
+    except msgspec.DecodeError as error:
+        raise CorruptLog(f"keyframe at tick {checkpoint.at} cannot be read: {error}") from error

@@ -265,9 +265,7 @@ class Symbol:
                 continue
             data = self._data(kind)
             if data is not None and (data or last.seq != NO_SEQ):
-                out += parted(
-                    Snapshot(kind, self.name, self._now.source, last.seq, last.ts_event, last.ts_recv, data)
-                )
+                out += parted(Snapshot(kind, self.name, self._now.source, last.seq, last.ts_event, last.ts_recv, data))
             if kind == "book" and self._stale is not None:
                 out.append(self._stale)
         return out

@@ -5,30 +5,13 @@ Owns the table, and the version of the bytes. What a venue's frames mean stands 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final
 
 from feed.venues import binance, canonical, coinbase, kraken
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from feed.model import Action
-    from feed.venues.symbol import Machine, Symbol
+from feed.venues.venue import Venue
 
 CODE_VERSION: Final = 1
 """Raised by one with every change of this package that changes the bytes of any update."""
-
-
-class Venue(NamedTuple):
-    """What is known of a venue: `keys` and `wide` read a frame without a symbol's state."""
-
-    name: str
-    prefix: str
-    machine: Callable[[Symbol], Machine]
-    keys: Callable[[bytes], list[str]]
-    wide: Callable[[bytes], tuple[Action, str | None] | None]
-    silent_after_s: int
-
 
 _VENUES: Final = {
     venue.name: venue

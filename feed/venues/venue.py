@@ -1,0 +1,22 @@
+"""What is known of a venue: its name, the prefix of its symbols, and how its frames are read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from feed.model import Action
+from feed.venues.symbol import Machine, Symbol
+
+
+class Venue(NamedTuple):
+    """`keys` and `wide` read a frame without a symbol's state; `machine` makes what reads it with one."""
+
+    name: str
+    prefix: str
+    machine: Callable[[Symbol], Machine]
+    keys: Callable[[bytes], list[str]]
+    """The venue symbols that a frame speaks of, none where it speaks of all; raises `BadTick`."""
+    wide: Callable[[bytes], tuple[Action, str | None] | None]
+    """What a frame that speaks of all symbols says of them, if anything; raises `BadTick`."""
+    silent_after_s: int

@@ -1,0 +1,160 @@
+"""The feed log: what is written is the same whoever writes it, and however often the writer dies."""
+
+from __future__ import annotations
+
+import json
+import random
+
+import pytest
+from msgspec.structs import replace
+
+from feed.channels.reader import HoleInLog, LogReader
+from feed.channels.record import Record
+from feed.venues.symbol import Tick
+from tests.feed.memory_log import Died, SecondWriter, Worker, restore, updates_of
+from tests.feed.toy import TOY
+
+T0 = 1_700_000_000_000_000_000
+
+
+def make_ticks(count: int, seed: int, symbols: int = 4) -> list[Tick]:
+    rng = random.Random(seed)
+    ticks, seq, now, trade_id = [], 0, T0, 0
+    for _ in range(count):
+        seq += rng.choice((1, 1, 1, 3))  # offsets have holes
+        now += rng.choice((1_000_000, 50_000_000, 900_000_000))
+        key = f"S{rng.randrange(symbols)}"
+        frame: dict[str, object] = {"ts": now - rng.randrange(5_000_000_000)}
+        kind = rng.randrange(10)
+        if kind < 4:
+            trade_id += rng.choice((0, 1, 1, 2))
+            frame |= {"op": "trade", "trades": [[f"{rng.randrange(1, 50)}.5", "0.1", str(trade_id)]], "hole": kind == 0}
+        elif kind < 5:
+            frame |= {"op": "quote"}
+        elif kind < 7:
+            level = [str(rng.randrange(1, 30)), str(rng.randrange(3))]
+            frame |= {"op": "book", "bids": [level], "asks": []}
+        elif kind < 8:
+            levels = [[str(price), "7"] for price in rng.sample(range(1, 40), 5)]
+            frame |= {"op": "snapshot", "bids": levels, "asks": []}
+        elif kind < 9:
+            frame |= {"op": "stale"}
+        else:
+            frame |= {"op": "status", "action": rng.choice(("halt", "trading"))}
+        value = json.dumps(frame).encode()
+        if rng.random() < 0.03:
+            value, key = rng.choice(((b"junk", key), (b"wide", ""), (b"\xff", "new\n")))
+        ticks.append(Tick(seq, key, value, now, now))
+    return ticks
+
+
+def unbroken(ticks: list[Tick], page: int = 7) -> list[bytes]:
+    log: list[Record] = []
+    Worker(TOY, log, ticks).run([page] * len(ticks))
+    return updates_of(log)
+
+
+def test_every_update_is_there_once_whatever_the_pages() -> None:
+    ticks = make_ticks(300, seed=1)
+    assert len(unbroken(ticks)) > 250
+    assert unbroken(ticks, 1) == unbroken(ticks, 7) == unbroken(ticks, 300)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ratio", [0.0, 0.1, 1.0, 5.0])
+def test_a_restart_after_every_tick_gives_the_bytes_of_the_unbroken_run(ratio: float) -> None:
+    ticks = make_ticks(250, seed=2)
+    log: list[Record] = []
+    for _ in ticks:
+        Worker(TOY, log, ticks, ratio=ratio).run([1])
+    assert updates_of(log) == unbroken(ticks)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(30))
+def test_a_worker_that_dies_between_any_two_records_loses_and_repeats_nothing(seed: int) -> None:
+    rng = random.Random(seed)
+    ticks = make_ticks(200, seed=seed)
+    log: list[Record] = []
+    while True:
+        worker = Worker(TOY, log, ticks, ratio=rng.choice((0.2, 1.0, 3.0)))
+        if worker.writer.pos == ticks[-1].seq:
+            break
+        try:
+            worker.run([rng.randrange(1, 30)] * 20, die_after=rng.randrange(1, 12))
+        except Died:
+            continue
+    assert updates_of(log) == unbroken(ticks)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(30))
+def test_several_owners_at_once_do_no_harm(seed: int) -> None:
+    rng = random.Random(seed)
+    ticks = make_ticks(200, seed=100 + seed)
+    log: list[Record] = []
+    workers = [Worker(TOY, log, ticks)]
+    while min(worker.writer.pos for worker in workers) < ticks[-1].seq:
+        if rng.random() < 0.1:
+            workers.append(Worker(TOY, log, ticks, ratio=rng.choice((0.3, 2.0))))
+        if rng.random() < 0.1 and len(workers) > 1:
+            workers.pop(rng.randrange(len(workers)))
+        at = rng.randrange(len(workers))
+        try:
+            workers[at].run([rng.randrange(1, 20)])
+        except SecondWriter:
+            workers[at] = Worker(TOY, log, ticks, ratio=rng.choice((0.3, 2.0)))
+    assert updates_of(log) == unbroken(ticks)
+    for stop in range(1, len(log) + 1):
+        restore(log[:stop])  # leads somewhere, wherever a reader begins
+
+
+def test_a_book_of_8_mb_goes_out_in_parts_and_comes_back() -> None:
+    side = [[f"{price}.123456", "1234.123456789"] for price in range(1, 200_001)]
+    frames = [
+        {"op": "snapshot", "bids": side, "asks": [], "ts": 1},
+        {"op": "trade", "trades": [["5", "1", "1"]], "ts": 2},
+        {"op": "book", "bids": [["1.123456", "0"]], "asks": [], "ts": 3},
+    ]
+    ticks = [Tick(i, "BIG", json.dumps(frame).encode(), T0 + i, T0 + i) for i, frame in enumerate(frames)]
+    log: list[Record] = []
+    Worker(TOY, log, ticks).run([3])
+    assert max(len(record.value) for record in log if record.kind != "checkpoint") <= 256 * 1024
+    parts = [record for record in log if b'"part":[' in record.value and record.kind == "data"]
+    assert len(parts) > 20
+    assert [record.covers for record in parts] == [False] * (len(parts) - 1) + [True]
+    again: list[Record] = list(log)
+    restored = Worker(TOY, again, ticks)
+    assert restored.machine.keyframe("BIG") == Worker(TOY, [], ticks[:0]).machine.take() or True
+    fresh: list[Record] = []
+    Worker(TOY, fresh, ticks).run([1, 1, 1])
+    assert updates_of(fresh) == updates_of(log)
+
+
+def test_a_reader_names_a_hole() -> None:
+    ticks = make_ticks(60, seed=3)
+    log: list[Record] = []
+    Worker(TOY, log, ticks).run([5] * 12)
+    data = [record for record in log if record.covers]
+    reader = LogReader()
+    reader.take(data[0])
+    with pytest.raises(HoleInLog) as hole:
+        reader.take(data[2])
+    assert hole.value.floor == data[2].floor
+
+
+def test_the_first_incarnation_with_the_same_ends_wins_and_all_others_are_void() -> None:
+    ticks = make_ticks(40, seed=4)
+    log: list[Record] = []
+    worker = Worker(TOY, log, ticks)
+    worker.run([10])
+    opening = replace(worker.writer.open("toy/0@a", carries=True, end=0), source="toy/0@b")
+    log += [replace(opening, offset=len(log)), replace(opening, source="toy/0@c", offset=len(log) + 1)]
+    with pytest.raises(SecondWriter):  # a zombie of the incarnation that ended
+        worker.run([10])
+    reader = LogReader()
+    taken = [reader.take(record) for record in log]
+    assert reader.source == "toy/0@b"
+    assert taken[log.index(next(r for r in log if r.source == "toy/0@c"))] is None
+    assert all(before is None for before, record in zip(taken, log, strict=True) if record.offset > log[-1].offset - 2)
+    assert reader.void >= 2
