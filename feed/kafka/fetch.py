@@ -53,6 +53,11 @@ class Stream:
         """Whether nothing more is fetched until something is taken."""
         return self._held >= _BUFFER_BYTES
 
+    @property
+    def waiting(self) -> bool:
+        """Whether something is there to take."""
+        return bool(self._fetched)
+
     def take(self) -> list[Raw]:
         """What has arrived since the last call, in order.
 

@@ -1,0 +1,275 @@
+"""Follows the feed logs into the hub: from each log's floor to its end, and on.
+
+Owns where reading starts and starts again, and what is said of sources that have gone quiet. Which records are valid is
+`feed.channels.reader`'s, what they mean the hub's, Kafka `feed.kafka`'s. Reads a little further back than the floor, as far
+as clients may resume, so that a restart of this gateway costs them nothing.
+
+A log that cannot be followed on (its records are gone, its topic is another) is started at its floor again: the hub is told
+that the source goes on from there, and tells readers what they miss.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING, Final, Protocol
+
+from aiokafka.errors import KafkaError
+from aiokafka.structs import TopicPartition
+
+from feed.channels.reader import HoleInLog, LogReader
+from feed.channels.record import record_of
+from feed.errors import CorruptLog, FeedError, Unreachable
+from feed.kafka.cluster import Cluster, OutOfRange, Raw
+from feed.kafka.fetch import Fetcher, Stream
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from feed.model import StateReason
+
+_LOOK_S: Final = 0.25
+_NEW_PARTITIONS_S: Final = 2.0
+_RETRY_S: Final = 0.5
+_LAST_RECORDS: Final = 64
+log: Final = logging.getLogger("feed.follower")
+
+
+class Sink(Protocol):
+    """What takes the log in: the hub."""
+
+    def opened(self, source: str, ends: str, carries: bool) -> None:  # noqa: FBT001
+        """A source begins, in place of `ends`."""
+
+    def keyframe(self, source: str, symbol: str, value: bytes) -> None:
+        """A symbol's snapshots."""
+
+    def data(self, source: str, pos: int, last: int, value: bytes, end: int) -> None:
+        """Messages, of which those after `pos` are new; the source stands at `last`."""
+
+    def source_state(self, source: str, state: str, reason: StateReason | None, since_ns: int) -> None:
+        """What is to be thought of a source as a whole."""
+
+
+class Watcher(Protocol):
+    """What is told how following goes: the gateway's health."""
+
+    def kafka_answered(self) -> None:
+        """A fetch was answered."""
+
+    def kafka_failed(self, reason: str) -> None:
+        """A fetch failed."""
+
+    def caught_up(self) -> None:
+        """All logs were read to the end that they had at the start."""
+
+
+class _Log:
+    """One partition of a feed log as it is followed."""
+
+    def __init__(self, stream: Stream, start: int, goal: int, silent_after_s: float, now: float) -> None:
+        self.stream = stream
+        self.reader = LogReader()
+        self.start = start
+        self.goal = goal
+        self.source = ""
+        self.silent_after_s = silent_after_s
+        self.record_at = now
+        self.tick_at = now
+        self.tick_ns = 0
+        self.told: StateReason | None = None
+
+    @property
+    def caught_up(self) -> bool:
+        return self.stream.position >= self.goal and not self.stream.waiting
+
+
+class Follower:
+    """Follows the feed logs of some topics, until it is cancelled."""
+
+    def __init__(
+        self,
+        bootstrap: str,
+        topics: Mapping[str, float],
+        *,
+        sink: Sink,
+        watcher: Watcher,
+        notify: Callable[[], None],
+        resume_window_s: float,
+        fetch_wait_ms: int = 100,
+        disconnected_after_s: float = 2.0,
+    ) -> None:
+        """`topics`: each feed topic with the seconds without a tick after which its sources are silent."""
+        self._topics = topics
+        self._sink = sink
+        self._watcher = watcher
+        self._notify = notify
+        self._resume_window_s = resume_window_s
+        self._disconnected_after_s = disconnected_after_s
+        self._cluster = Cluster(bootstrap, client_id="feed-serve")
+        self._fetcher = Fetcher(self._cluster, wait_ms=fetch_wait_ms)
+        self._logs: dict[TopicPartition, _Log] = {}
+        self._caught_up = False
+
+    async def run(self) -> None:
+        """Follows.
+
+        Raises:
+            Unreachable: no broker answered at the start.
+        """
+        await self._cluster.start()
+        looking = asyncio.create_task(self._look_for_partitions(), name="feed partitions")
+        try:
+            while True:
+                await self._wait()
+                changed = False
+                for partition, followed in list(self._logs.items()):
+                    if followed.stream.waiting or followed.stream.failed is not None or followed.stream.vanished:
+                        changed = await self._take(partition, followed) or changed
+                changed = self._watch() or changed
+                if changed:
+                    self._notify()
+                if looking.done():
+                    looking.result()
+        finally:
+            looking.cancel()
+            await asyncio.gather(looking, return_exceptions=True)
+            await self._fetcher.stop()
+            await self._cluster.stop()
+
+    async def _wait(self) -> None:
+        try:
+            async with asyncio.timeout(_LOOK_S):
+                await self._fetcher.arrived.wait()
+        except TimeoutError:
+            pass
+        self._fetcher.arrived.clear()
+
+    async def _look_for_partitions(self) -> None:
+        while True:
+            try:
+                known = await self._cluster.topics()
+                missing = [
+                    TopicPartition(topic, number)
+                    for topic in self._topics
+                    for number in range(known.get(topic, 0))
+                    if TopicPartition(topic, number) not in self._logs
+                ]
+                for partition in missing:
+                    await self._follow(partition)
+                if missing or (not self._logs and not self._caught_up):
+                    self._fetcher.arrived.set()
+            except (KafkaError, OSError, Unreachable) as error:
+                self._watcher.kafka_failed(str(error))
+            await asyncio.sleep(_NEW_PARTITIONS_S if self._logs else _RETRY_S)
+
+    async def _follow(self, partition: TopicPartition, from_floor: int | None = None) -> _Log:
+        begin, end = await self._cluster.offsets(partition)
+        start = from_floor if from_floor is not None else await self._start(partition, begin, end)
+        start = min(max(start, begin), end)
+        stream = self._fetcher.follow(partition, start)
+        followed = _Log(stream, start, end, self._topics[partition.topic], time.monotonic())
+        self._logs[partition] = followed
+        return followed
+
+    async def _start(self, partition: TopicPartition, begin: int, end: int) -> int:
+        """The last record's floor, or further back: as far as clients may resume."""
+        floor = end
+        for offset in range(end - 1, max(begin, end - _LAST_RECORDS) - 1, -1):
+            async for page in self._cluster.read(partition, offset, end):
+                if page:
+                    floor = record_of(page[-1].headers, page[-1].value, page[-1].offset).floor
+            if floor < end:
+                break
+        since = int((time.time() - self._resume_window_s) * 1000)
+        window = await self._cluster.offset_at(partition, since)
+        return floor if window is None else min(floor, window)
+
+    async def _take(self, partition: TopicPartition, followed: _Log) -> bool:
+        """Takes what has arrived; whether the hub has heard anything."""
+        try:
+            if followed.stream.vanished:
+                raise OutOfRange(f"{partition.topic} was away")
+            raws = followed.stream.take()
+            return self._read(followed, raws)
+        except HoleInLog as hole:
+            log.warning("%s/%d: %s", partition.topic, partition.partition, hole)
+            await self._again(partition, followed, hole.floor)
+        except OutOfRange as error:
+            log.warning("%s/%d: %s; starting at its floor again", partition.topic, partition.partition, error)
+            await self._again(partition, followed, None)
+        except CorruptLog:
+            raise
+        except FeedError as error:
+            self._watcher.kafka_failed(str(error))
+            await asyncio.sleep(_RETRY_S)
+        return True
+
+    async def _again(self, partition: TopicPartition, followed: _Log, floor: int | None) -> None:
+        self._fetcher.leave(followed.stream)
+        again = await self._follow(partition, floor)
+        again.source = followed.source
+        if floor is not None and floor < followed.start:
+            # what is missing lies before where we began: go on from the same position, copies are passed over
+            again.reader = followed.reader
+
+    def _read(self, followed: _Log, raws: list[Raw]) -> bool:
+        reader, sink, stream = followed.reader, self._sink, followed.stream
+        heard = False
+        now = time.monotonic()
+        for raw in raws:
+            record = record_of(raw.headers, raw.value, raw.offset)
+            before = reader.take(record)
+            if before is None:
+                continue
+            if record.kind == "source":
+                sink.opened(record.source, record.ends, record.carries)
+                followed.source, heard = record.source, True
+            elif reader.source != followed.source:
+                sink.opened(reader.source, followed.source, True)  # noqa: FBT003
+                followed.source = reader.source
+            followed.record_at = now
+            if record.kind == "data":
+                if record.covers:
+                    followed.tick_at, followed.tick_ns = now, raw.timestamp * 1_000_000
+                sink.data(record.source, before, reader.pos, record.value, record.end)
+                heard = True
+            elif record.kind == "keyframe":
+                sink.keyframe(record.source, record.symbol, record.value)
+                heard = True
+        if not self._caught_up and stream.position >= followed.goal:
+            self._fetcher.arrived.set()
+        return heard
+
+    def _watch(self) -> bool:
+        """Tells health how we stand, and readers which sources are quiet; whether they were told anything."""
+        now = time.monotonic()
+        if self._logs and all(log_.stream.seen_at for log_ in self._logs.values()) and self._fetcher.reachable:
+            self._watcher.kafka_answered()
+        elif not self._fetcher.reachable:
+            self._watcher.kafka_failed("fetches are not answered")
+        if not self._caught_up and self._logs and all(log_.caught_up for log_ in self._logs.values()):
+            self._caught_up = True
+            self._watcher.caught_up()
+        told = False
+        if self._caught_up:
+            for followed in self._logs.values():
+                told = self._tell(followed, now) or told
+        return told
+
+    def _tell(self, followed: _Log, now: float) -> bool:
+        if not followed.source:
+            return False
+        reason: StateReason | None = None
+        since = now
+        if now - followed.record_at > self._disconnected_after_s:
+            reason, since = "disconnected", followed.record_at
+        elif now - followed.tick_at > followed.silent_after_s:
+            reason, since = "silent", followed.tick_at
+        if reason == followed.told:
+            return False
+        followed.told = reason
+        since_ns = time.time_ns() - int((now - since) * 1e9)
+        self._sink.source_state(followed.source, "stale" if reason else "ok", reason, since_ns)
+        return True
