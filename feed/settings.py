@@ -10,6 +10,7 @@ Only server commands import this module: it brings pydantic, half a second.
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import socket
 import tomllib
@@ -32,6 +33,7 @@ FILE_NAME: Final = "feed.toml"
 KNOWN_VENUES: Final = ("binance", "binance-usdm", "binance-coinm", "coinbase", "kraken")
 MEBIBYTE: Final = 1024 * 1024
 _NS_PER_MS: Final = 1_000_000
+_NS_PER_S: Final = 1_000_000_000
 
 Given = tuple[dict[str, Any], Callable[[str], str]]
 Plain = TypeVar("Plain", bound=Struct)
@@ -105,8 +107,6 @@ class NormalizeSettings(Section):
 
     venues: Names = KNOWN_VENUES
     """The venues whose ticks are read. A name without a format of its own has our JSON ticks."""
-    venue: dict[str, VenueSettings] = {}
-    """Settings of single venues: `[normalize.venue.coinbase]`."""
     trades_in_snapshot: Annotated[int, Field(gt=0, le=10_000)] = 100
     """Trades that a snapshot holds."""
     trade_id_runs_max: Positive = 256
@@ -129,6 +129,8 @@ class NormalizeSettings(Section):
     """Ticks that one record of the feed log covers at most."""
     alive_ms: Positive = 1_000
     """A record is written at least so often, also when there is nothing to say."""
+    venue: dict[str, VenueSettings] = {}
+    """Settings of single venues: `[normalize.venue.coinbase]`."""
 
 
 class LimitSettings(Section):
@@ -247,6 +249,7 @@ class Settings(BaseSettings):
             trade_id_runs_max=normalize.trade_id_runs_max,
             quotes_from=own.quotes_from or "stream",
             symbols_max=normalize.symbols_max,
+            ts_recv_ahead_max_ns=normalize.ts_recv_ahead_max_s * _NS_PER_S,
             bars=BarRules(
                 grace_ns=normalize.bar_grace_ms * _NS_PER_MS,
                 every_ns=normalize.bar_interval_min_ms * _NS_PER_MS,
@@ -292,6 +295,22 @@ def leaves(settings: Settings) -> Iterator[tuple[str, object]]:
 def described() -> Iterator[tuple[str, str]]:
     """Each section or value with its description, in the order of the tree."""
     yield from _described(Settings, "")
+
+
+def template() -> str:
+    """A settings file with everything in it: each value's default, commented out, under its meaning."""
+    values = dict(leaves(Settings()))
+    lines = ["# Settings of the feed. Flags win over the environment (FEED_KAFKA__BOOTSTRAP), that over this file."]
+    for name, words in described():
+        section, _, last = name.rpartition(".")
+        if name in values and not isinstance(values[name], dict):
+            lines += [f"# {words}"] if words else []
+            lines += [f"# {last} = {json.dumps(values[name])}", ""]
+        elif name in values:
+            lines += ["# [normalize.venue.coinbase]", f"# {words}", '# quotes_from = "book"', ""]
+        else:
+            lines += [f"# {words}", f"[{name}]", ""]
+    return "\n".join(lines)
 
 
 def convert(section: Section, into: type[Plain]) -> Plain:

@@ -1,0 +1,104 @@
+"""`feed tail`: the client's rule, and what a person reads."""
+
+from __future__ import annotations
+
+import pytest
+
+from feed.tail import Rule, line_of
+
+SYMBOL = "KRAKEN:BTC/USD"
+SOURCE = "kraken/0@a"
+
+
+def _update(prev: int, seq: int, **more: object) -> dict[str, object]:
+    return {"type": "update", "channel": "book", "symbol": SYMBOL, "prev": prev, "seq": seq} | more
+
+
+def _snapshot(seq: int, source: str = SOURCE, **more: object) -> dict[str, object]:
+    return {"type": "snapshot", "channel": "book", "symbol": SYMBOL, "source": source, "seq": seq} | more
+
+
+def _gap(seq: int, reason: str, *, lost: bool, source: str = SOURCE) -> dict[str, object]:
+    more = {"source": source, "prev": 0, "seq": seq, "count": None, "reason": reason, "lost": lost}
+    return {"type": "gap", "channel": "book", "symbol": SYMBOL} | more
+
+
+@pytest.fixture
+def rule() -> Rule:
+    made = Rule()
+    made.joined({"channel": "book", "symbol": SYMBOL, "mode": "snapshot", "source": SOURCE, "seq": 5})
+    return made
+
+
+def test_updates_count_once_after_the_snapshot(rule: Rule) -> None:
+    assert not rule.takes(_update(3, 4))
+    assert rule.takes(_snapshot(5))
+    assert not rule.takes(_snapshot(5))
+    assert [rule.takes(_update(5, 8)), rule.takes(_update(5, 8)), rule.takes(_update(8, 9))] == [True, False, True]
+
+
+def test_all_parts_of_a_message_count(rule: Rule) -> None:
+    assert rule.takes(_snapshot(5, part=[1, 2]))
+    assert rule.takes(_snapshot(5, part=[2, 2]))
+    assert rule.takes(_update(5, 8, part=[1, 2]))
+    assert rule.takes(_update(5, 8, part=[2, 2]))
+    assert not rule.takes(_update(5, 8, part=[2, 2]))
+
+
+def test_a_hole_of_our_own_asks_for_a_snapshot_and_drops_until_it_comes(rule: Rule) -> None:
+    rule.takes(_snapshot(5))
+    assert not rule.takes(_update(7, 9))
+    assert rule.holes == [("book", SYMBOL)]
+    assert not rule.takes(_update(9, 10))
+    assert rule.takes(_snapshot(11))
+    assert rule.takes(_update(11, 12))
+
+
+def test_a_gap_with_loss_moves_on_and_one_without_waits_for_a_snapshot(rule: Rule) -> None:
+    rule.takes(_snapshot(5))
+    assert rule.takes(_gap(20, "lag", lost=True))
+    assert rule.takes(_update(20, 21))
+    assert rule.takes(_gap(30, "lag", lost=False))
+    assert not rule.takes(_update(30, 31))
+    assert rule.takes(_snapshot(30))
+    assert not rule.takes(_gap(30, "lag", lost=True))
+
+
+def test_a_new_source_starts_anew(rule: Rule) -> None:
+    rule.takes(_snapshot(500))
+    assert rule.takes(_gap(-1, "source", lost=False, source="kraken/0@b"))
+    assert rule.takes(_snapshot(3, source="kraken/0@b"))
+    assert rule.takes(_update(3, 4))
+
+
+def test_a_venues_own_hole_is_told_and_moves_nothing(rule: Rule) -> None:
+    rule.takes(_snapshot(5))
+    assert rule.takes(_gap(5, "venue", lost=True))
+    assert rule.takes(_update(5, 6))
+
+
+def test_marks_are_kept_for_the_resume(rule: Rule) -> None:
+    rule.takes(_snapshot(5))
+    assert not rule.takes({"type": "heartbeat", "time": "1", "marks": {SOURCE: 9}, "lag_ms": 1})
+    assert rule.marks == {SOURCE: 9}
+    rule.joined({"channel": "book", "symbol": SYMBOL, "mode": "resumed", "source": SOURCE, "seq": 9})
+    assert not rule.takes(_update(3, 5))
+    assert rule.takes(_update(5, 12))
+
+
+@pytest.mark.parametrize(
+    ("channel", "data", "line"),
+    [
+        ("trades", [{"side": "buy", "size": "0.5", "price": "9"}], "00:00:01.000 K:X buy  0.5 @ 9"),
+        (
+            "quotes",
+            {"bid_price": "1", "bid_size": "2", "ask_price": "3", "ask_size": "4"},
+            "00:00:01.000 K:X 2 @ 1 | 3 @ 4",
+        ),
+        ("book", {"bids": [["1", "2"]] * 5, "asks": []}, "00:00:01.000 K:X bids 1:2 1:2 1:2 (+2); asks -"),
+        ("status", {"action": "halt", "reason": None}, "00:00:01.000 K:X action=halt"),
+    ],
+)
+def test_a_message_is_one_readable_line(channel: str, data: object, line: str) -> None:
+    message = {"type": "update", "channel": channel, "symbol": "K:X", "ts_event": "1000000000", "data": data}
+    assert line_of(message) == line
