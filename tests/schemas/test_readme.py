@@ -17,9 +17,8 @@ import schemas
 
 FOLDER = files("schemas")
 TEXT: Final = (FOLDER / "README.md").read_text("utf-8")
-EXAMPLES: Final[dict[str, str]] = dict(
-    re.findall(r"\[`(\w+)`\]\(examples/\w+\.json\)\n\n```json\n(.*?)```", TEXT, re.DOTALL)
-)
+BLOCK: Final = re.compile(r"\[`(\w+)`\]\(examples/\w+\.json\)\n\n```json\n(.*?)```", re.DOTALL)
+EXAMPLES: Final[dict[str, str]] = dict(BLOCK.findall(TEXT))
 RULES: Final = [name for name in schemas.examples() if name.startswith("rule_")]
 
 
@@ -57,10 +56,8 @@ def test_every_message_and_request_is_shown() -> None:
 
 
 def test_every_link_leads_somewhere() -> None:
-    heads = {
-        re.sub(r"[^a-z0-9 -]", "", head.lower()).replace(" ", "-")
-        for head in re.findall(r"^#+ (.*)", TEXT, re.MULTILINE)
-    }
+    heads = re.findall(r"^#+ (.*)", TEXT, re.MULTILINE)
+    anchors = {re.sub(r"[^a-z0-9 -]", "", head.lower()).replace(" ", "-") for head in heads}
     for link in re.findall(r"\]\(([^)]+)\)", TEXT):
         if link.startswith("#"):
             assert link[1:] in anchors, link
