@@ -1,0 +1,116 @@
+"""Numbers as text: what a price or size must look like, and its one canonical form.
+
+Owns the decimal range of the wire (20 digits before the point, 18 after it) and the bulk forms that make checking every
+number of a depth update affordable. Leaves where numbers stand in a frame to the venues.
+
+A plain number is ASCII digits with at most one point inside: no sign, exponent, blank, NaN or leading zero ("0.5" is
+plain, ".5", "5.", "00.5" are not). Canonical is plain without trailing zeros after the point, and without a point that
+nothing follows: equal numbers are equal texts.
+
+Measured in place (two busy cores, CPython 3.11; `canonical_book` with its skeleton, per level of price and size): 0.28 us
+in updates of 62 levels, 0.25 us in updates of 10; a pattern number by number 0.55 us, float() accepts what is not plain,
+Decimal takes 0.8 us. `canonical` remembers: of the prices and sizes of trades 95 in 100 were seen shortly before.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from itertools import chain
+from typing import TYPE_CHECKING, Final
+
+from feed.errors import BadTick
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from feed.model import Level
+
+DIGITS_MAX: Final = 20
+DECIMALS_MAX: Final = 18
+_PLAIN: Final = re.compile(
+    rf"(?:0|[1-9][0-9]{{0,{DIGITS_MAX - 1}}})(?:\.[0-9]{{1,{DECIMALS_MAX}}})?", re.ASCII
+).fullmatch
+_SHOWN_CHARS_MAX: Final = 50
+_REMEMBERED_MAX: Final = 8192
+_DIGITS: Final = b"0123456789"
+_DIGITS_AND_POINT: Final = b"0123456789."
+# Quotes become points, so that one search for ".." finds an empty number and a point at either end of one.
+_EDGES: Final = bytes(ord("0") if chr(i).isdecimal() else ord(".") if chr(i) == '"' else i for i in range(128)) + bytes(
+    range(128, 256)
+)
+_LONG_RUN: Final = b"0" * (DECIMALS_MAX + 1)
+_LEADING_ZERO: Final = re.compile(rb'"0[0-9]').search
+
+
+@lru_cache(_REMEMBERED_MAX)
+def canonical(text: str) -> str:
+    """The canonical form of a plain number.
+
+    Raises:
+        BadTick: the text is no plain number.
+    """
+    if _PLAIN(text) is None:
+        raise BadTick(f"number {text[:_SHOWN_CHARS_MAX]!r}, wanted digits with at most one point inside")
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def positive(text: str) -> str:
+    """The canonical form of a plain number above zero: a price, the size of a trade.
+
+    Raises:
+        BadTick: the text is no plain number, or it is zero.
+    """
+    number = canonical(text)
+    if number == "0":
+        raise BadTick(f"number {text[:_SHOWN_CHARS_MAX]!r}, wanted one above 0")
+    return number
+
+
+def canonical_levels(levels: Sequence[tuple[str, str]]) -> list[Level]:
+    """Levels in canonical form; a size may be 0, a price may not.
+
+    Raises:
+        BadTick: a number is not plain, or a price is zero.
+    """
+    numbers = '","'.join(chain.from_iterable(levels))
+    if not _are_plain(f'"{numbers}"'.encode(), b'"",' * (2 * len(levels) - 1) + b'""'):
+        return [(positive(price), canonical(size)) for price, size in levels]
+    return _cut(levels)
+
+
+def canonical_book(
+    bids: list[tuple[str, str]], asks: list[tuple[str, str]], json: bytes, skeleton: bytes
+) -> tuple[list[Level], list[Level]]:
+    """Both sides in canonical form; `json` is the text that they were decoded from, `skeleton` what must be left of it
+    without digits and points. Where anything else is left, the numbers are looked at one by one.
+
+    Raises:
+        BadTick: a number is not plain, or a price is zero.
+    """
+    if _are_plain(json, skeleton):
+        return _cut(bids), _cut(asks)
+    return canonical_levels(bids), canonical_levels(asks)
+
+
+def _are_plain(json: bytes, skeleton: bytes) -> bool:
+    """Whether all strings of a JSON text are surely plain: a skeleton of empty strings and no escape is left of it."""
+    left = json.translate(None, _DIGITS)
+    if b".." in left or left.translate(None, b".") != skeleton:
+        return False
+    edges = json.translate(_EDGES)
+    return b".." not in edges and _LONG_RUN not in edges and _LEADING_ZERO(json) is None
+
+
+def _cut(levels: Sequence[tuple[str, str]]) -> list[Level]:
+    cut = [
+        (
+            price.rstrip("0").rstrip(".") if "." in price else price,
+            size.rstrip("0").rstrip(".") if "." in size else size,
+        )
+        for price, size in levels
+    ]
+    for price, _ in cut:
+        if price == "0":
+            raise BadTick("price 0, wanted one above it")
+    return cut
