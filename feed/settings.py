@@ -302,7 +302,7 @@ def template() -> str:
     values = dict(leaves(Settings()))
     lines = ["# Settings of the feed. Flags win over the environment (FEED_KAFKA__BOOTSTRAP), that over this file."]
     for name, words in described():
-        section, _, last = name.rpartition(".")
+        last = name.rpartition(".")[2]
         if name in values and not isinstance(values[name], dict):
             lines += [f"# {words}"] if words else []
             lines += [f"# {last} = {json.dumps(values[name])}", ""]

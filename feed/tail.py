@@ -56,7 +56,7 @@ class Rule:
 
     def takes(self, message: Message) -> bool:
         """Whether a message counts; moves the channel if it does."""
-        kind = message["type"]
+        kind: str = message["type"]
         if kind in ("heartbeat", "goaway"):
             self.marks = message["marks"]
             return False

@@ -54,7 +54,7 @@ class TickTopic:
     """
 
     def __init__(
-        self, appender: Appender, topic: str, partitions: int, keys: Callable[[bytes], list[str]], symbol: str | None
+        self, appender: Appender, topic: str, partitions: int, keys: Callable[[bytes], list[str]], symbol: str | None = None
     ) -> None:
         self.frames = 0
         self.ticks = 0

@@ -1,0 +1,231 @@
+"""The command `feed`: where settings, roles and words for a person are put together.
+
+Owns the command line. Data goes to stdout, words to stderr; exit codes: 0 ok, 1 failed, 2 usage, 3 unreachable. Imports
+what a command needs when it runs, so that `feed --help` is quick.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Coroutine, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import App, Parameter
+
+from feed.command import run, say
+
+if TYPE_CHECKING:
+    from feed.settings import Loaded, Settings
+
+Kafka = Annotated[str | None, Parameter(help="Brokers, HOST:PORT[,HOST:PORT] (kafka.bootstrap).")]
+Venues = Annotated[str | None, Parameter(help="Venues, separated by commas (normalize.venues).")]
+Host = Annotated[str | None, Parameter(help="Address to listen on (serve.host).")]
+Port = Annotated[int | None, Parameter(help="Port to listen on; 0 is any free one (serve.port).")]
+File = Annotated[Path | None, Parameter(help="Settings file (default: feed.toml, where there is one).")]
+
+app = App(
+    name="feed",
+    help="Market data from Kafka to WebSocket clients: snapshot on join, exact resume.",
+    help_format="plaintext",
+    version_flags=["--version"],
+)
+config = App(name="config", help="Show, check or write the settings.", help_format="plaintext")
+app.command(config)
+
+
+@app.command
+def demo(*, host: Host = None, port: Port = None, seconds: float | None = None, seed: int = 1) -> int:
+    """Run the whole service with a broker in memory and simulated venues.
+
+    Examples:
+        feed demo
+        feed demo --port 9000 --seconds 30
+
+    Parameters
+    ----------
+    seconds: float
+        End by itself after so long; otherwise at Ctrl-C.
+    seed: int
+        Of the simulated markets: the same seed, the same prices.
+    """
+    from feed.showcase import run_demo
+    from replay.sinks import TickTopic
+
+    return _loop(run_demo({"serve.host": host, "serve.port": port}, TickTopic, seconds=seconds, seed=seed))
+
+
+@app.command
+def up(*, kafka: Kafka = None, venues: Venues = None, host: Host = None, port: Port = None, file: File = None) -> int:
+    """Run all roles in one process: normalizer and gateway. Makes topics that are missing.
+
+    Examples:
+        feed up --kafka 127.0.0.1:9092 --port 8000
+    """
+    return _serve(_server_settings(kafka, venues, host, port, file), normalizes=True, serves=True)
+
+
+@app.command
+def normalize(*, kafka: Kafka = None, venues: Venues = None, file: File = None) -> int:
+    """Run a normalizer: ticks in, feed logs out. Several share the partitions.
+
+    Examples:
+        feed normalize --kafka 127.0.0.1:9092 --venues kraken,coinbase
+    """
+    return _serve(_server_settings(kafka, venues, None, None, file), normalizes=True, serves=False)
+
+
+@app.command
+def serve(
+    *, kafka: Kafka = None, venues: Venues = None, host: Host = None, port: Port = None, file: File = None
+) -> int:
+    """Run a gateway: feed logs in, WebSocket clients out. Any number may run.
+
+    Examples:
+        feed serve --kafka 127.0.0.1:9092 --port 8000
+    """
+    return _serve(_server_settings(kafka, venues, host, port, file), normalizes=False, serves=True)
+
+
+@app.command
+def tail(
+    channel: str,
+    symbols: Annotated[list[str], Parameter(negative=())],
+    /,
+    *,
+    url: str = "ws://127.0.0.1:8000/v1/stream",
+    json: Annotated[bool, Parameter(negative=())] = False,
+) -> int:
+    """Follow a channel of some symbols, over reconnections, until Ctrl-C.
+
+    Examples:
+        feed tail trades COINBASE:BTC-USD
+        feed tail quotes '*' --url ws://desk:8000/v1/stream --json | jq .data
+
+    Parameters
+    ----------
+    channel: str
+        trades, quotes, book, bars, status or instruments.
+    symbols: list[str]
+        Symbols (KRAKEN:BTC/USD) or patterns (KRAKEN:*, *).
+    url: str
+        Address of the stream.
+    json: bool
+        One message a line as it was sent, instead of words.
+    """
+    from feed.tail import Tail, as_json, as_text
+
+    return _loop(Tail(url, channel, symbols, out=as_json if json else as_text).run())
+
+
+@config.command
+def show(*, json: Annotated[bool, Parameter(negative=())] = False, file: File = None) -> int:
+    """Print each setting, its value and where it came from.
+
+    Parameters
+    ----------
+    json: bool
+        One object instead of a table.
+    """
+    from feed.settings import leaves
+
+    settings, origins = _loaded({}, file)
+    rows = [(name, value, origins.get(name, "default")) for name, value in leaves(settings)]
+    if json:
+        _print_json({name: {"value": value, "origin": origin} for name, value, origin in rows})
+        return 0
+    width = max(len(name) for name, _, _ in rows)
+    for name, value, origin in rows:
+        sys.stdout.write(f"{name:{width}} = {_toml(value)}  # {origin}\n")
+    return 0
+
+
+@config.command
+def check(*, file: File = None) -> int:
+    """Check the settings; exit code 2 and what is wrong where they cannot work."""
+    _, origins = _loaded({}, file)
+    say(f"the settings are good: {len(origins)} given, the rest are defaults")
+    return 0
+
+
+@config.command
+def init(*, file: Path = Path("feed.toml"), force: Annotated[bool, Parameter(negative=())] = False) -> int:
+    """Write a settings file with every setting, its default and its meaning, all commented out.
+
+    Parameters
+    ----------
+    file: Path
+        Where to.
+    force: bool
+        Also over a file that is there.
+    """
+    from feed.errors import ConfigError
+    from feed.settings import template
+
+    if file.exists() and not force:
+        raise ConfigError(f"{file} is there already; --force writes over it")
+    file.write_text(template())
+    say(f"wrote {file}")
+    return 0
+
+
+def _server_settings(
+    kafka: str | None, venues: str | None, host: str | None, port: int | None, file: Path | None
+) -> Settings:
+    flags = {"kafka.bootstrap": kafka, "normalize.venues": venues, "serve.host": host, "serve.port": port}
+    return _loaded(flags, file).settings
+
+
+def _serve(settings: Settings, *, normalizes: bool, serves: bool) -> int:
+    from feed.logs import set_up
+    from feed.up import build, make_topics, run_roles, say_where, when_ready
+
+    async def run_all() -> None:
+        if normalizes and (made := await make_topics(settings)):
+            say(f"made topics {', '.join(made)}")
+        roles = build(settings, normalizes=normalizes, serves=serves)
+        if roles.server is None:
+            say(f"normalizing {', '.join(settings.normalize.venues)}")
+            await run_roles(settings, roles)
+        else:
+            server = roles.server
+            ready = when_ready(server, lambda: say_where(settings.serve.host, server.port))
+            await run_roles(settings, roles, ready)
+
+    set_up(settings.log.level, settings.log.form)
+    return _loop(run_all())
+
+
+def _loaded(flags: Mapping[str, object], file: Path | None) -> Loaded:
+    from feed.settings import load
+
+    return load(flags, file=file)
+
+
+def _loop(role: Coroutine[Any, Any, object]) -> int:
+    """Runs a role to its end; Ctrl-C is one of the ways to end it."""
+    import contextlib
+
+    import uvloop
+
+    with contextlib.suppress(KeyboardInterrupt):
+        uvloop.run(role)
+    return 0
+
+
+def _toml(value: object) -> str:
+    import json
+
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _print_json(value: object) -> None:
+    import json
+
+    json.dump(value, sys.stdout, indent=2, ensure_ascii=False)
+    sys.stdout.write("\n")
+
+
+def main() -> None:
+    """The entry point of the command."""
+    sys.exit(run(app))

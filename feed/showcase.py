@@ -1,0 +1,149 @@
+"""`feed demo` put together: broker in memory, simulated venues, all roles, figures.
+
+Owns the order in which they start and end, and what is counted for the figures. The venues' frames go through the same
+publisher as recorded ones, which comes as an argument: it is `replay`'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Final, Protocol
+
+from feed.channels.hub import Hub
+from feed.command import say
+from feed.demo.broker import PARTITIONS, DemoBroker
+from feed.demo.collect import Exchanges, collect
+from feed.demo.figures import SETTINGS, Figures, tell
+from feed.demo.venue import Captured
+from feed.kafka.append import Appender
+from feed.logs import set_up
+from feed.settings import Settings, load
+from feed.up import Roles, build, refuse_used_port, run_roles, say_where, when_ready
+from feed.venues.table import venue as venue_named
+
+if TYPE_CHECKING:
+    from feed.model import StateReason
+
+_UPDATE: Final = b'{"type":"update",'
+
+
+class Topic(Protocol):
+    """Where the frames of a venue go."""
+
+    def add(self, captured: Captured, /) -> bool:
+        """Takes a frame."""
+
+    async def flush(self) -> None:
+        """Returns when all of them are in the log."""
+
+
+TopicMaker = Callable[[Appender, str, int, Callable[[bytes], list[str]]], Topic]
+"""Makes one from a producer, the topic's name and partitions, and what tells the symbols of a frame."""
+
+
+async def run_demo(flags: Mapping[str, object], make_topic: TopicMaker, *, seconds: float | None, seed: int) -> None:
+    """Runs the demo until a signal, or for so many seconds.
+
+    Raises:
+        FeedError: the port is in use.
+        ConfigError: the extra `demo` is not installed.
+    """
+    began = time.monotonic()
+    with DemoBroker() as broker:
+        settings = load({**SETTINGS, **flags, "kafka.bootstrap": broker.address}).settings
+        set_up(settings.log.level, settings.log.form)
+        refuse_used_port(settings.serve.host, settings.serve.port)
+        venues = settings.normalize.venues
+        topics = [name(venue) for venue in venues for name in (settings.ticks_topic, settings.feed_topic)]
+        broker.make_topics([*topics, settings.kafka.dead_topic])
+        roles = build(settings, normalizes=True, serves=True)
+        assert roles.server is not None
+        demo = _Demo(settings, roles, broker.address)
+        await demo.run(make_topic, seconds, seed)
+    figures = demo.read()
+    say(
+        f"demo ended after {time.monotonic() - began:.1f} s: {figures.ticks:,} ticks became {figures.updates:,} "
+        f"updates of {figures.symbols} symbols; {demo.dead} could not be read"
+    )
+
+
+class _Demo:
+    """What runs, and what it counts."""
+
+    def __init__(self, settings: Settings, roles: Roles, address: str) -> None:
+        assert roles.server is not None
+        assert roles.normalizer is not None
+        self._settings = settings
+        self._roles = roles
+        self._address = address
+        self._server = roles.server
+        self._counters = roles.normalizer.counters
+        self._counted = _Counted(roles.server.gateway.hub)
+        self._sent = roles.metrics.counter("feed_gateway_sent_bytes", "Bytes given to clients' sockets by flushes")
+
+    @property
+    def dead(self) -> int:
+        """Ticks that became dead letters: none, if the simulated venues are right."""
+        return self._counters.dead
+
+    def read(self) -> Figures:
+        """The figures now."""
+        gateway = self._server.gateway
+        behind = sum(max(0, source.end - 1 - source.pos) for source in gateway.hub.sources.values())
+        symbols = len(list(gateway.hub.symbols()))
+        return Figures(
+            self._counters.ticks, self._counted.updates, self._sent.value, len(gateway.connections), symbols, behind
+        )
+
+    async def run(self, make_topic: TopicMaker, seconds: float | None, seed: int) -> None:
+        """Everything at once; returns when the gateway has drained."""
+        appender = Appender(self._address, compression="zstd")
+        await appender.start()
+        topics = {
+            name: make_topic(appender, self._settings.ticks_topic(name), PARTITIONS, venue_named(name).keys)
+            for name in self._settings.normalize.venues
+        }
+
+        async def send(frames: list[tuple[str, Captured]]) -> None:
+            for name, captured in frames:
+                topics[name].add(captured)
+            await asyncio.gather(*(topic.flush() for topic in topics.values()))
+
+        try:
+            await run_roles(
+                self._settings,
+                self._roles,
+                collect(Exchanges(seed), send),
+                when_ready(self._server, lambda: say_where(self._settings.serve.host, self._server.port)),
+                self._figures(seconds),
+                sink=self._counted,
+            )
+        finally:
+            await appender.stop()
+
+    async def _figures(self, seconds: float | None) -> None:
+        await self._server.ready.wait()
+        await tell(self.read, seconds)
+        self._server.should_exit = True
+        await asyncio.Event().wait()
+
+
+class _Counted:
+    """Passes the feed logs on to the hub and counts updates."""
+
+    def __init__(self, hub: Hub) -> None:
+        self.updates = 0
+        self._hub = hub
+        self.opened = hub.opened
+        self.keyframe = hub.keyframe
+
+    def data(self, source: str, pos: int, last: int, value: bytes, end: int) -> None:
+        """Counts, then passes on."""
+        self.updates += value.count(_UPDATE)
+        self._hub.data(source, pos, last, value, end)
+
+    def source_state(self, source: str, state: str, reason: StateReason | None, since_ns: int) -> None:
+        """Passes on."""
+        self._hub.source_state(source, state, reason, since_ns)

@@ -1,0 +1,213 @@
+"""The roles, put together from the settings: the normalizer, the gateway, or both in one loop.
+
+Owns which objects a role is made of, the topics that must be there, and that roles start, end and fail together. Leaves
+options and words to `feed.cli`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import signal
+import socket
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, NamedTuple
+
+from feed.channels.hub import Hub, HubSettings
+from feed.command import say
+from feed.errors import FeedError
+from feed.gateway.follower import Follower, Sink
+from feed.gateway.gateway import Gateway
+from feed.gateway.limits import GatewaySettings
+from feed.gateway.server import GatewayServer, build_server, serve
+from feed.kafka.cluster import Cluster
+from feed.membership import AllPartitions, GroupMember
+from feed.metrics import Metrics
+from feed.normalizer import Normalizer, NormalizerSettings
+from feed.protocol.session import SessionSettings
+from feed.settings import Settings, convert
+from feed.venues.table import venue as venue_named
+
+_DEAD_PARTITIONS: Final = 1
+
+
+class Roles(NamedTuple):
+    """What runs in this process, and its numbers."""
+
+    metrics: Metrics
+    normalizer: Normalizer | None
+    server: GatewayServer | None
+
+    @property
+    def gateway(self) -> Gateway | None:
+        """The gateway, where this process has one."""
+        return self.server.gateway if self.server is not None else None
+
+
+def build(settings: Settings, *, normalizes: bool, serves: bool) -> Roles:
+    """The objects of the roles that are asked for; nothing runs yet."""
+    metrics = Metrics()
+    normalizer = _normalizer(settings) if normalizes else None
+    return Roles(metrics, normalizer, build_server(_gateway(settings, metrics)) if serves else None)
+
+
+async def run_roles(
+    settings: Settings, roles: Roles, *beside: Coroutine[Any, Any, object], sink: Sink | None = None
+) -> None:
+    """Runs the roles, and what is given beside them, until a signal or until one of them ends; then ends the others.
+
+    `sink` is what takes in the feed logs in the hub's place, to pass them on to it.
+
+    Raises:
+        Unreachable: no broker answered at the start.
+        ConfigError: a feed log was written by a newer version.
+        FeedError: the port is in use.
+    """
+    working: list[Coroutine[Any, Any, object]] = [*beside]
+    if roles.normalizer is not None:
+        working.append(_normalize(settings, roles.normalizer))
+    if roles.server is not None:
+        refuse_used_port(settings.serve.host, settings.serve.port)
+        working += [_follower(settings, roles.server.gateway, sink).run(), serve(roles.server)]
+    else:
+        working.append(_until_signal())
+    await _together(working)
+
+
+async def make_topics(settings: Settings) -> list[str]:
+    """Makes the topics of all venues that are missing; says which. A feed log gets as many partitions as its ticks.
+
+    Raises:
+        Unreachable: no broker answers.
+    """
+    kafka = settings.kafka
+    async with Cluster(kafka.bootstrap, request_timeout_ms=kafka.request_timeout_ms) as cluster:
+        known = await cluster.topics()
+        wanted = {kafka.dead_topic: _DEAD_PARTITIONS}
+        for venue in settings.normalize.venues:
+            ticks = settings.ticks_topic(venue)
+            wanted[ticks] = known.get(ticks) or kafka.partitions
+            wanted[settings.feed_topic(venue)] = wanted[ticks]
+        return await cluster.make_topics(wanted, settings.topic_settings)
+
+
+async def when_ready(server: GatewayServer, tell: Callable[[], None]) -> None:
+    """Tells when the gateway listens, then waits until it is cancelled."""
+    await server.ready.wait()
+    tell()
+    await asyncio.Event().wait()
+
+
+def say_where(host: str, port: int) -> None:
+    """Tells a person where the gateway's doors are."""
+    at = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    say(f"stream  ws://{at}/v1/stream")
+    say(f"board   http://{at}/")
+    say(f"docs    http://{at}/docs")
+
+
+def refuse_used_port(host: str, port: int) -> None:
+    """Says so before anything starts.
+
+    Raises:
+        FeedError: somebody listens there, or the address is not ours.
+    """
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            why = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be listened on: {error.strerror}"
+            raise FeedError(f"port {port} of {host} {why}; another one with --port") from error
+
+
+async def _normalize(settings: Settings, normalizer: Normalizer) -> None:
+    kafka = settings.kafka
+    if kafka.assign == "all":
+        await normalizer.run(AllPartitions())
+        return
+    member = GroupMember(
+        kafka.bootstrap,
+        kafka.group,
+        session_timeout_ms=kafka.session_timeout_ms,
+        heartbeat_interval_ms=kafka.heartbeat_interval_ms,
+    )
+    await normalizer.run(member)
+
+
+def _normalizer(settings: Settings) -> Normalizer:
+    kafka, chosen = settings.kafka, settings.normalize
+    venues = {
+        venue_named(name): NormalizerSettings(
+            ticks_topic=settings.ticks_topic(name),
+            feed_topic=settings.feed_topic(name),
+            dead_topic=kafka.dead_topic,
+            rules=settings.rules(name),
+            ticks_a_step_max=chosen.poll_ticks_max,
+            keyframe_ratio=chosen.keyframe_ratio,
+            round_ms=chosen.keyframe_round_max_s * 1000,
+            alive_ms=chosen.alive_ms,
+            compression=kafka.compression,
+        )
+        for name in chosen.venues
+    }
+    return Normalizer(kafka.bootstrap, venues, fetch_wait_ms=kafka.fetch_max_wait_ms, compression=kafka.compression)
+
+
+def _gateway(settings: Settings, metrics: Metrics) -> Gateway:
+    chosen = settings.serve
+    hub = Hub(
+        HubSettings(
+            resume_window_ms=chosen.resume_window_s * 1000,
+            resume_window_bytes_max=chosen.resume_window_bytes_max,
+            page_bytes=chosen.page_bytes,
+        )
+    )
+    session = SessionSettings(server=chosen.server, heartbeat_ms=chosen.heartbeat_ms)
+    return Gateway(convert(chosen, GatewaySettings), hub, session, metrics)
+
+
+def _follower(settings: Settings, gateway: Gateway, sink: Sink | None) -> Follower:
+    topics = {
+        settings.feed_topic(name): float(settings.silent_after_s(name, venue_named(name).silent_after_s))
+        for name in settings.served_venues
+    }
+    return Follower(
+        settings.kafka.bootstrap,
+        topics,
+        sink=sink or gateway.hub,
+        watcher=gateway.health,
+        notify=gateway.fanout.notify,
+        resume_window_s=settings.serve.resume_window_s,
+        fetch_wait_ms=settings.kafka.fetch_max_wait_ms,
+    )
+
+
+async def _until_signal() -> None:
+    """Returns at SIGTERM or SIGINT, for a process without uvicorn."""
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await stop.wait()
+
+
+async def _together(working: list[Coroutine[Any, Any, object]]) -> None:
+    """Runs all until the first ends, however; cancels the others and raises what went wrong, the first cause of it."""
+    tasks = [asyncio.ensure_future(work) for work in working]
+    try:
+        ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.gather(*tasks, return_exceptions=True)
+    for task in ended:
+        if (error := task.exception()) is not None:
+            raise _first_cause(error)
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
