@@ -1,0 +1,212 @@
+"""The routes: what can be asked over HTTP, and the door of the stream.
+
+Owns paths, parameters and answers. All of it reads the gateway and changes nothing. The stream's route makes the
+checks of the handshake, accepts, starts the connection and is done: messages never pass through here.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Annotated, Any, Final, cast
+
+import msgspec
+from fastapi import FastAPI, Query, Request, Response, WebSocket
+from fastapi import Path as PathParameter
+from starlette.exceptions import HTTPException
+from starlette.responses import HTMLResponse, PlainTextResponse
+
+import schemas
+from feed.gateway.origin import allowed, subprotocol
+from feed.gateway.pages import HEADERS, Pages, reference
+from feed.gateway.ws import SUBPROTOCOL
+from feed.metrics import CONTENT_TYPE
+from feed.model import KINDS, Error, Kind
+
+if TYPE_CHECKING:
+    from feed.gateway.gateway import Gateway
+    from feed.gateway.ws import StreamProtocol
+
+_JSON: Final = "application/json"
+_YAML: Final = "application/yaml"
+_SCHEMAS_AT: Final = "/v1/schemas/"
+_RETRY_AFTER: Final = {"retry-after": "5"}
+_ERROR: Final = {
+    "content": {_JSON: {"schema": {"type": "object"}}},
+    "description": "An `error` message of the protocol",
+}
+
+Told = dict[int | str, dict[str, Any]]  # FastAPI's own type for what a route says of its answers
+
+
+def _json(body: object, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(body), status, {"cache-control": "no-store"}, _JSON)
+
+
+def _error(status: int, code: str, message: str) -> Response:
+    return _json(Error(code=code, message=message, retry=False), status)
+
+
+def _told(description: str, schema: dict[str, Any], kind: str = _JSON) -> Told:
+    return {200: {"description": description, "content": {kind: {"schema": schema}}}}
+
+
+def create_app(gateway: Gateway) -> FastAPI:
+    """The application of one gateway."""
+    app = FastAPI(
+        title="feed gateway",
+        version="1",
+        description="Normalized market data: snapshots and the state of the service. The data flows over /v1/stream.",
+        docs_url=None,
+        redoc_url=None,
+    )
+    _add_health(app, gateway)
+    _add_data(app, gateway)
+    _add_descriptions(app)
+    _add_stream(app, gateway)
+
+    @app.exception_handler(HTTPException)
+    async def refused(request: Request, error: Exception) -> Response:
+        status = cast(HTTPException, error).status_code
+        return PlainTextResponse(f"{cast(HTTPException, error).detail}\n", status, cast(HTTPException, error).headers)
+
+    return app
+
+
+def _add_health(app: FastAPI, gateway: Gateway) -> None:
+    @app.get("/livez", response_class=PlainTextResponse, responses={503: {"description": "The loop stands still"}})
+    async def livez() -> Response:
+        """Whether the process can go on; false only if its loop stands still."""
+        alive = gateway.health.alive
+        return PlainTextResponse("ok\n" if alive else "the loop stands still\n", 200 if alive else 503)
+
+    @app.get("/readyz", response_class=PlainTextResponse, responses={503: {"description": "Not ready"}})
+    async def readyz(
+        verbose: Annotated[str | None, Query(description="Any value: tell each check")] = None,
+    ) -> Response:
+        """Whether clients should be sent here: Kafka answers, the log was read to its end, no source lags."""
+        checks = gateway.checks()
+        ready = all(check.ok for check in checks)
+        shown = checks if verbose is not None else [check for check in checks if not check.ok]
+        lines = [f"[{'+' if check.ok else '-'}] {check.name}: {check.found}" for check in shown]
+        return PlainTextResponse("\n".join([*lines, "ok" if ready else "not ready"]) + "\n", 200 if ready else 503)
+
+    @app.get("/metrics", response_class=PlainTextResponse)
+    async def metrics() -> Response:
+        """All figures, in Prometheus' text format."""
+        return Response(gateway.metrics.export(), media_type=CONTENT_TYPE)
+
+
+def _add_data(app: FastAPI, gateway: Gateway) -> None:
+    hub = gateway.hub
+
+    @app.get("/v1/symbols", responses=_told("Symbols in alphabetical order", {"type": "array"}))
+    async def symbols() -> Response:
+        """The symbols that can be subscribed now, with their channels and their source."""
+        return _json(
+            [{"symbol": found.symbol, "channels": found.kinds, "source": found.source} for found in hub.symbols()]
+        )
+
+    @app.get(
+        "/v1/snapshot/{channel}/{symbol:path}",
+        responses={
+            **_told("The channel's `snapshot` (in parts where it is large) and its `state`", {"type": "array"}),
+            404: _ERROR,
+        },
+    )
+    async def snapshot(
+        channel: Annotated[str, PathParameter(description=", ".join(KINDS))],
+        symbol: Annotated[str, PathParameter(description="A symbol as in `/v1/symbols`; `/` need not be escaped")],
+    ) -> Response:
+        """What a client that joined now would get first, as the same messages."""
+        if channel not in KINDS:
+            return _error(404, "unknown_channel", f"found {channel!r}, wanted one of {', '.join(KINDS)}")
+        messages = hub.snapshot(cast(Kind, channel), symbol)
+        if messages is None:
+            return _error(404, "unknown_symbol", f"no channel {channel} of {symbol!r}")
+        return Response(b"[" + b",".join(messages) + b"]", 200, {"cache-control": "no-store"}, _JSON)
+
+    @app.get("/v1/status", responses=_told("The gateway's state", {"type": "object"}))
+    async def status() -> Response:
+        """What this gateway reads, serves and thinks of itself."""
+        checks = gateway.checks()
+        return _json(
+            {
+                "server": gateway.settings.server,
+                "protocol": "feed.v1",
+                "uptime_s": round(time.monotonic() - gateway.started_at),
+                "ready": all(check.ok for check in checks),
+                "checks": checks,
+                "sources": {
+                    name: {"seq": source.pos, "end": source.end, "state": source.state, "reason": source.reason}
+                    for name, source in hub.sources.items()
+                },
+                "connections": len(gateway.connections),
+                "limits": gateway.settings.limits,
+            }
+        )
+
+
+def _add_descriptions(app: FastAPI) -> None:
+    pages = Pages()
+
+    @app.get("/", response_class=HTMLResponse)
+    async def board(request: Request) -> Response:
+        """The live board."""
+        return pages.answer("index.html", request)
+
+    @app.get("/board/{name}", include_in_schema=False)
+    async def board_file(name: str, request: Request) -> Response:
+        return pages.answer(name, request)
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> Response:
+        return HTMLResponse(reference(app.openapi()), headers=HEADERS)
+
+    @app.get("/v1/asyncapi.yaml", response_class=PlainTextResponse)
+    async def asyncapi() -> Response:
+        """The stream's messages, as AsyncAPI 3."""
+        return Response(schemas.asyncapi(files_at=_SCHEMAS_AT), media_type=_YAML)
+
+    @app.get(_SCHEMAS_AT + "{name}.json", responses={404: {"description": "No such schema"}})
+    async def schema(name: str) -> Response:
+        """The JSON Schema of one message, as `asyncapi.yaml` refers to it."""
+        if name not in schemas.names():
+            raise HTTPException(404, "no such schema")
+        return _json(schemas.schema(name))
+
+
+def _add_stream(app: FastAPI, gateway: Gateway) -> None:
+    settings = gateway.settings
+
+    @app.get("/v1/stream", responses={426: {"description": "This is a WebSocket"}}, response_class=PlainTextResponse)
+    async def upgrade() -> Response:
+        """The stream, for those who came without asking for a WebSocket."""
+        return PlainTextResponse(
+            "this is a WebSocket; its messages are described at /v1/asyncapi.yaml\n", 426, {"upgrade": "websocket"}
+        )
+
+    @app.websocket("/v1/stream")
+    async def stream(websocket: WebSocket) -> None:
+        if not allowed(websocket.scope["headers"], settings.origins):
+            await _refuse(websocket, 403, "this origin is not allowed")
+            return
+        try:
+            answer = subprotocol(websocket.scope["subprotocols"], SUBPROTOCOL)
+        except LookupError:
+            await _refuse(websocket, 400, f"unknown subprotocol, wanted {SUBPROTOCOL}")
+            return
+        if gateway.health.draining or gateway.full:
+            await _refuse(websocket, 503, "going away" if gateway.health.draining else "this gateway is full")
+            return
+        await websocket.accept(answer)
+        connection: StreamProtocol = websocket.scope["state"]["connection"]
+        connection.start()
+
+    @app.websocket("/{path:path}")
+    async def elsewhere(websocket: WebSocket) -> None:
+        await _refuse(websocket, 404, "the stream is at /v1/stream")
+
+    async def _refuse(websocket: WebSocket, status: int, text: str) -> None:
+        gateway.counts.refused.of(str(status)).value += 1
+        headers = _RETRY_AFTER if status == 503 else None
+        await websocket.send_denial_response(PlainTextResponse(f"{text}\n", status, headers))

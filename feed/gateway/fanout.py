@@ -1,0 +1,201 @@
+"""The task that sends: flushes to those in step, then pages to those who catch up, in turns.
+
+Owns when that happens. While idle a flush follows a log batch at once. Under load the next one waits in proportion to
+what the last one cost, so that sending takes at most `flush_share` of the loop: the more there is to do, the more
+updates share a write. Leaves what is sent to whom to `feed.channels.hub`, and sockets to the connections.
+
+While a flush is being sent (`busy`) nothing else may touch readers: it gives way to the loop every few milliseconds,
+and a client that unsubscribed in between would get data after its ack. Who has to wait asks to be called by
+`when_idle`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from time import perf_counter
+from typing import Final, Protocol
+
+from feed.metrics import Metrics
+
+_SLICE_SECONDS: Final = 0.004
+_WRITES_BETWEEN_LOOKS: Final = 64
+_SLEEP_SECONDS_MIN: Final = 0.0005
+
+
+class Peer(Protocol):
+    """A connection, as far as the fan-out knows it."""
+
+    full: bool
+    ended: bool
+
+    def write(self, frames: bytes) -> bool:
+        """Sends frames, or says that the socket is over its bound."""
+        ...
+
+    def page(self, bytes_max: int) -> bool:
+        """Sends the next page of what its reader misses; False when nothing is due."""
+        ...
+
+    def lagged(self) -> None:
+        """Its reader was left behind at this flush."""
+        ...
+
+
+class Cursor(Protocol):
+    """A reader, as far as the fan-out knows it."""
+
+    @property
+    def owner(self) -> Peer:
+        """The connection that it belongs to."""
+        ...
+
+    def leave_behind(self) -> None:
+        """Stays at the flush before."""
+        ...
+
+
+class Source(Protocol):
+    """The hub, as far as the fan-out knows it."""
+
+    def flush(self, now_ns: int) -> bool:
+        """Closes the open flush; False when nothing changed."""
+        ...
+
+    def fan_out(self) -> Iterable[tuple[bytes, Sequence[Cursor]]]:
+        """A buffer for each distinct selection, with its readers."""
+        ...
+
+
+class Fanout:
+    """Sends what the hub holds; `notify` after each log batch, `run` as a task."""
+
+    def __init__(
+        self,
+        hub: Source,
+        metrics: Metrics,
+        *,
+        now_ns: Callable[[], int],
+        share: float,
+        interval_max_seconds: float,
+        page_bytes: int,
+    ) -> None:
+        self.busy = False
+        self._hub = hub
+        self._now_ns = now_ns
+        self._rest = 1 / share - 1
+        self._interval_max = interval_max_seconds
+        self._page_bytes = page_bytes
+        self._due = False
+        self._behind: deque[Peer] = deque()
+        self._behind_set: set[int] = set()
+        self._after: list[Callable[[], None]] = []
+        self._wake = asyncio.Event()
+        self._seconds = metrics.histogram("feed_gateway_flush_seconds", "Time that a flush took to send")
+        self._flushes = metrics.counter("feed_gateway_flushes", "Flushes sent")
+        self._writes = metrics.counter("feed_gateway_writes", "Buffers given to clients' sockets by flushes")
+        self._bytes = metrics.counter("feed_gateway_sent_bytes", "Bytes given to clients' sockets by flushes")
+        self._left = metrics.counter("feed_gateway_left_behind", "Times that a reader was left behind")
+        self._pages = metrics.counter("feed_gateway_pages", "Pages sent to readers that catch up")
+        metrics.gauge("feed_gateway_catching_up", "Readers that catch up", lambda: len(self._behind))
+
+    def notify(self) -> None:
+        """The hub has news."""
+        self._due = True
+        self._wake.set()
+
+    def catch_up(self, peer: Peer) -> None:
+        """This connection's reader is not in step, and its socket has room."""
+        if id(peer) not in self._behind_set:
+            self._behind_set.add(id(peer))
+            self._behind.append(peer)
+            self._wake.set()
+
+    def when_idle(self, act: Callable[[], None]) -> None:
+        """Calls `act` as soon as no flush is under way."""
+        if self.busy:
+            self._after.append(act)
+        else:
+            act()
+
+    async def run(self) -> None:
+        """Sends until it is cancelled."""
+        next_flush = 0.0
+        while True:
+            if not (self._due or self._behind):
+                await self._wake.wait()
+            self._wake.clear()
+            rest = next_flush - perf_counter()
+            if self._due and rest <= _SLEEP_SECONDS_MIN:
+                self._due = False
+                cost = await self._flush()
+                next_flush = perf_counter() + min(cost * self._rest, self._interval_max)
+            elif not self._behind:
+                await self._sleep(rest)
+            if self._behind:
+                self._send_pages()
+            await asyncio.sleep(0)
+
+    async def _sleep(self, seconds: float) -> None:
+        """Rests after a flush, unless somebody has to catch up."""
+        until = perf_counter() + seconds
+        while not self._behind and (left := until - perf_counter()) > 0:
+            self._wake.clear()
+            try:
+                async with asyncio.timeout(left):
+                    await self._wake.wait()
+            except TimeoutError:
+                return
+
+    async def _flush(self) -> float:
+        """Sends one flush; returns what it cost, without the time that others had in between."""
+        began = turn = perf_counter()
+        cost = 0.0
+        if not self._hub.flush(self._now_ns()):
+            return perf_counter() - began
+        self.busy = True
+        writes = sent = look = 0
+        try:
+            for frames, readers in self._hub.fan_out():
+                size = len(frames)
+                for reader in readers:
+                    peer = reader.owner
+                    if peer.write(frames):
+                        writes += 1
+                        sent += size
+                    elif not peer.ended:
+                        reader.leave_behind()
+                        self._left.value += 1
+                        peer.lagged()
+                look += 1 + len(readers)
+                if look >= _WRITES_BETWEEN_LOOKS:
+                    look = 0
+                    now = perf_counter()
+                    if now - turn > _SLICE_SECONDS:
+                        cost += now - turn
+                        await asyncio.sleep(0)
+                        turn = perf_counter()
+        finally:
+            self.busy = False
+        cost += perf_counter() - turn
+        self._flushes.value += 1
+        self._writes.value += writes
+        self._bytes.value += sent
+        self._seconds.observe(cost)
+        waiting, self._after = self._after, []
+        for act in waiting:
+            act()
+        return cost
+
+    def _send_pages(self) -> None:
+        """A page to each that catches up, in turns, as long as a slice of time allows."""
+        began = perf_counter()
+        while self._behind and perf_counter() - began < _SLICE_SECONDS:
+            peer = self._behind.popleft()
+            self._behind_set.discard(id(peer))
+            if peer.full or peer.ended:
+                continue  # it comes again when its socket has room
+            if peer.page(self._page_bytes):
+                self._pages.value += 1
+                self.catch_up(peer)

@@ -1,0 +1,139 @@
+"""The gateway as one object: its settings, its hub, who is connected, and what the other parts ask of it.
+
+Owns admission (`Doors`) and the register of connections. The tasks are `fanout`, `pulse` and the watchdog; whoever
+reads the log feeds `hub`, then calls `fanout.notify()`, and tells `health` what it saw.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from typing import Final
+
+from feed.channels.hub import Hub
+from feed.gateway.fanout import Fanout
+from feed.gateway.health import Check, Health, Watchdog
+from feed.gateway.limits import GatewaySettings, LimitSettings
+from feed.gateway.pulse import Pulse
+from feed.gateway.ws import StreamProtocol
+from feed.metrics import Metrics
+from feed.protocol.session import Session, SessionSettings
+
+_REFUSED_MAX: Final = 256
+
+
+class Doors:
+    """Who may come in: TCP connections, all of them and those of one address."""
+
+    def __init__(self, limits: LimitSettings) -> None:
+        self._limits = limits
+        self._inside: dict[asyncio.BaseTransport, str] = {}
+        self._of_address: Counter[str] = Counter()
+        self._refused: set[asyncio.BaseTransport] = set()
+
+    def __len__(self) -> int:
+        return len(self._inside)
+
+    @property
+    def crowded(self) -> bool:
+        """Whether there are too many who only wait to be told why not."""
+        return len(self._refused) > _REFUSED_MAX
+
+    def enter(self, transport: asyncio.BaseTransport, peer: tuple[str, int] | None) -> tuple[int, str] | None:
+        """Lets a connection in, or says with which HTTP status and words it is refused; `leave` in both cases."""
+        limits = self._limits
+        address = peer[0] if peer else ""
+        if len(self._inside) >= limits.connections_max + limits.http_connections_max:
+            self._refused.add(transport)
+            return 503, "this gateway is full"
+        if 0 < limits.connections_per_address_max <= self._of_address[address]:
+            self._refused.add(transport)
+            return 429, f"{limits.connections_per_address_max} connections of one address are allowed"
+        self._inside[transport] = address
+        self._of_address[address] += 1
+        return None
+
+    def leave(self, transport: asyncio.BaseTransport) -> None:
+        """The connection is gone."""
+        self._refused.discard(transport)
+        address = self._inside.pop(transport, None)
+        if address is not None:
+            self._of_address[address] -= 1
+            if not self._of_address[address]:
+                del self._of_address[address]
+
+
+class Counts:
+    """What connections count."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self.accepted = metrics.counter("feed_gateway_accepted", "WebSocket connections accepted")
+        self.received = metrics.counter("feed_gateway_received", "Messages received from clients")
+        self.failed = metrics.counter("feed_gateway_failed", "Connections closed for an error of ours")
+        self.closed = metrics.labelled("feed_gateway_closed", "WebSocket connections ended", "code")
+        self.dropped = metrics.labelled("feed_gateway_dropped", "Connections dropped without a close", "reason")
+        self.refused = metrics.labelled("feed_gateway_refused", "Requests refused before a route saw them", "status")
+
+
+class Gateway:
+    """Everything that the doors share."""
+
+    def __init__(self, settings: GatewaySettings, hub: Hub, session: SessionSettings, metrics: Metrics) -> None:
+        self.settings = settings
+        self.hub = hub
+        self.metrics = metrics
+        self.started_at = time.monotonic()
+        self.counts = Counts(metrics)
+        self.doors = Doors(settings.limits)
+        self.health = Health(
+            kafka_silence_ms_max=settings.kafka_silence_ms_max,
+            lag_ticks_max=settings.lag_ticks_max,
+            stall_ms_max=settings.stall_ms_max,
+        )
+        self.watchdog = Watchdog(self.health, metrics)
+        self.fanout = Fanout(
+            hub,
+            metrics,
+            now_ns=self.now_ns,
+            share=settings.flush_share,
+            interval_max_seconds=settings.flush_interval_max_ms / 1000,
+            page_bytes=settings.page_bytes,
+        )
+        self.pulse = Pulse(
+            heartbeat_seconds=settings.heartbeat_ms / 1000,
+            ping_seconds=settings.ping_interval_ms / 1000,
+            when_idle=self.fanout.when_idle,
+        )
+        self.connections: set[StreamProtocol] = set()
+        self._session = session
+        metrics.gauge("feed_gateway_connections", "WebSocket connections", lambda: len(self.connections))
+        metrics.gauge("feed_gateway_sockets", "TCP connections", lambda: len(self.doors))
+
+    def now_ns(self) -> int:
+        """The wall clock, for messages that tell the time; nothing is measured by it."""
+        return time.time_ns()
+
+    @property
+    def full(self) -> bool:
+        """Whether one more WebSocket connection is one too many."""
+        return len(self.connections) >= self.settings.limits.connections_max
+
+    def joined(self, connection: StreamProtocol) -> Session:
+        """A connection was accepted; this is its session."""
+        self.connections.add(connection)
+        self.counts.accepted.value += 1
+        self.pulse.add(connection, connection.loop.time())
+        return Session(self.hub, connection, self._session)
+
+    def left(self, connection: StreamProtocol) -> None:
+        """A connection ended: its reader is given back as soon as no flush is under way."""
+        self.connections.discard(connection)
+        session = connection.session
+        if session is not None:
+            self.fanout.when_idle(session.reader.close)
+
+    def checks(self) -> list[Check]:
+        """What has to be so for clients to be sent here."""
+        lags = {name: source.end - source.pos for name, source in self.hub.sources.items()}
+        return self.health.checks(lags)

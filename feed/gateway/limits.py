@@ -1,0 +1,100 @@
+"""What a client may cost, and the gateway's own figures: every limit by name, with its unit and its default.
+
+Owns the names and defaults, and the two kernel options that bound a socket. Where each is enforced: `http` (handshake,
+connections), `ws` (messages, frames, socket), `feed.protocol.session` (requests, subscriptions).
+"""
+
+from __future__ import annotations
+
+import socket
+import sys
+from typing import Final
+
+from msgspec import Struct
+
+# The numbers of Linux; `socket` has no name for them everywhere.
+_TCP_NOTSENT_LOWAT: Final = 25
+_TCP_INFO: Final = 11
+_BYTES_ACKED: Final = slice(120, 128)
+_NOTSENT_BYTES: Final = slice(144, 148)
+
+
+class LimitSettings(Struct, frozen=True, kw_only=True):
+    """What one client, one address and all of them may cost. At a limit is accepted, one more is refused by name."""
+
+    message_bytes_max: int = 64 * 1024
+    """A client's message, all its frames together; one byte more closes with 1009, before it is read."""
+    message_frames_max: int = 1024
+    """Frames that a client's message may be cut into; one more closes with 1009."""
+    bytes_per_second: int = 128 * 1024
+    frames_per_second: int = 500
+    """Sustained rates of one client, control frames included. Over them its socket is read slower (`rate_limited`)."""
+    burst_seconds: float = 4.0
+    """How much of both rates may be used at once."""
+    overload_seconds: float = 10.0
+    """Closed with 1008 when a client was held back for so long without a pause."""
+    connections_max: int = 10_000
+    """WebSocket connections of all clients; one more gets HTTP 503."""
+    connections_per_address_max: int = 2_000
+    """TCP connections of one address; one more gets HTTP 429. 0: no limit, as behind a proxy."""
+    http_connections_max: int = 256
+    """TCP connections over `connections_max`, so that probes are answered while the gateway is full."""
+    handshake_bytes_max: int = 16 * 1024
+    """A request's line and headers; more gets HTTP 431."""
+    handshake_seconds: float = 5.0
+    """From the connection (or the first byte of a later request) to the whole request; then HTTP 408."""
+    response_seconds: float = 30.0
+    """From the whole request to the last byte of its response; then the connection is cut."""
+    write_bytes_max: int = 256 * 1024
+    """Unsent bytes of one client beyond the kernel's; a reader over it is left behind at its position."""
+    kernel_unsent_bytes_max: int = 128 * 1024
+    """Bytes that the kernel takes for one client before the network does (`TCP_NOTSENT_LOWAT`)."""
+    close_seconds: float = 2.0
+    """From our close frame to the end of the connection, whatever the client does."""
+
+
+class GatewaySettings(Struct, frozen=True, kw_only=True):
+    """How the gateway runs."""
+
+    server: str = "gw-1"
+    """Its name in `welcome`."""
+    host: str = "127.0.0.1"
+    port: int = 8000
+    origins: tuple[str, ...] = ()
+    """Origins allowed besides the server's own host, as browsers send them: `https://desk.example`, or `null`."""
+    limits: LimitSettings = LimitSettings()
+    heartbeat_ms: int = 5000
+    ping_interval_ms: int = 10_000
+    """A client that has answered no ping, sent nothing and taken nothing until the ping after it is dropped."""
+    flush_share: float = 0.6
+    """The share of the loop's time that sending may take."""
+    flush_interval_max_ms: int = 1000
+    page_bytes: int = 256 * 1024
+    """What a reader that catches up gets at a time."""
+    lag_ticks_max: int = 50_000
+    """Ticks that any source may be behind its raw log while the gateway calls itself ready."""
+    kafka_silence_ms_max: int = 5000
+    """Without any answer of Kafka for so long the gateway is not ready."""
+    stall_ms_max: int = 5000
+    """The loop has not turned for so long: the gateway is not alive."""
+    drain_ms: int = 8000
+    """From the signal to the last connection closed."""
+    reconnect_spread_ms: int = 5000
+    """Clients are told at `goaway` to come back at a random moment within it, so that they do not come at once."""
+
+
+def bound_socket(peer: socket.socket, limits: LimitSettings) -> None:
+    """Lets the kernel hold only `kernel_unsent_bytes_max` of what the network has not taken yet."""
+    peer.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, limits.kernel_unsent_bytes_max)
+
+
+def socket_progress(peer: socket.socket) -> tuple[int, int] | None:
+    """Bytes that the peer's kernel has taken so far, and bytes that ours still holds unsent; None where not told."""
+    try:
+        info = peer.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, 256)
+    except OSError:
+        return None
+    acked, unsent = info[_BYTES_ACKED], info[_NOTSENT_BYTES]
+    if len(unsent) < 4:
+        return None
+    return int.from_bytes(acked, sys.byteorder), int.from_bytes(unsent, sys.byteorder)

@@ -1,0 +1,161 @@
+"""Runs a gateway: uvicorn with our protocol classes, the sending tasks, and the drain.
+
+Owns the life of the process' doors: start, what ends them, and how clients are sent away. Leaves reading the log to
+`follower`, whose task the caller runs beside `serve`.
+
+The drain: not ready (so that nobody sends new clients), the listener closed, `goaway` with marks and close 1012 to
+every client, what is queued for them written, the rest cut at `drain_ms`. A second signal cuts at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import random
+import signal
+import socket
+from collections.abc import AsyncIterator, Iterator
+from functools import partial
+from typing import Final
+
+import uvicorn
+from uvicorn.server import HANDLED_SIGNALS
+
+from feed.errors import Unreachable
+from feed.gateway.app import create_app
+from feed.gateway.gateway import Gateway
+from feed.gateway.http import GatewayConfig, HttpProtocol
+from feed.gateway.ws import StreamProtocol
+
+_GC_THRESHOLDS: Final = (50_000, 20, 20)
+_GOODBYES_BETWEEN_YIELDS: Final = 100
+_POLL_SECONDS: Final = 0.02
+_logger = logging.getLogger("feed.gateway")
+
+
+class GatewayServer(uvicorn.Server):
+    """uvicorn's server, with the drain before its shutdown, and no signal raised again behind it."""
+
+    def __init__(self, config: GatewayConfig) -> None:
+        super().__init__(config)
+        self.gateway = config.gateway
+        self.ready = asyncio.Event()
+
+    @property
+    def port(self) -> int:
+        """The port that it listens on."""
+        address = self.servers[0].sockets[0].getsockname()
+        return int(address[1])
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listens; what lives by now lives long, so the collector need not look at it again."""
+        await super().startup(sockets)
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*_GC_THRESHOLDS)
+        self.ready.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Drains, then ends as uvicorn does."""
+        await self._drain()
+        await super().shutdown(sockets)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """As uvicorn's, without raising the signal again: a drain that went well ends with 0."""
+        with contextlib.ExitStack() as stack:
+            with contextlib.suppress(ValueError):  # signals belong to the main thread
+                for number in HANDLED_SIGNALS:
+                    stack.callback(signal.signal, number, signal.signal(number, self.handle_exit))
+            yield
+
+    def handle_exit(self, sig: int, frame: object) -> None:
+        """The first signal drains; the next one cuts."""
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
+    async def _drain(self) -> None:
+        gateway = self.gateway
+        gateway.health.draining = True
+        for server in self.servers:
+            server.close()
+        clients = list(gateway.connections)
+        _logger.info("draining %d connections", len(clients))
+        deadline = asyncio.get_running_loop().time() + gateway.settings.drain_ms / 1000
+        for count, client in enumerate(clients, 1):
+            gateway.fanout.when_idle(partial(client.go_away, "shutdown", self._after_ms()))
+            if count % _GOODBYES_BETWEEN_YIELDS == 0:
+                await asyncio.sleep(0)
+        while any(not client.disconnected for client in clients) and not self.force_exit:
+            if asyncio.get_running_loop().time() > deadline:
+                break
+            await asyncio.sleep(_POLL_SECONDS)
+        for client in clients:
+            if not client.disconnected:
+                client.transport.abort()
+
+    def _after_ms(self) -> int:
+        """A random moment, so that a whole gateway's clients do not come back at once."""
+        return random.randrange(self.gateway.settings.reconnect_spread_ms + 1)  # noqa: S311  # no secret
+
+
+def build_server(gateway: Gateway) -> GatewayServer:
+    """uvicorn with our protocol classes for this gateway; it logs through `logging`, and no requests."""
+    settings = gateway.settings
+    config = GatewayConfig(
+        create_app(gateway),
+        host=settings.host,
+        port=settings.port,
+        http=HttpProtocol,
+        ws=StreamProtocol,
+        loop="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        ws_per_message_deflate=False,
+        ws_ping_interval=None,
+        ws_ping_timeout=None,
+        timeout_keep_alive=5,
+        timeout_graceful_shutdown=1,
+    )
+    config.gateway = gateway
+    return GatewayServer(config)
+
+
+async def serve(server: GatewayServer) -> None:
+    """Runs the server and its tasks until a signal, or until `server.should_exit` is set; then drains.
+
+    Raises:
+        Exception: what one of the tasks raised; everything is stopped then.
+    """
+    gateway = server.gateway
+    async with asyncio.TaskGroup() as tasks:
+        helping = [
+            tasks.create_task(gateway.fanout.run(), name="fanout"),
+            tasks.create_task(gateway.pulse.run(), name="pulse"),
+            tasks.create_task(gateway.watchdog.run(), name="watchdog"),
+        ]
+        await server.serve()
+        for task in helping:
+            task.cancel()
+
+
+@contextlib.asynccontextmanager
+async def serving(gateway: Gateway) -> AsyncIterator[GatewayServer]:
+    """A gateway that listens as long as the block runs, and is drained at its end."""
+    server = build_server(gateway)
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(serve(server), name="gateway")
+        ready = tasks.create_task(server.ready.wait(), name="gateway-ready")
+        await asyncio.wait((task, ready), return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            ready.cancel()
+            raise Unreachable(f"gateway did not start on {gateway.settings.host}:{gateway.settings.port}")
+        try:
+            yield server
+        finally:
+            server.should_exit = True

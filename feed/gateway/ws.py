@@ -1,0 +1,446 @@
+"""A client's WebSocket: uvicorn's sans-IO protocol, past ASGI once it is accepted.
+
+Owns the bytes of one connection: what comes in (size, fragments, rates, UTF-8), the session's answers, what goes out
+(the write bound, being left behind, progress) and how it ends. uvicorn and websockets do handshake, frame parsing,
+masks and control frames. Leaves the meaning of messages to `feed.protocol.session`, the choice of updates to
+`feed.channels`.
+
+A route accepts the connection as any ASGI application does, calls `start`, and returns: from then on there is no task
+and no queue for it, a message goes straight from the socket into the session.
+
+What came is worked off in small slices, and only while the client's own socket has room, its rates allow it and no
+fan-out is under way; meanwhile its socket is not read. So a client is held back by its own doing, and nothing of it
+piles up here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from uvicorn.config import Config
+from uvicorn.protocols.utils import ClientDisconnected
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from uvicorn.server import ServerState
+from websockets.exceptions import PayloadTooBig
+from websockets.frames import CloseCode, Frame, Opcode
+from websockets.http11 import Request, Response
+from websockets.protocol import OPEN
+from websockets.server import ServerProtocol
+
+from feed.gateway.limits import bound_socket, socket_progress
+from feed.model import Error
+from feed.protocol.codec import message_frame
+from feed.protocol.session import Close, Session
+
+if TYPE_CHECKING:
+    from feed.gateway.gateway import Gateway
+    from feed.gateway.http import GatewayConfig
+
+SUBPROTOCOL: Final = "feed.v1.json"
+_SLICE: Final = 4096
+_LENGTH_HIGH_BIT: Final = 1 << 63
+_logger = logging.getLogger("feed.gateway")
+
+
+class FrameParser(ServerProtocol):
+    """websockets' parser, closer to the letter of RFC 6455 in two points."""
+
+    def accept(self, request: Request) -> Response:
+        """As websockets', and who asks for another version is told which one is spoken (4.2.2)."""
+        response = super().accept(request)
+        if response.status_code == 400 and request.headers.get_all("Sec-WebSocket-Version") != ["13"]:
+            response = self.reject(426, "Sec-WebSocket-Version: 13 is spoken here\n")
+            response.headers["Sec-WebSocket-Version"] = "13"
+        return response
+
+    def fail(self, code: CloseCode | int, reason: str = "") -> None:
+        """As websockets', but a length with its high bit set is a broken frame, not a big one (5.2)."""
+        # called while the parser's error is handled
+        error = sys.exception()
+        if isinstance(error, PayloadTooBig):
+            if error.size is not None and error.size >= _LENGTH_HIGH_BIT:
+                code, reason = CloseCode.PROTOCOL_ERROR, "length with its high bit set"
+            else:
+                reason = f"message over {self.max_message_size} bytes"
+        super().fail(code, reason)
+
+
+class StreamProtocol(WebSocketsSansIOProtocol):
+    """One client."""
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self.gateway: Gateway = cast("GatewayConfig", config).gateway
+        limits = self.gateway.settings.limits
+        self.conn = FrameParser(max_size=limits.message_bytes_max, logger=self.logger)
+        self.session: Session | None = None
+        self.full = False
+        """Its socket is over the bound: what is sent now, is sent without it."""
+        self.ended = False
+        self.finished = False
+        self.end_timer: asyncio.TimerHandle | None = None
+        # what has come and is not worked off: bytes, frames in reverse, fragments of a message
+        self.held = b""
+        self.waiting: list[Frame] = []
+        self.fragments: list[bytes] = []
+        self.reading = True
+        self.queued = False
+        # the rates: what may still be used, since when; how long it was held back
+        self.spare_bytes = limits.bytes_per_second * limits.burst_seconds
+        self.spare_frames = limits.frames_per_second * limits.burst_seconds
+        self.filled_at = self.loop.time()
+        self.held_back_seconds = 0.0
+        self.hold_timer: asyncio.TimerHandle | None = None
+        # whether it lives: anything heard since the last ping, bytes that its kernel took until then
+        self.heard = True
+        self.taken = 0
+
+    # ---- handshake
+
+    def handle_connect(self, event: Request) -> None:
+        """As uvicorn's; the route finds this connection in the scope's state."""
+        super().handle_connect(event)
+        if not self.close_sent:
+            # the task that runs the application starts only after this
+            self.scope["state"]["connection"] = self
+
+    async def run_asgi(self) -> None:
+        """As uvicorn's, but a connection that has started outlives the application's call."""
+        try:
+            await self.app(self.scope, self.receive, self.send)
+        except ClientDisconnected:
+            pass
+        except Exception:
+            self.logger.exception("error in the application of a handshake")
+            self.send_500_response()
+        if self.session is None:
+            self.transport.close()
+
+    def start(self) -> None:
+        """Begins the protocol after the accept: `welcome` goes out, and what came early is worked off."""
+        if self.transport.is_closing():
+            return
+        limits = self.gateway.settings.limits
+        self.transport.set_write_buffer_limits(high=limits.write_bytes_max, low=limits.write_bytes_max // 4)
+        bound_socket(self.transport.get_extra_info("socket"), limits)
+        self.session = self.gateway.joined(self)
+        self._answer(self.session.open)
+        # the handshake's leftovers, 10 KiB of them
+        del self.request, self.response, self.scope, self.queue, self.writable
+        self._work()
+
+    # ---- what comes in
+
+    def data_received(self, data: bytes) -> None:
+        """Takes bytes from the socket."""
+        if self.finished or self.transport.is_closing():
+            return
+        self.heard = True
+        if not self.handshake_initiated:
+            self._receive_handshake(data)
+            return
+        self.held = self.held + data if self.held else data
+        if self.session is not None:
+            self._work()
+        elif len(self.held) > self.gateway.settings.limits.message_bytes_max:
+            self._stop_reading()
+
+    def _receive_handshake(self, data: bytes) -> None:
+        self.conn.receive_data(data)
+        if self.conn.handshake_exc is not None or self.conn.parser_exc is not None:
+            # uvicorn would wait here without end: websockets has given up, mostly without an answer
+            answer = b"".join(self.conn.data_to_send())
+            self.transport.write(answer or self.conn.reject(400, "not a WebSocket handshake\n").serialize())
+            self.transport.close()
+            return
+        self.handle_events()
+
+    def _work(self) -> None:
+        """Goes on with what came, as far as is allowed now."""
+        while not self.finished:
+            while self.waiting:
+                if self._blocked():
+                    return
+                self._take(self.waiting.pop())
+            self._after_frames()
+            if self.finished or not self.held:
+                break
+            if self._blocked() or self._held_back():
+                return
+            piece, self.held = self.held[:_SLICE], self.held[_SLICE:]
+            self.conn.receive_data(piece)
+            self.waiting = self.conn.events_received()  # type: ignore[assignment]  # no Request after the handshake
+            self.waiting.reverse()
+            self.spare_bytes -= len(piece)
+            self.spare_frames -= len(self.waiting)
+            if self.conn.parser_exc is None and self.conn.close_rcvd is None:
+                self._flush_parser()
+        if not self.finished:
+            self._start_reading()
+
+    def _blocked(self) -> bool:
+        """Whether the next frame has to wait: for this client's socket, or for the end of a fan-out."""
+        if self.full and not self.ended:
+            self._stop_reading()
+            return True
+        if self.gateway.fanout.busy:
+            self._stop_reading()
+            if not self.queued:
+                self.queued = True
+                self.gateway.fanout.when_idle(self._go_on)
+            return True
+        return False
+
+    def _go_on(self) -> None:
+        self.queued = False
+        if self.hold_timer is None:
+            self._work()
+
+    def _take(self, frame: Frame) -> None:
+        if self.ended or frame.opcode in (Opcode.PING, Opcode.PONG, Opcode.CLOSE):
+            return
+        if frame.opcode is Opcode.BINARY:
+            self._fail(CloseCode.UNSUPPORTED_DATA, "text frames only")
+            return
+        if frame.opcode is Opcode.TEXT and frame.fin:
+            self._message(frame.data)
+            return
+        self.fragments.append(bytes(frame.data))
+        if len(self.fragments) > self.gateway.settings.limits.message_frames_max:
+            self._fail(CloseCode.MESSAGE_TOO_BIG, "message in too many frames")
+        elif frame.fin:
+            whole, self.fragments = b"".join(self.fragments), []
+            self._message(whole)
+
+    def _message(self, text: bytes | bytearray | memoryview) -> None:
+        payload = bytes(text)
+        try:
+            payload.decode()
+        except UnicodeDecodeError:
+            self._fail(CloseCode.INVALID_DATA, "text is not UTF-8")
+            return
+        self.gateway.counts.received.value += 1
+        session = self.session
+        assert session is not None
+        self._answer(lambda now: session.receive(payload, now))
+        if not self.ended and not session.reader.in_step:
+            self.gateway.fanout.catch_up(self)
+
+    def _answer(self, ask: Callable[[int], bytes]) -> None:
+        """Sends what the session answers; ends the connection when the session says so or fails."""
+        try:
+            frames = ask(self.gateway.now_ns())
+        except Close as end:
+            self._push(end.frames)
+            self.close(end.code, end.reason)
+        except Exception:
+            _logger.exception("session failed")
+            self.gateway.counts.failed.value += 1
+            self._fail(CloseCode.INTERNAL_ERROR, "internal error")
+        else:
+            self._push(frames)
+
+    # ---- rates
+
+    def _held_back(self) -> bool:
+        """Whether the client has used up its rates; then its socket is not read until they are paid back."""
+        limits = self.gateway.settings.limits
+        now = self.loop.time()
+        passed, self.filled_at = now - self.filled_at, now
+        full_bytes, full_frames = (
+            limits.bytes_per_second * limits.burst_seconds,
+            limits.frames_per_second * limits.burst_seconds,
+        )
+        self.spare_bytes = min(self.spare_bytes + passed * limits.bytes_per_second, full_bytes)
+        self.spare_frames = min(self.spare_frames + passed * limits.frames_per_second, full_frames)
+        if self.spare_bytes == full_bytes and self.spare_frames == full_frames:
+            self.held_back_seconds = 0.0
+        delay = max(-self.spare_bytes / limits.bytes_per_second, -self.spare_frames / limits.frames_per_second)
+        if delay <= 0:
+            return False
+        if self.held_back_seconds == 0:
+            self._push(rate_limited(delay))
+        if self.held_back_seconds > limits.overload_seconds:
+            self._fail(CloseCode.POLICY_VIOLATION, "rate of bytes or frames over the limit for too long")
+            return True
+        self.held_back_seconds += delay
+        self._stop_reading()
+        self.hold_timer = self.loop.call_later(delay, self._hold_over)
+        return True
+
+    def _hold_over(self) -> None:
+        self.hold_timer = None
+        self._work()
+
+    def _stop_reading(self) -> None:
+        if self.reading:
+            self.reading = False
+            self.transport.pause_reading()
+
+    def _start_reading(self) -> None:
+        if not self.reading:
+            self.reading = True
+            self.transport.resume_reading()
+
+    # ---- what goes out
+
+    def write(self, frames: bytes) -> bool:
+        """Sends whole frames, unless the socket is over its bound or the connection is ending: then False."""
+        if self.full or self.ended or self.transport.is_closing():
+            return False
+        self.transport.write(frames)
+        return True
+
+    def _push(self, frames: bytes) -> None:
+        """Sends an answer whatever the bound: what is asked while the socket is full waits in `_work`."""
+        if frames and not self.ended and not self.transport.is_closing():
+            self.transport.write(frames)
+
+    def pause_writing(self) -> None:
+        """The transport holds more than the bound."""
+        self.full = True
+
+    def resume_writing(self) -> None:
+        """The transport has room again: the reader catches up, and what the client asked meanwhile is answered."""
+        self.full = False
+        if self.session is None:
+            super().resume_writing()
+        elif not self.ended:
+            self.gateway.fanout.catch_up(self)
+            if self.hold_timer is None:
+                self._work()
+
+    def beat(self) -> None:
+        """Sends a heartbeat with the marks; a reader that is left behind hears none."""
+        if self.session is not None and not self.full and not self.ended:
+            self._answer(self.session.heartbeat)
+
+    def check(self) -> None:
+        """Drops a client that answered nothing and took nothing since the last ping; pings it again."""
+        if self.ended or self.transport.is_closing():
+            return
+        taken, unsent = socket_progress(self.transport.get_extra_info("socket")) or (0, 0)
+        # a slow reader may have more before the ping than it reads in time; it lives while it takes any of that
+        moves = taken > self.taken and (self.full or unsent > 0)
+        self.taken = taken
+        if not moves and (self.full or (self.reading and not self.heard)):
+            self.gateway.counts.dropped.of("stalled" if self.full else "silent").value += 1
+            self.transport.abort()
+            return
+        self.heard = False
+        if self.conn.state is OPEN and not self.full:
+            self.conn.send_ping(b"")
+            self._flush_parser()
+
+    def _flush_parser(self) -> None:
+        output = b"".join(self.conn.data_to_send())
+        if output and not self.transport.is_closing():
+            self.transport.write(output)
+
+    # ---- how it ends
+
+    def go_away(self, reason: str, after_ms: int) -> None:
+        """Says `goaway` with the marks, and closes with 1012."""
+        session = self.session
+        if session is not None and not self.ended:
+            self._answer(lambda now: session.goaway(reason, after_ms, now))
+            # longer than otherwise: what is queued for a slow client goes out first
+            self.close(CloseCode.SERVICE_RESTART, reason, within_seconds=self.gateway.settings.drain_ms / 1000)
+
+    def close(self, code: int, reason: str = "", *, within_seconds: float | None = None) -> None:
+        """Ends the connection with this code; the client has `close_seconds` to answer."""
+        if self.ended or self.transport.is_closing():
+            return
+        self.gateway.counts.closed.of(str(int(code))).value += 1
+        if self.conn.state is OPEN:
+            self.conn.send_close(code, reason)
+            self._flush_parser()
+        self._end(within_seconds)
+
+    def _fail(self, code: int, reason: str) -> None:
+        """Ends the connection, and looks at nothing that the client has sent or will send."""
+        self.close(code, reason)
+        self._finish()
+
+    def shutdown(self) -> None:
+        """uvicorn's end of the server, for what is left after the drain."""
+        if self.session is None:
+            super().shutdown()
+        else:
+            self.close(CloseCode.SERVICE_RESTART, "restart")
+
+    def _after_frames(self) -> None:
+        """Ends with the parser: the client has closed, or broke the protocol."""
+        if self.conn.parser_exc is None and self.conn.close_rcvd is None:
+            return
+        if not self.ended:
+            sent = self.conn.close_sent
+            self.gateway.counts.closed.of(str(int(sent.code)) if sent else "1006").value += 1
+        self._flush_parser()
+        self._end()
+        self._finish()
+
+    def _end(self, within_seconds: float | None = None) -> None:
+        """No more messages, in or out; the reader is given back."""
+        if self.ended:
+            return
+        self.ended = True
+        self.close_sent = True
+        self.fragments = []
+        if self.session is not None:
+            self.gateway.left(self)
+        if self.end_timer is None:
+            seconds = within_seconds or self.gateway.settings.limits.close_seconds
+            self.end_timer = self.loop.call_later(seconds, self.transport.abort)
+
+    def _finish(self) -> None:
+        """Both close frames are out, or none will come: says so by TCP, and waits for the client to do the same."""
+        self.finished = True
+        self.held, self.waiting = b"", []
+        # closing at once would send a reset when the client has sent more, and its close code could be lost
+        if self.transport.is_closing():
+            return
+        self._start_reading()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        else:
+            self.transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The socket is gone."""
+        if self.session is None:
+            super().connection_lost(exc)
+        else:
+            self.connections.discard(self)
+            if not self.ended:
+                self.gateway.counts.closed.of("1006").value += 1
+            self._end()
+        self.finished = self.disconnected = True
+        self.held, self.waiting, self.fragments = b"", [], []
+        for timer in (self.end_timer, self.hold_timer):
+            if timer is not None:
+                timer.cancel()
+        self.end_timer = self.hold_timer = None
+        self.gateway.doors.leave(self.transport)
+
+
+def rate_limited(delay: float) -> bytes:
+    """The error that names the rates."""
+    return message_frame(
+        Error(
+            code="rate_limited",
+            message="more bytes or frames than the limits in welcome",
+            retry=True,
+            retry_after_ms=max(1, round(delay * 1000)),
+        )
+    )
