@@ -7,16 +7,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from websockets.frames import CloseCode
 
 import schemas
 
 FEED = Path(__file__).resolve().parents[2] / "feed"
 FILES = sorted(path.relative_to(FEED).as_posix() for path in FEED.rglob("*.py"))
-CALLS_WITH_A_CODE = {"BadRequest": 0, "Close": 0}
+CALLS_WITH_A_CODE = {"BadRequest": 0, "Close": 0, "_error": 1}
 
 
 def _codes(tree: ast.AST) -> Iterator[str | int]:
     for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "CloseCode":
+            yield int(CloseCode[node.attr])
         if not isinstance(node, ast.Call):
             continue
         name = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
@@ -38,8 +41,14 @@ def test_every_code_in_the_code_is_in_the_table(file: str) -> None:
     assert not unknown((FEED / file).read_text("utf-8"))
 
 
-@pytest.mark.parametrize(
-    "text", ['raise BadRequest("nonesuch", "x")', 'Result("a", "b", ok=False, code="nope")', "Close(4999)"]
-)
+PLANTED = [
+    'raise BadRequest("nonesuch", "x")',
+    'Result("a", "b", ok=False, code="nope")',
+    "Close(4999)",
+    "CloseCode.TLS_HANDSHAKE",
+]
+
+
+@pytest.mark.parametrize("text", PLANTED)
 def test_a_planted_code_is_seen(text: str) -> None:
     assert unknown(text)
