@@ -70,7 +70,11 @@ class _Age(Struct):
 
 
 class Writer:
-    """Writes the log of one source. Call `step` or `alive`, write what it gives, call `acked`; never two at once."""
+    """Writes the log of one source. Call `step` or `alive`, write what it gives, call `acked`; never two at once.
+
+    `anchor` is the offset of the last record known to be valid, or where a new log begins. Floors never point beyond it:
+    the next offset may be taken by a second writer's record, and reading must not begin with that.
+    """
 
     def __init__(
         self,
@@ -81,7 +85,7 @@ class Writer:
         crc: int,
         version: str,
         partitions: int,
-        next_offset: int,
+        anchor: int,
         keyframe_ratio: float,
         round_: Round,
     ) -> None:
@@ -91,7 +95,7 @@ class Writer:
         self._crc = crc
         self._version = version
         self._partitions = partitions
-        self._next_offset = next_offset
+        self._anchor = anchor
         self._ratio = keyframe_ratio
         self._round = round_
         self._ages: OrderedDict[str, _Age] = OrderedDict()
@@ -100,7 +104,7 @@ class Writer:
         self._log_bytes = 0
         self._end = pos + 1
         self._now_ms = 0
-        self._floor, self._since = next_offset, pos
+        self._floor, self._since = anchor, pos
         self._in_flight: list[tuple[int, str]] = []
 
     def take_up(self, ages: dict[str, tuple[int, int, int]], floor: int, now_ms: int) -> None:
@@ -163,7 +167,7 @@ class Writer:
             self._ages[name].floor = offsets[index]
         self._in_flight = []
         if offsets:
-            self._next_offset = offsets[-1] + 1
+            self._anchor = offsets[-1]
         self._settle()
 
     def everything(self, now_ms: int) -> list[Record]:
@@ -181,7 +185,7 @@ class Writer:
         """
         # the oldest keyframe is the first in the order, and every floor behind it is a later one
         age = next(iter(self._ages.values()), None)
-        self._floor = age.floor if age else self._next_offset
+        self._floor = age.floor if age else self._anchor
         self._since = age.since if age else self.pos
 
     def _bear(self, floor: int) -> None:
@@ -210,7 +214,7 @@ class Writer:
     def _data(self, value: bytes, ticks: Sequence[Tick]) -> Record:
         after, self.pos = self.pos, ticks[-1].seq
         self._crc = google_crc32c.value(ticks[-1].value)
-        self._bear(self._next_offset)
+        self._bear(self._anchor)
         return replace(self._record("data", value), after=after, first=ticks[0].seq)
 
     def _giant(self, messages: list[Message], tick: Tick) -> list[Record]:

@@ -70,11 +70,9 @@ class GroupMember:
         consumer.subscribe(normalizer.topics, listener=_Listener(consumer, normalizer))
         try:
             await consumer.start()
-        except (KafkaError, OSError) as error:
-            await consumer.stop()
-            raise Unreachable(f"no kafka broker answers at {self._bootstrap}") from error
-        try:
             await asyncio.Event().wait()
+        except (KafkaError, OSError) as error:
+            raise Unreachable(f"no kafka broker answers at {self._bootstrap}") from error
         finally:
             await consumer.stop()
 

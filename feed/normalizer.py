@@ -1,8 +1,8 @@
 """The role `feed normalize`: reads ticks, runs the state machines, writes the feed logs.
 
-Owns one task a partition: restore from the log, then read, step, append, one batch in flight. What is written is decided
-by `feed.feedlog`; which partitions are ours by the consumer group (`feed.membership`), on which nothing rests: two owners
-at once write equal records, and readers drop the copies.
+Owns one task a partition: restore from the log, then read, step, append, one batch in flight. What is written is
+decided by `feed.feedlog`; which partitions are ours by the consumer group (`feed.membership`), on which nothing rests:
+two owners at once write equal records, and readers drop the copies.
 
 Every failure ends in the same way: a new producer, and the state is taken up again from the log.
 """
@@ -28,10 +28,9 @@ from feed.feedlog import Dead, Restored, Round, Step, Writer
 from feed.kafka.append import Appender, AppendFailed, Compression
 from feed.kafka.cluster import Cluster, OutOfRange, Raw
 from feed.kafka.fetch import Fetcher, Stream
-from feed.venues.table import CODE_VERSION
-from feed.venues.venue import Venue
 from feed.venues.source import Source
 from feed.venues.symbol import Rules, Tick
+from feed.venues.venue import CODE_VERSION, Venue
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -106,7 +105,7 @@ class _Foreign(FeedError):
 
 
 class _Plan(Struct, frozen=True):
-    """How the log goes on: in the incarnation `source` where it is not empty, else in a new one that replaces `ends`."""
+    """How the log goes on: as `source` where that is not empty, else in a new incarnation that replaces `ends`."""
 
     source: str
     ends: str
@@ -193,7 +192,7 @@ class PartitionNormalizer:
             crc=last.crc if keeps and last is not None else -1,
             version=self._version,
             partitions=partitions,
-            next_offset=log_end,
+            anchor=log_end if not plan.source or last is None else last.offset,
             keyframe_ratio=self._settings.keyframe_ratio,
             round_=self._round,
         )
@@ -237,22 +236,22 @@ class PartitionNormalizer:
     async def _plan(self, restored: Restored, begin: int, end: int, partitions: int, *, whole: bool) -> _Plan:
         last = restored.last
         if last is None:
-            return _Plan("", "", begin - 1, False, "the log is empty")  # noqa: FBT003
+            return _Plan("", "", begin - 1, False, "the log is empty")
         _refuse_older(last.version, self._version)
         ends, pos = restored.reader.source, restored.reader.pos
         if pos >= end or await self._is_another_tick(last, pos, begin):
-            return _Plan("", ends, begin - 1, False, "the tick topic was made anew")  # noqa: FBT003
+            return _Plan("", ends, begin - 1, False, "the tick topic was made anew")
         if pos + 1 < begin:
-            return _Plan("", ends, begin - 1, False, f"ticks {pos + 1} to {begin - 1} are gone")  # noqa: FBT003
+            return _Plan("", ends, begin - 1, False, f"ticks {pos + 1} to {begin - 1} are gone")
         if last.since < pos and last.since + 1 < begin:
-            return _Plan("", ends, pos, False, f"ticks from {last.since + 1} on are gone")  # noqa: FBT003
+            return _Plan("", ends, pos, False, f"ticks from {last.since + 1} on are gone")
         if not whole:
-            return _Plan("", ends, pos, False, f"the log from {last.floor} on is gone")  # noqa: FBT003
+            return _Plan("", ends, pos, False, f"the log from {last.floor} on is gone")
         if last.partitions != partitions:
-            return _Plan("", ends, pos, True, f"{last.partitions} partitions became {partitions}")  # noqa: FBT003
+            return _Plan("", ends, pos, True, f"{last.partitions} partitions became {partitions}")
         if last.version != self._version:
-            return _Plan("", ends, pos, True, f"version {last.version} became {self._version}")  # noqa: FBT003
-        return _Plan(ends, "", pos, True, "")  # noqa: FBT003
+            return _Plan("", ends, pos, True, f"version {last.version} became {self._version}")
+        return _Plan(ends, "", pos, True, "")
 
     async def _is_another_tick(self, last: Record, pos: int, begin: int) -> bool:
         if last.crc == -1 or last.last != pos or pos < begin:
@@ -428,7 +427,7 @@ class Normalizer:
         self._failed: asyncio.Future[None] | None = None
 
     async def run(self, member: Callable[[Normalizer], Awaitable[None]]) -> None:
-        """Connects, then lets `member` tell by `own` which partitions are ours, until it ends or a task fails for good."""
+        """Connects, then lets `member` tell by `own` which partitions are ours, until it ends or a task fails."""
         await self._cluster.start()
         self._failed = asyncio.get_running_loop().create_future()
         membership = asyncio.ensure_future(member(self))

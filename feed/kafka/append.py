@@ -6,6 +6,7 @@ at what the log holds. Measured: records sent after a failed one are acknowledge
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 BATCH_BYTES_MAX: Final = 1 << 20
 RECORD_BYTES_MAX: Final = 15 << 20
+_METADATA_TRIES: Final = 40
+_METADATA_PAUSE_S: Final = 0.1
 Compression = Literal["none", "zstd", "lz4", "snappy", "gzip"]
 
 
@@ -52,6 +55,9 @@ class Appender:
         """
         try:
             await self._producer.start()
+        except asyncio.CancelledError:
+            await self._producer.stop()
+            raise
         except (KafkaError, OSError) as error:
             await self._producer.stop()
             raise Unreachable(f"no kafka broker answers at {self._bootstrap}") from error
@@ -68,6 +74,7 @@ class Appender:
         Raises:
             AppendFailed: one batch failed; those before it are in the log, it may be, those after it are not.
         """
+        await self._know(partition)
         offsets: list[int] = []
         at = 0
         while at < len(records):
@@ -94,3 +101,15 @@ class Appender:
             offsets += range(metadata.offset, metadata.offset + count)
             at += count
         return offsets
+
+    async def _know(self, partition: TopicPartition) -> None:
+        """Waits until the producer has heard of the partition: one that was just added it takes for a mistake."""
+        client = self._producer.client
+        for _ in range(_METADATA_TRIES):
+            if partition.partition in (client.cluster.partitions_for_topic(partition.topic) or ()):
+                return
+            client.add_topic(partition.topic)
+            await client.force_metadata_update()
+            if partition.partition not in (client.cluster.partitions_for_topic(partition.topic) or ()):
+                await asyncio.sleep(_METADATA_PAUSE_S)
+        raise AppendFailed(f"no partition {partition.partition} of {partition.topic}")

@@ -79,6 +79,9 @@ class Cluster:
         """
         try:
             await self.client.bootstrap()
+        except asyncio.CancelledError:
+            await self.client.close()
+            raise
         except (KafkaConnectionError, KafkaError, OSError) as error:
             await self.client.close()
             raise Unreachable(f"no kafka broker answers at {self.bootstrap}") from error
@@ -151,7 +154,9 @@ class Cluster:
         finally:
             await admin.close()
 
-    async def make_topics(self, topics: Mapping[str, int], settings: Mapping[str, str]) -> list[str]:
+    async def make_topics(
+        self, topics: Mapping[str, int], settings: Mapping[str, str], *, replication: int = 1
+    ) -> list[str]:
         """Makes those topics (name to partitions) that are missing, with these settings; says which."""
         known = await self.topics()
         missing = {name: count for name, count in topics.items() if name not in known}
@@ -161,7 +166,7 @@ class Cluster:
         await admin.start()
         try:
             await admin.create_topics(
-                [NewTopic(name, count, -1, topic_configs=dict(settings)) for name, count in missing.items()]
+                [NewTopic(name, count, replication, topic_configs=dict(settings)) for name, count in missing.items()]
             )
         except TopicAlreadyExistsError:
             pass  # somebody else was faster: just as well

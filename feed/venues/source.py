@@ -12,7 +12,7 @@ checkpoint was taken.
 from __future__ import annotations
 
 import heapq
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 from msgspec import Struct
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from feed.venues.venue import Venue
 
 _KEY_CHARS_MAX: Final = 64
-_DATA: Final = {
+_DATA: Final[dict[Kind, msgspec.json.Decoder[Any]]] = {
     "trades": msgspec.json.Decoder(list[Trade]),
     "quotes": msgspec.json.Decoder(Quote),
     "book": msgspec.json.Decoder(Book),

@@ -1,6 +1,6 @@
 """The venues whose formats are understood: a name, a prefix of symbols and a machine each.
 
-Owns the table, and the version of the bytes. What a venue's frames mean stands in the venue's own file; how to add one in this folder's README.md.
+Owns the table. What a venue's frames mean stands in the venue's own file; how to add one in this folder's README.md.
 """
 
 from __future__ import annotations
@@ -9,9 +9,6 @@ from typing import Final
 
 from feed.venues import binance, canonical, coinbase, kraken
 from feed.venues.venue import Venue
-
-CODE_VERSION: Final = 1
-"""Raised by one with every change of this package that changes the bytes of any update."""
 
 _VENUES: Final = {
     venue.name: venue

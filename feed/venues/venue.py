@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from feed.model import Action
 from feed.venues.symbol import Machine, Symbol
+
+CODE_VERSION: Final = 1
+"""Raised by one with every change of this package that changes the bytes of any update."""
 
 
 class Venue(NamedTuple):

@@ -65,7 +65,7 @@ class Worker:
             crc=crc,
             version="1.x",
             partitions=1,
-            next_offset=len(log),
+            anchor=0 if last is None else last.offset,
             keyframe_ratio=ratio,
             round_=Round(),
         )
