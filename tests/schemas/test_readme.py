@@ -100,6 +100,8 @@ def test_the_python_program_keeps_the_clients_rule(name: str) -> None:
         ("live", 70, "s", (80, "s", False)),
         ("live", -1, "t", (-1, "t", False)),
         ("resumed", 75, "s", (80, "s", True)),
+        ("resumed", 90, "s", (80, "s", True)),
+        ("resumed", 90, "t", (90, "t", True)),
         ("gap", 90, "s", (80, "s", True)),
     ],
 )
