@@ -1,0 +1,276 @@
+"""One channel of one symbol as the gateway keeps it: a state to join at, and the log of what came after.
+
+Owns what a reader gets that starts fresh or goes on after a position, and how long entries are kept. Readers see only
+what `flush` has committed; what records say before that is `intake`'s, which keeps its own notes here (`pos_text` and
+below).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from feed.channels.message import KIND_BIT, KIND_INDEX, bare
+from feed.channels.state import Folded, FoldRules, fold
+from feed.model import KINDS, NO_SEQ, Gap, GapReason, Kind
+
+if TYPE_CHECKING:
+    from feed.channels.turn import Gathering, Turn
+
+Entry = tuple[int, int, bytes, "Turn | None"]
+"""What one tick did to one channel: `seq`, bit of the kind, bare messages, and the turn that it takes, if any."""
+TURN_SEQ: Final = 2**62
+"""The `seq` of an entry that is not in a channel's log: above all positions, so that no reader holds it back."""
+NOTHING: Final = Folded(NO_SEQ, [], None, NO_SEQ)
+_FOLD_TAIL_BYTES_MIN: Final = 4096
+_LOST_KINDS: Final = frozenset({"trades", "bars"})
+
+
+class Source:
+    """One source: how far it was read, and the channels that its records speak of."""
+
+    __slots__ = (
+        "channels",
+        "end",
+        "evicted",
+        "index",
+        "leftover",
+        "name",
+        "notice",
+        "parts",
+        "pos",
+        "reason",
+        "replaces",
+        "state",
+        "venue",
+    )
+
+    def __init__(self, name: str, index: int) -> None:
+        self.name = name
+        self.venue = name.partition("/")[0]
+        self.index = index
+        self.pos = NO_SEQ
+        self.end = 0
+        self.evicted = NO_SEQ
+        self.channels: dict[bytes, Channel] = {}
+        self.replaces: Source | None = None
+        self.leftover: dict[Channel, None] = {}
+        self.state = "ok"
+        self.reason: str | None = None
+        self.notice: bytes | None = None
+        self.parts: list[bytes] = []
+
+
+class Listing:
+    """One symbol and its channels, by the index of their kind; None where a kind is silent so far."""
+
+    __slots__ = ("appends", "channels", "heads", "id", "name", "newest", "owner", "told_live")
+
+    def __init__(self, name: str, id_: int, owner: Source) -> None:
+        self.name = name
+        self.id = id_
+        self.owner = owner
+        self.channels: list[Channel | None] = [None] * len(KINDS)
+        self.appends: dict[int, Callable[[Entry], None]] = dict.fromkeys(KIND_BIT.values(), _nowhere)
+        self.told_live = 0
+        self.heads: list[Channel | None] = [None] * len(KINDS)
+        self.newest = 0
+
+
+class Channel:
+    """A kind of a symbol."""
+
+    __slots__ = (
+        "base",
+        "bit",
+        "born",
+        "gathering",
+        "held",
+        "held_pos",
+        "id",
+        "key",
+        "kind",
+        "listing",
+        "log",
+        "log_from",
+        "parts",
+        "parts_seq",
+        "popped",
+        "pos_text",
+        "source",
+        "state",
+        "state_seq",
+        "switched",
+        "tail_of",
+    )
+
+    def __init__(self, listing: Listing, kind: Kind, source: Source) -> None:
+        self.listing = listing
+        self.id = listing.id
+        self.kind = kind
+        self.bit = KIND_BIT[kind]
+        self.key = b'update","channel":"%b","symbol":%b' % (kind.encode(), msgspec.json.encode(listing.name))
+        # committed: what readers see
+        self.source = source
+        self.base: Folded | None = NOTHING
+        self.log: deque[Entry] = deque()
+        self.log_from = NO_SEQ
+        self.popped = 0
+        self.switched = -1
+        self.born = -1
+        self.state: tuple[int, bytes] | None = None
+        # intake's notes
+        self.tail_of: Source = source
+        self.pos_text = b"-1"
+        self.state_seq = NO_SEQ
+        self.held = b""
+        self.held_pos = b""
+        self.parts: dict[int, bytes] = {}
+        self.parts_seq = NO_SEQ
+        self.gathering: Gathering | None = None
+
+    @property
+    def index(self) -> int:
+        """Where its kind stands in `KINDS`."""
+        return KIND_INDEX[self.kind]
+
+    @property
+    def position(self) -> int:
+        """The `seq` of its last update, -1 before the first."""
+        for seq, _, message, _ in reversed(self.log):
+            if not message.startswith(b"state"):
+                return seq
+        return NO_SEQ if self.base is None else self.base.seq
+
+    @property
+    def waits(self) -> bool:
+        """Whether it has no state to join at: its source is new, and nothing has come."""
+        return self.base is None
+
+    def missed(self, after: int) -> bool:
+        """Whether updates after this position are gone from the log."""
+        return self.base is not None and after < self.log_from and after < self.base.seq
+
+    def joined_at(self, rules: FoldRules) -> int:
+        """The `seq` of the snapshot that `fresh` starts with; folds first where the log outweighs it."""
+        base = self.base
+        if base is None:
+            return NO_SEQ
+        tail = self._tail(base.covers)
+        weight = sum(map(len, tail))
+        if tail and (base.seq == NO_SEQ or weight > max(_FOLD_TAIL_BYTES_MIN, sum(map(len, base.messages)))):
+            self.base = base = fold(self.kind, self.listing.name, self.source.name, base, tail, rules)
+            self.trim()
+        return base.seq
+
+    def fresh(self, rules: FoldRules) -> list[bytes]:
+        """What brings a reader without state in step: the snapshot and all entries after it."""
+        self.joined_at(rules)
+        base = self.base
+        if base is None:
+            return []
+        state = [] if base.state is None else [base.state]
+        return base.messages + state + self._tail(base.covers)
+
+    def folded(self, rules: FoldRules, last: int = 0) -> Folded | None:
+        """The whole state as of now; with `last` only so many trades or bars."""
+        base = self.base
+        if base is None:
+            return None
+        tail = self._tail(base.covers)
+        if not tail and not last:
+            return base
+        result = fold(self.kind, self.listing.name, self.source.name, base, tail, rules, last)
+        if not last:
+            self.base = result
+            self.trim()
+        return result
+
+    def after(self, position: int) -> list[bytes]:
+        """The entries after a position that `missed` nothing."""
+        entries = self._tail(position)
+        if position < self.log_from and self.state is not None and self.state[0] > position:
+            # entries that only told a state are gone; the last one makes up for them
+            entries = [self.state[1], *(entry for entry in entries if entry != self.state[1])]
+        return entries
+
+    def gap_after(
+        self, position: int, reason: GapReason, rules: FoldRules, *, prev: int | None, first: int | None
+    ) -> list[bytes]:
+        """What a reader at a position gets whose updates are gone: the gap, named, and how it goes on.
+
+        `prev`: where its channel stood, if that is known; `first`: how many entries had been before those missing.
+        """
+        prev = position if prev is None else prev
+        base = self.base
+        if base is None or reason == "source" or self.kind not in _LOST_KINDS:
+            fresh = self.fresh(rules)
+            seq = NO_SEQ if self.base is None else self.base.seq
+            return [self.gap(prev, seq, reason, lost=False, count=self._between(first, seq)), *fresh]
+        count = self._between(first, self.log_from)
+        return [self.gap(prev, self.log_from, reason, lost=True, count=count), *self._tail(self.log_from)]
+
+    def gap(self, prev: int, seq: int, reason: GapReason, *, lost: bool, count: int | None = None) -> bytes:
+        """A gap on this channel, in bare form."""
+        return bare(Gap(self.kind, self.listing.name, self.source.name, prev, seq, count, reason, lost))
+
+    def offer(self, keyframe: Folded) -> None:
+        """Takes a newer state to join at; the log stays as far as the window of flushes keeps it."""
+        base = self.base
+        if base is not None and keyframe.covers >= base.covers and keyframe.seq >= base.seq and keyframe is not base:
+            self.base = keyframe
+            self.trim()
+
+    def trim(self) -> None:
+        """Drops entries that are in the state to join at and have left the window of flushes."""
+        evicted = self.source.evicted
+        bound = evicted if self.base is None else min(self.base.covers, evicted)
+        log = self.log
+        while log and log[0][0] <= bound:
+            self.log_from = log.popleft()[0]
+            self.popped += 1
+
+    def restart(self, source: Source, base: Folded | None, tail: list[Entry], switched: int) -> None:
+        """Starts anew at a state (None: waits for one) that does not follow from the log so far."""
+        self.source = source
+        self.base = base
+        self.popped += len(self.log)
+        self.log = deque(tail)
+        self.listing.appends[self.bit] = self.log.append
+        self.log_from = NO_SEQ if base is None else base.covers
+        self.switched = switched
+        self.state = None if base is None or base.state is None else (base.covers, base.state)
+
+    def standing(self, position: int) -> tuple[int, int]:
+        """Where the channel stood at a position that the log still reaches: its last update, entries until then."""
+        before = self.popped
+        prev = NO_SEQ if self.base is None else min(self.base.seq, position)
+        for seq, _, message, _ in self.log:
+            if seq > position:
+                break
+            before += 1
+            if not message.startswith(b"state"):
+                prev = max(prev, seq)
+        return max(prev, min(self.log_from, position)), before
+
+    def _between(self, first: int | None, until: int) -> int | None:
+        """How many entries there were after the first `first` and up to a position; None where that is not known."""
+        if first is None:
+            return None
+        return self.popped - first + sum(1 for entry in self.log if entry[0] <= until)
+
+    def _tail(self, position: int) -> list[bytes]:
+        tail: list[bytes] = []
+        for seq, _, message, _ in reversed(self.log):
+            if seq <= position:
+                break
+            tail.append(message)
+        tail.reverse()
+        return tail
+
+
+def _nowhere(entry: Entry) -> None:
+    raise AssertionError(f"entry of a kind that was not born: {entry[:2]}")

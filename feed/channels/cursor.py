@@ -1,0 +1,527 @@
+"""A reader: one client's place in the log of updates.
+
+Owns what is sent to it alone: joins, resumes, catching up after its socket was full, and the gap when the log has
+moved on. Leaves readers in step to `selection`, what was asked for to `wanted`, what a channel gives to `channel`.
+
+A reader is *in step* when it has everything up to the last flush. Else it is a cursor (the flush up to which it was
+sent its selection) and joins: channels that it does not have yet, each with where it goes on from. `pull` first
+follows the flushes to the newest one, then does joins there, so that what is in step moves together and in order of
+`seq`. All state is bounded by what the client asked for; nothing is rendered before there is room for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
+
+from feed.channels.channel import TURN_SEQ, Channel, Source
+from feed.channels.flush import Flush
+from feed.channels.message import ALL_KINDS, JOINT, bare, frame
+from feed.channels.record import PART_BYTES_MAX
+from feed.channels.selection import Selection
+from feed.channels.wanted import Wanted
+from feed.model import KINDS, NO_SEQ, CaughtUp, GapReason, Joined, Mode
+from feed.protocol.codec import message_frame
+
+if TYPE_CHECKING:
+    from feed.channels.hub import Hub
+
+_ANNOUNCE_SHIFT: Final = len(KINDS)
+_EXACT_LOSSES_MAX: Final = 1000
+
+
+class Join:
+    """Channels of one request (or of one lag) that are not in step yet.
+
+    `pending`: listing to bits, those to announce shifted left.
+
+    They start by snapshot, unless `marks` (the client's) or `flush` (a cursor's) say where they go on. `number`: the
+    flush at which that was so. `lag`: the client has these channels in step as far as it knows, so its marks wait for
+    them.
+    """
+
+    __slots__ = ("flush", "lag", "last", "live", "marks", "noticed", "number", "pending", "tells")
+
+    def __init__(
+        self,
+        number: int,
+        *,
+        marks: Mapping[str, int] | None = None,
+        flush: Flush | None = None,
+        last: int = 0,
+        lag: bool = False,
+        live: bool = False,
+        tells: str | int | None = None,
+    ) -> None:
+        self.number = number
+        self.marks = marks
+        self.flush = flush
+        self.last = last
+        self.lag = lag
+        self.live = live
+        self.tells = tells
+        self.pending: dict[int, int] = {}
+        self.noticed: set[Source] = set()
+
+    def after(self, source: Source) -> int | None:
+        """The position that the channels of a source go on from; None: by snapshot."""
+        if self.flush is not None:
+            return self.flush.position(source)
+        return None if self.marks is None else self.marks.get(source.name)
+
+    def mode(self, channel: Channel) -> Mode:
+        """How a channel would begin now."""
+        after = self.after(channel.source)
+        if after is None or channel.waits:
+            return "snapshot"
+        if self.live:
+            return "live"
+        return "gap" if channel.missed(after) else "resumed"
+
+
+class Page:
+    """Frames up to a size."""
+
+    __slots__ = ("_bytes_max", "_frames", "size")
+
+    def __init__(self, bytes_max: int) -> None:
+        self._bytes_max = bytes_max
+        self._frames: list[bytes] = []
+        self.size = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether nothing more should be added."""
+        return self.size >= self._bytes_max
+
+    def over(self, more: int) -> bool:
+        """Whether so many more bytes fill it."""
+        return self.size + more >= self._bytes_max
+
+    def add(self, framed: bytes) -> None:
+        """Adds whole frames."""
+        self._frames.append(framed)
+        self.size += len(framed)
+
+    def joined(self) -> bytes:
+        """All of it."""
+        return b"".join(self._frames)
+
+
+class Rest:
+    """A channel's messages that did not fit the page; the channel goes on after `flush` when they are sent."""
+
+    __slots__ = ("channel", "flush", "join", "messages", "next")
+
+    def __init__(self, channel: Channel, messages: list[bytes], flush: Flush, join: Join) -> None:
+        self.channel = channel
+        if any(len(message) > PART_BYTES_MAX for message in messages):
+            messages = [part for message in messages for part in message.split(JOINT)]
+        self.messages = messages
+        self.next = 0
+        self.flush = flush
+        self.join = join
+
+
+class Reader:
+    """One client. `owner` is the hub's user's; `too_slow`: it lagged on a channel with `on_lag: close`."""
+
+    def __init__(self, hub: Hub, owner: object) -> None:
+        self.owner = owner
+        self.in_step = True
+        self.too_slow = False
+        self.closed = False
+        self.wanted = Wanted()
+        self.selection = Selection()
+        self.holds: dict[tuple[int, int], tuple[Source, int]] = {}
+        self.joins: list[Join] = []
+        self._hub = hub
+        self._cursor = hub.current
+        self._rest: Rest | None = None
+        self._told: dict[str, int] = {}
+        self._losses: dict[tuple[int, int], tuple[int, int]] = {}
+
+    # ---- in and out of step
+
+    def leave_behind(self) -> None:
+        """Takes it out of the fan-out: it did not get the flush that is being sent, and will pull it."""
+        if self.in_step and not self.closed:
+            self._step_out(self._hub.before)
+
+    def close(self) -> None:
+        """The client is gone."""
+        if self.closed:
+            return
+        if self.in_step:
+            self._step_out(self._hub.current)
+        self.closed = True
+        self._hub.forget(self, self._cursor)
+        if self.selection.shared:
+            self._hub.selections.release(self.selection)
+        self.selection = Selection()
+        self.joins, self._rest = [], None
+        self.holds.clear()
+
+    def own(self) -> Selection:
+        """The selection, for changing it: out of step and nobody else's."""
+        if self.in_step:
+            self._step_out(self._hub.current)
+        shared = self.selection
+        if shared.shared:
+            self.selection = shared.copy()
+            self._hub.selections.release(shared)
+        return self.selection
+
+    def _step_out(self, cursor: Flush) -> None:
+        self.in_step = False
+        self._cursor = cursor
+        self.selection.readers.pop(self, None)
+        self._hub.step_out(self, cursor)
+
+    def _move_to(self, flush: Flush) -> None:
+        self._hub.step_on(self, self._cursor, flush)
+        self._cursor = flush
+
+    def step_in(self) -> None:
+        """Nothing is missing: from the next flush on it shares its buffer with all that have the same channels."""
+        self._drop_holds()
+        self._hub.step_in(self, self._cursor)
+        self.in_step = True
+        self._losses = {}
+        if self.holds:
+            self._hub.holders[self] = None
+        else:
+            self._share()
+
+    def _share(self) -> None:
+        if not self.selection.shared:
+            self.selection = self._hub.selections.share(self.selection, self.wanted.watch())
+        self.selection.readers[self] = None
+
+    def ease(self) -> None:
+        """In step, after a flush: ends the holds that the sources have passed."""
+        self._drop_holds()
+        if not self.holds:
+            del self._hub.holders[self]
+            self._share()
+
+    def empty(self) -> None:
+        """Has nothing any more."""
+        self.own()
+        self.selection = Selection()
+        self.wanted.clear()
+        self.holds.clear()
+        self._losses, self._rest = {}, None
+        for join in self.joins:
+            join.pending.clear()
+
+    # ---- channels
+
+    def drop(self, id_: int, bit: int) -> None:
+        """Takes a channel away, wherever it is."""
+        own = self.own()
+        mask = own.masks.get(id_, 0)
+        if mask & bit:
+            own.set(id_, mask & ~bit)
+        self.holds.pop((id_, bit), None)
+        self._losses.pop((id_, bit), None)
+        both = bit | bit << _ANNOUNCE_SHIFT
+        for join in self.joins:
+            left = join.pending.get(id_, 0)
+            if left & bit:
+                if left & ~both:
+                    join.pending[id_] = left & ~both
+                else:
+                    del join.pending[id_]
+        if self._rest is not None and self._rest.channel.id == id_ and self._rest.channel.bit == bit:
+            self._rest = None
+
+    def take_silent(self, id_: int, bit: int) -> None:
+        """Has a channel that has not begun: its first update comes with a flush."""
+        own = self.own()
+        own.set(id_, own.masks.get(id_, 0) | bit)
+
+    def enter(self, channel: Channel, join: Join, *, announce: bool) -> None:
+        """Has a channel as soon as this join comes to it."""
+        bits = channel.bit | (channel.bit << _ANNOUNCE_SHIFT if announce else 0)
+        join.pending[channel.id] = join.pending.get(channel.id, 0) | bits
+
+    def pending(self, id_: int, bit: int) -> Join | None:
+        """The join that a channel waits in, if any."""
+        for join in self.joins:
+            if join.pending.get(id_, 0) & bit:
+                return join
+        rest = self._rest
+        return rest.join if rest is not None and rest.channel.id == id_ and rest.channel.bit == bit else None
+
+    # ---- what it is sent alone
+
+    def pull(self, bytes_max: int) -> bytes:
+        """The next page of WebSocket frames: what it missed, then its joins. Empty: nothing is due.
+
+        About `bytes_max` long: over it by at most one flush or one message.
+        """
+        if self.in_step or self.closed or self.too_slow:
+            return b""
+        page = Page(bytes_max)
+        if not self._hub.window.reaches(self._cursor) and not self._lose():
+            return b""
+        self._follow(page)
+        while not page.full and self._cursor is self._hub.current:
+            if self._rest is not None:
+                self._give(self._rest, page)
+            elif self.joins:
+                self._join(self.joins[0], page)
+            else:
+                self.step_in()
+                break
+        return page.joined()
+
+    def render(self, flush: Flush, page: Page) -> None:
+        """Adds what its selection gets of one flush."""
+        hub, masks = self._hub, self.selection.masks
+        watch = self.wanted.watch()
+        if watch is not None:
+            for birth in flush.births:
+                self._hear_of(birth.channel, birth.joined, page)
+        changed = flush.changed
+        smaller, larger = (masks, changed) if len(masks) < len(changed) else (changed, masks)
+        for id_ in smaller:
+            if id_ not in larger:
+                continue
+            mask = masks[id_]
+            entries = changed[id_]
+            if self.holds:
+                messages = [
+                    entry[2] for entry in entries if entry[1] & mask and not self._held(id_, entry[1], entry[0])
+                ]
+            else:
+                messages = [entry[2] for entry in entries if entry[1] & mask]
+            if messages:
+                page.add(frame(messages))
+                hub.counts.deliveries += len(messages)
+        for source, message in flush.notices:
+            if source in self.selection.sources(hub.listings, hub.moves):
+                page.add(frame([message]))
+
+    def _hear_of(self, channel: Channel, joined: bytes, page: Page) -> None:
+        watch = self.wanted.watch()
+        if watch is None or not watch.wants(channel) or self.pending(channel.id, channel.bit) is not None:
+            return
+        if watch.announces(channel):
+            page.add(frame([joined]))
+        if not self.selection.shared:
+            self.selection.set(channel.id, self.selection.masks.get(channel.id, 0) | channel.bit)
+
+    def _held(self, id_: int, bit: int, seq: int) -> bool:
+        """Whether an entry is at or below the mark that its channel resumed from."""
+        hold = self.holds.get((id_, bit))
+        if hold is None:
+            return False
+        if seq == TURN_SEQ:
+            del self.holds[id_, bit]
+            return False
+        return seq <= hold[1]
+
+    def _drop_holds(self) -> None:
+        current = self._hub.current
+        for key in [key for key, (source, mark) in self.holds.items() if current.position(source) >= mark]:
+            del self.holds[key]
+
+    def _follow(self, page: Page) -> None:
+        window = self._hub.window
+        while not page.full:
+            following = window.after(self._cursor)
+            if following is None:
+                if self._cursor is not self._hub.current:
+                    # all flushes after it are gone, and it missed none of them
+                    self._move_to(self._hub.current)
+                return
+            self.render(following, page)
+            self._move_to(following)
+
+    def _lose(self) -> bool:
+        """The window has moved past the cursor: each channel goes on from its log, or with a gap.
+
+        False where it does not: a channel with `on_lag: close` has lost something.
+        """
+        hub, cursor = self._hub, self._cursor
+        hub.counts.losses += 1
+        own = self.own()
+        if not self.wanted.never_closes:
+            for id_, mask in own.masks.items():
+                listing = hub.listings[id_]
+                for channel in listing.channels:
+                    if (
+                        channel is not None
+                        and channel.bit & mask
+                        and self.wanted.closes(listing, channel.bit)
+                        and (channel.switched > cursor.number or channel.missed(cursor.position(channel.source)))
+                    ):
+                        self.too_slow = True
+                        return False
+        join = Join(cursor.number, flush=cursor, lag=True)
+        self._find_births(join)
+        silent: dict[int, int] = {}
+        for id_, mask in own.masks.items():
+            begun = sum(channel.bit for channel in hub.listings[id_].channels if channel is not None)
+            if mask & begun:
+                join.pending[id_] = join.pending.get(id_, 0) | mask & begun
+            if mask & ~begun:
+                silent[id_] = mask & ~begun
+        kept = Selection()
+        for id_, mask in silent.items():
+            kept.set(id_, mask)
+        self.selection = kept
+        self.joins.insert(0, join)
+        self._move_to(hub.current)
+        return True
+
+    def _find_births(self, join: Join) -> None:
+        """Channels that began in flushes that are gone: they are joined as a pattern's are."""
+        watch = self.wanted.watch()
+        if watch is None:
+            return
+        hub = self._hub
+        for id_, listing in hub.listings.items():
+            for channel in listing.channels:
+                if (
+                    channel is not None
+                    and channel.born > self._cursor.number
+                    and watch.announces(channel)
+                    and self.pending(id_, channel.bit) is None
+                ):
+                    bits = channel.bit | channel.bit << _ANNOUNCE_SHIFT
+                    join.pending[id_] = join.pending.get(id_, 0) | bits
+
+    # ---- joins
+
+    def _join(self, join: Join, page: Page) -> None:
+        """Does the next symbol of a join, or ends it."""
+        if not join.pending:
+            self.joins.remove(join)
+            if join.tells is not None:
+                page.add(message_frame(CaughtUp(join.tells)))
+            return
+        id_ = next(iter(join.pending))
+        bits = join.pending[id_]
+        for channel in self._hub.listings[id_].channels:
+            if channel is None or not channel.bit & bits:
+                continue
+            left = join.pending[id_] & ~(channel.bit | channel.bit << _ANNOUNCE_SHIFT)
+            if left & ALL_KINDS:
+                join.pending[id_] = left
+            else:
+                del join.pending[id_]
+            self._begin(channel, join, page, announce=bool(bits >> _ANNOUNCE_SHIFT & channel.bit))
+            if page.full:
+                return
+
+    def _begin(self, channel: Channel, join: Join, page: Page, *, announce: bool) -> None:
+        hub = self._hub
+        if announce:
+            after = join.after(channel.source)
+            mode = join.mode(channel) if channel.born <= join.number else "snapshot"
+            at = channel.joined_at(hub.rules) if mode == "snapshot" else channel.position if mode == "live" else after
+            joined = Joined(channel.kind, channel.listing.name, mode, channel.source.name, NO_SEQ if at is None else at)
+            page.add(frame([bare(joined)]))
+        messages = self._messages(channel, join, announced=announce)
+        notice = channel.source.notice
+        if notice is not None and channel.source not in join.noticed:
+            join.noticed.add(channel.source)
+            messages.append(notice)
+        hub.counts.deliveries += len(messages)
+        self._give(Rest(channel, messages, self._cursor, join), page)
+
+    def _messages(self, channel: Channel, join: Join, *, announced: bool) -> list[bytes]:
+        hub = self._hub
+        after = join.after(channel.source)
+        if channel.switched > join.number and not (announced and channel.born > join.number):
+            # it turned since the request was answered: what the client was told is of another source
+            hub.counts.gaps += 1
+            return channel.gap_after(NO_SEQ if after is None else after, "source", hub.rules, prev=None, first=None)
+        if after is None or channel.waits or (announced and channel.born > join.number):
+            hub.counts.joins += 1
+            if join.last and channel.kind in ("trades", "bars"):
+                folded = channel.folded(hub.rules, join.last)
+                return [] if folded is None else folded.messages
+            return channel.fresh(hub.rules)
+        if channel.missed(after):
+            hub.counts.gaps += 1
+            prev, first = self._losses.pop((channel.id, channel.bit), (None, None)) if join.lag else (None, None)
+            reason: GapReason = "lag" if join.lag or join.live else "evicted"
+            return channel.gap_after(after, reason, hub.rules, prev=prev, first=first)
+        if after > self._cursor.position(channel.source):
+            self.holds[channel.id, channel.bit] = channel.source, after
+            return []
+        return channel.after(after)
+
+    def _give(self, rest: Rest, page: Page) -> None:
+        """Sends a channel's messages as far as there is room; then the channel is in step, or goes on from there."""
+        messages = rest.messages
+        group: list[bytes] = []
+        size = 0
+        while rest.next < len(messages) and not page.over(size):
+            group.append(messages[rest.next])
+            size += len(messages[rest.next])
+            rest.next += 1
+        if group:
+            page.add(frame(group))
+        channel = rest.channel
+        if rest.next < len(messages):
+            self._rest = rest
+            return
+        self._rest = None
+        if rest.flush is self._cursor:
+            self.selection.set(channel.id, self.selection.masks.get(channel.id, 0) | channel.bit)
+        else:
+            more = Join(rest.flush.number, flush=rest.flush, lag=True)
+            more.pending[channel.id] = channel.bit
+            self.joins.insert(0, more)
+
+    def note_losses(self) -> None:
+        """The flush after its cursor is about to go: notes where its channels stand."""
+        masks = self.selection.masks
+        if len(masks) > _EXACT_LOSSES_MAX:
+            return
+        for id_, mask in masks.items():
+            for channel in self._hub.listings[id_].channels:
+                if channel is not None and channel.bit & mask and channel.switched <= self._cursor.number:
+                    position = self._cursor.position(channel.source)
+                    self._losses[id_, channel.bit] = channel.standing(position)
+
+    # ---- marks
+
+    def marks(self) -> dict[str, int]:
+        """For each source: everything up to this position was sent, on the channels in step. Never goes back."""
+        hub = self._hub
+        cursor = hub.served if self.in_step else self._cursor
+        marks = {source.name: cursor.position(source) for source in self.selection.sources(hub.listings, hub.moves)}
+        for join in self.joins:
+            if join.lag or join.live:
+                self._hold_back(marks, join)
+        self._raise_held(marks)
+        told = self._told
+        marks = {name: seq for name, seq in marks.items() if seq > NO_SEQ and seq >= told.get(name, NO_SEQ)}
+        told.update(marks)
+        return marks
+
+    def _hold_back(self, marks: dict[str, int], join: Join) -> None:
+        assert join.flush is not None
+        for id_, bits in join.pending.items():
+            for channel in self._hub.listings[id_].channels:
+                if channel is not None and channel.bit & bits:
+                    at = join.flush.position(channel.source)
+                    marks[channel.source.name] = min(at, marks.get(channel.source.name, at))
+
+    def _raise_held(self, marks: dict[str, int]) -> None:
+        """A source of which all channels wait for marks ahead stands at the lowest of them."""
+        for name in {source.name for source, _ in self.holds.values()}:
+            channels = {
+                (id_, channel.bit)
+                for id_, mask in self.selection.masks.items()
+                for channel in self._hub.listings[id_].channels
+                if channel is not None and channel.bit & mask and channel.source.name == name
+            }
+            if channels <= self.holds.keys() and not any(join.pending for join in self.joins):
+                marks[name] = max(marks.get(name, NO_SEQ), min(self.holds[key][1] for key in channels))

@@ -1,0 +1,265 @@
+"""The hub: what a gateway holds of all feed logs, and the readers of it.
+
+Owns the cycle: records come in (`opened`, `keyframe`, `data`), `flush` makes them visible at one moment, `fan_out`
+gives what changed to the readers in step. Everything else is in the modules that this one puts together: `intake`
+takes records apart, `channel` holds a channel's state and log, `flush` commits and keeps the window, `selection`
+shares buffers, `cursor` serves readers that are not in step, `subscription` answers requests.
+
+From `flush` to the end of `fan_out` no reader may subscribe, unsubscribe or pull; `close` and `marks` may be called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from msgspec import Struct
+
+from feed.channels.channel import Listing, Source
+from feed.channels.cursor import Page, Reader
+from feed.channels.flush import Flush, Window
+from feed.channels.intake import Intake
+from feed.channels.message import KIND_INDEX, bare, whole
+from feed.channels.selection import Selections
+from feed.channels.state import FoldRules
+from feed.model import Kind, State, StateReason
+
+
+class HubSettings(Struct, frozen=True, kw_only=True):
+    """What a hub keeps."""
+
+    resume_window_bytes_max: int = 256 * 1024 * 1024
+    """Updates of all channels that are kept for resumes and for readers left behind, their overhead included."""
+    resume_window_ms: int = 60_000
+    """How long they are kept."""
+    page_bytes: int = 256 * 1024
+    """What a reader that joins or catches up is sent at a time."""
+    trades_kept: int = 100
+    bars_closed_kept: int = 5
+    """What snapshots of trades and bars hold; the same as the normalizer's settings."""
+
+
+class Counts:
+    """What a hub has done so far."""
+
+    __slots__ = ("deliveries", "gaps", "joins", "losses")
+
+    def __init__(self) -> None:
+        self.deliveries = 0
+        """Entries times readers."""
+        self.gaps = 0
+        self.joins = 0
+        self.losses = 0
+        """Times that a reader was behind further than the window reaches."""
+
+
+class Found(NamedTuple):
+    """A symbol that can be subscribed."""
+
+    symbol: str
+    kinds: list[Kind]
+    source: str
+
+
+class Hub:
+    """All channels of a gateway."""
+
+    def __init__(self, settings: HubSettings) -> None:
+        self.settings = settings
+        self.rules = FoldRules(trades_kept=settings.trades_kept, bars_closed_kept=settings.bars_closed_kept)
+        self.counts = Counts()
+        self.listings: dict[int, Listing] = {}
+        self.names: dict[str, Listing] = {}
+        self.selections = Selections(self.listings)
+        self.window = Window(settings.resume_window_bytes_max, settings.resume_window_ms)
+        self.current = Flush(0)
+        self.moves = 0
+        """Rises whenever a channel begins or changes its source."""
+        self.lag_ms: int | None = None
+        """How old the newest data is, as far as the hub's user knows."""
+        self.holders: dict[Reader, None] = {}
+        """Readers in step with channels that resumed ahead of this gateway."""
+        self.readers = 0
+        self._intake = Intake(self.rules)
+        self._before = self.current
+        self._fanning = False
+        self._waiters: dict[int, dict[Reader, None]] = {}
+
+    # ---- what comes in
+
+    def opened(self, source: str, ends: str, carries: bool) -> None:
+        """A source begins, in place of `ends` (empty: none); `carries`: its keyframes come before its data."""
+        self._intake.opened(source, ends)
+
+    def keyframe(self, source: str, symbol: str, value: bytes) -> None:
+        """A keyframe record of a valid source: snapshots and states of one symbol, or a part of a large snapshot.
+
+        Raises:
+            CorruptLog: it cannot be read.
+        """
+        intake = self._intake
+        intake.keyframe(intake.source(source), symbol, value)
+
+    def data(self, source: str, pos: int, last: int, value: bytes, end: int) -> None:
+        """A data record of a valid source: of its messages those above `pos` are new; the source stands at `last`.
+
+        Raises:
+            CorruptLog: a message cannot be read.
+        """
+        intake = self._intake
+        found = intake.sources.get(source)
+        if found is None:
+            found = intake.source(source)
+        found.end = end
+        intake.data(found, pos, last, value)
+
+    def source_state(self, source: str, state: str, reason: StateReason | None, since_ns: int) -> None:
+        """Tells readers with channels in a source what is to be thought of it: live only, in no channel's order."""
+        found = self._intake.source(source)
+        if (found.state, found.reason) == (state, reason):
+            return
+        found.state, found.reason = state, reason
+        told = "ok" if state == "ok" else "stale"
+        message = bare(State(source, state=told, reason=reason, since=str(since_ns)))  # type: ignore[arg-type]
+        found.notice = None if told == "ok" else message
+        self._intake.open.notices.append((found, message))
+
+    # ---- flushes
+
+    def flush(self, now_ns: int) -> bool:
+        """Makes visible what came in; False when there is nothing for readers."""
+        self.window.pass_time(now_ns)
+        self._evict()
+        intake, flush = self._intake, self._intake.open
+        positions = tuple([source.pos for source in intake.by_index])
+        if flush.empty:
+            flush.commit(self.listings, self.names)
+            self.current.positions = positions
+            return False
+        flush.positions = positions
+        if flush.turns or flush.born:
+            self.moves += 1
+        flush.commit(self.listings, self.names)
+        for birth in flush.births:
+            self.selections.bear(birth)
+        self._before, self.current = self.current, flush
+        intake.open = Flush(flush.number + 1)
+        self.window.add(flush)
+        self._fanning = True
+        return True
+
+    def fan_out(self) -> Iterator[tuple[bytes, Sequence[Reader]]]:
+        """After `flush`: whole WebSocket frames, and the readers that get them, each reader at most once.
+
+        Who cannot take its buffer is to `leave_behind`.
+        """
+        counts, flush = self.counts, self.current
+        held = list(self.holders)
+        for selection, buffer in self.selections.buffers(flush, self.moves):
+            readers = tuple(selection.readers)
+            counts.deliveries += selection.count * len(readers)
+            yield buffer, readers
+        for reader in held:
+            page = Page(0)
+            reader.render(flush, page)
+            if page.size and reader.in_step:
+                yield page.joined(), (reader,)
+        self._fanning = False
+        for reader in list(self.holders):
+            reader.ease()
+
+    @property
+    def before(self) -> Flush:
+        """The flush that a reader stays at that cannot take the present one."""
+        return self._before if self._fanning else self.current
+
+    @property
+    def served(self) -> Flush:
+        """The flush that all readers in step have got."""
+        return self._before if self._fanning else self.current
+
+    # ---- readers
+
+    def reader(self, owner: object) -> Reader:
+        """A new client's cursor; it has no channels yet."""
+        self.readers += 1
+        return Reader(self, owner)
+
+    def step_out(self, reader: Reader, cursor: Flush) -> None:
+        """A reader leaves the fan-out."""
+        self.holders.pop(reader, None)
+        self._waiters.setdefault(cursor.number, {})[reader] = None
+
+    def step_on(self, reader: Reader, before: Flush, after: Flush) -> None:
+        """A reader out of step goes on to a later flush."""
+        self._unwait(reader, before)
+        self._waiters.setdefault(after.number, {})[reader] = None
+
+    def step_in(self, reader: Reader, cursor: Flush) -> None:
+        """A reader is in step again."""
+        self._unwait(reader, cursor)
+
+    def forget(self, reader: Reader, cursor: Flush) -> None:
+        """A reader is gone."""
+        self._unwait(reader, cursor)
+        self.readers -= 1
+
+    @property
+    def behind(self) -> int:
+        """How many readers are not in step."""
+        return sum(map(len, self._waiters.values()))
+
+    # ---- what it knows
+
+    @property
+    def sources(self) -> dict[str, Source]:
+        """Every source by its name."""
+        return self._intake.sources
+
+    @property
+    def updates(self) -> int:
+        """Updates taken in so far."""
+        return self._intake.updates
+
+    def symbols(self) -> list[Found]:
+        """All symbols, in alphabetical order."""
+        return [
+            Found(name, [channel.kind for channel in listing.channels if channel is not None], listing.owner.name)
+            for name, listing in sorted(self.names.items())
+        ]
+
+    def snapshot(self, kind: Kind, symbol: str) -> list[bytes] | None:
+        """A channel's whole state: its snapshot (in parts where large) and its state if not ok, each as JSON.
+
+        None: there is no such channel; an empty list: it waits for its state.
+        """
+        listing = self.names.get(symbol)
+        channel = None if listing is None else listing.channels[KIND_INDEX[kind]]
+        if channel is None:
+            return None
+        folded = channel.folded(self.rules)
+        if folded is None:
+            return []
+        state = [] if folded.state is None else [folded.state]
+        return [one for message in folded.messages + state for one in whole(message)]
+
+    def _unwait(self, reader: Reader, cursor: Flush) -> None:
+        waiters = self._waiters.get(cursor.number)
+        if waiters is not None:
+            waiters.pop(reader, None)
+            if not waiters:
+                del self._waiters[cursor.number]
+
+    def _evict(self) -> None:
+        window = self.window
+        while (oldest := window.overfull()) is not None:
+            for reader in self._waiters.get(oldest.number - 1, ()):
+                reader.note_losses()
+            for source, position in zip(self._intake.by_index, oldest.positions, strict=False):
+                source.evicted = max(source.evicted, position)
+            changed = oldest.changed
+            window.evict()
+            for id_ in changed:
+                for channel in self.listings[id_].channels:
+                    if channel is not None and channel.log:
+                        channel.trim()

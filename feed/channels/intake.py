@@ -1,0 +1,379 @@
+"""Records of the feed log, taken apart into the open flush.
+
+Owns what a message means for its channel: the next of its chain, a copy, a part, a hole, a new source. The common
+case, an update that follows the one before, is decided by comparing bytes and never decodes JSON; everything else goes
+through `_unusual`. Leaves the validity of records to the log's reader, and makes nothing visible to readers: that is
+the commit's.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from feed.channels.channel import NOTHING, TURN_SEQ, Channel, Entry, Listing, Source
+from feed.channels.flush import Flush
+from feed.channels.message import JOINT, KIND_INDEX, Head, head_of, split
+from feed.channels.state import Folded, FoldRules, fold
+from feed.channels.turn import Gathering, Turn
+from feed.model import KINDS, NO_SEQ
+
+if TYPE_CHECKING:
+    from feed.model import GapReason
+
+_PREV: Final = b',"prev":'
+_SEQ: Final = b',"seq":'
+_COMMA: Final = b","
+_AFTER_PREV: Final = len(_PREV)
+_AFTER_SEQ: Final = len(_SEQ)
+_FIRST: Final = len(b'[{"type":"')
+_EMPTY_BYTES_MAX: Final = 2
+# a list of objects ends in `}]`, a part in `]` after a digit: the last two bytes tell them apart
+_BRACKET: Final = ord("]")
+_BRACE: Final = ord("}")
+_NOT_LIVE: Final = b""
+
+
+class Intake:
+    """What records say, before the commit."""
+
+    def __init__(self, rules: FoldRules) -> None:
+        self.open = Flush(1)
+        self.sources: dict[str, Source] = {}
+        self.by_index: list[Source] = []
+        self.listings: dict[str, Listing] = {}
+        self.updates = 0
+        self.holes = 0
+        self.turns = 0
+        self._rules = rules
+
+    def opened(self, name: str, ends: str) -> Source:
+        """A source begins; the channels of the one that it ends are its to go on with."""
+        source = self.source(name)
+        ended = self.sources.get(ends)
+        if ended is not None and ended is not source:
+            source.replaces = ended
+            for listing in self.listings.values():
+                for channel in listing.heads:
+                    if channel is not None and channel.tail_of is ended:
+                        source.leftover[channel] = None
+        return source
+
+    def source(self, name: str) -> Source:
+        """The source with this name."""
+        found = self.sources.get(name)
+        if found is None:
+            found = self.sources[name] = Source(name, len(self.by_index))
+            self.by_index.append(found)
+        return found
+
+    def data(self, source: Source, pos: int, last: int, value: bytes) -> None:
+        """A data record: its messages, of which those above `pos` are new, and that the source stands at `last`."""
+        if source.leftover:
+            self._leave_over(source)
+        if len(value) > _EMPTY_BYTES_MAX:
+            open_ = self.open
+            open_.bytes += len(value)
+            changed = open_.changed
+            find = source.channels.get
+            usual = 0
+            for message in value[_FIRST:-2].split(JOINT):
+                at = message.find(_PREV)
+                channel = find(message[:at])
+                to = message.find(_SEQ, at)
+                if (
+                    channel is None
+                    or message[at + _AFTER_PREV : to] != channel.pos_text
+                    or (message[-1] == _BRACKET and message[-2] != _BRACE)
+                ):
+                    self._unusual(source, pos, message)
+                    continue
+                to += _AFTER_SEQ
+                seq_text = message[to : message.find(_COMMA, to)]
+                channel.pos_text = seq_text
+                entry = (int(seq_text), channel.bit, message, None)
+                id_ = channel.id
+                if id_ in changed:
+                    changed[id_].append(entry)
+                else:
+                    changed[id_] = [entry]
+                usual += 1
+            self.updates += usual
+        source.pos = max(source.pos, last)
+
+    def keyframe(self, source: Source, symbol: str, value: bytes) -> None:
+        """A keyframe record of one symbol: snapshots, whole or a part of one, with their states."""
+        messages = split(value)
+        heads = [head_of(message) for message in messages]
+        index = 0
+        while index < len(messages):
+            head, message = heads[index], messages[index]
+            index += 1
+            if head.type != "snapshot":
+                continue
+            if head.part is not None:
+                if head.part[0] == 1:
+                    source.parts = []
+                source.parts.append(message)
+                if head.part[0] < head.part[1]:
+                    continue
+                parts, source.parts = source.parts, []
+                if len(parts) != head.part[1]:
+                    continue
+            else:
+                parts = [message]
+            state, covers = None, head.seq
+            if index < len(messages) and heads[index].type == "state":
+                state, covers = messages[index], max(covers, heads[index].seq)
+                index += 1
+            self._snapshot(source, symbol, head, Folded(head.seq, parts, state, covers))
+
+    # ---- keyframes
+
+    def _snapshot(self, source: Source, symbol: str, head: Head, keyframe: Folded) -> None:
+        listing = self._listing(symbol, source)
+        received = int(head.ts_recv or 0)
+        if listing.owner is source.replaces:
+            listing.owner = source
+        if listing.owner is not source:
+            # two sources know the symbol: the one whose tick moved it last; between keyframes only, the later one
+            if self._ticked(listing) or received <= listing.newest:
+                return
+            self._move(listing, source)
+        listing.newest = max(listing.newest, received)
+        channel = listing.heads[KIND_INDEX[head.channel]]
+        if channel is None:
+            channel = self._bear(listing, source, head)
+            self._turn(channel, source, keyframe, [], reason=None, prev=NO_SEQ)
+        elif channel in source.leftover:
+            del source.leftover[channel]
+            self._turn(channel, source, keyframe, [], reason="source", prev=self._pos(channel))
+        elif channel.gathering is not None:
+            self._end_gathering(channel, channel.gathering, keyframe)
+        elif keyframe.seq > self._pos(channel):
+            self.holes += 1
+            self._turn(channel, source, keyframe, [], reason="evicted", prev=self._pos(channel))
+        else:
+            self.open.offers.append((channel, keyframe))
+
+    def _end_gathering(self, channel: Channel, gathering: Gathering, keyframe: Folded) -> None:
+        if gathering.entries and keyframe.seq < gathering.floor:
+            return
+        tail = [entry for entry in gathering.entries if entry[0] > keyframe.covers]
+        self._turn(channel, channel.tail_of, keyframe, tail, reason=gathering.reason, prev=gathering.prev)
+
+    # ---- messages that are not the next of their chain
+
+    def _unusual(self, source: Source, pos: int, message: bytes) -> None:
+        head = head_of(message)
+        listing = self._listing(head.symbol, source)
+        if head.type == "update":
+            if listing.owner is not source and not self._moves(listing, source, head):
+                return
+            channel = listing.heads[KIND_INDEX[head.channel]]
+            if channel is None:
+                bear = self._bear if head.prev == NO_SEQ else self._expect
+                channel = bear(listing, source, head)
+            self._update(channel, head, message)
+            return
+        channel = listing.heads[KIND_INDEX[head.channel]]
+        if channel is None:
+            if head.type == "state" and listing.owner is source:
+                self._state(self._bear(listing, source, head), head, message)
+        elif channel.tail_of is source:
+            if head.type == "gap":
+                self._hold(channel, head, message)
+            elif head.type == "state" and head.seq > pos:
+                self._state(channel, head, message)
+
+    def _update(self, channel: Channel, head: Head, message: bytes) -> None:
+        gathering = channel.gathering
+        if gathering is None:
+            if channel.held:
+                channel.pos_text = channel.held_pos
+            if head.seq <= self._pos(channel):
+                channel.held = b""
+                return
+            if head.prev != self._pos(channel):
+                self.holes += 1
+                gathering = self._gather(channel, head.prev, self._pos(channel), "evicted")
+        if head.part is not None:
+            whole = _with_part(channel, head, head.part, message)
+            if whole is None:
+                return
+            message = whole
+        if channel.held:
+            message, channel.held = channel.held + JOINT + message, b""
+        self.updates += 1
+        if gathering is None:
+            channel.pos_text = b"%d" % head.seq
+            self._add(channel, (head.seq, channel.bit, message, None))
+        else:
+            self._add_gathered(channel, gathering, head, message)
+
+    def _add_gathered(self, channel: Channel, gathering: Gathering, head: Head, message: bytes) -> None:
+        last = gathering.entries[-1][0] if gathering.entries else NO_SEQ
+        if head.seq <= last:
+            return
+        entry: Entry = (head.seq, channel.bit, message, None)
+        if gathering.told and not gathering.entries and head.prev == NO_SEQ:
+            # the new source's first update is the whole state
+            rules, name = self._rules, channel.tail_of.name
+            base = fold(channel.kind, channel.listing.name, name, NOTHING, [message], rules)
+            self._turn(channel, channel.tail_of, base, [], reason=None, prev=NO_SEQ)
+            return
+        if not gathering.entries:
+            gathering.floor = head.prev
+        gathering.entries.append(entry)
+
+    def _hold(self, channel: Channel, head: Head, message: bytes) -> None:
+        """A venue's hole: goes out with the update after it, as one entry."""
+        if channel.gathering is None:
+            if not channel.held:
+                if head.seq < self._pos(channel):
+                    return
+                channel.held_pos = channel.pos_text
+            channel.pos_text = _NOT_LIVE
+        channel.held = message
+
+    def _state(self, channel: Channel, head: Head, message: bytes) -> None:
+        if head.seq <= channel.state_seq:
+            return
+        channel.state_seq = head.seq
+        entries = self.open.changed.get(channel.id, [])
+        if channel.gathering is not None:
+            entries = channel.gathering.entries
+        else:
+            self.open.states.append((channel, head.seq, message))
+        for index in range(len(entries) - 1, -1, -1):
+            seq, bit, before, turn = entries[index]
+            if bit == channel.bit and turn is None:
+                if seq == head.seq:
+                    entries[index] = (seq, bit, before + JOINT + message, None)
+                    return
+                break
+        entry: Entry = (head.seq, channel.bit, message, None)
+        if channel.gathering is not None:
+            entries.append(entry)
+        else:
+            self._add(channel, entry)
+
+    # ---- sources that follow each other
+
+    def _leave_over(self, source: Source) -> None:
+        """The new source goes on without these channels' state: they wait for their first update."""
+        for channel in source.leftover:
+            channel.listing.owner = source
+            self._halt(channel, source)
+        source.leftover = {}
+
+    def _moves(self, listing: Listing, source: Source, head: Head) -> bool:
+        """Takes the symbol over to the source whose tick moved it last; False where this tick is the older one."""
+        newest = max((self._received(channel) for channel in listing.heads if channel is not None), default=0)
+        if int(head.ts_recv or 0) < max(newest, listing.newest):
+            return False
+        self._move(listing, source)
+        return True
+
+    def _ticked(self, listing: Listing) -> bool:
+        """Whether any update came since the keyframes."""
+        return any(channel.popped or channel.log for channel in listing.channels if channel is not None) or any(
+            entry[3] is None for entry in self.open.changed.get(listing.id, ())
+        )
+
+    def _move(self, listing: Listing, source: Source) -> None:
+        listing.owner = source
+        for channel in listing.heads:
+            if channel is not None and channel.tail_of is not source:
+                source.leftover.pop(channel, None)
+                self._halt(channel, source)
+
+    def _halt(self, channel: Channel, source: Source) -> None:
+        prev = self._pos(channel)
+        self._turn(channel, source, None, [], reason="source", prev=prev)
+        channel.gathering = Gathering(NO_SEQ, NO_SEQ, None, told=True)
+
+    def _received(self, channel: Channel) -> int:
+        """The newest `ts_recv` that is known of a channel."""
+        entries = [entry for entry in self.open.changed.get(channel.id, ()) if entry[1] == channel.bit and entry[2]]
+        last = entries[-1][2] if entries else channel.log[-1][2] if channel.log else b""
+        if not last and channel.base is not None and channel.base.messages:
+            last = channel.base.messages[-1]
+        return max((int(head_of(message).ts_recv or 0) for message in last.split(JOINT) if message), default=0)
+
+    # ---- what all of them come to
+
+    def _listing(self, symbol: str, source: Source) -> Listing:
+        listing = self.listings.get(symbol)
+        if listing is None:
+            listing = self.listings[symbol] = Listing(symbol, len(self.listings), source)
+        return listing
+
+    def _bear(self, listing: Listing, source: Source, head: Head) -> Channel:
+        channel = self._expect(listing, source, head)
+        channel.gathering = None
+        channel.pos_text = b"-1"
+        self.open.born[channel] = None
+        return channel
+
+    def _expect(self, listing: Listing, source: Source, head: Head) -> Channel:
+        """A channel whose state is not known yet: its updates are gathered and it is shown to nobody."""
+        channel = listing.heads[KIND_INDEX[head.channel]] = Channel(listing, head.channel, source)
+        source.channels[channel.key] = channel
+        channel.pos_text = _NOT_LIVE
+        channel.gathering = Gathering(head.prev, NO_SEQ, None, told=False)
+        return channel
+
+    def _gather(self, channel: Channel, floor: int, prev: int, reason: GapReason) -> Gathering:
+        channel.gathering = Gathering(floor, prev, reason, told=False)
+        channel.pos_text = _NOT_LIVE
+        return channel.gathering
+
+    def _turn(
+        self,
+        channel: Channel,
+        source: Source,
+        base: Folded | None,
+        tail: list[Entry],
+        *,
+        reason: GapReason | None,
+        prev: int,
+    ) -> None:
+        self.turns += 1
+        if channel.listing.channels[channel.index] is None:
+            self.open.born[channel] = None
+        if channel.tail_of is not source:
+            channel.tail_of.channels.pop(channel.key, None)
+            channel.tail_of = source
+        source.channels[channel.key] = channel
+        channel.gathering = None
+        channel.parts, channel.held = {}, b""
+        updates = [entry[0] for entry in tail if not entry[2].startswith(b"state")]
+        channel.pos_text = _NOT_LIVE if base is None else b"%d" % (updates[-1] if updates else base.seq)
+        channel.state_seq = NO_SEQ if base is None else base.covers
+        turn = Turn(channel, source, base, tail, reason=reason, prev=prev)
+        self.open.turns.add(channel.id)
+        self._add(channel, (TURN_SEQ, channel.bit, b"", turn))
+
+    def _add(self, channel: Channel, entry: Entry) -> None:
+        self.open.changed.setdefault(channel.id, []).append(entry)
+
+    def _pos(self, channel: Channel) -> int:
+        """Where the chain stands, as records say it."""
+        if channel.gathering is not None:
+            return channel.gathering.prev
+        return int((channel.held_pos if channel.held else channel.pos_text) or NO_SEQ)
+
+
+def _with_part(channel: Channel, head: Head, part: tuple[int, int], message: bytes) -> bytes | None:
+    """All parts joined, once the last missing one is there."""
+    if channel.parts_seq != head.seq:
+        channel.parts_seq, channel.parts = head.seq, {}
+    channel.parts[part[0]] = message
+    if len(channel.parts) < part[1]:
+        return None
+    whole = JOINT.join(channel.parts[index] for index in sorted(channel.parts))
+    channel.parts = {}
+    return whole
+
+
+assert len(KIND_INDEX) == len(KINDS)

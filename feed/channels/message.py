@@ -1,0 +1,107 @@
+"""Messages as the feed log holds them: bytes that are split and joined, and hardly ever read.
+
+Owns the *bare* form in which the gateway keeps a message: its JSON without the `{"type":"` that it starts with and
+without its closing brace. A record's value is split into bare messages and bare messages are joined into a text frame
+without touching any of them; several messages joined by `JOINT` (what one tick did to one channel) are one bare
+message too. Leaves what a message says to those who decode it.
+
+`JOINT` occurs only between messages: in a JSON text a quote is escaped, and no object inside a message has a key
+`type`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from feed.channels.record import PART_BYTES_MAX
+from feed.errors import CorruptLog
+from feed.model import KINDS, Kind
+from feed.protocol.codec import frame_head
+
+START: Final = b'{"type":"'
+END: Final = b"}"
+JOINT: Final = b'},{"type":"'
+_ARRAY_START: Final = b"[" + START
+_ARRAY_END: Final = b"}]"
+_HEAD_BYTES: Final = len(_ARRAY_START)
+_WRAP_BYTES: Final = len(_ARRAY_START) + len(_ARRAY_END)
+KIND_INDEX: Final[dict[str, int]] = {kind: index for index, kind in enumerate(KINDS)}
+KIND_BIT: Final[dict[str, int]] = {kind: 1 << index for index, kind in enumerate(KINDS)}
+ALL_KINDS: Final = (1 << len(KINDS)) - 1
+
+
+class Head(Struct, frozen=True, gc=False):
+    """What every message of a channel says before its data."""
+
+    type: str
+    channel: Kind
+    symbol: str
+    source: str = ""
+    prev: int = -1
+    seq: int = -1
+    ts_recv: str | None = None
+    state: str | None = None
+    part: tuple[int, int] | None = None
+
+
+_HEADS: Final = msgspec.json.Decoder(Head)
+
+
+def split(value: bytes) -> list[bytes]:
+    """The bare messages of a record's value."""
+    return value[_HEAD_BYTES:-2].split(JOINT) if len(value) > _WRAP_BYTES else []
+
+
+def bare(message: Struct) -> bytes:
+    """A message in bare form."""
+    return msgspec.json.encode(message)[len(START) : -1]
+
+
+def whole(message: bytes) -> list[bytes]:
+    """The messages of a bare form, each as complete JSON."""
+    return [START + one + END for one in message.split(JOINT)]
+
+
+def head_of(message: bytes) -> Head:
+    """The head of a single bare message.
+
+    Raises:
+        CorruptLog: it is not a message of a channel.
+    """
+    try:
+        return _HEADS.decode(START + message + END)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise CorruptLog(f"message of the feed log cannot be read: {error}") from error
+
+
+def frame(messages: Sequence[bytes]) -> bytes:
+    """WebSocket text frames with these bare messages: one, or several where they are too many for one."""
+    body = JOINT.join(messages)
+    if len(body) <= PART_BYTES_MAX:
+        return b"".join((frame_head(len(body) + _WRAP_BYTES), _ARRAY_START, body, _ARRAY_END))
+    return _frames(messages)
+
+
+def _frames(messages: Sequence[bytes]) -> bytes:
+    out: list[bytes] = []
+    group: list[bytes] = []
+    size = 0
+    for message in messages:
+        # joined messages are taken apart only where they are too large together: parts of one update
+        for one in message.split(JOINT) if len(message) > PART_BYTES_MAX else (message,):
+            if group and size + len(one) > PART_BYTES_MAX:
+                out.append(_one_frame(group))
+                group, size = [], 0
+            group.append(one)
+            size += len(one) + len(JOINT)
+    out.append(_one_frame(group))
+    return b"".join(out)
+
+
+def _one_frame(messages: Sequence[bytes]) -> bytes:
+    body = JOINT.join(messages)
+    return b"".join((frame_head(len(body) + _WRAP_BYTES), _ARRAY_START, body, _ARRAY_END))

@@ -1,0 +1,186 @@
+"""A channel's state: updates folded into a snapshot, a kind at a time.
+
+Owns what a snapshot of each kind holds after some updates, and its bytes: those of the keyframe that the normalizer
+would write at the same tick (same order of keys, levels by exact price best first, the last trades, the open bars and
+the last closed ones). Leaves when to fold to `channel`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from decimal import Decimal
+from typing import Any, Final, NamedTuple
+
+import msgspec
+from msgspec import Struct
+
+from feed.channels.message import END, JOINT, START, bare
+from feed.errors import CorruptLog
+from feed.model import (
+    NO_SEQ,
+    Bar,
+    Book,
+    Data,
+    Instrument,
+    Kind,
+    Level,
+    Quote,
+    Snapshot,
+    Status,
+    Trade,
+)
+from feed.parts import parted
+
+_FLOAT_EXACT_CHARS: Final = 15
+
+
+class FoldRules(Struct, frozen=True):
+    """How much the lists of a snapshot hold; the same as the normalizer's settings."""
+
+    trades_kept: int = 100
+    bars_closed_kept: int = 5
+
+
+class Body(Struct, frozen=True, gc=False):
+    """A snapshot or an update, its data unread."""
+
+    type: str
+    source: str = ""
+    seq: int = NO_SEQ
+    ts_event: str | None = None
+    ts_recv: str | None = None
+    data: msgspec.Raw = msgspec.Raw(b"")
+    state: str | None = None
+
+
+class Folded(NamedTuple):
+    """A channel's whole state: its snapshot in bare messages (several where it is large), and where it stands."""
+
+    seq: int
+    messages: list[bytes]
+    state: bytes | None
+    """The last `state` message, where it is not `ok`."""
+    covers: int
+    """The highest `seq` of an update or a state that is in it."""
+
+
+_BODIES: Final = msgspec.json.Decoder(Body)
+_TRADES: Final = msgspec.json.Decoder(list[Trade])
+_QUOTES: Final = msgspec.json.Decoder(Quote)
+_BOOKS: Final = msgspec.json.Decoder(Book)
+_BARS: Final = msgspec.json.Decoder(list[Bar])
+_STATUS: Final = msgspec.json.Decoder(Status)
+_INSTRUMENTS: Final = msgspec.json.Decoder(Instrument)
+
+
+def fold(
+    kind: Kind, symbol: str, source: str, start: Folded, entries: Iterable[bytes], rules: FoldRules, last: int = 0
+) -> Folded:
+    """The state after `entries` (bare messages of one channel, in order) on top of `start`.
+
+    `last`: of trades and bars only so many, the newest (0: all that are kept).
+
+    Raises:
+        CorruptLog: a message cannot be read.
+    """
+    try:
+        return _fold(kind, symbol, source, start, entries, rules, last)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise CorruptLog(f"{kind} of {symbol} cannot be folded: {error}") from error
+
+
+def _fold(
+    kind: Kind, symbol: str, source: str, start: Folded, entries: Iterable[bytes], rules: FoldRules, last: int
+) -> Folded:
+    snapshot = [_body(message) for message in start.messages]
+    updates: list[Body] = []
+    state, covers = start.state, start.covers
+    for entry in entries:
+        for message in entry.split(JOINT):
+            body = _body(message)
+            if body.type == "update":
+                updates.append(body)
+            elif body.type == "state":
+                state = None if body.state == "ok" else message
+            else:
+                continue
+            covers = max(covers, body.seq)
+    newest = updates[-1] if updates else snapshot[-1] if snapshot else None
+    if newest is None:
+        return Folded(NO_SEQ, [], state, covers)
+    data = _FOLDS[kind](snapshot, updates, rules)
+    if last and isinstance(data, list):
+        data = data[-last:]
+    folded = Snapshot(kind, symbol, source, newest.seq, newest.ts_event, newest.ts_recv, data)
+    return Folded(newest.seq, [bare(part) for part in parted(folded)], state, covers)
+
+
+def _body(message: bytes) -> Body:
+    return _BODIES.decode(START + message + END)
+
+
+def _trades(snapshot: Sequence[Body], updates: Sequence[Body], rules: FoldRules) -> list[Trade]:
+    # a snapshot before the first update holds what the venue sent again at subscription; it ends with the first trade
+    history = not (updates and snapshot and snapshot[0].seq == NO_SEQ)
+    bodies = [*(snapshot if history else ()), *updates]
+    kept: list[Trade] = []
+    for body in reversed(bodies):
+        kept = _TRADES.decode(body.data) + kept
+        if len(kept) >= rules.trades_kept:
+            break
+    return kept[-rules.trades_kept :]
+
+
+def _bars(snapshot: Sequence[Body], updates: Sequence[Body], rules: FoldRules) -> list[Bar]:
+    bars: dict[tuple[str, int], Bar] = {}
+    for body in (*snapshot, *updates):
+        for bar in _BARS.decode(body.data):
+            bars[bar.interval, int(bar.open_time)] = bar
+    out: list[Bar] = []
+    for interval in sorted({key[0] for key in bars}):
+        keys = sorted(key for key in bars if key[0] == interval)
+        closed = [key for key in keys if bars[key].closed]
+        dropped = set(closed[: max(0, len(closed) - rules.bars_closed_kept)])
+        out += [bars[key] for key in keys if key not in dropped]
+    return out
+
+
+def _book(snapshot: Sequence[Body], updates: Sequence[Body], rules: FoldRules) -> Book:
+    bids: dict[str, str] = {}
+    asks: dict[str, str] = {}
+    for body in (*snapshot, *updates):
+        book = _BOOKS.decode(body.data)
+        bids.update(book.bids)
+        asks.update(book.asks)
+    return Book(_side(bids, descending=True), _side(asks, descending=False))
+
+
+def _side(side: dict[str, str], *, descending: bool) -> list[Level]:
+    levels = [level for level in side.items() if level[1] != "0"]
+    # a float holds 15 digits: longer prices could be equal as floats
+    exact = max((len(price) for price, _ in levels), default=0) > _FLOAT_EXACT_CHARS
+    key: Callable[[str], Any] = Decimal if exact else float
+    levels.sort(key=lambda level: key(level[0]), reverse=descending)
+    return levels
+
+
+def _last_quote(snapshot: Sequence[Body], updates: Sequence[Body], rules: FoldRules) -> Quote:
+    return _QUOTES.decode((updates or snapshot)[-1].data)
+
+
+def _last_status(snapshot: Sequence[Body], updates: Sequence[Body], rules: FoldRules) -> Status:
+    return _STATUS.decode((updates or snapshot)[-1].data)
+
+
+def _last_instrument(snapshot: Sequence[Body], updates: Sequence[Body], rules: FoldRules) -> Instrument:
+    return _INSTRUMENTS.decode((updates or snapshot)[-1].data)
+
+
+_FOLDS: Final[dict[Kind, Callable[[Sequence[Body], Sequence[Body], FoldRules], Data]]] = {
+    "trades": _trades,
+    "quotes": _last_quote,
+    "book": _book,
+    "bars": _bars,
+    "status": _last_status,
+    "instruments": _last_instrument,
+}

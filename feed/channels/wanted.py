@@ -1,0 +1,197 @@
+"""What one reader asked for: symbols by name, patterns in order, exceptions, and what to do when it lags.
+
+Owns the rule "a channel has one set of parameters, that of the last request that matched it; an unsubscribe beats an
+earlier pattern", and the count for the limits. Leaves where the reader stands in its channels to `cursor`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Literal
+
+from feed.channels.message import KIND_BIT
+from feed.channels.selection import Rule, Watch, matched
+
+if TYPE_CHECKING:
+    from feed.channels.channel import Listing
+
+OnLag = Literal["skip", "close"]
+
+
+def is_pattern(symbol: str) -> bool:
+    """Whether a name asks for many symbols: `*` or `VENUE:*`."""
+    return symbol == "*" or (symbol.endswith(":*") and symbol.count("*") == 1 and symbol.count(":") == 1)
+
+
+def prefix_of(pattern: str) -> str:
+    """What the names start with that a pattern matches."""
+    return pattern[:-1]
+
+
+class Wanted:
+    """A reader's subscriptions. Symbols are kept by the id of their listing, kinds as bits."""
+
+    __slots__ = ("_closing", "_exact", "_excluded", "_silent", "_watch", "count", "rules")
+
+    def __init__(self) -> None:
+        self.rules: list[Rule] = []
+        self.count = 0
+        """Channels by name, and a pattern's kinds: what the limit is on."""
+        self._exact: dict[int, int] = {}
+        self._excluded: dict[int, int] = {}
+        self._silent: dict[int, int] = {}
+        self._closing: dict[int, int] = {}
+        self._watch: Watch | None = None
+
+    @property
+    def patterns(self) -> int:
+        """How many patterns there are, a kind each, subscribed or excepted."""
+        return sum(rule.mask.bit_count() for rule in self.rules)
+
+    def has(self, listing: Listing, bit: int) -> bool:
+        """Whether this channel is subscribed."""
+        return bool((self._exact.get(listing.id, 0) | self._by_pattern(listing)) & bit)
+
+    def has_exact(self, listing: Listing, bit: int) -> bool:
+        """Whether this channel is subscribed by its name."""
+        return bool(self._exact.get(listing.id, 0) & bit)
+
+    def has_rule(self, prefix: str, bit: int) -> bool:
+        """Whether this very pattern is subscribed."""
+        return any(rule.add and rule.prefix == prefix and rule.mask & bit for rule in self.rules)
+
+    def watch(self) -> Watch | None:
+        """What decides about channels that begin later; None without patterns."""
+        if not self.rules:
+            return None
+        if self._watch is None:
+            self._watch = Watch(tuple(self.rules), _bits(self._excluded), _bits(self._silent))
+        return self._watch
+
+    def add(self, listing: Listing, bit: int, on_lag: OnLag) -> None:
+        """Subscribes a channel by name."""
+        before = self._exact.get(listing.id, 0)
+        if not before & bit:
+            self.count += 1
+        self._exact[listing.id] = before | bit
+        _clear(self._excluded, listing.id, bit)
+        self._close(listing.id, bit, on_lag)
+        self._watch = None
+
+    def add_silent(self, listing: Listing, bit: int) -> None:
+        """Notes that a channel had not begun when it was asked for by name."""
+        _set(self._silent, listing.id, bit)
+        self._watch = None
+
+    def remove(self, listing: Listing, bit: int) -> bool:
+        """Unsubscribes a channel; False where it was not subscribed."""
+        if not self.has(listing, bit):
+            return False
+        if self._exact.get(listing.id, 0) & bit:
+            self.count -= 1
+        for masks in (self._exact, self._silent, self._closing):
+            _clear(masks, listing.id, bit)
+        if matched(self.rules, listing.name) & bit:
+            _set(self._excluded, listing.id, bit)
+        self._watch = None
+        return True
+
+    def add_pattern(self, prefix: str, bit: int, on_lag: OnLag, listings: dict[int, Listing]) -> None:
+        """Subscribes a pattern."""
+        if not self.has_rule(prefix, bit):
+            self.count += 1
+        self._drop_rules(prefix, bit)
+        self.rules.append(Rule(add=True, prefix=prefix, mask=bit, close=on_lag == "close"))
+        for id_ in [id_ for id_ in self._excluded if listings[id_].name.startswith(prefix)]:
+            _clear(self._excluded, id_, bit)
+        for id_, mask in self._exact.items():
+            if mask & bit and listings[id_].name.startswith(prefix):
+                self._close(id_, bit, on_lag)
+        self._watch = None
+
+    def remove_pattern(self, prefix: str, bit: int, listings: dict[int, Listing]) -> bool:
+        """Unsubscribes every channel that a pattern matches; False where there was none."""
+        known = [listing for listing in listings.values() if listing.name.startswith(prefix)]
+        named = [id_ for id_, mask in self._exact.items() if mask & bit and listings[id_].name.startswith(prefix)]
+        own = self.has_rule(prefix, bit)
+        wider = any(matched(self.rules, listing.name) & bit for listing in known)
+        narrower = any(rule.add and rule.mask & bit and rule.prefix.startswith(prefix) for rule in self.rules)
+        if not (named or own or wider or narrower):
+            return False
+        for id_ in named:
+            self.count -= 1
+            for masks in (self._exact, self._silent, self._closing):
+                _clear(masks, id_, bit)
+        self.count -= own
+        self._drop_rules(prefix, bit)
+        if known and any(matched(self.rules, listing.name) & bit for listing in known):
+            self.rules.append(Rule(add=False, prefix=prefix, mask=bit, close=False))
+        self._watch = None
+        return True
+
+    def clear(self) -> None:
+        """Unsubscribes everything."""
+        self.__init__()  # type: ignore[misc]  # as at the beginning
+
+    def closes(self, listing: Listing, bit: int) -> bool:
+        """Whether the connection is to be closed when this channel lags."""
+        if self._exact.get(listing.id, 0) & bit:
+            return bool(self._closing.get(listing.id, 0) & bit)
+        last = [rule for rule in self.rules if rule.mask & bit and listing.name.startswith(rule.prefix)][-1:]
+        return any(rule.close for rule in last)
+
+    @property
+    def never_closes(self) -> bool:
+        """Whether no channel has `on_lag: close`."""
+        return not self._closing and not any(rule.close for rule in self.rules)
+
+    def exact(self) -> Iterator[tuple[int, int]]:
+        """Channels by name: listing and bits, in the order in which they were asked for."""
+        return iter(self._exact.items())
+
+    def patterns_subscribed(self) -> Iterator[tuple[str, str, OnLag]]:
+        """Patterns: kind, pattern, what to do on lag."""
+        for rule in self.rules:
+            if not rule.add:
+                continue
+            for kind, bit in KIND_BIT.items():
+                if rule.mask & bit:
+                    yield kind, f"{rule.prefix}*", "close" if rule.close else "skip"
+
+    def _by_pattern(self, listing: Listing) -> int:
+        if not self.rules:
+            return 0
+        return matched(self.rules, listing.name) & ~self._excluded.get(listing.id, 0)
+
+    def _close(self, id_: int, bit: int, on_lag: OnLag) -> None:
+        if on_lag == "close":
+            _set(self._closing, id_, bit)
+        else:
+            _clear(self._closing, id_, bit)
+
+    def _drop_rules(self, prefix: str, bit: int) -> None:
+        """Takes out the rules that one on this pattern replaces: its own, and those on parts of it."""
+        kept: list[Rule] = []
+        for rule in self.rules:
+            if rule.prefix.startswith(prefix) and rule.mask & bit:
+                self.count -= 1 if rule.add and rule.prefix != prefix else 0
+                rule = rule._replace(mask=rule.mask & ~bit)
+            if rule.mask:
+                kept.append(rule)
+        self.rules = kept
+
+
+def _bits(masks: dict[int, int]) -> frozenset[tuple[int, int]]:
+    return frozenset((id_, bit) for id_, mask in masks.items() for bit in KIND_BIT.values() if mask & bit)
+
+
+def _set(masks: dict[int, int], id_: int, bit: int) -> None:
+    masks[id_] = masks.get(id_, 0) | bit
+
+
+def _clear(masks: dict[int, int], id_: int, bit: int) -> None:
+    left = masks.get(id_, 0) & ~bit
+    if left:
+        masks[id_] = left
+    else:
+        masks.pop(id_, None)
