@@ -153,6 +153,18 @@ class LimitSettings(Section):
     close_seconds: Seconds = 2.0
 
 
+class RequestSettings(Section):
+    """What one client may ask for. The meaning is in `feed.protocol.session`."""
+
+    subscriptions_max: Positive = 10_000
+    patterns_max: Positive = 64
+    symbols_max: Positive = 2_000
+    requests_per_second: Positive = 20
+    requests_burst: Positive = 100
+    requests_delayed_max: Positive = 100
+    requests_refused_max: Positive = 100
+
+
 class ServeSettings(Section):
     """How the gateway runs."""
 
@@ -183,6 +195,8 @@ class ServeSettings(Section):
     reconnect_spread_ms: Positive = 5_000
     limits: LimitSettings = LimitSettings()
     """What clients may cost: `[serve.limits]`."""
+    requests: RequestSettings = RequestSettings()
+    """What clients may ask for: `[serve.requests]`."""
 
 
 class LogSettings(Section):

@@ -14,6 +14,8 @@ import socket
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, NamedTuple
 
+from msgspec.structs import replace
+
 from feed.channels.hub import Hub, HubSettings
 from feed.command import say
 from feed.errors import FeedError
@@ -162,9 +164,17 @@ def _gateway(settings: Settings, metrics: Metrics) -> Gateway:
             resume_window_ms=chosen.resume_window_s * 1000,
             resume_window_bytes_max=chosen.resume_window_bytes_max,
             page_bytes=chosen.page_bytes,
+            trades_kept=settings.normalize.trades_in_snapshot,
+            bars_closed_kept=settings.normalize.bars_closed_kept,
         )
     )
-    session = SessionSettings(server=chosen.server, heartbeat_ms=chosen.heartbeat_ms)
+    session = replace(
+        convert(chosen.requests, SessionSettings),
+        server=chosen.server,
+        heartbeat_ms=chosen.heartbeat_ms,
+        page_bytes=chosen.page_bytes,
+        message_bytes_max=chosen.limits.message_bytes_max,
+    )
     return Gateway(convert(chosen, GatewaySettings), hub, session, metrics)
 
 

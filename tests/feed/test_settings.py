@@ -9,7 +9,8 @@ import pytest
 from feed.errors import ConfigError
 from feed.gateway.limits import GatewaySettings
 from feed.gateway.limits import LimitSettings as GatewayLimits
-from feed.settings import LimitSettings, ServeSettings, convert, described, leaves, load
+from feed.protocol.session import SessionSettings
+from feed.settings import LimitSettings, RequestSettings, ServeSettings, convert, described, leaves, load
 
 
 @pytest.fixture(autouse=True)
@@ -110,7 +111,8 @@ def test_every_value_is_listed_once_and_described_except_those_of_the_gateway() 
     assert len(names) == len(set(names))
     words = dict(described())
     assert set(names) <= set(words)
-    elsewhere = set(GatewaySettings.__struct_fields__) | set(GatewayLimits.__struct_fields__)
+    gateway = (GatewaySettings, GatewayLimits, SessionSettings)
+    elsewhere = {name for struct in gateway for name in struct.__struct_fields__}
     assert [name for name in names if not words[name] and name.split(".")[-1] not in elsewhere] == []
 
 
@@ -120,3 +122,6 @@ def test_the_gateways_own_defaults_are_these_defaults() -> None:
     assert set(LimitSettings.model_fields) == set(GatewayLimits.__struct_fields__)
     gateway = convert(ServeSettings(server="gw-1"), GatewaySettings)
     assert gateway == GatewaySettings()
+    assert convert(RequestSettings(), SessionSettings) == SessionSettings()
+    told = {"server", "heartbeat_ms", "page_bytes", "message_bytes_max"}
+    assert set(RequestSettings.model_fields) | told == set(SessionSettings.__struct_fields__)
