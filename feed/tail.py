@@ -41,6 +41,7 @@ class Rule:
     def __init__(self) -> None:
         self._pos: dict[tuple[str, str], int] = {}
         self._source: dict[tuple[str, str], str] = {}
+        self._state: dict[tuple[str, str], int] = {}
         self.waiting: set[tuple[str, str]] = set()
         self.marks: dict[str, int] = {}
         self.holes: list[tuple[str, str]] = []
@@ -70,7 +71,10 @@ class Rule:
             return self._takes_snapshot(channel, message)
         if kind == "gap":
             return self._takes_gap(channel, message)
-        return kind == "state" and seq >= self._pos.get(channel, NO_SEQ)
+        if kind == "state" and seq > self._state.get(channel, NO_SEQ):
+            self._state[channel] = seq
+            return True
+        return False
 
     def _takes_update(self, channel: tuple[str, str], message: Message) -> bool:
         pos = self._pos.get(channel, NO_SEQ)
@@ -89,6 +93,7 @@ class Rule:
             return False
         if _is_last_part(message):
             self.waiting.discard(channel)
+            self._state.pop(channel, None)
             self._pos[channel] = message["seq"]
             self._source[channel] = message["source"]
         return True
@@ -99,7 +104,7 @@ class Rule:
         same = self._source.get(channel) == message["source"]
         if message["reason"] == "venue" and same:
             return seq >= pos
-        if same and seq <= pos:
+        if same and seq <= pos and message["reason"] != "seek":
             return False
         self._pos[channel] = seq
         self._source[channel] = message["source"]

@@ -66,11 +66,7 @@ def publish(
     """
     from feed.errors import ConfigError
     from feed.settings import load
-    from feed.venues.table import venue as venue_named
-    from replay.captures import read
     from replay.pacing import speed_of
-    from replay.publish import Target
-    from replay.publish import publish as play
 
     try:
         factor = speed_of(speed)
@@ -79,6 +75,11 @@ def publish(
     if lost := [str(file) for file in files if not file.is_file()]:
         raise ConfigError(f"no such file {', '.join(lost)}")
     settings = load({"kafka.bootstrap": kafka, "kafka.partitions": partitions}).settings
+    from feed.venues.table import venue as venue_named
+    from replay.captures import read
+    from replay.publish import Target
+    from replay.publish import publish as play
+
     target = Target(
         settings.kafka.bootstrap,
         settings.ticks_topic(venue),

@@ -10,21 +10,10 @@ import pytest
 import schemas
 from feed.tail import Rule
 
-NOT_YET = {
-    "rule_gap_seek": "tail drops a seek backwards; there is no replay to follow yet",
-    "rule_state_snapshot": "tail drops the state that follows a snapshot when it is older than the snapshot",
-}
 TAKEN = {"apply", "replace", "note", "part", "stale", "ok"}
 
 
-def _scenarios() -> list[Any]:
-    names = [name for name in schemas.examples() if name.startswith("rule_")]
-    return [
-        pytest.param(name, marks=pytest.mark.xfail(reason=NOT_YET[name])) if name in NOT_YET else name for name in names
-    ]
-
-
-@pytest.mark.parametrize("name", _scenarios())
+@pytest.mark.parametrize("name", [name for name in schemas.examples() if name.startswith("rule_")])
 def test_tail_takes_what_the_rule_takes(name: str) -> None:
     scenario: dict[str, Any] = json.loads(schemas.example(name))
     start, steps = scenario["start"], scenario["steps"]
