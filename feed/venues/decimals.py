@@ -7,9 +7,9 @@ A plain number is ASCII digits with at most one point inside: no sign, exponent,
 plain, ".5", "5.", "00.5" are not). Canonical is plain without trailing zeros after the point, and without a point that
 nothing follows: equal numbers are equal texts.
 
-Measured in place (two busy cores, CPython 3.11; `canonical_book` with its skeleton, per level of price and size): 0.28 us
-in updates of 62 levels, 0.25 us in updates of 10; a pattern number by number 0.55 us, float() accepts what is not plain,
-Decimal takes 0.8 us. `canonical` remembers: of the prices and sizes of trades 95 in 100 were seen shortly before.
+Measured in place (two busy cores, CPython 3.11), per level: `canonical_book` 0.29 us in updates of 70 levels, 0.45 us in
+updates of 10; a pattern number by number 0.55 us; Decimal 0.8 us; float() accepts what is not plain. `canonical`
+remembers: of the prices and sizes of trades 95 in 100 were seen shortly before.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _PLAIN: Final = re.compile(
 _SHOWN_CHARS_MAX: Final = 50
 _REMEMBERED_MAX: Final = 8192
 _DIGITS: Final = b"0123456789"
-_DIGITS_AND_POINT: Final = b"0123456789."
+_USUAL_LEVELS: Final = (b'[".","."],', b'[".",""],')
 # Quotes become points, so that one search for ".." finds an empty number and a point at either end of one.
 _EDGES: Final = bytes(ord("0") if chr(i).isdecimal() else ord(".") if chr(i) == '"' else i for i in range(128)) + bytes(
     range(128, 256)
@@ -73,31 +73,33 @@ def canonical_levels(levels: Sequence[tuple[str, str]]) -> list[Level]:
     Raises:
         BadTick: a number is not plain, or a price is zero.
     """
-    numbers = '","'.join(chain.from_iterable(levels))
-    if not _are_plain(f'"{numbers}"'.encode(), b'"",' * (2 * len(levels) - 1) + b'""'):
+    joined = '","'.join(chain.from_iterable(levels))
+    numbers = f'"{joined}"'.encode()
+    left = numbers.translate(None, _DIGITS)
+    empty = b'"",' * (2 * len(levels))
+    if b".." in left or left.translate(None, b".") != empty[:-1] or not _is_sound(numbers):
         return [(positive(price), canonical(size)) for price, size in levels]
     return _cut(levels)
 
 
 def canonical_book(
-    bids: list[tuple[str, str]], asks: list[tuple[str, str]], json: bytes, skeleton: bytes
+    bids: list[tuple[str, str]], asks: list[tuple[str, str]], json: bytes, frame: bytes
 ) -> tuple[list[Level], list[Level]]:
-    """Both sides in canonical form; `json` is the text that they were decoded from, `skeleton` what must be left of it
-    without digits and points. Where anything else is left, the numbers are looked at one by one.
+    """Both sides in canonical form; `json` is the text that they were decoded from: `frame` with the bids at its first
+    `%b`, the asks at its second. The usual case, all prices with a point and all sizes alike, costs half of the other.
 
     Raises:
         BadTick: a number is not plain, or a price is zero.
     """
-    if _are_plain(json, skeleton):
-        return _cut(bids), _cut(asks)
+    left = json.translate(None, _DIGITS)
+    for level in _USUAL_LEVELS:
+        if left == frame % ((level * len(bids))[:-1], (level * len(asks))[:-1]) and _is_sound(json):
+            return _cut(bids), _cut(asks)
     return canonical_levels(bids), canonical_levels(asks)
 
 
-def _are_plain(json: bytes, skeleton: bytes) -> bool:
-    """Whether all strings of a JSON text are surely plain: a skeleton of empty strings and no escape is left of it."""
-    left = json.translate(None, _DIGITS)
-    if b".." in left or left.translate(None, b".") != skeleton:
-        return False
+def _is_sound(json: bytes) -> bool:
+    """Whether strings of digits and points have no point at an end, no leading zero and no long run of digits."""
     edges = json.translate(_EDGES)
     return b".." not in edges and _LONG_RUN not in edges and _LEADING_ZERO(json) is None
 

@@ -1,0 +1,438 @@
+"""Binance: spot, USD-M and COIN-M futures, streams (combined or raw) and REST depth snapshots.
+
+Owns what their frames mean and the bridge from diffs to a book. Leaves numbers to `decimals`, trades sent twice and the
+messages to `symbol`. Frames of other kinds (kline, partial books, answers to subscriptions) are read and mean nothing.
+
+- Book: diffs are kept until a snapshot comes, the newest `_KEPT_BYTES_MAX` bytes of them. Spot: those with
+  `u <= lastUpdateId` are old, and each `U` must be at most the `u` before it plus 1. Futures: those with
+  `u < lastUpdateId` are old, and each `pu` must be the `u` before it (at most `lastUpdateId` for the first). A hole
+  makes the book stale, and diffs are kept again until a snapshot bridges them. A snapshot that is older than the book,
+  or too old for the diffs kept, is not used. Source: the venue's "How to manage a local order book correctly",
+  https://developers.binance.com/docs/binance-spot-api-docs/web-socket-streams and its twins for futures.
+- Trades: `m` is true where the buyer was the maker, so the taker sold. Ids are consecutive, also over those that were
+  not made at market (`X`, insurance fund and others; they are no trades here), so a skipped id is a hole; aggregates
+  count by `a`. Where both streams come, each trade is taken from the one that told it first.
+- Quotes: `u` rises, so one that does not is known. Spot does not say when.
+- Times are milliseconds, or microseconds for who asked for them.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Annotated, Any, ClassVar, Final
+
+import msgspec
+from msgspec import Meta, Raw, Struct
+
+from feed.errors import BadTick
+from feed.model import Action, Level, Quote, Trade
+from feed.venues.decimals import canonical, canonical_book, canonical_levels, positive
+from feed.venues.symbol import Symbol, Tick
+
+_KEPT_BYTES_MAX: Final = 1 << 20
+_MS_MAX: Final = 9_200_000_000_000
+_US_MIN: Final = 100_000_000_000_000
+_STREAM_AT: Final = len(b'{"stream":"')
+_STREAM_CHARS_MAX: Final = 100
+_SHOWN_CHARS_MAX: Final = 50
+_NO_FRAME: Final = b""
+_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_STREAMS: Final = {
+    "trade": "trade",
+    "aggTrade": "aggTrade",
+    "bookTicker": "bookTicker",
+    **{f"depth{speed}": "depthUpdate" for speed in ("", "@0ms", "@100ms", "@250ms", "@500ms")},
+}
+
+Time = Annotated[int, Meta(ge=1, le=9_200_000_000_000_000)]
+Id = Annotated[int, Meta(ge=0, lt=2**63)]
+Sides = list[tuple[str, str]]
+Decoders = tuple[Callable[[bytes], Any], Callable[[bytes], Any]]
+"""For a combined frame, and for its data alone."""
+
+
+class _Trade(Struct, gc=False):
+    s: str
+    t: Id
+    p: str
+    q: str
+    T: Time
+    m: bool
+    X: str = "MARKET"
+
+
+class _Aggregate(Struct, gc=False):
+    s: str
+    a: Id
+    f: Id
+    l: Id  # noqa: E741  # the venue's name
+    p: str
+    q: str
+    T: Time
+    m: bool
+
+
+class _Ticker(Struct, gc=False):
+    s: str
+    u: Id
+    b: str
+    B: str
+    a: str
+    A: str
+    T: Time | None = None
+
+
+class _SpotDiff(Struct, gc=False):
+    s: str
+    E: Time
+    U: Id
+    u: Id
+    b: Sides
+    a: Sides
+
+    @property
+    def time(self) -> int:
+        return self.E
+
+
+class _FuturesDiff(Struct, gc=False):
+    s: str
+    T: Time
+    U: Id
+    u: Id
+    pu: Id
+    b: Sides
+    a: Sides
+
+    @property
+    def time(self) -> int:
+        return self.T
+
+
+class _Depth(Struct, gc=False):
+    """A REST depth snapshot; only COIN-M names the symbol."""
+
+    lastUpdateId: Id  # noqa: N815  # the venue's name
+    bids: Sides
+    asks: Sides
+    E: Time | None = None
+    T: Time | None = None
+    symbol: str | None = None
+
+
+class _Head(Struct, gc=False):
+    """What tells a frame, or the data of a combined one, from the others."""
+
+    stream: str = ""
+    data: Raw | None = None
+    e: str = ""
+    s: str = ""
+    u: Any = None
+    B: Any = None
+    id: Any = msgspec.UNSET
+    result: Any = msgspec.UNSET
+    error: Any = msgspec.UNSET
+    code: Any = msgspec.UNSET
+
+
+class _Saved(Struct):
+    """The private state: `book` is the last update id in the book, `first` whether it is a snapshot's."""
+
+    book: int | None = None
+    first: bool = False
+    ticker: int = -1
+    trade: int | None = None
+    aggregate: int | None = None
+    aggregated: bool = False
+    kept: list[Raw] = []
+
+
+_HEAD: Final = msgspec.json.Decoder(_Head)
+_DEPTH: Final = msgspec.json.Decoder(_Depth)
+_SAVED: Final = msgspec.json.Decoder(_Saved)
+
+
+def _decoder(data: type) -> Callable[[bytes], Any]:
+    """Reads a combined frame whose data is of that type."""
+    frame = msgspec.defstruct("Frame", [("data", data)], gc=False)
+    return msgspec.json.Decoder(frame).decode
+
+
+_TRADE: Final = _decoder(_Trade), msgspec.json.Decoder(_Trade).decode
+_AGGREGATE: Final = _decoder(_Aggregate), msgspec.json.Decoder(_Aggregate).decode
+_TICKER: Final = _decoder(_Ticker), msgspec.json.Decoder(_Ticker).decode
+_SPOT_DIFF: Final = _decoder(_SpotDiff), msgspec.json.Decoder(_SpotDiff).decode
+_FUTURES_DIFF: Final = _decoder(_FuturesDiff), msgspec.json.Decoder(_FuturesDiff).decode
+
+
+class Binance:
+    """What reads the ticks of one symbol; `spot`, `usdm` and `coinm` differ in how diffs are chained."""
+
+    _diff: ClassVar[Decoders]
+
+    def __init__(self, symbol: Symbol) -> None:
+        self._symbol = symbol
+        self._name = symbol.venue_symbol
+        self._state = _Saved()
+        self._kept: deque[bytes] = deque()
+        self._kept_bytes = 0
+        self._kinds: dict[str, tuple[Decoders, Callable[[Any, bytes], None]]] = {
+            "trade": (_TRADE, self._take_trade),
+            "aggTrade": (_AGGREGATE, self._take_aggregate),
+            "bookTicker": (_TICKER, self._take_ticker),
+            "depthUpdate": (self._diff, self._take_diff),
+        }
+        stream = self._name.lower()
+        # the names of streams as they are subscribed, so that most frames are decoded once, by the right type
+        self._streams = {
+            f"{stream}@{name}".encode(): (self._kinds[kind][0][0], self._kinds[kind][1])
+            for name, kind in _STREAMS.items()
+        }
+
+    def apply(self, tick: Tick) -> None:
+        """Tells the symbol what the tick meant; raises `BadTick` before it has changed anything."""
+        frame = tick.value
+        try:
+            if tick.request is not None:
+                self._take_depth(_DEPTH.decode(frame))
+                return
+            known = self._streams.get(frame[_STREAM_AT : frame.find(b'"', _STREAM_AT, _STREAM_CHARS_MAX)])
+            if known is not None:
+                decode, take = known
+                data = decode(frame).data
+            else:
+                head, inner = _read(frame)
+                kind = self._kinds.get(_kind(head))
+                if kind is None:
+                    _keys_of(head)
+                    return
+                (_, decode), take = kind
+                data = decode(inner)
+                frame = _NO_FRAME
+        except _UNREADABLE as error:
+            raise BadTick(f"frame cannot be read: {error}") from error
+        if data.s != self._name:
+            raise BadTick(f"frame of {data.s[:_SHOWN_CHARS_MAX]!r}, wanted {self._name}")
+        take(data, frame)
+
+    def save(self) -> bytes:
+        """The private state: positions, and the diffs kept."""
+        self._state.kept = [Raw(kept) for kept in self._kept]
+        saved = msgspec.json.encode(self._state)
+        self._state.kept = []
+        return saved
+
+    def load(self, saved: bytes) -> None:
+        """Takes up a private state."""
+        self._state = _SAVED.decode(saved)
+        self._kept = deque(bytes(kept) for kept in self._state.kept)
+        self._kept_bytes = sum(map(len, self._kept))
+        self._state.kept = []
+
+    def _take_trade(self, data: _Trade, _frame: bytes) -> None:
+        state = self._state
+        number = data.t
+        market = data.X == "MARKET"
+        if market:
+            time = _ns(data.T)
+            trade = Trade(positive(data.p), positive(data.q), "sell" if data.m else "buy", str(number), time)
+        last = state.trade
+        if last is not None and number != last + 1:
+            if number > last:
+                self._symbol.hole()
+            elif state.aggregated:
+                return
+        if last is None or number > last:
+            state.trade = number
+            state.aggregated = False
+        if market:
+            self._symbol.trades([trade], time)
+
+    def _take_aggregate(self, data: _Aggregate, _frame: bytes) -> None:
+        state = self._state
+        time = _ns(data.T)
+        trade = Trade(positive(data.p), positive(data.q), "sell" if data.m else "buy", str(data.a), time)
+        if data.l < data.f:
+            raise BadTick(f"aggregate of the trades {data.f} to {data.l}, wanted a rising range")
+        if state.trade is not None:
+            if not state.aggregated:
+                if data.f <= state.trade:
+                    return
+                if data.f > state.trade + 1:
+                    self._symbol.hole()
+            elif state.aggregate is not None and data.a > state.aggregate + 1:
+                self._symbol.hole()
+        if state.aggregate is None or data.a > state.aggregate:
+            state.aggregate = data.a
+            state.trade = data.l
+            state.aggregated = True
+        self._symbol.trades([trade], time)
+
+    def _take_ticker(self, data: _Ticker, _frame: bytes) -> None:
+        bid, ask = _top(data.b, data.B), _top(data.a, data.A)
+        time = None if data.T is None else _ns(data.T)
+        if data.u > self._state.ticker:
+            self._state.ticker = data.u
+            self._symbol.quote(Quote(*bid, *ask), time)
+
+    def _take_diff(self, data: Any, frame: bytes) -> None:
+        bids, asks = _sides(data, frame)
+        time = _ns(data.time)
+        state = self._state
+        if state.book is None or not self._symbol.book_is_live:
+            self._keep(data)
+        elif self._is_old(data, state.book, first=state.first):
+            return
+        elif self._is_hole(data, state.book, first=state.first):
+            state.book = None
+            self._symbol.book_stale("gap")
+            self._keep(data)
+        else:
+            state.book, state.first = data.u, False
+            self._symbol.book_change(bids, asks, time)
+
+    def _take_depth(self, data: _Depth) -> None:
+        if data.symbol is not None and data.symbol != self._name:
+            raise BadTick(f"depth snapshot of {data.symbol}, wanted {self._name}")
+        bids = {price: size for price, size in canonical_levels(data.bids) if size != "0"}
+        asks = {price: size for price, size in canonical_levels(data.asks) if size != "0"}
+        time = data.T if data.T is not None else data.E
+        time_ns = None if time is None else _ns(time)
+        if self._state.book is not None and data.lastUpdateId <= self._state.book:
+            return  # older than the book, or sent twice
+        last, first = data.lastUpdateId, True
+        for kept in self._kept:
+            diff = self._diff[1](kept)
+            if self._is_old(diff, last, first=first):
+                continue
+            if self._is_hole(diff, last, first=first):
+                return  # too old for the diffs kept: the next one will do
+            bids.update(canonical_levels(diff.b))
+            asks.update(canonical_levels(diff.a))
+            last, first = diff.u, False
+            time_ns = _ns(diff.time)
+        self._kept.clear()
+        self._kept_bytes = 0
+        self._state.book, self._state.first = last, first
+        self._symbol.book_replace(_without_deleted(bids), _without_deleted(asks), time_ns)
+
+    def _keep(self, diff: Any) -> None:
+        self._kept.append(msgspec.json.encode(diff))
+        self._kept_bytes += len(self._kept[-1])
+        while self._kept_bytes > _KEPT_BYTES_MAX:
+            self._kept_bytes -= len(self._kept.popleft())
+
+    def _is_old(self, diff: Any, last: int, *, first: bool) -> bool:
+        raise NotImplementedError
+
+    def _is_hole(self, diff: Any, last: int, *, first: bool) -> bool:
+        raise NotImplementedError
+
+
+class Spot(Binance):
+    """Update ids are consecutive."""
+
+    _diff = _SPOT_DIFF
+
+    def _is_old(self, diff: _SpotDiff, last: int, *, first: bool) -> bool:
+        return diff.u <= last
+
+    def _is_hole(self, diff: _SpotDiff, last: int, *, first: bool) -> bool:
+        return last + 1 < diff.U
+
+
+class Futures(Binance):
+    """Update ids are shared by many symbols; each diff names the one before it."""
+
+    _diff = _FUTURES_DIFF
+
+    def _is_old(self, diff: _FuturesDiff, last: int, *, first: bool) -> bool:
+        return diff.u < last or (diff.u == last and not first)
+
+    def _is_hole(self, diff: _FuturesDiff, last: int, *, first: bool) -> bool:
+        return diff.pu > last if first else diff.pu != last
+
+
+spot: Final = Spot
+usdm: Final = Futures
+coinm: Final = Futures
+
+
+def keys(frame: bytes) -> list[str]:
+    """The symbol that a frame speaks of; none for answers to the client and for lists of all symbols.
+
+    Raises:
+        BadTick: it cannot be read, or names no symbol (a REST snapshot: whoever asked knows).
+    """
+    try:
+        head, _ = _read(frame)
+    except _UNREADABLE as error:
+        raise BadTick(f"frame cannot be read: {error}") from error
+    return _keys_of(head)
+
+
+def _keys_of(head: _Head) -> list[str]:
+    if head.s:
+        return [head.s]
+    if head.stream:
+        name, _, kind = head.stream.partition("@")
+        return [name.upper()] if kind and not name.startswith("!") else []
+    if any(said is not msgspec.UNSET for said in (head.id, head.result, head.error, head.code)):
+        return []
+    raise BadTick("frame without a symbol, wanted `s` or a name of a stream")
+
+
+def wide(frame: bytes) -> tuple[Action, str | None] | None:
+    """Nothing: Binance does not say what becomes of all symbols.
+
+    Raises:
+        BadTick: the frame cannot be read, or speaks of one symbol.
+    """
+    if keys(frame):
+        raise BadTick("frame of one symbol without a key")
+    return None
+
+
+def _read(frame: bytes) -> tuple[_Head, bytes]:
+    """What a frame is, and its data."""
+    head = _HEAD.decode(frame)
+    if head.data is None:
+        return head, frame
+    inner = bytes(head.data)
+    if not inner.startswith(b"{"):
+        return head, inner
+    within = _HEAD.decode(inner)
+    within.stream = head.stream
+    return within, inner
+
+
+def _kind(head: _Head) -> str:
+    if head.e or (head.u is None or head.B is None):
+        return head.e
+    return "bookTicker"  # spot's has no name of its own
+
+
+def _sides(data: Any, frame: bytes) -> tuple[list[Level], list[Level]]:
+    # two objects, and the frame ends with the sides: so what stands there is what was decoded
+    if frame.count(b"{") == 2:
+        return canonical_book(data.b, data.a, frame[frame.find(b'"b":[') :], b'"b":[%b],"a":[%b]}}')
+    return canonical_levels(data.b), canonical_levels(data.a)
+
+
+def _top(price: str, size: str) -> tuple[str | None, str | None]:
+    """The best of a side; an empty side has a price or a size of zero."""
+    best = canonical(price), canonical(size)
+    return (None, None) if "0" in best else best
+
+
+def _without_deleted(side: dict[str, str]) -> dict[str, str]:
+    return {price: size for price, size in side.items() if size != "0"}
+
+
+def _ns(time: int) -> str:
+    if time <= _MS_MAX:
+        return f"{time}000000"
+    if time >= _US_MIN:
+        return f"{time}000"
+    raise BadTick(f"time {time}, wanted milliseconds or microseconds since 1970")
