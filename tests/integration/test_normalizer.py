@@ -24,12 +24,7 @@ from tests.feed.test_feedlog import make_ticks
 from tests.feed.toy import TOY
 from tests.reference import without_source
 
-pytestmark = [
-    pytest.mark.anyio,
-    pytest.mark.slow,
-    # aiokafka leaves a connection unclosed when it is cancelled while it connects, which these tests do on purpose
-    pytest.mark.filterwarnings("ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 Fresh = Callable[[str], str]
 DEADLINE_S = 30.0
 
