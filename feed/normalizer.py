@@ -28,6 +28,7 @@ from feed.feedlog import Dead, Restored, Round, Step, Writer
 from feed.kafka.append import Appender, AppendFailed, Compression
 from feed.kafka.cluster import Cluster, OutOfRange, Raw
 from feed.kafka.fetch import Fetcher, Stream
+from feed.tasks import end
 from feed.venues.source import Source
 from feed.venues.symbol import Rules, Tick
 from feed.venues.venue import CODE_VERSION, Venue
@@ -434,8 +435,7 @@ class Normalizer:
         try:
             await asyncio.wait([membership, self._failed], return_when=asyncio.FIRST_COMPLETED)
         finally:
-            membership.cancel()
-            await asyncio.gather(membership, return_exceptions=True)
+            await end([membership])
             await self.own(set())
             await self._fetcher.stop()
             await self._appenders.stop()
@@ -447,10 +447,7 @@ class Normalizer:
 
     async def own(self, partitions: set[TopicPartition]) -> None:
         """These partitions are ours now, and no others."""
-        gone = [self._tasks.pop(partition) for partition in set(self._tasks) - partitions]
-        for task in gone:
-            task.cancel()
-        await asyncio.gather(*gone, return_exceptions=True)
+        await end([self._tasks.pop(partition) for partition in set(self._tasks) - partitions])
         for partition in partitions - set(self._tasks):
             venue, settings = self._by_topic[partition.topic]
             worker = PartitionNormalizer(

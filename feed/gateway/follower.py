@@ -23,6 +23,7 @@ from feed.channels.record import record_of
 from feed.errors import CorruptLog, FeedError, Unreachable
 from feed.kafka.cluster import Cluster, OutOfRange, Raw
 from feed.kafka.fetch import Fetcher, Stream
+from feed.tasks import end
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -133,8 +134,7 @@ class Follower:
                 if looking.done():
                     looking.result()
         finally:
-            looking.cancel()
-            await asyncio.gather(looking, return_exceptions=True)
+            await end([looking])
             await self._fetcher.stop()
             await self._cluster.stop()
 

@@ -16,6 +16,7 @@ from aiokafka.protocol.fetch import FetchRequest
 
 from feed.errors import Unreachable
 from feed.kafka.cluster import FETCH_BYTES, OutOfRange, Raw, records_of
+from feed.tasks import end
 
 if TYPE_CHECKING:
     from aiokafka.structs import TopicPartition
@@ -85,7 +86,8 @@ class Stream:
         if self._fetched or self.failed is not None:
             return True
         try:
-            await asyncio.wait_for(self._arrived.wait(), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                await self._arrived.wait()
         except TimeoutError:
             return False
         return True
@@ -133,10 +135,7 @@ class Fetcher:
 
     async def stop(self) -> None:
         """Ends all loops."""
-        tasks = [*self._loops.values(), *([self._leaders] if self._leaders else [])]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end([*self._loops.values(), *([self._leaders] if self._leaders else [])])
 
     async def _lead(self) -> None:
         """Keeps one fetch loop for each node that leads a partition we follow."""

@@ -18,6 +18,7 @@ from feed.kafka.append import Appender
 from feed.kafka.cluster import Cluster
 from feed.membership import AllPartitions, GroupMember
 from feed.normalizer import Normalizer, NormalizerSettings
+from feed.tasks import end
 from feed.venues.symbol import Rules, Tick
 from tests.feed.memory_log import Worker, updates_of
 from tests.feed.test_feedlog import make_ticks
@@ -81,9 +82,7 @@ class Lab:
         try:
             yield task
         finally:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.gather(task, return_exceptions=True)
+            await end([task])
 
     async def log(self, partition: int = 0) -> list[Record]:
         where = TopicPartition(self.settings.feed_topic, partition)
