@@ -20,7 +20,7 @@ from feed.gateway.origin import allowed, subprotocol
 from feed.gateway.pages import HEADERS, Pages, reference
 from feed.gateway.ws import SUBPROTOCOL
 from feed.metrics import CONTENT_TYPE
-from feed.model import KINDS, Error, Kind
+from feed.model import KINDS, Error
 
 if TYPE_CHECKING:
     from feed.gateway.gateway import Gateway
@@ -120,7 +120,7 @@ def _add_data(app: FastAPI, gateway: Gateway) -> None:
         """What a client that joined now would get first, as the same messages."""
         if channel not in KINDS:
             return _error(404, "unknown_channel", f"found {channel!r}, wanted one of {', '.join(KINDS)}")
-        messages = hub.snapshot(cast(Kind, channel), symbol)
+        messages = hub.snapshot(channel, symbol)
         if messages is None:
             return _error(404, "unknown_symbol", f"no channel {channel} of {symbol!r}")
         return Response(b"[" + b",".join(messages) + b"]", 200, {"cache-control": "no-store"}, _JSON)

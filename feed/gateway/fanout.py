@@ -34,22 +34,16 @@ class Peer(Protocol):
         """Sends frames, or says that the socket is over its bound."""
         ...
 
-    def page(self, bytes_max: int) -> bool:
-        """Sends the next page of what its reader misses; False when nothing is due."""
-        ...
-
-    def lagged(self) -> None:
-        """Its reader was left behind at this flush."""
+    def page(self, bytes_max: int) -> None:
+        """Sends the next page of what its reader misses; asks to `catch_up` again while more is due."""
         ...
 
 
 class Cursor(Protocol):
     """A reader, as far as the fan-out knows it."""
 
-    @property
-    def owner(self) -> Peer:
-        """The connection that it belongs to."""
-        ...
+    owner: object
+    """The connection that it belongs to."""
 
     def leave_behind(self) -> None:
         """Stays at the flush before."""
@@ -80,8 +74,10 @@ class Fanout:
         share: float,
         interval_max_seconds: float,
         page_bytes: int,
+        clock: Callable[[], float] = perf_counter,
     ) -> None:
         self.busy = False
+        self._clock = clock
         self._hub = hub
         self._now_ns = now_ns
         self._rest = 1 / share - 1
@@ -126,11 +122,11 @@ class Fanout:
             if not (self._due or self._behind):
                 await self._wake.wait()
             self._wake.clear()
-            rest = next_flush - perf_counter()
+            rest = next_flush - self._clock()
             if self._due and rest <= _SLEEP_SECONDS_MIN:
                 self._due = False
                 cost = await self._flush()
-                next_flush = perf_counter() + min(cost * self._rest, self._interval_max)
+                next_flush = self._clock() + min(cost * self._rest, self._interval_max)
             elif not self._behind:
                 await self._sleep(rest)
             if self._behind:
@@ -139,8 +135,8 @@ class Fanout:
 
     async def _sleep(self, seconds: float) -> None:
         """Rests after a flush, unless somebody has to catch up."""
-        until = perf_counter() + seconds
-        while not self._behind and (left := until - perf_counter()) > 0:
+        until = self._clock() + seconds
+        while not self._behind and (left := until - self._clock()) > 0:
             self._wake.clear()
             try:
                 async with asyncio.timeout(left):
@@ -150,35 +146,34 @@ class Fanout:
 
     async def _flush(self) -> float:
         """Sends one flush; returns what it cost, without the time that others had in between."""
-        began = turn = perf_counter()
+        began = turn = self._clock()
         cost = 0.0
         if not self._hub.flush(self._now_ns()):
-            return perf_counter() - began
+            return self._clock() - began
         self.busy = True
         writes = sent = look = 0
         try:
             for frames, readers in self._hub.fan_out():
                 size = len(frames)
                 for reader in readers:
-                    peer = reader.owner
+                    peer: Peer = reader.owner  # type: ignore[assignment]  # the hub keeps it for us, unread
                     if peer.write(frames):
                         writes += 1
                         sent += size
                     elif not peer.ended:
                         reader.leave_behind()
                         self._left.value += 1
-                        peer.lagged()
                 look += 1 + len(readers)
                 if look >= _WRITES_BETWEEN_LOOKS:
                     look = 0
-                    now = perf_counter()
+                    now = self._clock()
                     if now - turn > _SLICE_SECONDS:
                         cost += now - turn
                         await asyncio.sleep(0)
-                        turn = perf_counter()
+                        turn = self._clock()
         finally:
             self.busy = False
-        cost += perf_counter() - turn
+        cost += self._clock() - turn
         self._flushes.value += 1
         self._writes.value += writes
         self._bytes.value += sent
@@ -190,12 +185,11 @@ class Fanout:
 
     def _send_pages(self) -> None:
         """A page to each that catches up, in turns, as long as a slice of time allows."""
-        began = perf_counter()
-        while self._behind and perf_counter() - began < _SLICE_SECONDS:
+        began = self._clock()
+        while self._behind and self._clock() - began < _SLICE_SECONDS:
             peer = self._behind.popleft()
             self._behind_set.discard(id(peer))
             if peer.full or peer.ended:
                 continue  # it comes again when its socket has room
-            if peer.page(self._page_bytes):
-                self._pages.value += 1
-                self.catch_up(peer)
+            self._pages.value += 1
+            peer.page(self._page_bytes)

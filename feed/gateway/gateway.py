@@ -11,6 +11,8 @@ import time
 from collections import Counter
 from typing import Final
 
+from msgspec.structs import replace
+
 from feed.channels.hub import Hub
 from feed.gateway.fanout import Fanout
 from feed.gateway.health import Check, Health, Watchdog
@@ -106,7 +108,14 @@ class Gateway:
             when_idle=self.fanout.when_idle,
         )
         self.connections: set[StreamProtocol] = set()
-        self._session = session
+        # what welcome tells is what is enforced
+        self._session = replace(
+            session,
+            server=settings.server,
+            heartbeat_ms=settings.heartbeat_ms,
+            page_bytes=settings.page_bytes,
+            message_bytes_max=settings.limits.message_bytes_max,
+        )
         metrics.gauge("feed_gateway_connections", "WebSocket connections", lambda: len(self.connections))
         metrics.gauge("feed_gateway_sockets", "TCP connections", lambda: len(self.doors))
 

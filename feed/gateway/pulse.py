@@ -54,7 +54,10 @@ class Pulse:
                 if peer.ended:
                     continue
                 self._when_idle(_turn(peer, ping=beats % self._beats_between_pings == 0))
-                self._turns.append((max(due + self._interval, loop.time()), beats + 1, peer))
+                now = loop.time()
+                again = due + self._interval
+                # turns that were missed while the loop was busy are not made up for
+                self._turns.append((again if again > now else now + self._interval, beats + 1, peer))
                 given += 1
                 if given % _TURNS_BETWEEN_YIELDS == 0:
                     await asyncio.sleep(0)

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 SUBPROTOCOL: Final = "feed.v1.json"
 _SLICE: Final = 4096
+_WAKE_SECONDS_MAX: Final = 1.0
 _LENGTH_HIGH_BIT: Final = 1 << 63
 _logger = logging.getLogger("feed.gateway")
 
@@ -89,6 +90,7 @@ class StreamProtocol(WebSocketsSansIOProtocol):
         self.ended = False
         self.finished = False
         self.end_timer: asyncio.TimerHandle | None = None
+        self.end_by = 0.0
         # what has come and is not worked off: bytes, frames in reverse, fragments of a message
         self.held = b""
         self.waiting: list[Frame] = []
@@ -101,6 +103,7 @@ class StreamProtocol(WebSocketsSansIOProtocol):
         self.filled_at = self.loop.time()
         self.held_back_seconds = 0.0
         self.hold_timer: asyncio.TimerHandle | None = None
+        self.wake_timer: asyncio.TimerHandle | None = None
         # whether it lives: anything heard since the last ping, bytes that its kernel took until then
         self.heard = True
         self.taken = 0
@@ -172,8 +175,7 @@ class StreamProtocol(WebSocketsSansIOProtocol):
                 if self._blocked():
                     return
                 self._take(self.waiting.pop())
-            self._after_frames()
-            if self.finished or not self.held:
+            if self._parser_ended() or not self.held:
                 break
             if self._blocked() or self._held_back():
                 return
@@ -233,22 +235,43 @@ class StreamProtocol(WebSocketsSansIOProtocol):
         session = self.session
         assert session is not None
         self._answer(lambda now: session.receive(payload, now))
-        if not self.ended and not session.reader.in_step:
-            self.gateway.fanout.catch_up(self)
 
     def _answer(self, ask: Callable[[int], bytes]) -> None:
-        """Sends what the session answers; ends the connection when the session says so or fails."""
+        """Sends what the session says, all of it; ends the connection when the session says so, or fails."""
+        session = self.session
+        assert session is not None
         try:
             frames = ask(self.gateway.now_ns())
         except Close as end:
             self._push(end.frames)
             self.close(end.code, end.reason)
+            return
         except Exception:
             _logger.exception("session failed")
             self.gateway.counts.failed.value += 1
             self._fail(CloseCode.INTERNAL_ERROR, "internal error")
-        else:
-            self._push(frames)
+            return
+        self._push(frames)
+        if self.ended:
+            return
+        if not session.reader.in_step:
+            self.gateway.fanout.catch_up(self)
+        if session.wake_at is not None and self.wake_timer is None:
+            # wall time may be set meanwhile: never wait for long
+            delay = max(0.0, (session.wake_at - self.gateway.now_ns()) / 1e9)
+            self.wake_timer = self.loop.call_later(min(delay, _WAKE_SECONDS_MAX), self._wake)
+
+    def _wake(self) -> None:
+        """Requests that the session has delayed go on, when the socket has room."""
+        self.wake_timer = None
+        session = self.session
+        if session is not None and session.wake_at is not None and not self.full:
+            self.gateway.fanout.when_idle(self._answer_delayed)
+
+    def _answer_delayed(self) -> None:
+        session = self.session
+        if session is not None and not self.ended:
+            self._answer(session.wake)
 
     # ---- rates
 
@@ -317,8 +340,15 @@ class StreamProtocol(WebSocketsSansIOProtocol):
             super().resume_writing()
         elif not self.ended:
             self.gateway.fanout.catch_up(self)
+            self._wake()
             if self.hold_timer is None:
                 self._work()
+
+    def page(self, bytes_max: int) -> None:
+        """Sends the next page of what the reader misses; comes again while more is due."""
+        session = self.session
+        if session is not None and not self.ended:
+            self._answer(lambda now: session.pull(bytes_max, now))
 
     def beat(self) -> None:
         """Sends a heartbeat with the marks; a reader that is left behind hears none."""
@@ -379,16 +409,17 @@ class StreamProtocol(WebSocketsSansIOProtocol):
         else:
             self.close(CloseCode.SERVICE_RESTART, "restart")
 
-    def _after_frames(self) -> None:
-        """Ends with the parser: the client has closed, or broke the protocol."""
-        if self.conn.parser_exc is None and self.conn.close_rcvd is None:
-            return
+    def _parser_ended(self) -> bool:
+        """Ends with the parser, when the client has closed or broke the protocol; whether it is over."""
+        if self.finished or (self.conn.parser_exc is None and self.conn.close_rcvd is None):
+            return self.finished
         if not self.ended:
             sent = self.conn.close_sent
             self.gateway.counts.closed.of(str(int(sent.code)) if sent else "1006").value += 1
         self._flush_parser()
         self._end()
         self._finish()
+        return True
 
     def _end(self, within_seconds: float | None = None) -> None:
         """No more messages, in or out; the reader is given back."""
@@ -401,17 +432,27 @@ class StreamProtocol(WebSocketsSansIOProtocol):
             self.gateway.left(self)
         if self.end_timer is None:
             seconds = within_seconds or self.gateway.settings.limits.close_seconds
-            self.end_timer = self.loop.call_later(seconds, self.transport.abort)
+            self.end_by = self.loop.time() + seconds
+            self.end_timer = self.loop.call_later(self.gateway.settings.limits.close_seconds, self._end_late)
+
+    def _end_late(self) -> None:
+        """The client has not answered our close: waits on only while it takes what is queued for it."""
+        self.end_timer = None
+        left = self.end_by - self.loop.time()
+        if left > 0 and self.transport.get_write_buffer_size():
+            self.end_timer = self.loop.call_later(min(left, self.gateway.settings.limits.close_seconds), self._end_late)
+        else:
+            self.transport.abort()
 
     def _finish(self) -> None:
-        """Both close frames are out, or none will come: says so by TCP, and waits for the client to do the same."""
+        """Nothing more is to be said or heard."""
         self.finished = True
         self.held, self.waiting = b"", []
-        # closing at once would send a reset when the client has sent more, and its close code could be lost
         if self.transport.is_closing():
             return
-        self._start_reading()
-        if self.transport.can_write_eof():
+        if self.conn.close_rcvd is None and self.transport.can_write_eof():
+            # the client may still be sending: closing at once would reset the connection, and our code could be lost
+            self._start_reading()
             self.transport.write_eof()
         else:
             self.transport.close()
@@ -427,10 +468,10 @@ class StreamProtocol(WebSocketsSansIOProtocol):
             self._end()
         self.finished = self.disconnected = True
         self.held, self.waiting, self.fragments = b"", [], []
-        for timer in (self.end_timer, self.hold_timer):
+        for timer in (self.end_timer, self.hold_timer, self.wake_timer):
             if timer is not None:
                 timer.cancel()
-        self.end_timer = self.hold_timer = None
+        self.end_timer = self.hold_timer = self.wake_timer = None
         self.gateway.doors.leave(self.transport)
 
 

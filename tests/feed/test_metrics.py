@@ -1,0 +1,46 @@
+"""Numbers and their export."""
+
+from __future__ import annotations
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from feed.metrics import Metrics
+
+
+def exported(metrics: Metrics) -> dict[str, dict[str, float]]:
+    """Samples by name and label value."""
+    found: dict[str, dict[str, float]] = {}
+    for family in text_string_to_metric_families(metrics.export().decode()):
+        for sample in family.samples:
+            found.setdefault(sample.name, {})[",".join(sample.labels.values())] = sample.value
+    return found
+
+
+def test_each_kind_is_exported() -> None:
+    metrics = Metrics()
+    metrics.counter("sent", "Things sent").value += 3
+    metrics.labelled("closed", "Connections closed", "code").of("1000").value += 2
+    metrics.labelled("closed", "Connections closed", "code").of("1012").value += 1
+    metrics.gauge("open", "Connections", lambda: 7)
+    metrics.gauge("lag", "Ticks behind", lambda: {"a/0": 1, "b/0": 2}, label="source")
+    histogram = metrics.histogram("took_seconds", "Time", (0.1, 1.0))
+    for measure in (0.05, 0.1, 0.5, 3.0):
+        histogram.observe(measure)
+    found = exported(metrics)
+    assert found["sent_total"] == {"": 3}
+    assert found["closed_total"] == {"1000": 2, "1012": 1}
+    assert found["open"] == {"": 7}
+    assert found["lag"] == {"a/0": 1, "b/0": 2}
+    assert found["took_seconds_bucket"] == {"0.1": 2, "1.0": 3, "+Inf": 4}
+    assert found["took_seconds_sum"] == {"": 3.65}
+    assert found["took_seconds_count"] == {"": 4}
+    assert "process_resident_memory_bytes" in found
+
+
+def test_a_label_has_so_many_values() -> None:
+    metrics = Metrics()
+    found = metrics.labelled("seen", "Seen", "name")
+    for index in range(2000):
+        found.of(str(index)).value += 1
+    assert len(found.children) <= 1001
+    assert found.of("other").value == 1000
