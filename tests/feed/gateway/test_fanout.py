@@ -87,7 +87,9 @@ class Clock:
 
 def fanout_of(hub: Hub, clock: Clock, share: float = 0.5) -> Fanout:
     """A fan-out on a clock of the test's own."""
-    return Fanout(hub, Metrics(), now_ns=lambda: 7, share=share, interval_max_seconds=1.0, page_bytes=1000, clock=clock)
+    return Fanout(
+        hub, Metrics(), now_ns=lambda: 7, share=share, interval_max_seconds=1.0, page_bytes=1000, clock=clock, cpu=clock
+    )
 
 
 async def turns(count: int = 20) -> None:
