@@ -14,8 +14,8 @@ A line is one of these, whatever the file is called, gzip or not:
 | `{"rx_ns":1723161253937085768,"frame":…}` | nanoseconds, a frame as JSON or as text |
 | `{…}` or `[…]` | a frame without a time |
 
-A frame that starts with `{"lastUpdateId"` is the answer to a request: Binance's depth snapshot, which in most files does
-not name its symbol.
+A frame that starts with `{"lastUpdateId"` is the answer to a request: Binance's depth snapshot, which in most files
+does not name its symbol.
 """
 
 from __future__ import annotations

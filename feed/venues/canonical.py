@@ -1,0 +1,163 @@
+"""Our own JSON tick, for anyone's data: one object a tick, one channel of one symbol, in the words of our protocol.
+
+Owns its rules, which `schemas/canonical_tick.json` says as JSON Schema. Leaves numbers to `decimals`, trades sent twice
+and the messages to `symbol`.
+
+`{"channel":"trades","ts_event":"1795467600131000000","data":[…]}`: `data` is what an update of that channel holds; bars
+are made from trades here as everywhere. A book with `"snapshot":true` replaces what is known, other books are changes
+(absolute sizes, "0" deletes) and need a snapshot before them. Numbers may have trailing zeros. `symbol` may name the
+symbol where the record's key does not (a file of ticks); a status without key and symbol is that of all symbols.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final, Literal
+
+import msgspec
+from msgspec import Raw, Struct
+
+from feed.errors import BadTick
+from feed.model import Action, Book, Instrument, Quote, Status, Trade
+from feed.venues.decimals import canonical, canonical_levels, positive
+from feed.venues.symbol import Symbol, Tick
+
+_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_SHOWN_CHARS_MAX: Final = 50
+_TRADE_ID_CHARS_MAX: Final = 100
+_NS_MAX: Final = 2**63 - 1
+_TIME: Final = re.compile(r"0|[1-9][0-9]{0,18}", re.ASCII).fullmatch
+
+
+class _Tick(Struct, gc=False):
+    channel: Literal["trades", "quotes", "book", "status", "instruments"]
+    data: Raw
+    ts_event: str | None = None
+    snapshot: bool | None = None
+    symbol: str | None = None
+
+
+_TICK: Final = msgspec.json.Decoder(_Tick)
+_TRADES: Final = msgspec.json.Decoder(list[Trade])
+_QUOTE: Final = msgspec.json.Decoder(Quote)
+_BOOK: Final = msgspec.json.Decoder(Book)
+_STATUS: Final = msgspec.json.Decoder(Status)
+_INSTRUMENT: Final = msgspec.json.Decoder(Instrument)
+
+
+class Canonical:
+    """What reads the ticks of one symbol. All of its state is the symbol's."""
+
+    def __init__(self, symbol: Symbol) -> None:
+        self._symbol = symbol
+
+    def apply(self, tick: Tick) -> None:
+        """Tells the symbol what the tick meant; raises `BadTick` before it has changed anything."""
+        try:
+            said = _read(tick.value)
+            if said.symbol is not None and said.symbol != self._symbol.venue_symbol:
+                raise BadTick(f"symbol {said.symbol[:_SHOWN_CHARS_MAX]!r}, wanted {self._symbol.venue_symbol}")
+            self._take(said, _time(said.ts_event))
+        except _UNREADABLE as error:
+            raise BadTick(f"tick cannot be read: {error}") from error
+
+    def save(self) -> bytes:
+        """No private state."""
+        return b"null"
+
+    def load(self, saved: bytes) -> None:
+        """No private state."""
+
+    def _take(self, said: _Tick, time: str | None) -> None:
+        symbol = self._symbol
+        if said.channel == "trades":
+            trades = [_trade(trade) for trade in _TRADES.decode(said.data)]
+            if not trades:
+                raise BadTick("no trades, wanted at least one")
+            symbol.trades(trades, time or trades[-1].ts_event)
+        elif said.channel == "quotes":
+            symbol.quote(_quote(_QUOTE.decode(said.data)), time)
+        elif said.channel == "book":
+            book = _BOOK.decode(said.data)
+            bids, asks = canonical_levels(book.bids), canonical_levels(book.asks)
+            if said.snapshot:
+                symbol.book_replace(_without_deleted(bids), _without_deleted(asks), time)
+            elif symbol.book_is_live:
+                symbol.book_change(bids, asks, time)
+        elif said.channel == "status":
+            status = _STATUS.decode(said.data)
+            symbol.status(status.action, status.reason, time)
+        else:
+            symbol.instrument(_instrument(_INSTRUMENT.decode(said.data)), time)
+
+
+def keys(frame: bytes) -> list[str]:
+    """The symbol that a tick names.
+
+    Raises:
+        BadTick: it cannot be read, or names none (its sender must know).
+    """
+    try:
+        said = _read(frame)
+    except _UNREADABLE as error:
+        raise BadTick(f"tick cannot be read: {error}") from error
+    if not said.symbol:
+        raise BadTick("tick without `symbol`, wanted a key")
+    return [said.symbol]
+
+
+def wide(frame: bytes) -> tuple[Action, str | None] | None:
+    """What a tick without a key says of all symbols: a status.
+
+    Raises:
+        BadTick: the tick cannot be read, names a symbol, or is of another channel.
+    """
+    try:
+        said = _read(frame)
+        if said.channel != "status" or said.symbol:
+            raise BadTick(f"tick of the channel {said.channel} without a key")
+        status = _STATUS.decode(said.data)
+    except _UNREADABLE as error:
+        raise BadTick(f"tick cannot be read: {error}") from error
+    return status.action, status.reason
+
+
+def _read(value: bytes) -> _Tick:
+    said = _TICK.decode(value)
+    if said.snapshot is not None and said.channel != "book":
+        raise BadTick(f"`snapshot` in the channel {said.channel}, wanted it in book only")
+    return said
+
+
+def _time(text: str | None) -> str | None:
+    if text is not None and (_TIME(text) is None or int(text) > _NS_MAX):
+        raise BadTick(f"time {text[:_SHOWN_CHARS_MAX]!r}, wanted nanoseconds since 1970 as digits")
+    return text
+
+
+def _trade(trade: Trade) -> Trade:
+    if trade.trade_id is not None and not 0 < len(trade.trade_id) <= _TRADE_ID_CHARS_MAX:
+        raise BadTick(f"trade_id of {len(trade.trade_id)} characters, wanted 1 to {_TRADE_ID_CHARS_MAX}, or null")
+    return Trade(positive(trade.price), positive(trade.size), trade.side, trade.trade_id, _time(trade.ts_event))
+
+
+def _quote(quote: Quote) -> Quote:
+    return Quote(*_top(quote.bid_price, quote.bid_size), *_top(quote.ask_price, quote.ask_size))
+
+
+def _top(price: str | None, size: str | None) -> tuple[str | None, str | None]:
+    if price is None and size is not None:
+        raise BadTick(f"size {size[:_SHOWN_CHARS_MAX]!r} without a price, wanted null")
+    return None if price is None else positive(price), None if size is None else canonical(size)
+
+
+def _instrument(instrument: Instrument) -> Instrument:
+    fields: dict[str, Any] = msgspec.structs.asdict(instrument)
+    for name in ("tick_size", "lot_size"):
+        if fields[name] is not None:
+            fields[name] = canonical(fields[name])
+    return Instrument(**fields)
+
+
+def _without_deleted(levels: list[tuple[str, str]]) -> dict[str, str]:
+    return {price: size for price, size in levels if size != "0"}
