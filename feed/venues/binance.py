@@ -46,7 +46,7 @@ _STREAMS: Final = {
 }
 
 Time = Annotated[int, Meta(ge=1, le=9_200_000_000_000_000)]
-Id = Annotated[int, Meta(ge=0, lt=2**63)]
+Id = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Sides = list[tuple[str, str]]
 Decoders = tuple[Callable[[bytes], Any], Callable[[bytes], Any]]
 """For a combined frame, and for its data alone."""

@@ -32,7 +32,7 @@ _KIND_CHARS_MAX: Final = 40
 _SHOWN_CHARS_MAX: Final = 50
 _TAKER: Final[dict[str, Side]] = {"buy": "sell", "sell": "buy", "BUY": "sell", "SELL": "buy"}
 
-Id = Annotated[int, Meta(ge=0, lt=2**63)]
+Id = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Levels = list[tuple[str, str]]
 
 

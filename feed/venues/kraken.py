@@ -54,7 +54,7 @@ _ACTIONS: Final[dict[str, Action]] = {
     "delisted": "close",
 }
 
-Id = Annotated[int, Meta(ge=0, lt=2**63)]
+Id = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Crc = Annotated[int, Meta(ge=0, lt=2**32)]
 Precision = Annotated[int, Meta(ge=0, le=DECIMALS_MAX)]
 Sent = tuple[str, str]
