@@ -167,12 +167,21 @@ def _add_descriptions(app: FastAPI) -> None:
         """The stream's messages, as AsyncAPI 3."""
         return Response(schemas.asyncapi(files_at=_SCHEMAS_AT), media_type=_YAML)
 
+    names, examples = frozenset(schemas.names()), frozenset(schemas.examples())
+
     @app.get(_SCHEMAS_AT + "{name}.json", responses={404: {"description": "No such schema"}})
     async def schema(name: str) -> Response:
         """The JSON Schema of one message, as `asyncapi.yaml` refers to it."""
-        if name not in schemas.names():
+        if name not in names:
             raise HTTPException(404, "no such schema")
         return _json(schemas.schema(name))
+
+    @app.get(_SCHEMAS_AT + "examples/{name}.json", responses={404: {"description": "No such example"}})
+    async def example(name: str) -> Response:
+        """An example that the documents refer to."""
+        if name not in examples:
+            raise HTTPException(404, "no such example")
+        return Response(schemas.example(name), media_type=_JSON)
 
 
 def _add_stream(app: FastAPI, gateway: Gateway) -> None:

@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from typing import Final
 
-from msgspec.structs import replace
+from msgspec.structs import asdict
 
 from feed.channels.hub import Hub
 from feed.gateway.fanout import Fanout
@@ -78,6 +78,29 @@ class Counts:
         self.refused = metrics.labelled("feed_gateway_refused", "Requests refused before a route saw them", "status")
 
 
+class ToldSettings(SessionSettings, frozen=True, kw_only=True):
+    """A session's settings, and the limits of its socket, to be told in `welcome` by these names."""
+
+    message_frames_max: int
+    bytes_per_second: int
+    frames_per_second: int
+
+
+def told_settings(session: SessionSettings, settings: GatewaySettings) -> ToldSettings:
+    """Settings of sessions in which what is told is what this gateway enforces."""
+    limits = settings.limits
+    enforced = {
+        "server": settings.server,
+        "heartbeat_ms": settings.heartbeat_ms,
+        "page_bytes": settings.page_bytes,
+        "message_bytes_max": limits.message_bytes_max,
+        "message_frames_max": limits.message_frames_max,
+        "bytes_per_second": limits.bytes_per_second,
+        "frames_per_second": limits.frames_per_second,
+    }
+    return ToldSettings(**{**asdict(session), **enforced})
+
+
 class Gateway:
     """Everything that the doors share."""
 
@@ -109,13 +132,7 @@ class Gateway:
         )
         self.connections: set[StreamProtocol] = set()
         # what welcome tells is what is enforced
-        self._session = replace(
-            session,
-            server=settings.server,
-            heartbeat_ms=settings.heartbeat_ms,
-            page_bytes=settings.page_bytes,
-            message_bytes_max=settings.limits.message_bytes_max,
-        )
+        self._session = told_settings(session, settings)
         metrics.gauge("feed_gateway_connections", "WebSocket connections", lambda: len(self.connections))
         metrics.gauge("feed_gateway_sockets", "TCP connections", lambda: len(self.doors))
 
