@@ -45,6 +45,7 @@ class Source:
         "reason",
         "replaces",
         "state",
+        "uncovered",
         "venue",
     )
 
@@ -62,12 +63,16 @@ class Source:
         self.reason: str | None = None
         self.notice: bytes | None = None
         self.parts: list[bytes] = []
+        self.uncovered: list[bytes] = []
 
 
 class Listing:
-    """One symbol and its channels, by the index of their kind; None where a kind is silent so far."""
+    """One symbol and its channels, by the index of their kind; None where a kind is silent so far.
 
-    __slots__ = ("appends", "channels", "heads", "id", "name", "newest", "owner", "told_live")
+    `told`: silent kinds that somebody was told to be live from their first update on, and of which source.
+    """
+
+    __slots__ = ("appends", "channels", "heads", "id", "name", "newest", "owner", "told")
 
     def __init__(self, name: str, id_: int, owner: Source) -> None:
         self.name = name
@@ -75,7 +80,7 @@ class Listing:
         self.owner = owner
         self.channels: list[Channel | None] = [None] * len(KINDS)
         self.appends: dict[int, Callable[[Entry], None]] = dict.fromkeys(KIND_BIT.values(), _nowhere)
-        self.told_live = 0
+        self.told: dict[int, Source] = {}
         self.heads: list[Channel | None] = [None] * len(KINDS)
         self.newest = 0
 

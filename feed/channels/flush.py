@@ -64,8 +64,8 @@ class Flush:
         # for the commit only
         self.born: dict[Channel, None] = {}
         self.turns: set[int] = set()
-        self.offers: list[tuple[Channel, Folded]] = []
-        self.states: list[tuple[Channel, int, bytes]] = []
+        self.offers: list[tuple[Channel, Source, Folded]] = []
+        self.states: list[tuple[Channel, Source, int, bytes]] = []
 
     @property
     def empty(self) -> bool:
@@ -88,10 +88,13 @@ class Flush:
                 appends = listings[id_].appends
                 for entry in entries:
                     appends[entry[1]](entry)
-        for channel, seq, message in self.states:
-            channel.state = seq, message
-        for channel, keyframe in self.offers:
-            channel.offer(keyframe)
+        # what a source said of a channel is worth nothing once another one goes on with it
+        for channel, source, seq, message in self.states:
+            if channel.source is source:
+                channel.state = seq, message
+        for channel, source, keyframe in self.offers:
+            if channel.source is source:
+                channel.offer(keyframe)
         self.born, self.turns, self.offers, self.states = {}, set(), [], []
 
     def clear(self) -> None:
@@ -106,11 +109,15 @@ class Flush:
         listing.appends[channel.bit] = channel.log.append
         mode: Mode = "live"
         seq = NO_SEQ
+        turns = False
         for entry in self.changed.get(listing.id, ()):
             if entry[1] == channel.bit:
+                turns = entry[3] is not None
                 if entry[3] is not None and entry[3].base is not None:
                     mode, seq = "snapshot", entry[3].base.seq
                 break
+        if not turns:
+            listing.told.pop(channel.bit, None)
         self.births.append(Birth(channel, bare(Joined(channel.kind, listing.name, mode, channel.source.name, seq))))
 
     def _commit_turns(self, entries: list[Entry], listing: Listing) -> None:

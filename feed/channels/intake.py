@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from feed.channels.channel import NOTHING, TURN_SEQ, Channel, Entry, Listing, Source
 from feed.channels.flush import Flush
-from feed.channels.message import JOINT, KIND_INDEX, Head, head_of, split
+from feed.channels.message import JOINT, KIND_BIT, KIND_INDEX, Head, head_of, split
 from feed.channels.state import Folded, FoldRules, fold
 from feed.channels.turn import Gathering, Turn
 from feed.model import KINDS, NO_SEQ
@@ -76,7 +76,12 @@ class Intake:
             changed = open_.changed
             find = source.channels.get
             usual = 0
-            for message in value[_FIRST:-2].split(JOINT):
+            messages = value[_FIRST:-2].split(JOINT)
+            newest = messages[-1]
+            to = newest.find(_SEQ) + _AFTER_SEQ
+            if source.uncovered or newest.startswith(b"gap") or int(newest[to : newest.find(_COMMA, to)]) > last:
+                messages = _covered(source, messages, last)
+            for message in messages:
                 at = message.find(_PREV)
                 channel = find(message[:at])
                 to = message.find(_SEQ, at)
@@ -153,7 +158,7 @@ class Intake:
             self.holes += 1
             self._turn(channel, source, keyframe, [], reason="evicted", prev=self._pos(channel))
         else:
-            self.open.offers.append((channel, keyframe))
+            self.open.offers.append((channel, source, keyframe))
 
     def _end_gathering(self, channel: Channel, gathering: Gathering, keyframe: Folded) -> None:
         if gathering.entries and keyframe.seq < gathering.floor:
@@ -171,8 +176,7 @@ class Intake:
                 return
             channel = listing.heads[KIND_INDEX[head.channel]]
             if channel is None:
-                bear = self._bear if head.prev == NO_SEQ else self._expect
-                channel = bear(listing, source, head)
+                channel = self._first(listing, source, head)
             self._update(channel, head, message)
             return
         channel = listing.heads[KIND_INDEX[head.channel]]
@@ -184,6 +188,17 @@ class Intake:
                 self._hold(channel, head, message)
             elif head.type == "state" and head.seq > pos:
                 self._state(channel, head, message)
+
+    def _first(self, listing: Listing, source: Source, head: Head) -> Channel:
+        """A channel that begins with an update, or whose beginning was not read."""
+        told = listing.told.get(KIND_BIT[head.channel], source)
+        if head.prev == NO_SEQ and told is source:
+            return self._bear(listing, source, head)
+        channel = self._expect(listing, source, head)
+        if head.prev == NO_SEQ:
+            # somebody was told that it would be live from its first update on, but of another source
+            channel.gathering = Gathering(NO_SEQ, NO_SEQ, "source", told=True)
+        return channel
 
     def _update(self, channel: Channel, head: Head, message: bytes) -> None:
         gathering = channel.gathering
@@ -219,7 +234,7 @@ class Intake:
             # the new source's first update is the whole state
             rules, name = self._rules, channel.tail_of.name
             base = fold(channel.kind, channel.listing.name, name, NOTHING, [message], rules)
-            self._turn(channel, channel.tail_of, base, [], reason=None, prev=NO_SEQ)
+            self._turn(channel, channel.tail_of, base, [], reason=gathering.reason, prev=NO_SEQ)
             return
         if not gathering.entries:
             gathering.floor = head.prev
@@ -243,7 +258,7 @@ class Intake:
         if channel.gathering is not None:
             entries = channel.gathering.entries
         else:
-            self.open.states.append((channel, head.seq, message))
+            self.open.states.append((channel, channel.tail_of, head.seq, message))
         for index in range(len(entries) - 1, -1, -1):
             seq, bit, before, turn = entries[index]
             if bit == channel.bit and turn is None:
@@ -362,6 +377,19 @@ class Intake:
         if channel.gathering is not None:
             return channel.gathering.prev
         return int((channel.held_pos if channel.held else channel.pos_text) or NO_SEQ)
+
+
+def _covered(source: Source, messages: list[bytes], last: int) -> list[bytes]:
+    """Of all messages not taken yet those that the source's position covers; the rest waits for the next record.
+
+    So a position says exactly what was sent: no reader has half a tick.
+    """
+    messages = source.uncovered + messages
+    keep = len(messages)
+    while keep and (messages[keep - 1].startswith(b"gap") or head_of(messages[keep - 1]).seq > last):
+        keep -= 1
+    source.uncovered = messages[keep:]
+    return messages[:keep]
 
 
 def _with_part(channel: Channel, head: Head, part: tuple[int, int], message: bytes) -> bytes | None:

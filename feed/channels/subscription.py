@@ -104,7 +104,7 @@ class Subscribing:
         channel = listing.channels[KIND_INDEX[kind]]
         if channel is None:
             reader.wanted.add_silent(listing, bit)
-            listing.told_live |= bit
+            listing.told.setdefault(bit, listing.owner)
             reader.take_silent(listing.id, bit)
             return Result(kind, listing.name, ok=True, mode="live", source=listing.owner.name, seq=NO_SEQ)
         source = channel.source.name

@@ -62,9 +62,10 @@ class Turn:
         and the first that is known of it is this state.
         """
         channel, base = self.channel, self.base
-        told = channel.listing.told_live & channel.bit
-        reason = self._reason or ("evicted" if told and base is not None else None)
-        channel.listing.told_live &= ~channel.bit
+        told = channel.listing.told.pop(channel.bit, None)
+        reason = self._reason
+        if reason is None and told is not None and base is not None:
+            reason = "evicted" if told is self._source else "source"
         channel.restart(self._source, base, self._tail, flush_number)
         messages: list[bytes] = []
         if reason is not None:

@@ -1,0 +1,332 @@
+"""Any order of ticks, flushes, joins, resumes, lags and sources: every client ends with the truth.
+
+The model is `tests.truth`: a plain list for each channel. Clients are strict (`tests.reference_client`): they check the
+chain of `prev`, the order of answers, that nothing comes unasked, and that marks rise. At the end, and whenever a client
+is in step, what it holds is what the market holds, and the bytes of every update are the market's.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from feed.channels.hub import Hub, HubSettings
+from feed.model import KINDS
+from feed.protocol.session import Session, SessionSettings
+from tests.truth import TrueSource, some_data
+from tests.reference_client import Client, payloads
+
+SYMBOLS = ("X:A", "X:B", "Y:C")
+TARGETS = (*SYMBOLS, "X:*", "*")
+WINDOWS = (2_000, 6_000, 100_000_000)
+
+
+class Link:
+    """A client, its session and its socket; `full`: the socket takes nothing."""
+
+    def __init__(self) -> None:
+        self.client = Client()
+        self.session: Session | None = None
+        self.full = False
+
+    def take(self, frames: bytes) -> None:
+        for payload in payloads(frames):
+            self.client.receive(payload)
+
+
+class Gateways(RuleBasedStateMachine):
+    """Two gateways that read the same log, one of them late, and clients that go from one to the other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 1
+        self.number = 0
+        self.incarnation = 0
+        self.market = TrueSource("x/0@0")
+        self.records: list[tuple[str, tuple[Any, ...]]] = [("opened", (self.market.source, "", False))]
+        self.read = [0, 0]
+        self.links: list[Link] = []
+        self.history: dict[tuple[str, str, str, int], list[bytes]] = {}
+
+    @initialize(window=st.sampled_from(WINDOWS))
+    def start(self, window: int) -> None:
+        self.hubs = [Hub(HubSettings(resume_window_bytes_max=window)) for _ in range(2)]
+
+    # ---- the log
+
+    @rule(
+        data=st.data(),
+        count=st.integers(1, 4),
+        skip=st.integers(1, 3),
+        hole=st.booleans(),
+        parts=st.booleans(),
+        split=st.booleans(),
+    )
+    def ticks(self, data: st.DataObject, count: int, skip: int, hole: bool, parts: bool, split: bool) -> None:
+        for _ in range(count):
+            self.number += 1
+            symbol = data.draw(st.sampled_from(SYMBOLS))
+            kinds = data.draw(st.lists(st.sampled_from(KINDS), min_size=0, max_size=3, unique=True))
+            changes = [(kind, symbol, some_data(kind, self.number)) for kind in kinds]
+            self.market.tick(changes, skip=skip, hole=hole, parts=parts)
+            for kind in kinds:
+                truth = self.market.truth(kind, symbol)
+                self.history[self.market.source, kind, symbol, truth.seq] = truth.updates[-1][2]
+        self._write(split)
+
+    @rule(symbol=st.sampled_from(SYMBOLS), reason=st.sampled_from(["gap", "checksum", None]), with_update=st.booleans())
+    def book_state(self, symbol: str, reason: str | None, with_update: bool) -> None:
+        known = self.market.truths.get(("book", symbol))
+        if known is None or known.seq == -1:
+            return
+        self.number += 1
+        if with_update:
+            self.market.tick([("book", symbol, some_data("book", self.number))])
+            truth = self.market.truth("book", symbol)
+            self.history[self.market.source, "book", symbol, truth.seq] = truth.updates[-1][2]
+        self.market.stale(symbol, reason, skip=0 if with_update else 1)
+        self._write(split=False)
+
+    @rule(symbol=st.sampled_from(SYMBOLS))
+    def keyframe(self, symbol: str) -> None:
+        value = self.market.keyframe(symbol)
+        if value != b"[]":
+            self.records.append(("keyframe", (self.market.source, symbol, value)))
+
+    @rule(carries=st.booleans())
+    @precondition(lambda self: self.incarnation < 4)
+    def incarnation_ends(self, carries: bool) -> None:
+        before = self.market
+        self.incarnation += 1
+        self.market = TrueSource(f"x/0@{self.incarnation}", before.seq if carries else -1)
+        self.records.append(("opened", (self.market.source, before.source, carries)))
+        if carries:
+            self.market.carry(before)
+            for symbol in SYMBOLS:
+                value = self.market.keyframe(symbol)
+                if value != b"[]":
+                    self.records.append(("keyframe", (self.market.source, symbol, value)))
+        self._write(split=False)
+
+    def _write(self, split: bool) -> None:
+        for pos, last, value in self.market.records() if split else [self.market.record()]:
+            self.records.append(("data", (self.market.source, pos, last, value, last + 1)))
+
+    # ---- the gateways
+
+    @rule(which=st.integers(0, 1), records=st.integers(1, 6))
+    def read_on(self, which: int, records: int) -> None:
+        for name, arguments in self.records[self.read[which] :][:records]:
+            getattr(self.hubs[which], name)(*arguments)
+            self.read[which] += 1
+
+    @rule(which=st.integers(0, 1))
+    def flush(self, which: int) -> None:
+        self._flush(self.hubs[which])
+
+    def _flush(self, hub: Hub) -> None:
+        self.now += 1_000_000
+        if not hub.flush(self.now):
+            return
+        seen: set[int] = set()
+        for buffer, readers in hub.fan_out():
+            _check_order(buffer)
+            for reader in readers:
+                assert id(reader) not in seen or hub.holders is None
+                seen.add(id(reader))
+                link = reader.owner
+                assert isinstance(link, Link)
+                if link.full:
+                    reader.leave_behind()
+                else:
+                    link.take(buffer)
+        for link in self.links:
+            if link.session is not None and link.session._hub is hub and not link.full:
+                self._catch_up(link, 10_000)
+
+    # ---- the clients
+
+    @rule(which=st.integers(0, 1))
+    @precondition(lambda self: len(self.links) < 4)
+    def connect(self, which: int) -> None:
+        link = Link()
+        self.links.append(link)
+        self._open(link, which)
+
+    def _open(self, link: Link, which: int) -> None:
+        link.session = Session(self.hubs[which], link, SessionSettings(requests_burst=10_000))
+        link.full = False
+        link.take(link.session.open(self.now))
+
+    def _ask(self, link: Link, text: bytes) -> None:
+        assert link.session is not None
+        if link.full:
+            self.drain(self.links.index(link), 1 << 20)
+        link.take(link.session.receive(text, self.now))
+        self._catch_up(link, 1 << 20)
+
+    def _catch_up(self, link: Link, bytes_max: int) -> None:
+        assert link.session is not None
+        for _ in range(10_000):
+            if link.session.reader.in_step:
+                return
+            link.take(link.session.pull(bytes_max, self.now))
+        raise AssertionError("pull does not come to an end")
+
+    def _link(self, index: int) -> Link | None:
+        return self.links[index % len(self.links)] if self.links else None
+
+    @rule(
+        index=st.integers(0, 3),
+        kinds=st.lists(st.sampled_from(KINDS), min_size=1, max_size=3, unique=True),
+        symbols=st.lists(st.sampled_from(TARGETS), min_size=1, max_size=2, unique=True),
+        start=st.sampled_from([None, "snapshot", "live", {"last": 2}]),
+    )
+    def subscribe(self, index: int, kinds: list[str], symbols: list[str], start: Any) -> None:
+        if link := self._link(index):
+            request = {"op": "subscribe", "channels": kinds, "symbols": symbols}
+            self._ask(link, link.client.ask(request if start is None else {**request, "from": start}))
+
+    @rule(
+        index=st.integers(0, 3),
+        kinds=st.lists(st.sampled_from(KINDS), min_size=1, max_size=3, unique=True),
+        symbols=st.lists(st.sampled_from(TARGETS), min_size=1, max_size=2, unique=True),
+        everything=st.booleans(),
+    )
+    def unsubscribe(self, index: int, kinds: list[str], symbols: list[str], everything: bool) -> None:
+        if link := self._link(index):
+            request: dict[str, Any] = {"op": "unsubscribe"}
+            if not everything:
+                request |= {"channels": kinds, "symbols": symbols}
+            self._ask(link, link.client.ask(request))
+
+    @rule(index=st.integers(0, 3))
+    def socket_fills(self, index: int) -> None:
+        if link := self._link(index):
+            link.full = True
+
+    @rule(index=st.integers(0, 3), page=st.sampled_from([1, 300, 5_000]))
+    def drain(self, index: int, page: int) -> None:
+        if link := self._link(index):
+            link.full = False
+            self._catch_up(link, page)
+
+    @rule(index=st.integers(0, 3), pages=st.integers(1, 3))
+    def drain_a_little(self, index: int, pages: int) -> None:
+        link = self._link(index)
+        if link is not None and link.full and link.session is not None:
+            for _ in range(pages):
+                link.take(link.session.pull(200, self.now))
+
+    @rule(index=st.integers(0, 3))
+    def heartbeat(self, index: int) -> None:
+        link = self._link(index)
+        if link is not None and link.session is not None:
+            link.take(link.session.heartbeat(self.now))
+
+    @rule(index=st.integers(0, 3), which=st.integers(0, 1))
+    def drop_and_resume(self, index: int, which: int) -> None:
+        link = self._link(index)
+        if link is None or link.session is None:
+            return
+        link.session.reader.close()
+        kept = {key: channel for key, channel in link.client.channels.items() if channel.open}
+        link.client.channels = kept
+        link.client.connect()
+        self._open(link, which)
+        for text in link.client.resume():
+            self._ask(link, text)
+
+    # ---- what must be so
+
+    @invariant()
+    def nobody_found_a_hole(self) -> None:
+        for link in self.links:
+            assert not link.client.holes, link.client.holes
+
+    def teardown(self) -> None:
+        if not hasattr(self, "hubs"):
+            return
+        for which, hub in enumerate(self.hubs):
+            self.read_on(which, len(self.records))
+            self._flush(hub)
+            self._flush(hub)
+        for link in self.links:
+            link.full = False
+            self._catch_up(link, 4_000)
+            self._check(link.client)
+            assert link.session is not None
+            link.session.reader.close()
+        for hub in self.hubs:
+            assert hub.behind == 0
+            assert len(hub.selections) == 0
+            assert not hub.holders
+
+    def _check(self, client: Client) -> None:
+        for (kind, symbol), channel in client.channels.items():
+            self._check_bytes(kind, symbol, channel)
+            if not channel.open:
+                continue
+            truth = self.market.truths.get((kind, symbol))
+            begun = truth is not None and (truth.last is not None or truth.start is not None)
+            if not begun:
+                assert channel.waiting or channel.pos == -1, channel
+                continue
+            assert truth is not None
+            assert not channel.waiting, f"{channel} waits, market is at {truth.seq}"
+            assert channel.source == self.market.source, channel
+            assert channel.pos == truth.seq, f"{channel}, market is at {truth.seq}"
+            if truth.state is not None and channel.data is not None and channel.state[0] >= truth.state.seq:
+                assert channel.state[1] == truth.state.state
+            whole = channel.snapshots and not any(gap["lost"] for gap in channel.gaps if gap["reason"] != "venue")
+            if whole:
+                held = channel.holds()
+                wanted = json.loads(market_state(truth))
+                if kind == "book":
+                    wanted = (dict(wanted["bids"]), dict(wanted["asks"]))
+                if kind == "trades":
+                    held = held[-len(wanted) :] if len(wanted) < len(held) else held
+                    wanted = wanted[-len(held) :]
+                assert held == wanted, f"{channel}: {held} != {wanted}"
+
+    def _check_bytes(self, kind: str, symbol: str, channel: Any) -> None:
+        messages: dict[int, list[bytes]] = {}
+        for raw in channel.applied:
+            messages.setdefault(json.loads(raw)["seq"], []).append(raw)
+        known = [
+            set(map(bytes, wanted))
+            for (_, k, s, seq), wanted in self.history.items()
+            if (k, s) == (kind, symbol) and seq in messages
+        ]
+        every = set().union(*known) if known else set()
+        for raws in messages.values():
+            for raw in raws:
+                assert raw in every, raw
+
+
+def market_state(truth: Any) -> bytes:
+    """The market's state as JSON."""
+    import msgspec
+
+    return msgspec.json.encode(truth.data())
+
+
+def _check_order(buffer: bytes) -> None:
+    """Promise 6: in one flush the channels of a symbol come in order."""
+    last: dict[str, int] = {}
+    for payload in payloads(buffer):
+        for message in json.loads(payload):
+            if message["type"] == "gap" and message["reason"] == "source":
+                last.pop(message["symbol"], None)
+            if message["type"] == "update":
+                symbol = message["symbol"]
+                assert message["seq"] >= last.get(symbol, -1), f"{symbol}: {message['seq']} after {last[symbol]}"
+                last[symbol] = message["seq"]
+
+
+TestGateways = Gateways.TestCase
+TestGateways.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

@@ -1,0 +1,376 @@
+"""A client that applies the client's rule and nothing else, and is strict about what a server promised.
+
+`receive` takes the payload of a text frame (a JSON array of messages), `ask` notes a request before it is sent. What
+breaks a promise of the protocol raises `Broken`. It knows nothing of the server's code.
+
+    client = Client()
+    send(client.ask({"op": "subscribe", "channels": ["book"], "symbols": ["X:A"]}))
+    client.receive(payload)
+    client.channel("book", "X:A").book()
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+Json = dict[str, Any]
+_RAWS = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+class Broken(AssertionError):
+    """The server broke a promise."""
+
+
+def require(holds: bool, message: str) -> None:
+    """Raises `Broken` where it does not hold."""
+    if not holds:
+        raise Broken(message)
+
+
+def payloads(frames: bytes) -> Iterator[bytes]:
+    """The payloads of unmasked WebSocket text frames."""
+    at = 0
+    while at < len(frames):
+        require(frames[at] == 0x81, f"frame starts with {frames[at]:#x}, wanted FIN and text")
+        length = frames[at + 1]
+        at += 2
+        if length >= 126:
+            size = 2 if length == 126 else 8
+            length = int.from_bytes(frames[at : at + size])
+            at += size
+        require(at + length <= len(frames), "frame is cut")
+        yield frames[at : at + length]
+        at += length
+
+
+class Channel:
+    """One channel as the client knows it. `pos` and `waiting` are those of the client's rule."""
+
+    def __init__(self, kind: str, symbol: str) -> None:
+        self.kind = kind
+        self.symbol = symbol
+        self.source: str | None = None
+        self.pos = -1
+        self.waiting = False
+        self.open = False
+        self.chain: int | None = None
+        """What `prev` of the next message must be, where this connection has said it."""
+        self.needs_gap = False
+        self.data: Any = None
+        self.state: tuple[int, str, str | None] = (-1, "ok", None)
+        self.gaps: list[Json] = []
+        self.applied: list[bytes] = []
+        self.snapshots = 0
+        self._parts: list[Json] = []
+        self._raw_parts: list[bytes] = []
+
+    def __repr__(self) -> str:
+        return f"<{self.kind} {self.symbol} pos={self.pos} waiting={self.waiting}>"
+
+    def begin(self, told: Json) -> None:
+        """An ack's result or a `joined`."""
+        mode = told["mode"]
+        self.open = True
+        self._parts, self._raw_parts = [], []
+        self.needs_gap = mode == "gap"
+        self.chain = None
+        if mode == "snapshot":
+            self.waiting = True
+            self.source = told["source"]
+        elif mode == "live":
+            if self.source != told["source"] or told["seq"] > self.pos:
+                self.pos, self.source = told["seq"], told["source"]
+            self.waiting = False
+            self.chain = told["seq"]
+        elif self.source is None:
+            self.pos, self.source = told["seq"], told["source"]
+
+    def snapshot(self, message: Json) -> None:
+        part = message.get("part", [1, 1])
+        if not self.waiting:
+            return
+        if part[0] == 1:
+            self._parts = []
+        require(len(self._parts) == part[0] - 1, f"part {part} after {len(self._parts)} parts of {self}")
+        self._parts.append(message)
+        if part[0] < part[1]:
+            return
+        require(len({(p["seq"], p["source"]) for p in self._parts}) == 1, f"parts of different snapshots: {self}")
+        self.data = None
+        for piece in self._parts:
+            self._load(piece["data"], whole=True)
+        self._parts = []
+        self.pos, self.chain, self.source = message["seq"], message["seq"], message["source"]
+        self.waiting = False
+        self.snapshots += 1
+
+    def update(self, message: Json, raw: bytes) -> bool:
+        """Applies an update; False where it opens a hole of the client's own."""
+        require(message["prev"] < message["seq"], f"prev is not below seq: {message}")
+        require(not self.needs_gap, f"mode gap brought no gap before an update: {self}")
+        if self.chain is not None and not self.waiting and not self._parts:
+            require(message["prev"] == self.chain, f"prev {message['prev']}, wanted {self.chain}: {self}")
+        part = message.get("part", [1, 1])
+        if self.waiting or message["seq"] <= self.pos:
+            if part[0] == part[1] and not self.waiting:
+                self.chain = message["seq"]
+            return True
+        if message["prev"] > self.pos:
+            self.waiting = True
+            return False
+        if part[0] == 1:
+            self._parts, self._raw_parts = [], []
+        require(len(self._parts) == part[0] - 1, f"part {part} after {len(self._parts)} parts of {self}")
+        self._parts.append(message)
+        self._raw_parts.append(raw)
+        if part[0] < part[1]:
+            return True
+        if message["prev"] == -1 and self.kind == "trades":
+            self.data = None  # what a venue sent again at subscription stands in the first snapshot only
+        for piece in self._parts:
+            self._load(piece["data"], whole=False)
+        self.applied += self._raw_parts
+        self._parts = []
+        self.pos = self.chain = message["seq"]
+        return True
+
+    def gap(self, message: Json) -> None:
+        same = message["source"] == self.source
+        if same and message["reason"] == "venue" and message["seq"] == self.pos:
+            self.gaps.append(message)
+            return
+        self.needs_gap = False
+        if same and message["seq"] <= self.pos and message["reason"] != "seek":
+            return
+        self.gaps.append(message)
+        self.pos, self.source = message["seq"], message["source"]
+        self.chain = message["seq"] if message["lost"] else None
+        self.waiting = not message["lost"]
+
+    def told_state(self, message: Json) -> None:
+        if message["seq"] >= self.state[0]:
+            self.state = message["seq"], message["state"], message["reason"]
+
+    def book(self) -> tuple[dict[str, str], dict[str, str]]:
+        """Bids and asks, price text to size text."""
+        require(self.kind == "book", f"no book: {self}")
+        return self.data if self.data is not None else ({}, {})
+
+    def holds(self) -> Any:
+        """The state in a form that can be compared: of trades the last 100, of bars those that a snapshot keeps."""
+        if self.kind == "trades":
+            return (self.data or [])[-100:]
+        if self.kind == "bars":
+            bars = self.data or {}
+            kept: list[Json] = []
+            for interval in ("1m", "1s"):
+                keys = sorted(key for key in bars if key[0] == interval)
+                closed = [key for key in keys if bars[key]["closed"]]
+                kept += [bars[key] for key in keys if key not in closed[:-5]]
+            return kept
+        return self.data
+
+    def _load(self, data: Any, *, whole: bool) -> None:
+        if self.kind == "book":
+            sides = self.data = self.data if self.data is not None else ({}, {})
+            for side, levels in zip(sides, (data["bids"], data["asks"]), strict=True):
+                for price, size in levels:
+                    if size == "0":
+                        require(not whole, f"level of size 0 in a snapshot: {self}")
+                        side.pop(price, None)
+                    else:
+                        side[price] = size
+        elif self.kind == "trades":
+            self.data = (self.data or []) + data
+        elif self.kind == "bars":
+            self.data = self.data if self.data is not None else {}
+            for bar in data:
+                self.data[bar["interval"], int(bar["open_time"])] = bar
+        else:
+            self.data = data
+
+
+class Client:
+    """A client over any number of connections, one at a time; `connect` begins the next one."""
+
+    def __init__(self) -> None:
+        self.channels: dict[tuple[str, str], Channel] = {}
+        self.marks: dict[str, int] = {}
+        self.sources: dict[str, Json] = {}
+        self.welcome: Json | None = None
+        self.goaway: Json | None = None
+        self.errors: list[Json] = []
+        self.answers: dict[str | int, Json] = {}
+        self.caught_up: list[str | int] = []
+        self.holes: list[Channel] = []
+        self.messages = 0
+        self._asked: list[Json] = []
+        self._next_id = 0
+        self._patterns: list[tuple[str, str]] = []
+        self._marks_here: dict[str, int] = {}
+        self._waits_caught_up: dict[str | int, list[Channel]] = {}
+
+    def connect(self) -> None:
+        """A new connection: nothing is subscribed on it, and what the client holds stays."""
+        self.welcome = self.goaway = None
+        self._asked, self._patterns, self._marks_here, self._waits_caught_up = [], [], {}, {}
+        for channel in self.channels.values():
+            channel.open = False
+            channel.chain = None
+            channel.needs_gap = False
+
+    def ask(self, request: Json) -> bytes:
+        """Gives a request an id (where it has none) and notes it; returns its text."""
+        if "id" not in request:
+            self._next_id += 1
+            request = {**request, "id": self._next_id}
+        self._asked.append(request)
+        return json.dumps(request).encode()
+
+    def resume(self) -> list[bytes]:
+        """The requests that resume all channels after a drop: those in step by marks, the others anew."""
+        in_step = [c for c in self.channels.values() if self.may_resume(c)]
+        others = [c for c in self.channels.values() if not self.may_resume(c)]
+        texts = []
+        for kind in sorted({c.kind for c in in_step}):
+            symbols = [c.symbol for c in in_step if c.kind == kind]
+            start = {"marks": self.marks}
+            texts.append(self.ask({"op": "subscribe", "channels": [kind], "symbols": symbols, "from": start}))
+        for kind in sorted({c.kind for c in others}):
+            symbols = [c.symbol for c in others if c.kind == kind]
+            texts.append(self.ask({"op": "subscribe", "channels": [kind], "symbols": symbols, "from": "snapshot"}))
+        return texts
+
+    def may_resume(self, channel: Channel) -> bool:
+        """Whether a channel was in step when the marks were told."""
+        if channel.waiting or channel.source not in self.marks:
+            return False
+        return not any(channel in waiting for waiting in self._waits_caught_up.values())
+
+    def channel(self, kind: str, symbol: str) -> Channel:
+        """A channel that was begun."""
+        return self.channels[kind, symbol]
+
+    def receive(self, payload: bytes) -> None:
+        """Takes the payload of one text frame."""
+        raws = _RAWS.decode(payload)
+        require(bool(raws), "an empty frame")
+        for raw in raws:
+            self.take(bytes(raw))
+
+    def take(self, raw: bytes) -> None:
+        """Takes one message."""
+        message: Json = json.loads(raw)
+        self.messages += 1
+        kind = message["type"]
+        if self.welcome is None:
+            require(kind == "welcome", f"first message is {kind}, wanted welcome")
+            self.welcome = message
+            return
+        if kind in ("snapshot", "update", "gap") or (kind == "state" and "channel" in message):
+            self._data(kind, message, raw)
+        elif kind == "state":
+            self.sources[message["source"]] = message
+        elif kind == "heartbeat":
+            self._heartbeat(message["marks"])
+        elif kind == "goaway":
+            self.goaway = message
+            self._heartbeat(message["marks"])
+        elif kind == "joined":
+            self._joined(message)
+        elif kind == "caught_up":
+            require(message["id"] in self._waits_caught_up, f"caught_up of nothing: {message}")
+            del self._waits_caught_up[message["id"]]
+            self.caught_up.append(message["id"])
+        elif kind in ("ack", "error", "pong"):
+            self._answer(kind, message)
+        else:
+            require(kind != "welcome", f"a second welcome: {message}")
+
+    def _data(self, kind: str, message: Json, raw: bytes) -> None:
+        channel = self.channels.get((message["channel"], message["symbol"]))
+        require(channel is not None and channel.open, f"{kind} without ack or joined: {raw[:200]!r}")
+        assert channel is not None
+        if kind == "snapshot":
+            channel.snapshot(message)
+        elif kind == "update":
+            if not channel.update(message, raw):
+                self.holes.append(channel)
+        elif kind == "gap":
+            channel.gap(message)
+        else:
+            channel.told_state(message)
+
+    def _heartbeat(self, marks: dict[str, int]) -> None:
+        for source, seq in marks.items():
+            before = self._marks_here.get(source, -1)
+            require(seq >= before, f"mark of {source} goes back from {before} to {seq}")
+            self._marks_here[source] = seq
+        self.marks = dict(marks)
+
+    def _joined(self, message: Json) -> None:
+        kind, symbol = message["channel"], message["symbol"]
+        require(any(k == kind and _matches(p, symbol) for k, p in self._patterns), f"joined unasked: {message}")
+        self._begin(message)
+
+    def _begin(self, told: Json) -> Channel:
+        key = told["channel"], told["symbol"]
+        channel = self.channels.setdefault(key, Channel(*key))
+        channel.begin(told)
+        return channel
+
+    def _answer(self, kind: str, message: Json) -> None:
+        if "id" not in message:
+            self.errors.append(message)
+            return
+        require(bool(self._asked), f"answer to nothing: {message}")
+        request = self._asked.pop(0)
+        require(request["id"] == message["id"], f"answer to {message['id']}, wanted one to {request['id']}")
+        self.answers[message["id"]] = message
+        if kind == "error":
+            self.errors.append(message)
+        elif kind == "ack" and request["op"] == "subscribe":
+            self._subscribed(request, message)
+        elif kind == "ack" and request["op"] == "unsubscribe":
+            self._unsubscribed(request, message)
+
+    def _subscribed(self, request: Json, ack: Json) -> None:
+        asked = [(k, s) for k in dict.fromkeys(request["channels"]) for s in dict.fromkeys(request["symbols"])]
+        results = ack["results"]
+        require([(r["channel"], r["symbol"]) for r in results] == asked, f"results {results}, wanted {asked}")
+        require(ack["ok"] == all(r["ok"] for r in results), f"ok is wrong: {ack}")
+        begun = []
+        for result in results:
+            if not result["ok"]:
+                continue
+            if "mode" in result:
+                kept = "from" not in request and self._is_open(result)
+                if not kept:
+                    begun.append(self._begin(result))
+            else:
+                self._patterns.append((result["channel"], result["symbol"]))
+        if isinstance(request.get("from"), dict) and "time" not in request["from"]:
+            self._waits_caught_up[request["id"]] = begun
+
+    def _is_open(self, result: Json) -> bool:
+        channel = self.channels.get((result["channel"], result["symbol"]))
+        return channel is not None and channel.open
+
+    def _unsubscribed(self, request: Json, ack: Json) -> None:
+        for result in ack["results"]:
+            if not result["ok"]:
+                continue
+            kind, symbol = result["channel"], result["symbol"]
+            for (k, s), channel in self.channels.items():
+                if k == kind and _matches(symbol, s):
+                    channel.open = False
+        if "channels" not in request:
+            self._patterns = []
+
+
+def _matches(pattern: str, symbol: str) -> bool:
+    return pattern == symbol or (pattern.endswith("*") and symbol.startswith(pattern[:-1]))
