@@ -37,6 +37,7 @@ _STREAM_AT: Final = len(b'{"stream":"')
 _STREAM_CHARS_MAX: Final = 100
 _SHOWN_CHARS_MAX: Final = 50
 _NO_FRAME: Final = b""
+_ABSENT: Final = Raw(b"")
 _UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _STREAMS: Final = {
     "trade": "trade",
@@ -125,7 +126,7 @@ class _Head(Struct, gc=False):
     """What tells a frame, or the data of a combined one, from the others."""
 
     stream: str = ""
-    data: Raw | None = None
+    data: Raw = _ABSENT
     e: str = ""
     s: str = ""
     u: Any = None
@@ -397,7 +398,7 @@ def wide(frame: bytes) -> tuple[Action, str | None] | None:
 def _read(frame: bytes) -> tuple[_Head, bytes]:
     """What a frame is, and its data."""
     head = _HEAD.decode(frame)
-    if head.data is None:
+    if not bytes(head.data):
         return head, frame
     inner = bytes(head.data)
     if not inner.startswith(b"{"):

@@ -38,6 +38,7 @@ from feed.venues.times import iso_ns, seconds_ns
 _UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _SHOWN_CHARS_MAX: Final = 50
 _CHECKED_LEVELS: Final = 10
+_ABSENT: Final = Raw(b"")
 _DEPTHS: Final = (10, 25, 100, 500, 1000)
 _REMEMBERED_MAX: Final = 8192
 _ARRAY_PARTS_MIN: Final = 4
@@ -116,8 +117,8 @@ class _PairV2(Struct, gc=False):
     status: str | None = None
     price_precision: Precision | None = None
     qty_precision: Precision | None = None
-    price_increment: Raw | None = None
-    qty_increment: Raw | None = None
+    price_increment: Raw = _ABSENT
+    qty_increment: Raw = _ABSENT
 
 
 class _PairsV2(Struct, gc=False):
@@ -146,7 +147,7 @@ class _Head(Struct, gc=False):
 
     channel: str = ""
     type: str = ""
-    data: Raw | None = None
+    data: Raw = _ABSENT
     method: str = ""
     result: _AnswerV2 | None = None
     error: Any = None
@@ -313,7 +314,7 @@ class Kraken:
             self._symbol.quote(Quote(*_top(ticker.b[0], ticker.b[2]), *_top(ticker.a[0], ticker.a[2])), None)
 
     def _apply_object(self, head: _Head, ts_recv: int) -> None:
-        if not head.channel or head.data is None:
+        if not head.channel or not bytes(head.data):
             self._apply_answer(head, ts_recv)
         elif head.channel == "book":
             books = [book for book in _BOOKS_V2(head.data) if book.symbol == self._name]
@@ -471,7 +472,7 @@ def wide(frame: bytes) -> tuple[Action, str | None] | None:
         head = _HEAD(frame)
         if head.event == "systemStatus":
             return _action(head.status)
-        if head.channel == "status" and head.data is not None:
+        if head.channel == "status" and bytes(head.data):
             systems = _SYSTEM_V2(head.data)
             return _action(systems[-1].system) if systems else None
     except _UNREADABLE as error:
@@ -486,7 +487,7 @@ def _keys_of(head: _Head) -> list[str]:
         return [head.result.symbol] if head.result is not None and head.result.symbol else []
     if not head.channel:
         raise BadTick("frame without `channel`, `method` or `event`")
-    if head.data is None or head.channel in ("status", "heartbeat"):
+    if not bytes(head.data) or head.channel in ("status", "heartbeat"):
         return []
     named = _PAIRS_V2(head.data).pairs if head.channel == "instrument" else _NAMES_V2(head.data)
     return [name for name in dict.fromkeys(entry.symbol for entry in named) if name]
@@ -578,8 +579,8 @@ def _instrument(pair: _PairV2) -> Instrument:
     )
 
 
-def _step(increment: Raw | None, precision: int | None) -> str | None:
-    if increment is not None:
+def _step(increment: Raw, precision: int | None) -> str | None:
+    if bytes(increment):
         return canonical(_text(increment))
     if precision is None:
         return None

@@ -1,0 +1,180 @@
+"""Plays captures through the state machine of a source, and folds what comes out as a client does.
+
+The fold is a dict of Decimals of its own: it shares nothing with the machine but the messages.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from feed.errors import BadTick
+from feed.model import Book, Gap, Quote, Snapshot, State, Trade, Update
+from feed.venues.source import Source
+from feed.venues.symbol import Rules, Tick
+from feed.venues.table import venue
+from replay.captures import Captured, read
+
+
+class Capture(NamedTuple):
+    """Files that were captured together; `symbol` is that of REST answers which do not name it."""
+
+    venue: str
+    files: tuple[str, ...]
+    symbol: str | None = None
+
+
+CAPTURES = {
+    "binance/coinm_btcusd_perp_20240808": Capture("binance-coinm", ("binance/coinm_btcusd_perp_20240808.log.gz",)),
+    "binance/spot_btcusdt_20240808": Capture("binance", ("binance/spot_btcusdt_20240808.log.gz",), "BTCUSDT"),
+    "binance/spot_multi_20211011": Capture(
+        "binance", ("binance/spot_multi_20211011.ws.cf.gz", "binance/spot_multi_20211011.http.cf.gz")
+    ),
+    "binance/usdm_btcusdt_20240808": Capture("binance-usdm", ("binance/usdm_btcusdt_20240808.log.gz",), "BTCUSDT"),
+    "binance/usdm_multi_20210722": Capture(
+        "binance-usdm", ("binance/usdm_multi_20210722.ws.cf.gz", "binance/usdm_multi_20210722.http.cf.gz")
+    ),
+    "kraken/v1_5pairs_20210417.book": Capture("kraken", ("kraken/v1_5pairs_20210417.book.ws.cf.gz",)),
+    "kraken/v1_5pairs_20210417.ticker": Capture("kraken", ("kraken/v1_5pairs_20210417.ticker.ws.cf.gz",)),
+    "kraken/v1_5pairs_20210417.trade": Capture("kraken", ("kraken/v1_5pairs_20210417.trade.ws.cf.gz",)),
+    "kraken/v2_btcusd_d10_20260705": Capture("kraken", ("kraken/v2_btcusd_d10_20260705.jsonl",)),
+    "coinbase/exchange_5products_20210417": Capture("coinbase", ("coinbase/exchange_5products_20210417.ws.cf.gz",)),
+    "coinbase/advanced_btcusd_l2_20260824": Capture("coinbase", ("coinbase/advanced_btcusd_l2_20260824.jsonl",)),
+}
+BIG = {name for name in CAPTURES if name.startswith("binance/") and "20240808" in name}
+
+
+def captured(data_dir: Path, name: str) -> list[Captured]:
+    """All frames of a capture."""
+    capture = CAPTURES[name]
+    return list(read([data_dir / file for file in capture.files], symbol=capture.symbol))
+
+
+def ticks(name: str, frames: Iterable[Captured]) -> list[Tick]:
+    """The ticks that a collector makes of frames: one a symbol, without a key where a frame speaks of all."""
+    made: list[Tick] = []
+    keys = venue(CAPTURES[name].venue).keys
+    for number, frame in enumerate(frames):
+        ts_recv = number if frame.ts_recv is None else frame.ts_recv
+        named = [frame.symbol] if frame.symbol is not None else keys(frame.frame) or [""]
+        for key in named:
+            made.append(Tick(len(made), key, frame.frame, ts_recv, ts_recv, frame.request))
+    return made
+
+
+def numbered(again: Iterable[Tick]) -> list[Tick]:
+    """Ticks with offsets of their own, from 0."""
+    return [msgspec.structs.replace(tick, seq=seq) for seq, tick in enumerate(again)]
+
+
+def twice(once: Iterable[Tick]) -> list[Tick]:
+    """Each tick sent two times in a row."""
+    return numbered(tick for tick in once for _ in range(2))
+
+
+class Side(dict[Decimal, str]):
+    """One side of a book."""
+
+    def take(self, levels: list[tuple[str, str]]) -> None:
+        for price, size in levels:
+            if size == "0":
+                self.pop(Decimal(price), None)
+            else:
+                self[Decimal(price)] = size
+
+
+class Folded:
+    """What a client holds of one symbol, and what it was told."""
+
+    def __init__(self) -> None:
+        self.trades: list[Trade] = []
+        self.quotes: list[tuple[Quote, str | None]] = []
+        self.bids = Side()
+        self.asks = Side()
+        self.updates: dict[str, int] = defaultdict(int)
+        self.last: dict[str, int] = {}
+        self.gaps: list[Gap] = []
+        self.states: list[State] = []
+        self.other: list[Update] = []
+
+    def apply(self, message: Update | Gap | State) -> None:
+        if isinstance(message, Gap):
+            assert message.prev == message.seq == self.last.get("trades", -1)
+            self.gaps.append(message)
+        elif isinstance(message, State):
+            self.states.append(message)
+        else:
+            self._update(message)
+
+    def _update(self, update: Update) -> None:
+        kind = update.channel
+        if self.last.get(kind) != update.seq:  # else another part of the same one
+            assert update.prev == self.last.get(kind, -1)
+            self.updates[kind] += 1
+        self.last[kind] = update.seq
+        data: Any = update.data
+        if kind == "trades":
+            self.trades += data
+        elif kind == "quotes":
+            self.quotes.append((data, update.ts_event))
+        elif kind == "book":
+            self.bids.take(data.bids)
+            self.asks.take(data.asks)
+        else:
+            self.other.append(update)
+
+    def sides(self) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+        """Bids and asks, best first, as text."""
+        bids = [(format(price, "f"), size) for price, size in sorted(self.bids.items(), reverse=True)]
+        asks = [(format(price, "f"), size) for price, size in sorted(self.asks.items())]
+        return bids, asks
+
+    def book_sha256(self) -> str:
+        """The hash that facts.json has of a whole book."""
+        bids, asks = self.sides()
+        lines = [f"b {price} {size}\n" for price, size in bids] + [f"a {price} {size}\n" for price, size in asks]
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+class Played:
+    """A source that played ticks. `bad` are those that were refused."""
+
+    def __init__(self, venue_name: str, rules: Rules | None = None) -> None:
+        self.source = Source(venue(venue_name), f"{venue_name}/0@test", rules or Rules())
+        self.symbols: dict[str, Folded] = defaultdict(Folded)
+        self.bad: list[tuple[Tick, str]] = []
+
+    def play(self, played: Iterable[Tick]) -> Played:
+        for tick in played:
+            try:
+                self.source.apply(tick)
+            except BadTick as error:
+                self.bad.append((tick, str(error)))
+            for message in self.source.take():
+                assert not isinstance(message, Snapshot)
+                assert message.symbol
+                self.symbols[message.symbol.partition(":")[2]].apply(message)
+        return self
+
+    def snapshot(self, key: str, kind: str) -> Any:
+        """The data of a channel's snapshot, None without one."""
+        for message in self.source.keyframe(key):
+            if isinstance(message, Snapshot) and message.channel == kind:
+                return message.data
+        return None
+
+
+def play(name: str, played: Iterable[Tick]) -> Played:
+    """A new source of that capture's venue, after these ticks."""
+    return Played(CAPTURES[name].venue).play(played)
+
+
+def book_of(data: Book) -> tuple[dict[str, str], dict[str, str]]:
+    """A book of a snapshot as dicts."""
+    return dict(data.bids), dict(data.asks)
