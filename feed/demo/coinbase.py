@@ -27,7 +27,7 @@ class Coinbase:
         self.markets = markets
         self._random = random
         self._sequence = _FIRST_SEQUENCE
-        self._trade_id = _FIRST_SEQUENCE
+        self._trade_ids = {market.listing.symbol: _FIRST_SEQUENCE for market in markets}
 
     def hello(self, now: int) -> Iterator[Captured]:
         """The answer to the subscription, then a snapshot of each product."""
@@ -55,18 +55,19 @@ class Coinbase:
         return [number(price, market.listing.price_digits), number(size, market.listing.size_digits)]
 
     def _match(self, market: Market, deal: Deal, now: int) -> dict[str, object]:
-        self._trade_id += 1
+        symbol = market.listing.symbol
+        self._trade_ids[symbol] += 1
         self._sequence += 1
         price, size = self._level(market, deal.price, deal.size)
         return {
             "type": "match",
-            "trade_id": self._trade_id,
+            "trade_id": self._trade_ids[symbol],
             "maker_order_id": self._order_id(),
             "taker_order_id": self._order_id(),
             "side": "sell" if deal.side == "buy" else "buy",
             "size": size,
             "price": price,
-            "product_id": market.listing.symbol,
+            "product_id": symbol,
             "sequence": self._sequence,
             "time": iso(now),
         }

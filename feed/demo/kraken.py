@@ -15,6 +15,7 @@ from feed.demo.market import Change, Deal, Market
 from feed.demo.venue import Captured, iso, number
 
 _CHECKED: Final = 10
+_FIRST_TRADE_ID: Final = 70_000_000
 _HEARTBEAT_STEPS: Final = 20
 _HEARTBEAT: Final = b'{"channel":"heartbeat"}'
 _STATUS: Final = (
@@ -30,7 +31,7 @@ class Kraken:
 
     def __init__(self, markets: list[Market]) -> None:
         self.markets = markets
-        self._trade_id = 70_000_000
+        self._trade_ids = {market.listing.symbol: _FIRST_TRADE_ID for market in markets}
         self._steps = 0
 
     def hello(self, now: int) -> Iterator[Captured]:
@@ -61,11 +62,11 @@ class Kraken:
         listing = market.listing
         texts = []
         for deal in deals:
-            self._trade_id += 1
+            self._trade_ids[listing.symbol] += 1
             price, size = number(deal.price, listing.price_digits), number(deal.size, listing.size_digits)
             texts.append(
                 f'{{"symbol":"{listing.symbol}","side":"{deal.side}","price":{price},"qty":{size},'
-                f'"ord_type":"market","trade_id":{self._trade_id},"timestamp":"{iso(now)}"}}'
+                f'"ord_type":"market","trade_id":{self._trade_ids[listing.symbol]},"timestamp":"{iso(now)}"}}'
             )
         return f'{{"channel":"trade","type":"update","data":[{",".join(texts)}]}}'.encode()
 

@@ -84,7 +84,8 @@ def test_what_is_published_comes_out_at_the_tail_and_the_roles_end_cleanly(
 
 def test_recorded_pace_takes_as_long_as_it_took(kafka: str, fresh: Callable[[str], str], tmp_path: Path) -> None:
     ticks = tmp_path / "ticks.ndjson"
-    ticks.write_text("".join(f"{json.dumps(_trade(number))}\n" for number in range(1, 21)))
+    lines = [json.dumps({"rx_ns": number * 100_000_000, "frame": _trade(number)}) for number in range(1, 21)]
+    ticks.write_text("\n".join(lines))
     command = [*REPLAY, "publish", str(ticks), "--venue", fresh("desk"), "--kafka", kafka]
     for speed, least, most in (("1", 1.9, 4.0), ("10", 0.19, 1.5)):
         with running(*command, "--speed", speed, cwd=tmp_path) as published:
@@ -94,7 +95,7 @@ def test_recorded_pace_takes_as_long_as_it_took(kafka: str, fresh: Callable[[str
 
 
 def _trade(number: int) -> dict[str, object]:
-    """A canonical tick; they are 100 ms apart."""
-    ts = str(1_700_000_000_000_000_000 + number * 100_000_000)
+    """A canonical tick."""
+    ts = str(1_700_000_000_000_000_000 + number)
     trade = {"price": "10.5", "size": "1", "side": "buy", "trade_id": str(number), "ts_event": ts}
-    return {"symbol": "AAPL", "ts_recv": ts, "ts_event": ts, "channel": "trades", "data": [trade]}
+    return {"symbol": "AAPL", "ts_event": ts, "channel": "trades", "data": [trade]}
