@@ -1,12 +1,12 @@
 """The feed log, written and taken up again: ticks in, records out; records in, the state of a writer out.
 
-Owns which ticks a record covers, where it is cut, when keyframes and checkpoints are written and what `floor` and `since`
-say. Leaves what a tick does to `feed.venues.source`, which records are valid to `feed.channels.reader`, and Kafka to
-`feed.normalizer`.
+Owns which ticks a record covers, where it is cut, when keyframes and checkpoints are written and what `floor` and
+`since` say. Leaves what a tick does to `feed.venues.source`, which records are valid to `feed.channels.reader`, and
+Kafka to `feed.normalizer`.
 
-Keyframes go round: for `keyframe_ratio` bytes of updates one byte of keyframes, always of the symbol whose keyframe is the
-oldest, and a symbol whose keyframe is older than `Round` allows is due whatever was written. So what a reader who starts
-now must read stays bounded, by bytes where much happens and by time where nothing does.
+Keyframes go round: for `keyframe_ratio` bytes of updates one byte of keyframes, always of the symbol whose keyframe
+is the oldest, and a symbol whose keyframe is older than `Round` allows is due whatever was written. So what a reader
+who starts now must read stays bounded, by bytes where much happens and by time where nothing does.
 
 No IO, no clock: `now_ms` is an argument, and it decides only when keyframes are written, never a byte of an update.
 """
@@ -72,8 +72,8 @@ class _Age(Struct):
 class Writer:
     """Writes the log of one source. Call `step` or `alive`, write what it gives, call `acked`; never two at once.
 
-    `anchor` is the offset of the last record known to be valid, or where a new log begins. Floors never point beyond it:
-    the next offset may be taken by a second writer's record, and reading must not begin with that.
+    `anchor` is the offset of the last record known to be valid, or where a new log begins. Floors never point beyond
+    it: the next offset may be taken by a second writer's record, and reading must not begin with that.
     """
 
     def __init__(
@@ -108,7 +108,8 @@ class Writer:
         self._in_flight: list[tuple[int, str]] = []
 
     def take_up(self, ages: dict[str, tuple[int, int, int]], floor: int, now_ms: int) -> None:
-        """Takes up the ages of restored symbols, name to (since, floor, age in ms); symbols without one are new-born."""
+        """Takes up the ages of restored symbols, name to (since, floor, age in ms); symbols without one are
+        new-born."""
         self._now_ms = now_ms
         self._bear(floor)
         for name, (since, offset, age_ms) in ages.items():
@@ -119,7 +120,8 @@ class Writer:
         self._settle()
 
     def open(self, ends: str, *, carries: bool, end: int) -> Record:
-        """The record that opens this incarnation; it must lie in the log, and be the first of its kind, before any other."""
+        """The record that opens this incarnation; it must lie in the log, and be the first of its kind, before any
+        other."""
         self._end = end
         return replace(self._record("source", b"[]"), ends=ends, carries=carries)
 
@@ -162,7 +164,8 @@ class Writer:
         return Step([], records + self._keyframes(1, now_ms))
 
     def acked(self, offsets: Sequence[int]) -> None:
-        """The records of the last step lie at these offsets. If others lie between, restore: this writer is not alone."""
+        """The records of the last step lie at these offsets. If others lie between, restore: this writer is not
+        alone."""
         for index, name in self._in_flight:
             self._ages[name].floor = offsets[index]
         self._in_flight = []

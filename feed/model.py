@@ -4,8 +4,8 @@ Owns the shape and the field order of every message that a client, the feed log 
 order is the order of its JSON keys, so it is part of the promise "same update, same bytes". Meaning is in `schemas/`;
 a test holds both equal. Encoding is `feed.protocol.codec`'s, state is `feed.channels`'.
 
-Units: times are decimal strings of integer nanoseconds since 1970 UTC (`null` where unknown), prices and sizes canonical
-decimal strings, positions (`seq`, `prev`) integers below 2^53, -1 for "before the first".
+Units: times are decimal strings of integer nanoseconds since 1970 UTC (`null` where unknown), prices and sizes
+canonical decimal strings, positions (`seq`, `prev`) integers below 2^53, -1 for "before the first".
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ class State(Struct, frozen=True, gc=False, tag_field="type", tag="state", omit_d
     symbol: str | UnsetType = UNSET
     seq: int | UnsetType = UNSET
     state: Literal["ok", "stale"] | UnsetType = UNSET
-    reason: StateReason | None | UnsetType = UNSET
+    reason: StateReason | UnsetType | None = UNSET
     since: str | UnsetType = UNSET
 
 

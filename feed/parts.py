@@ -1,7 +1,7 @@
 """Messages too large for one frame, cut into parts.
 
-Owns where a message is cut: by the size of its items' text, so that the same message is always cut the same way. Putting
-parts together again is the reader's business: take them in order, apply at the last.
+Owns where a message is cut: by the size of its items' text, so that the same message is always cut the same way.
+Putting parts together again is the reader's business: take them in order, apply at the last.
 """
 
 from __future__ import annotations

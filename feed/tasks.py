@@ -1,7 +1,7 @@
 """Ending tasks for sure.
 
-Libraries below us can swallow a cancellation (`asyncio.wait_for` of Python 3.11 does when its time is just up), and a task
-that goes on after it would be waited for for ever: so it is cancelled again until it has ended.
+Libraries below us can swallow a cancellation (`asyncio.wait_for` of Python 3.11 does when its time is just up), and a
+task that goes on after it would be waited for for ever: so it is cancelled again until it has ended.
 """
 
 from __future__ import annotations

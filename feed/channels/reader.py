@@ -1,9 +1,9 @@
 """Reading the feed log: which records are valid and what of them is new.
 
 Owns the rules that make several writers and copies harmless. The first copy of a tick's messages in log order is the
-truth; later copies are equal and are dropped. A `source` record opens an incarnation: the first with a given `ends` wins,
-and records of any other source are void from there on. What the messages mean is the hub's, the recorder's or the
-normalizer's business.
+truth; later copies are equal and are dropped. A `source` record opens an incarnation: the first with a given `ends`
+wins, and records of any other source are void from there on. What the messages mean is the hub's, the recorder's or
+the normalizer's business.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class HoleInLog(FeedError):
 class LogReader:
     """Reads one partition of a feed log from some record's floor, in order.
 
-    `source` is the valid source so far (empty before the first record), `pos` the last tick covered. Keyframes older than
-    `pos` come from a writer that is behind; nothing is ever built on them, and they are passed over.
+    `source` is the valid source so far (empty before the first record), `pos` the last tick covered. Keyframes older
+    than `pos` come from a writer that is behind; nothing is ever built on them, and they are passed over.
     """
 
     def __init__(self) -> None:

@@ -9,8 +9,8 @@ protocol. Its headers, all ASCII:
 | header | meaning |
 |---|---|
 | `source` | the source that wrote it, `coinbase/0@k7qd` |
-| `kind` | `data`, `keyframe` (snapshots of one symbol), `checkpoint` (private to normalizers), `source` (opens an incarnation) |
-| `after`, `first`, `last` | last tick covered before it, first and last tick covered by it; all equal where it covers none |
+| `kind` | `data`, `keyframe` (a symbol), `checkpoint` (a normalizer's own), `source` (opens an incarnation) |
+| `after`, `first`, `last` | last tick covered before it, first and last covered by it; all equal where it covers none |
 | `crc` | CRC-32C of the value of tick `last`, -1 where unknown |
 | `partitions` | partitions of the tick topic |
 | `version` | version of the state machine, `code.settings-hash` |
@@ -18,7 +18,7 @@ protocol. Its headers, all ASCII:
 | `since` | a normalizer that starts now must run the ticks after this one again |
 | `end` | end of the tick partition, as last seen |
 | `symbol`, `at` | of keyframes and checkpoints: whose they are, and the tick after which they hold |
-| `ends`, `carries` | of source records: the source that it replaces (empty: none), `1` when its state goes on in the new one |
+| `ends`, `carries` | of source records: the source that it replaces (empty: none), `1` when its state goes on |
 """
 
 from __future__ import annotations

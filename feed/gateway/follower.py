@@ -1,11 +1,11 @@
 """Follows the feed logs into the hub: from each log's floor to its end, and on.
 
-Owns where reading starts and starts again, and what is said of sources that have gone quiet. Which records are valid is
-`feed.channels.reader`'s, what they mean the hub's, Kafka `feed.kafka`'s. Reads a little further back than the floor, as far
-as clients may resume, so that a restart of this gateway costs them nothing.
+Owns where reading starts and starts again, and what is said of sources that have gone quiet. Which records are valid
+is `feed.channels.reader`'s, what they mean the hub's, Kafka `feed.kafka`'s. Reads a little further back than the
+floor, as far as clients may resume, so that a restart of this gateway costs them nothing.
 
-A log that cannot be followed on (its records are gone, its topic is another) is started at its floor again: the hub is told
-that the source goes on from there, and tells readers what they miss.
+A log that cannot be followed on (its records are gone, its topic is another) is started at its floor again: the hub
+is told that the source goes on from there, and tells readers what they miss.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ log: Final = logging.getLogger("feed.follower")
 class Sink(Protocol):
     """What takes the log in: the hub."""
 
-    def opened(self, source: str, ends: str, carries: bool) -> None:  # noqa: FBT001
+    def opened(self, source: str, ends: str, carries: bool) -> None:
         """A source begins, in place of `ends`."""
 
     def keyframe(self, source: str, symbol: str, value: bytes) -> None:
@@ -227,7 +227,7 @@ class Follower:
                 sink.opened(record.source, record.ends, record.carries)
                 followed.source, heard = record.source, True
             elif reader.source != followed.source:
-                sink.opened(reader.source, followed.source, True)  # noqa: FBT003
+                sink.opened(reader.source, followed.source, True)
                 followed.source = reader.source
             followed.record_at = now
             if record.kind == "data":

@@ -1,7 +1,8 @@
 """Appending to a log: batches of records to one partition, in order, one batch in flight.
 
-Owns the producer. Its one rule: after a failure nothing more is sent through the same `Appender`; make a new one and look
-at what the log holds. Measured: records sent after a failed one are acknowledged, and the failed one is a hole for good.
+Owns the producer. Its one rule: after a failure nothing more is sent through the same `Appender`; make a new one and
+look at what the log holds. Measured: records sent after a failed one are acknowledged, and the failed one is a hole
+for good.
 """
 
 from __future__ import annotations

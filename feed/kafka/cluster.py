@@ -149,7 +149,7 @@ class Cluster:
             await admin.start()
             answers = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])
             return {entry[0]: entry[1] for answer in answers for resource in answer.resources for entry in resource[4]}
-        except (KafkaError, OSError, AttributeError, asyncio.TimeoutError, NotImplementedError):
+        except (TimeoutError, KafkaError, OSError, AttributeError, NotImplementedError):
             return {}
         finally:
             await admin.close()

@@ -1,7 +1,8 @@
 """Following partitions: one fetch after the other for all partitions that a broker leads, as batches of raw records.
 
-Owns the fetch loops and what lies fetched but not taken: at most `buffer_bytes` a partition, then that partition is left
-out until it is taken. A broker that is away is retried for ever; the log line about it comes once a while, not each time.
+Owns the fetch loops and what lies fetched but not taken: at most `buffer_bytes` a partition, then that partition is
+left out until it is taken. A broker that is away is retried for ever; the log line about it comes once a while, not
+each time.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ log: Final = logging.getLogger("feed.kafka")
 class Stream:
     """One partition being followed, from `position` on. `begin` and `end` are the log's, as last seen.
 
-    `vanished` says that the broker did not know the topic for a while: what lies there now may be another topic of that name.
+    `vanished` says that the broker did not know the topic for a while: what lies there now may be another topic of
+    that name.
     """
 
     def __init__(self, partition: TopicPartition, position: int, wake: asyncio.Event) -> None:

@@ -91,7 +91,7 @@ class Bars:
             self._fold()
         soonest = self.sent_at + self._rules.every_ns
         if soonest < self.due:
-            self.due = soonest if soonest > clock else clock
+            self.due = max(clock, soonest)
 
     def emit(self, clock: int) -> list[Bar]:
         """The bars that changed or closed since the last message, by interval and time; sets the next `due`."""

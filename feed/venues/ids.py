@@ -1,7 +1,7 @@
 """The trade ids of a symbol that were seen: what makes a trade that was sent twice known.
 
-Owns one question: is this id new? Ids that are whole numbers are kept as runs of consecutive ones, so a venue that counts
-its trades costs one pair however many there were; other ids are kept as texts, the last `runs_max` of them.
+Owns one question: is this id new? Ids that are whole numbers are kept as runs of consecutive ones, so a venue that
+counts its trades costs one pair however many there were; other ids are kept as texts, the last `runs_max` of them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ _NUMBER_CHARS_MAX: Final = 18
 
 
 class TradeIds:
-    """The ids seen, at most `runs_max` runs of numbers (the lowest is forgotten first) and as many texts (the oldest)."""
+    """The ids seen, at most `runs_max` runs of numbers (the lowest is forgotten first) and as many texts (the
+    oldest)."""
 
     __slots__ = ("_highest", "_runs", "_runs_max", "_texts")
 

@@ -1,12 +1,12 @@
 """The state machine of one source: ticks in, messages out, and its whole state as keyframes and checkpoints.
 
-Owns the symbols of a source, its clock (the running maximum of `ts_recv`) and the order in which bars of all symbols fall
-due. Leaves what a frame means to the venue's machine, what a message looks like to `symbol`, and what is written where and
-when to `feed.feedlog`.
+Owns the symbols of a source, its clock (the running maximum of `ts_recv`) and the order in which bars of all symbols
+fall due. Leaves what a frame means to the venue's machine, what a message looks like to `symbol`, and what is written
+where and when to `feed.feedlog`.
 
-Deterministic: the same ticks in the same order give the same messages, also when the machine was restored from keyframes
-and checkpoints taken at different ticks for different symbols: a symbol stays asleep until the tick at which its own
-checkpoint was taken.
+Deterministic: the same ticks in the same order give the same messages, also when the machine was restored from
+keyframes and checkpoints taken at different ticks for different symbols: a symbol stays asleep until the tick at
+which its own checkpoint was taken.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """One symbol: what its ticks have led to, and the messages that they make.
 
 Owns the state of a symbol's channels (last trades, quote, book, bars, status, definition), the chain of `prev`, the
-removal of trades that were sent twice, and the form of every update and snapshot. A venue's machine tells it what a tick
-meant; this module never reads venue bytes, a clock or a random number, so the same ticks give the same messages.
+removal of trades that were sent twice, and the form of every update and snapshot. A venue's machine tells it what a
+tick meant; this module never reads venue bytes, a clock or a random number, so the same ticks give the same messages.
 
-A machine calls each of `trades`, `quote`, `status` and `instrument` at most once a tick; the book methods as often as it
-likes: they become one update at the end of the tick.
+A machine calls each of `trades`, `quote`, `status` and `instrument` at most once a tick; the book methods as often as
+it likes: they become one update at the end of the tick.
 """
 
 from __future__ import annotations
@@ -168,9 +168,7 @@ class Symbol:
         now = self._now
         if self._hole:
             self._hole = False
-            now.out.append(
-                GapMessage("trades", self.name, now.source, last.seq, last.seq, None, "venue", True)  # noqa: FBT003
-            )
+            now.out.append(GapMessage("trades", self.name, now.source, last.seq, last.seq, None, "venue", True))
         self._update("trades", last, new, ts_event)
         self._trades.extend(new)
         clock, bars = now.clock, self.bars
