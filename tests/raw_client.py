@@ -105,13 +105,15 @@ def handshake(
 class RawClient:
     """A TCP connection to the gateway."""
 
-    def __init__(self, port: int, *, receive_buffer: int | None = None, timeout: float = 5.0) -> None:
+    def __init__(
+        self, port: int, *, host: str = "127.0.0.1", receive_buffer: int | None = None, timeout: float = 5.0
+    ) -> None:
         self.port = port
         self.socket = socket.socket()
         if receive_buffer is not None:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.socket.settimeout(timeout)
-        self.socket.connect(("127.0.0.1", port))
+        self.socket.connect((host, port))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.buffer = b""
 
