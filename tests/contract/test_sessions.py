@@ -16,6 +16,8 @@ from msgspec.structs import fields
 
 import schemas
 from feed.channels.hub import Hub, HubSettings
+from feed.gateway.gateway import told_settings
+from feed.gateway.limits import GatewaySettings
 from feed.protocol.request import OPS, Request, request_of, start_of
 from feed.protocol.session import _RETRY, Close, Session, SessionSettings
 
@@ -39,6 +41,11 @@ def messages_of(frames: bytes) -> Iterator[bytes]:
         frames = frames[head + length :]
 
 
+def settings(server: str) -> SessionSettings:
+    """A gateway's settings of sessions, as they are without any of ours."""
+    return told_settings(SessionSettings(), GatewaySettings(server=server))
+
+
 class Stage:
     """A gateway's hub and one client's session on it, and the feed log that they live from."""
 
@@ -60,7 +67,7 @@ class Stage:
         self.now = int(welcome["time"])
         self.hub.flush(self.now)
         list(self.hub.fan_out())
-        self.session = Session(self.hub, self, SessionSettings(server=welcome["server"]))
+        self.session = Session(self.hub, self, settings(welcome["server"]))
         self._send(self.session.open(self.now))
 
     def write(self, record: Callable[[Hub], None]) -> None:
@@ -281,8 +288,8 @@ def test_errors_that_may_be_tried_again_are_those_of_the_table() -> None:
 
 
 def test_welcome_tells_the_limits_of_the_example_and_the_page() -> None:
-    session = Session(Hub(HubSettings()), None, SessionSettings())
+    session = Session(Hub(HubSettings()), None, settings("gw-1"))
     (welcome,) = map(json.loads, messages_of(session.open(0)))
-    assert list(welcome["limits"]) == list(json.loads(schemas.example("welcome"))["limits"])
+    assert welcome["limits"] == json.loads(schemas.example("welcome"))["limits"]
     page = (schemas._FILES / "README.md").read_text("utf-8")
     assert all(f"`{name}`" in page for name in welcome["limits"])
