@@ -16,26 +16,33 @@ from tests.integration.commands import FEED, REPLAY, running
 
 pytestmark = pytest.mark.slow
 
+EVERYTHING = {"op": "subscribe", "id": 1, "channels": ["trades", "quotes", "book"], "symbols": ["*"]}
+SYMBOLS_OF_DEMO = 8
+
 
 def test_the_demo_shows_its_first_updates_within_ten_seconds_and_ends_by_itself(tmp_path: Path) -> None:
     began = time.monotonic()
-    with running(*FEED, "demo", "--port", "0", "--seconds", "6", cwd=tmp_path) as demo:
+    with running(*FEED, "demo", "--port", "0", "--seconds", "8", cwd=tmp_path) as demo:
         url = demo.said(r"ws://\S+")[0]
-        kinds, venues, snapshots = set(), set(), set()
-        with connect(url) as socket_:
-            request = {"op": "subscribe", "id": 1, "channels": ["trades", "quotes", "book"], "symbols": ["*"]}
-            socket_.send(json.dumps(request))
-            while len(kinds) < 3 or len(venues) < 3 or not snapshots:
-                for message in json.loads(socket_.recv(timeout=10)):
-                    if message["type"] == "update":
-                        kinds.add(message["channel"])
-                        venues.add(message["symbol"].partition(":")[0])
-                    elif message["type"] == "snapshot":
-                        snapshots.add((message["channel"], message["symbol"]))
+        updated: set[tuple[str, str]] = set()
+        with connect(url) as client:
+            client.send(json.dumps(EVERYTHING))
+            while len({kind for kind, _ in updated}) < 3 or len({venue for _, venue in updated}) < 3:
+                for message in json.loads(client.recv(timeout=10)):
                     assert message.get("state") != "stale", message
+                    if message["type"] == "update":
+                        updated.add((message["channel"], message["symbol"].partition(":")[0]))
                 assert time.monotonic() - began < 10
+        with connect(url) as client:
+            client.send(json.dumps(EVERYTHING))
+            books: set[str] = set()
+            while len(books) < SYMBOLS_OF_DEMO:
+                for message in json.loads(client.recv(timeout=10)):
+                    assert message["type"] != "gap", message
+                    if message["type"] == "snapshot" and message["channel"] == "book":
+                        books.add(message["symbol"])
         assert demo.wait() == 0
-    assert venues == {"BINANCE", "KRAKEN", "COINBASE"}
+    assert {venue for _, venue in updated} == {"BINANCE", "KRAKEN", "COINBASE"}
     assert any("ticks/s" in line for line in demo.err)
     assert "0 could not be read" in demo.err[-1]
     assert demo.out == []
