@@ -31,8 +31,8 @@ _YAML: Final = "application/yaml"
 _SCHEMAS_AT: Final = "/v1/schemas/"
 _RETRY_AFTER: Final = {"retry-after": "5"}
 _ERROR: Final = {
-    "content": {_JSON: {"schema": {"type": "object"}}},
-    "description": "An `error` message of the protocol",
+    "content": {_JSON: {"schema": {"type": "object"}}, "text/plain": {"schema": {"type": "string"}}},
+    "description": "An `error` message of the protocol; plain text where the path itself is none",
 }
 
 Told = dict[int | str, dict[str, Any]]  # FastAPI's own type for what a route says of its answers
@@ -162,7 +162,7 @@ def _add_descriptions(app: FastAPI) -> None:
     async def docs() -> Response:
         return HTMLResponse(reference(app.openapi()), headers=HEADERS)
 
-    @app.get("/v1/asyncapi.yaml", response_class=PlainTextResponse)
+    @app.get("/v1/asyncapi.yaml", response_class=Response, responses=_told("AsyncAPI 3", {"type": "object"}, _YAML))
     async def asyncapi() -> Response:
         """The stream's messages, as AsyncAPI 3."""
         return Response(schemas.asyncapi(files_at=_SCHEMAS_AT), media_type=_YAML)
@@ -187,9 +187,8 @@ def _add_descriptions(app: FastAPI) -> None:
 def _add_stream(app: FastAPI, gateway: Gateway) -> None:
     settings = gateway.settings
 
-    @app.get("/v1/stream", responses={426: {"description": "This is a WebSocket"}}, response_class=PlainTextResponse)
+    @app.get("/v1/stream", include_in_schema=False)
     async def upgrade() -> Response:
-        """The stream, for those who came without asking for a WebSocket."""
         return PlainTextResponse(
             "this is a WebSocket; its messages are described at /v1/asyncapi.yaml\n", 426, {"upgrade": "websocket"}
         )
