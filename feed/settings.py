@@ -24,6 +24,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from feed.errors import ConfigError
+from feed.model import Interval
 from feed.venues.bars import BarRules
 from feed.venues.symbol import Rules
 
@@ -45,6 +46,7 @@ def _listed(value: object) -> object:
 
 
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
+Intervals = Annotated[tuple[Interval, ...], NoDecode, BeforeValidator(_listed)]
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(gt=0)]
 Seconds = Annotated[float, Field(gt=0)]
@@ -113,6 +115,8 @@ class NormalizeSettings(Section):
     """How much is remembered of trade ids to know a trade that was sent twice: runs of consecutive ids."""
     symbols_max: Positive = 20_000
     """Symbols of one source; ticks of one more are dead letters."""
+    bar_intervals: Intervals = ("1s", "1m")
+    """Bars that are made of trades; none: no bars."""
     bar_grace_ms: Count = 1_000
     """A bar closes so long after its end, on the clock of the ticks."""
     bar_interval_min_ms: Positive = 1_000
@@ -265,6 +269,7 @@ class Settings(BaseSettings):
             symbols_max=normalize.symbols_max,
             ts_recv_ahead_max_ns=normalize.ts_recv_ahead_max_s * _NS_PER_S,
             bars=BarRules(
+                intervals=normalize.bar_intervals,
                 grace_ns=normalize.bar_grace_ms * _NS_PER_MS,
                 every_ns=normalize.bar_interval_min_ms * _NS_PER_MS,
                 closed_kept=normalize.bars_closed_kept,

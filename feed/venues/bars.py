@@ -31,6 +31,7 @@ Key = tuple[Interval, int]
 class BarRules(Struct, frozen=True):
     """The settings of bars; all of them change bytes."""
 
+    intervals: tuple[Interval, ...] = ("1s", "1m")
     grace_ns: int = 1_000_000_000
     every_ns: int = 1_000_000_000
     closed_kept: int = 5
@@ -155,8 +156,7 @@ class Bars:
             volume = Decimal(0)
             for _, _, size in run:
                 volume = _ADD(volume, Decimal(size))
-        interval: Interval
-        for interval in ("1m", "1s"):
+        for interval in self._rules.intervals:
             key: Key = (interval, second - second % INTERVALS_NS[interval])
             known = self._sums.get(key)
             if known is not None:
@@ -173,7 +173,7 @@ class Bars:
         return len(closed) >= self._rules.closed_kept and key < closed[0]
 
     def _trim(self) -> None:
-        for interval in INTERVALS_NS:
+        for interval in self._rules.intervals:
             closed = sorted(key for key, bar in self.sent.items() if bar.closed and key[0] == interval)
             for key in closed[: max(0, len(closed) - self._rules.closed_kept)]:
                 del self.sent[key], self._sums[key]

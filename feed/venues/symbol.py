@@ -171,6 +171,8 @@ class Symbol:
             now.out.append(GapMessage("trades", self.name, now.source, last.seq, last.seq, None, "venue", True))
         self._update("trades", last, new, ts_event)
         self._trades.extend(new)
+        if not self._rules.bars.intervals:
+            return
         clock, bars = now.clock, self.bars
         for trade in new:
             bars.add(clock if trade.ts_event is None else int(trade.ts_event), trade.price, trade.size, clock)
