@@ -20,13 +20,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Annotated, Any, ClassVar, Final
+from typing import Any, ClassVar, Final
 
 import msgspec
-from msgspec import Meta, Raw, Struct
+from msgspec import Raw
 
 from feed.errors import BadTick
 from feed.model import Action, Level, Quote, Trade
+from feed.venues import binance_frames as frames
 from feed.venues.decimals import canonical, canonical_book, canonical_levels, positive
 from feed.venues.symbol import Symbol, Tick
 
@@ -37,8 +38,6 @@ _STREAM_AT: Final = len(b'{"stream":"')
 _STREAM_CHARS_MAX: Final = 100
 _SHOWN_CHARS_MAX: Final = 50
 _NO_FRAME: Final = b""
-_ABSENT: Final = Raw(b"")
-_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _STREAMS: Final = {
     "trade": "trade",
     "aggTrade": "aggTrade",
@@ -46,142 +45,24 @@ _STREAMS: Final = {
     **{f"depth{speed}": "depthUpdate" for speed in ("", "@0ms", "@100ms", "@250ms", "@500ms")},
 }
 
-Time = Annotated[int, Meta(ge=1, le=9_200_000_000_000_000)]
-Id = Annotated[int, Meta(ge=0, le=2**63 - 1)]
-Sides = list[tuple[str, str]]
-Decoders = tuple[Callable[[bytes], Any], Callable[[bytes], Any]]
 """For a combined frame, and for its data alone."""
-
-
-class _Trade(Struct, gc=False):
-    s: str
-    t: Id
-    p: str
-    q: str
-    T: Time
-    m: bool
-    X: str = "MARKET"
-
-
-class _Aggregate(Struct, gc=False):
-    s: str
-    a: Id
-    f: Id
-    l: Id  # noqa: E741  # the venue's name
-    p: str
-    q: str
-    T: Time
-    m: bool
-
-
-class _Ticker(Struct, gc=False):
-    s: str
-    u: Id
-    b: str
-    B: str
-    a: str
-    A: str
-    T: Time | None = None
-
-
-class _SpotDiff(Struct, gc=False):
-    s: str
-    E: Time
-    U: Id
-    u: Id
-    b: Sides
-    a: Sides
-
-    @property
-    def time(self) -> int:
-        return self.E
-
-
-class _FuturesDiff(Struct, gc=False):
-    s: str
-    T: Time
-    U: Id
-    u: Id
-    pu: Id
-    b: Sides
-    a: Sides
-
-    @property
-    def time(self) -> int:
-        return self.T
-
-
-class _Depth(Struct, gc=False):
-    """A REST depth snapshot; only COIN-M names the symbol."""
-
-    lastUpdateId: Id  # noqa: N815  # the venue's name
-    bids: Sides
-    asks: Sides
-    E: Time | None = None
-    T: Time | None = None
-    symbol: str | None = None
-
-
-class _Head(Struct, gc=False):
-    """What tells a frame, or the data of a combined one, from the others."""
-
-    stream: str = ""
-    data: Raw = _ABSENT
-    e: str = ""
-    s: str = ""
-    u: Any = None
-    B: Any = None
-    id: Any = msgspec.UNSET
-    result: Any = msgspec.UNSET
-    error: Any = msgspec.UNSET
-    code: Any = msgspec.UNSET
-
-
-class _Saved(Struct):
-    """The private state: `book` is the last update id in the book, `first` whether it is a snapshot's."""
-
-    book: int | None = None
-    first: bool = False
-    ticker: int = -1
-    trade: int | None = None
-    aggregate: int | None = None
-    aggregated: bool = False
-    kept: list[Raw] = []
-
-
-_HEAD: Final = msgspec.json.Decoder(_Head)
-_DEPTH: Final = msgspec.json.Decoder(_Depth)
-_SAVED: Final = msgspec.json.Decoder(_Saved)
-
-
-def _decoder(data: type) -> Callable[[bytes], Any]:
-    """Reads a combined frame whose data is of that type."""
-    frame = msgspec.defstruct("Frame", [("data", data)], gc=False)
-    return msgspec.json.Decoder(frame).decode
-
-
-_TRADE: Final = _decoder(_Trade), msgspec.json.Decoder(_Trade).decode
-_AGGREGATE: Final = _decoder(_Aggregate), msgspec.json.Decoder(_Aggregate).decode
-_TICKER: Final = _decoder(_Ticker), msgspec.json.Decoder(_Ticker).decode
-_SPOT_DIFF: Final = _decoder(_SpotDiff), msgspec.json.Decoder(_SpotDiff).decode
-_FUTURES_DIFF: Final = _decoder(_FuturesDiff), msgspec.json.Decoder(_FuturesDiff).decode
 
 
 class Binance:
     """What reads the ticks of one symbol; `spot`, `usdm` and `coinm` differ in how diffs are chained."""
 
-    _diff: ClassVar[Decoders]
+    _diff: ClassVar[frames.Decoders]
 
     def __init__(self, symbol: Symbol) -> None:
         self._symbol = symbol
         self._name = symbol.venue_symbol
-        self._state = _Saved()
+        self._state = frames.Saved()
         self._kept: deque[bytes] = deque()
         self._kept_bytes = 0
-        self._kinds: dict[str, tuple[Decoders, Callable[[Any, bytes], None]]] = {
-            "trade": (_TRADE, self._take_trade),
-            "aggTrade": (_AGGREGATE, self._take_aggregate),
-            "bookTicker": (_TICKER, self._take_ticker),
+        self._kinds: dict[str, tuple[frames.Decoders, Callable[[Any, bytes], None]]] = {
+            "trade": (frames.TRADE, self._take_trade),
+            "aggTrade": (frames.AGGREGATE, self._take_aggregate),
+            "bookTicker": (frames.TICKER, self._take_ticker),
             "depthUpdate": (self._diff, self._take_diff),
         }
         stream = self._name.lower()
@@ -196,22 +77,22 @@ class Binance:
         frame = tick.value
         try:
             if tick.request is not None:
-                self._take_depth(_DEPTH.decode(frame))
+                self._take_depth(frames.DEPTH.decode(frame))
                 return
             known = self._streams.get(frame[_STREAM_AT : frame.find(b'"', _STREAM_AT, _STREAM_CHARS_MAX)])
             if known is not None:
                 decode, take = known
                 data = decode(frame).data
             else:
-                head, inner = _read(frame)
-                kind = self._kinds.get(_kind(head))
+                head, inner = frames.read(frame)
+                kind = self._kinds.get(frames.kind(head))
                 if kind is None:
-                    _keys_of(head)
+                    frames.keys_of(head)
                     return
                 (_, decode), take = kind
                 data = decode(inner)
                 frame = _NO_FRAME
-        except _UNREADABLE as error:
+        except frames.UNREADABLE as error:
             raise BadTick(f"frame cannot be read: {error}") from error
         if data.s != self._name:
             raise BadTick(f"frame of {data.s[:_SHOWN_CHARS_MAX]!r}, wanted {self._name}")
@@ -226,12 +107,12 @@ class Binance:
 
     def load(self, saved: bytes) -> None:
         """Takes up a private state."""
-        self._state = _SAVED.decode(saved)
+        self._state = frames.SAVED.decode(saved)
         self._kept = deque(bytes(kept) for kept in self._state.kept)
         self._kept_bytes = sum(map(len, self._kept))
         self._state.kept = []
 
-    def _take_trade(self, data: _Trade, _frame: bytes) -> None:
+    def _take_trade(self, data: frames.Trade, _frame: bytes) -> None:
         state = self._state
         number = data.t
         market = data.X == "MARKET"
@@ -250,7 +131,7 @@ class Binance:
         if market:
             self._symbol.trades([trade], time)
 
-    def _take_aggregate(self, data: _Aggregate, _frame: bytes) -> None:
+    def _take_aggregate(self, data: frames.Aggregate, _frame: bytes) -> None:
         state = self._state
         time = _ns(data.T)
         trade = Trade(positive(data.p), positive(data.q), "sell" if data.m else "buy", str(data.a), time)
@@ -270,7 +151,7 @@ class Binance:
             state.aggregated = True
         self._symbol.trades([trade], time)
 
-    def _take_ticker(self, data: _Ticker, _frame: bytes) -> None:
+    def _take_ticker(self, data: frames.Ticker, _frame: bytes) -> None:
         bid, ask = _top(data.b, data.B), _top(data.a, data.A)
         time = None if data.T is None else _ns(data.T)
         if data.u > self._state.ticker:
@@ -293,7 +174,7 @@ class Binance:
             state.book, state.first = data.u, False
             self._symbol.book_change(bids, asks, time)
 
-    def _take_depth(self, data: _Depth) -> None:
+    def _take_depth(self, data: frames.Depth) -> None:
         if data.symbol is not None and data.symbol != self._name:
             raise BadTick(f"depth snapshot of {data.symbol}, wanted {self._name}")
         bids = {price: size for price, size in canonical_levels(data.bids) if size != "0"}
@@ -334,24 +215,24 @@ class Binance:
 class Spot(Binance):
     """Update ids are consecutive."""
 
-    _diff = _SPOT_DIFF
+    _diff = frames.SPOT_DIFF
 
-    def _is_old(self, diff: _SpotDiff, last: int, *, first: bool) -> bool:
+    def _is_old(self, diff: frames.SpotDiff, last: int, *, first: bool) -> bool:
         return diff.u <= last
 
-    def _is_hole(self, diff: _SpotDiff, last: int, *, first: bool) -> bool:
+    def _is_hole(self, diff: frames.SpotDiff, last: int, *, first: bool) -> bool:
         return last + 1 < diff.U
 
 
 class Futures(Binance):
     """Update ids are shared by many symbols; each diff names the one before it."""
 
-    _diff = _FUTURES_DIFF
+    _diff = frames.FUTURES_DIFF
 
-    def _is_old(self, diff: _FuturesDiff, last: int, *, first: bool) -> bool:
+    def _is_old(self, diff: frames.FuturesDiff, last: int, *, first: bool) -> bool:
         return diff.u < last or (diff.u == last and not first)
 
-    def _is_hole(self, diff: _FuturesDiff, last: int, *, first: bool) -> bool:
+    def _is_hole(self, diff: frames.FuturesDiff, last: int, *, first: bool) -> bool:
         return diff.pu > last if first else diff.pu != last
 
 
@@ -367,21 +248,10 @@ def keys(frame: bytes) -> list[str]:
         BadTick: it cannot be read, or names no symbol (a REST snapshot: whoever asked knows).
     """
     try:
-        head, _ = _read(frame)
-    except _UNREADABLE as error:
+        head, _ = frames.read(frame)
+    except frames.UNREADABLE as error:
         raise BadTick(f"frame cannot be read: {error}") from error
-    return _keys_of(head)
-
-
-def _keys_of(head: _Head) -> list[str]:
-    if head.s:
-        return [head.s]
-    if head.stream:
-        name, _, kind = head.stream.partition("@")
-        return [name.upper()] if kind and not name.startswith("!") else []
-    if any(said is not msgspec.UNSET for said in (head.id, head.result, head.error, head.code)):
-        return []
-    raise BadTick("frame without a symbol, wanted `s` or a name of a stream")
+    return frames.keys_of(head)
 
 
 def wide(frame: bytes) -> tuple[Action, str | None] | None:
@@ -393,25 +263,6 @@ def wide(frame: bytes) -> tuple[Action, str | None] | None:
     if keys(frame):
         raise BadTick("frame of one symbol without a key")
     return None
-
-
-def _read(frame: bytes) -> tuple[_Head, bytes]:
-    """What a frame is, and its data."""
-    head = _HEAD.decode(frame)
-    if not bytes(head.data):
-        return head, frame
-    inner = bytes(head.data)
-    if not inner.startswith(b"{"):
-        return head, inner
-    within = _HEAD.decode(inner)
-    within.stream = head.stream
-    return within, inner
-
-
-def _kind(head: _Head) -> str:
-    if head.e or (head.u is None or head.B is None):
-        return head.e
-    return "bookTicker"  # spot's has no name of its own
 
 
 def _sides(data: Any, frame: bytes) -> tuple[list[Level], list[Level]]:

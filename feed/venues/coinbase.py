@@ -16,188 +16,19 @@ Owns what their frames mean. Leaves numbers to `decimals`, times to `times`, tra
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any, Final, Literal
+from typing import Any, Final
 
 import msgspec
-from msgspec import Meta, Struct
 
 from feed.errors import BadTick
 from feed.model import Action, Instrument, Level, Quote, Side, Trade
+from feed.venues import coinbase_frames as frames
 from feed.venues.decimals import canonical, canonical_levels, positive
 from feed.venues.symbol import Symbol, Tick
 from feed.venues.times import iso_ns
 
-_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-_KIND_CHARS_MAX: Final = 40
 _SHOWN_CHARS_MAX: Final = 50
 _TAKER: Final[dict[str, Side]] = {"buy": "sell", "sell": "buy", "BUY": "sell", "SELL": "buy"}
-
-Id = Annotated[int, Meta(ge=0, le=2**63 - 1)]
-Levels = list[tuple[str, str]]
-
-
-class _Snapshot(Struct, gc=False):
-    product_id: str
-    bids: Levels
-    asks: Levels
-    time: str | None = None
-
-
-class _Change(Struct, gc=False):
-    product_id: str
-    changes: list[tuple[Literal["buy", "sell"], str, str]]
-    time: str
-
-
-class _Match(Struct, gc=False):
-    product_id: str
-    trade_id: Id
-    side: Literal["buy", "sell"]
-    size: str
-    price: str
-    time: str
-
-
-class _Ticker(Struct, gc=False):
-    product_id: str
-    sequence: Id
-    best_bid: str
-    best_ask: str
-    best_bid_size: str | None = None
-    best_ask_size: str | None = None
-    time: str | None = None
-
-
-class _Product(Struct, gc=False):
-    """Of a status frame."""
-
-    id: str
-    base_currency: str | None = None
-    quote_currency: str | None = None
-    base_increment: str | None = None
-    quote_increment: str | None = None
-    display_name: str | None = None
-    product_type: str | None = None
-    status: str | None = None
-    status_message: str | None = None
-    post_only: bool = False
-    cancel_only: bool = False
-    auction_mode: bool = False
-    trading_disabled: bool = False
-
-
-class _Status(Struct, gc=False):
-    products: list[_Product]
-
-
-class _Level(Struct, gc=False):
-    side: Literal["bid", "offer", "ask"]
-    price_level: str
-    new_quantity: str
-
-
-class _BookEvent(Struct, gc=False):
-    type: Literal["snapshot", "update"]
-    product_id: str
-    updates: list[_Level]
-
-
-class _TradeOf(Struct, gc=False):
-    product_id: str
-    trade_id: str
-    side: Literal["BUY", "SELL"]
-    size: str
-    price: str
-    time: str
-
-
-class _TradesEvent(Struct, gc=False):
-    type: Literal["snapshot", "update"]
-    trades: list[_TradeOf]
-
-
-class _TickerOf(Struct, gc=False):
-    product_id: str
-    best_bid: str | None = None
-    best_bid_quantity: str | None = None
-    best_ask: str | None = None
-    best_ask_quantity: str | None = None
-
-
-class _TickersEvent(Struct, gc=False):
-    tickers: list[_TickerOf]
-
-
-class _StatusEvent(Struct, gc=False):
-    products: list[_Product]
-
-
-class _Books(Struct, gc=False):
-    timestamp: str
-    events: list[_BookEvent]
-
-
-class _Trades(Struct, gc=False):
-    events: list[_TradesEvent]
-
-
-class _Tickers(Struct, gc=False):
-    timestamp: str
-    events: list[_TickersEvent]
-
-
-class _Statuses(Struct, gc=False):
-    timestamp: str
-    events: list[_StatusEvent]
-
-
-class _Named(Struct, gc=False):
-    product_id: str = ""
-    id: str = ""
-
-
-class _EventHead(Struct, gc=False):
-    product_id: str = ""
-    trades: list[_Named] = []
-    tickers: list[_Named] = []
-    products: list[_Named] = []
-
-
-class _Head(Struct, gc=False):
-    """What tells a frame from the others, and the products that it speaks of."""
-
-    type: str = ""
-    channel: str = ""
-    product_id: str = ""
-    products: list[_Named] = []
-    events: list[_EventHead] = []
-
-
-class _Saved(Struct):
-    """The private state: the last trade told, the last ticker told."""
-
-    trade: int | None = None
-    ticker: int = -1
-
-
-_HEAD: Final = msgspec.json.Decoder(_Head)
-_SAVED: Final = msgspec.json.Decoder(_Saved)
-_DECODERS: Final[dict[str, Callable[[bytes], Any]]] = {
-    kind: msgspec.json.Decoder(type_).decode
-    for kind, type_ in {
-        "snapshot": _Snapshot,
-        "l2update": _Change,
-        "match": _Match,
-        "last_match": _Match,
-        "ticker": _Ticker,
-        "status": _Status,
-        "channel l2_data": _Books,
-        "channel market_trades": _Trades,
-        "channel ticker": _Tickers,
-        "channel ticker_batch": _Tickers,
-        "channel status": _Statuses,
-    }.items()
-}
 
 
 class Coinbase:
@@ -206,7 +37,7 @@ class Coinbase:
     def __init__(self, symbol: Symbol) -> None:
         self._symbol = symbol
         self._name = symbol.venue_symbol
-        self._state = _Saved()
+        self._state = frames.Saved()
         self._takes: dict[str, Callable[[Any], None]] = {
             "snapshot": self._take_snapshot,
             "l2update": self._take_change,
@@ -225,13 +56,13 @@ class Coinbase:
         """Tells the symbol what the tick meant; raises `BadTick` before it has changed anything."""
         frame = tick.value
         try:
-            kind = _kind(frame)
-            decode = _DECODERS.get(kind)
+            kind = frames.kind(frame)
+            decode = frames.DECODERS.get(kind)
             if decode is None:
-                _keys_of(_HEAD.decode(frame))
+                frames.keys_of(frames.HEAD.decode(frame))
                 return
             data = decode(frame)
-        except _UNREADABLE as error:
+        except frames.UNREADABLE as error:
             raise BadTick(f"frame cannot be read: {error}") from error
         self._takes[kind](data)
 
@@ -241,15 +72,15 @@ class Coinbase:
 
     def load(self, saved: bytes) -> None:
         """Takes up a private state."""
-        self._state = _SAVED.decode(saved)
+        self._state = frames.SAVED.decode(saved)
 
-    def _take_snapshot(self, data: _Snapshot) -> None:
+    def _take_snapshot(self, data: frames.Snapshot) -> None:
         self._must_be_mine(data.product_id)
         bids, asks = _side(canonical_levels(data.bids)), _side(canonical_levels(data.asks))
         time = None if data.time is None else iso_ns(data.time)
         self._symbol.book_replace(bids, asks, time)
 
-    def _take_change(self, data: _Change) -> None:
+    def _take_change(self, data: frames.Change) -> None:
         self._must_be_mine(data.product_id)
         bids: list[Level] = []
         asks: list[Level] = []
@@ -259,17 +90,17 @@ class Coinbase:
         if self._symbol.book_is_live:
             self._symbol.book_change(bids, asks, time)
 
-    def _take_match(self, data: _Match) -> None:
+    def _take_match(self, data: frames.Match) -> None:
         self._must_be_mine(data.product_id)
         trade = _trade(data, str(data.trade_id))
         self._follow(data.trade_id)
         self._symbol.trades([trade], trade.ts_event)
 
-    def _take_last_match(self, data: _Match) -> None:
+    def _take_last_match(self, data: frames.Match) -> None:
         self._must_be_mine(data.product_id)
         self._take_history([_trade(data, str(data.trade_id))])
 
-    def _take_ticker(self, data: _Ticker) -> None:
+    def _take_ticker(self, data: frames.Ticker) -> None:
         self._must_be_mine(data.product_id)
         quote = _quote(data.best_bid, data.best_bid_size, data.best_ask, data.best_ask_size)
         time = None if data.time is None else iso_ns(data.time)
@@ -277,10 +108,10 @@ class Coinbase:
             self._state.ticker = data.sequence
             self._symbol.quote(quote, time)
 
-    def _take_status(self, data: _Status) -> None:
+    def _take_status(self, data: frames.Status) -> None:
         self._take_products(data.products, None)
 
-    def _take_books(self, data: _Books) -> None:
+    def _take_books(self, data: frames.Books) -> None:
         time = iso_ns(data.timestamp)
         events = [(event.type, *_sides(event.updates)) for event in data.events if event.product_id == self._name]
         for type_, bids, asks in events:
@@ -289,7 +120,7 @@ class Coinbase:
             elif self._symbol.book_is_live:
                 self._symbol.book_change(bids, asks, time)
 
-    def _take_trades(self, data: _Trades) -> None:
+    def _take_trades(self, data: frames.Trades) -> None:
         old: list[Trade] = []
         new: list[Trade] = []
         for event in data.events:
@@ -305,7 +136,7 @@ class Coinbase:
                 self._follow(_number(trade))
             self._symbol.trades(new, new[-1].ts_event)
 
-    def _take_tickers(self, data: _Tickers) -> None:
+    def _take_tickers(self, data: frames.Tickers) -> None:
         time = iso_ns(data.timestamp)
         quotes = [
             _quote(ticker.best_bid, ticker.best_bid_quantity, ticker.best_ask, ticker.best_ask_quantity)
@@ -316,10 +147,10 @@ class Coinbase:
         if quotes:
             self._symbol.quote(quotes[-1], time)
 
-    def _take_statuses(self, data: _Statuses) -> None:
+    def _take_statuses(self, data: frames.Statuses) -> None:
         self._take_products([product for event in data.events for product in event.products], iso_ns(data.timestamp))
 
-    def _take_products(self, products: list[_Product], time: str | None) -> None:
+    def _take_products(self, products: list[frames.Product], time: str | None) -> None:
         mine = [product for product in products if product.id == self._name]
         if not mine:
             return
@@ -355,8 +186,8 @@ def keys(frame: bytes) -> list[str]:
         BadTick: it cannot be read, or is neither Exchange's nor Advanced Trade's.
     """
     try:
-        return _keys_of(_HEAD.decode(frame))
-    except _UNREADABLE as error:
+        return frames.keys_of(frames.HEAD.decode(frame))
+    except frames.UNREADABLE as error:
         raise BadTick(f"frame cannot be read: {error}") from error
 
 
@@ -371,36 +202,7 @@ def wide(frame: bytes) -> tuple[Action, str | None] | None:
     return None
 
 
-def _keys_of(head: _Head) -> list[str]:
-    if not head.type and not head.channel:
-        raise BadTick("frame without `type` or `channel`")
-    named = [head.product_id, *(product.id for product in head.products)]
-    for event in head.events:
-        named.append(event.product_id)
-        named += [entry.product_id for entry in (*event.trades, *event.tickers)]
-        named += [product.id for product in event.products]
-    return [name for name in dict.fromkeys(named) if name]
-
-
-def _kind(frame: bytes) -> str:
-    """The kind of a frame: of its first bytes where they say it, else by reading it."""
-    start = frame[: frame.find(b'",', 0, _KIND_CHARS_MAX)]
-    known = _STARTS.get(start)
-    if known is not None:
-        return known
-    head = _HEAD.decode(frame)
-    return f"channel {head.channel}" if head.channel else head.type
-
-
-_STARTS: Final = {
-    (
-        f'{{"channel":"{kind.removeprefix("channel ")}' if kind.startswith("channel ") else f'{{"type":"{kind}'
-    ).encode(): kind
-    for kind in _DECODERS
-}
-
-
-def _trade(data: _Match | _TradeOf, trade_id: str) -> Trade:
+def _trade(data: frames.Match | frames.TradeOf, trade_id: str) -> Trade:
     trade = Trade(positive(data.price), positive(data.size), _TAKER[data.side], trade_id, iso_ns(data.time))
     _number(trade)
     return trade
@@ -424,7 +226,7 @@ def _top(price: str | None, size: str | None) -> tuple[str | None, str | None]:
     return (None, None) if best == "0" or amount == "0" else (best, amount)
 
 
-def _sides(updates: list[_Level]) -> tuple[list[Level], list[Level]]:
+def _sides(updates: list[frames.Level]) -> tuple[list[Level], list[Level]]:
     bids = [(level.price_level, level.new_quantity) for level in updates if level.side == "bid"]
     asks = [(level.price_level, level.new_quantity) for level in updates if level.side != "bid"]
     return canonical_levels(bids), canonical_levels(asks)
@@ -434,7 +236,7 @@ def _side(levels: list[Level]) -> dict[str, str]:
     return {price: size for price, size in levels if size != "0"}
 
 
-def _instrument(product: _Product) -> Instrument:
+def _instrument(product: frames.Product) -> Instrument:
     aliases = [product.display_name] if product.display_name and product.display_name != product.id else []
     return Instrument(
         "coinbase",
@@ -448,7 +250,7 @@ def _instrument(product: _Product) -> Instrument:
     )
 
 
-def _action(product: _Product) -> tuple[Action, str | None]:
+def _action(product: frames.Product) -> tuple[Action, str | None]:
     action: Action = {"online": "trading", "offline": "halt", "delisted": "close"}.get(product.status or "", "unknown")  # type: ignore[assignment]  # all are actions
     reason = product.status_message or None
     if action == "trading":
