@@ -45,8 +45,6 @@ _STREAMS: Final = {
     **{f"depth{speed}": "depthUpdate" for speed in ("", "@0ms", "@100ms", "@250ms", "@500ms")},
 }
 
-"""For a combined frame, and for its data alone."""
-
 
 class Binance:
     """What reads the ticks of one symbol; `spot`, `usdm` and `coinm` differ in how diffs are chained."""

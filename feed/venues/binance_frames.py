@@ -19,6 +19,7 @@ Time = Annotated[int, Meta(ge=1, le=9_200_000_000_000_000)]
 Id = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Sides = list[tuple[str, str]]
 Decoders = tuple[Callable[[bytes], Any], Callable[[bytes], Any]]
+"""For a combined frame, and for its data alone."""
 
 
 class Trade(Struct, gc=False):

@@ -48,8 +48,6 @@ _ACTIONS: Final[dict[str, Action]] = {
     "delisted": "close",
 }
 
-"""A level's price and size as the venue wrote them."""
-
 
 class _Change(NamedTuple):
     """What a frame says of the book, read. `depth` is None where the frame does not tell it."""

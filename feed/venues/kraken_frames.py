@@ -23,6 +23,7 @@ Id = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Crc = Annotated[int, Meta(ge=0, lt=2**32)]
 Precision = Annotated[int, Meta(ge=0, le=DECIMALS_MAX)]
 Sent = tuple[str, str]
+"""A level's price and size as the venue wrote them."""
 
 
 class BookV1(Struct, gc=False):
