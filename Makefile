@@ -26,16 +26,17 @@ setup: $(READY)
 
 # uv installs in 5 s what takes pip 35; where it cannot (an index that only pip is configured for), pip does it.
 $(READY): ops/requirements.lock pyproject.toml | $(BIN)/python
-	sed -n '/^uv==/,/[^\\]$$/p' ops/requirements.lock > $(VENV)/uv.lock
-	$(PIP) --require-hashes --only-binary :all: -r $(VENV)/uv.lock
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --no-build -r ops/requirements.lock || \
+	@echo "installing what ops/requirements.lock says into $(VENV)"
+	@sed -n '/^uv==/,/[^\\]$$/p' ops/requirements.lock > $(VENV)/uv.lock
+	@$(PIP) --require-hashes --only-binary :all: -r $(VENV)/uv.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --no-build -r ops/requirements.lock || \
 		$(PIP) --require-hashes --only-binary :all: -r ops/requirements.lock
-	$(PIP) --no-deps --no-build-isolation --editable .
+	@$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(BIN)/python:
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
+	@$(PYTHON) -m venv $(VENV)
 
 format: $(READY)
 	$(BIN)/ruff format --check $(SOURCES)

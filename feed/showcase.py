@@ -116,12 +116,17 @@ class _Demo:
                 self._settings,
                 self._roles,
                 collect(Exchanges(seed), send),
-                when_ready(self._server, lambda: say_where(self._settings.serve.host, self._server.port)),
+                when_ready(self._server, self._say_where),
                 self._figures(seconds),
                 sink=self._counted,
             )
         finally:
             await appender.stop()
+
+    def _say_where(self) -> None:
+        port = self._server.port
+        say_where(self._settings.serve.host, port)
+        say(f"try     feed tail trades '*' --url ws://{self._settings.serve.host}:{port}/v1/stream (Ctrl-C ends it)")
 
     async def _figures(self, seconds: float | None) -> None:
         await self._server.ready.wait()

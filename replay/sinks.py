@@ -54,7 +54,12 @@ class TickTopic:
     """
 
     def __init__(
-        self, appender: Appender, topic: str, partitions: int, keys: Callable[[bytes], list[str]], symbol: str | None = None
+        self,
+        appender: Appender,
+        topic: str,
+        partitions: int,
+        keys: Callable[[bytes], list[str]],
+        symbol: str | None = None,
     ) -> None:
         self.frames = 0
         self.ticks = 0
