@@ -23,6 +23,7 @@ from msgspec import Struct
 
 from feed.channels.reader import HoleInLog
 from feed.channels.record import Record, headers_of, record_of
+from feed.collector import settle
 from feed.errors import BadTick, ConfigError, CorruptLog, FeedError, Unreachable
 from feed.feedlog import Dead, Restored, Round, Step, Writer
 from feed.kafka.append import Appender, AppendFailed, Compression
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 _RETRY_S: Final = 0.5
 _RESTORE_AGAIN_S: Final = 1.0
 _DEAD_VALUE_BYTES: Final = 64 * 1024
+_TIME_CHARS_MAX: Final = 19
 _APPEND_BYTES: Final = 4 << 20
 _ALPHABET: Final = "abcdefghijkmnpqrstuvwxyz23456789"
 log: Final = logging.getLogger("feed.normalizer")
@@ -383,7 +385,7 @@ def tick_of(raw: Raw) -> Tick:
     ts_recv, request = ts_kafka, None
     for name, value in raw.headers:
         if name == "ts_recv":
-            ts_recv = int(value) if value and value.isdigit() and len(value) <= 19 else -1
+            ts_recv = int(value) if value and value.isdigit() and len(value) <= _TIME_CHARS_MAX else -1
         elif name == "request":
             request = value.decode(errors="replace")
     try:
@@ -430,6 +432,7 @@ class Normalizer:
     async def run(self, member: Callable[[Normalizer], Awaitable[None]]) -> None:
         """Connects, then lets `member` tell by `own` which partitions are ours, until it ends or a task fails."""
         await self._cluster.start()
+        settle()
         self._failed = asyncio.get_running_loop().create_future()
         membership = asyncio.ensure_future(member(self))
         try:

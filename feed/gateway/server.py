@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import logging
 import random
 import signal
@@ -23,13 +22,13 @@ from typing import Final
 import uvicorn
 from uvicorn.server import HANDLED_SIGNALS
 
+from feed.collector import settle
 from feed.errors import Unreachable
 from feed.gateway.app import create_app
 from feed.gateway.gateway import Gateway
 from feed.gateway.http import GatewayConfig, HttpProtocol
 from feed.gateway.ws import StreamProtocol
 
-_GC_THRESHOLDS: Final = (50_000, 20, 20)
 _GOODBYES_BETWEEN_YIELDS: Final = 100
 _POLL_SECONDS: Final = 0.02
 _logger = logging.getLogger("feed.gateway")
@@ -52,9 +51,7 @@ class GatewayServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listens; what lives by now lives long, so the collector need not look at it again."""
         await super().startup(sockets)
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(*_GC_THRESHOLDS)
+        settle()
         self.ready.set()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

@@ -6,7 +6,7 @@ Owns the client and its metadata. Raises `Unreachable` where no broker answers; 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
@@ -16,6 +16,7 @@ from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.protocol.offset import OffsetRequest
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition
+from msgspec import Struct
 
 from feed.errors import FeedError, Unreachable
 
@@ -33,7 +34,7 @@ class OutOfRange(FeedError):
     """A position is no longer, or not yet, in the log."""
 
 
-class Raw(NamedTuple):
+class Raw(Struct, frozen=True, gc=False):
     """A record as it lies in a log. `timestamp` is milliseconds."""
 
     offset: int
