@@ -65,7 +65,8 @@ def reference(spec: dict[str, Any]) -> str:
     info = spec["info"]
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(info["title"])}: HTTP</title>'
-        '<meta name="viewport" content="width=device-width"><link rel="stylesheet" href="/board/board.css">'
+        '<meta name="viewport" content="width=device-width"><link rel="icon" href="/board/icon.svg">'
+        '<link rel="stylesheet" href="/board/board.css">'
         f'<main class="reference"><h1>{escape(info["title"])} <small>{escape(info["version"])}</small></h1>'
         f"<p>{escape(info.get('description', ''))}</p>"
         "<p>The stream is <code>/v1/stream</code>: its messages are described in "
