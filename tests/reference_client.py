@@ -60,6 +60,8 @@ class Channel:
         self.chain: int | None = None
         """What `prev` of the next message must be, where this connection has said it."""
         self.needs_gap = False
+        self.partial = False
+        """Whether it asked to know less than all: a snapshot of the last items, or updates from here on only."""
         self.data: Any = None
         self.state: tuple[int, str, str | None] = (-1, "ok", None)
         self.gaps: list[Json] = []
@@ -80,9 +82,11 @@ class Channel:
         self.chain = None
         if mode == "snapshot":
             self.waiting = True
+            self.partial = False
             self.source = told["source"]
         elif mode == "live":
             if self.source != told["source"] or told["seq"] > self.pos:
+                self.partial = self.partial or told["seq"] != -1
                 self.pos, self.source = told["seq"], told["source"]
             self.waiting = False
             self.chain = told["seq"]
@@ -351,6 +355,7 @@ class Client:
                 kept = "from" not in request and self._is_open(result)
                 if not kept:
                     begun.append(self._begin(result))
+                    begun[-1].partial = result["mode"] == "snapshot" and "last" in (request.get("from") or ())
             else:
                 self._patterns.append((result["channel"], result["symbol"]))
         if isinstance(request.get("from"), dict) and "time" not in request["from"]:

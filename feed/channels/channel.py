@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from feed.channels.message import KIND_BIT, KIND_INDEX, bare
+from feed.channels.message import KIND_BIT, KIND_INDEX, PREV, bare
 from feed.channels.state import Folded, FoldRules, fold
 from feed.model import KINDS, NO_SEQ, Gap, GapReason, Kind
 
@@ -90,6 +90,7 @@ class Channel:
 
     __slots__ = (
         "base",
+        "begun",
         "bit",
         "born",
         "gathering",
@@ -125,6 +126,7 @@ class Channel:
         self.log_from = NO_SEQ
         self.popped = 0
         self.switched = -1
+        self.begun = NO_SEQ
         self.born = -1
         self.state: tuple[int, bytes] | None = None
         # intake's notes
@@ -235,11 +237,15 @@ class Channel:
         bound = evicted if self.base is None else min(self.base.covers, evicted)
         log = self.log
         while log and log[0][0] <= bound:
-            self.log_from = log.popleft()[0]
-            self.popped += 1
+            self.log_from, _, message, _ = log.popleft()
+            self.popped += not message.startswith(b"state")
 
-    def restart(self, source: Source, base: Folded | None, tail: list[Entry], switched: int) -> None:
+    def restart(
+        self, source: Source, base: Folded | None, tail: list[Entry], *, switched: int, new_source: bool
+    ) -> None:
         """Starts anew at a state (None: waits for one) that does not follow from the log so far."""
+        if new_source:
+            self.begun = NO_SEQ if base is None else base.covers
         self.source = source
         self.base = base
         self.popped += len(self.log)
@@ -250,22 +256,23 @@ class Channel:
         self.state = None if base is None or base.state is None else (base.covers, base.state)
 
     def standing(self, position: int) -> tuple[int, int]:
-        """Where the channel stood at a position that the log still reaches: its last update, entries until then."""
+        """Where the channel stood at a position that the log still reaches: its last update, updates until then."""
         before = self.popped
-        prev = NO_SEQ if self.base is None else min(self.base.seq, position)
         for seq, _, message, _ in self.log:
+            if message.startswith(b"state"):
+                continue
             if seq > position:
-                break
+                at = message.find(PREV) + len(PREV)
+                return int(message[at : message.find(b",", at)]), before
             before += 1
-            if not message.startswith(b"state"):
-                prev = max(prev, seq)
-        return max(prev, min(self.log_from, position)), before
+        return self.position, before
 
     def _between(self, first: int | None, until: int) -> int | None:
-        """How many entries there were after the first `first` and up to a position; None where that is not known."""
+        """How many updates there were after the first `first` and up to a position; None where that is not known."""
         if first is None:
             return None
-        return self.popped - first + sum(1 for entry in self.log if entry[0] <= until)
+        kept = sum(1 for seq, _, message, _ in self.log if seq <= until and not message.startswith(b"state"))
+        return self.popped - first + kept
 
     def _tail(self, position: int) -> list[bytes]:
         tail: list[bytes] = []

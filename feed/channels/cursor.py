@@ -11,116 +11,21 @@ follows the flushes to the newest one, then does joins there, so that what is in
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from feed.channels.channel import TURN_SEQ, Channel, Source
 from feed.channels.flush import Flush
-from feed.channels.message import ALL_KINDS, JOINT, bare, frame
-from feed.channels.record import PART_BYTES_MAX
+from feed.channels.join import ANNOUNCE_SHIFT, Join, Page, Rest
+from feed.channels.message import ALL_KINDS, bare, frame
 from feed.channels.selection import Selection
 from feed.channels.wanted import Wanted
-from feed.model import KINDS, NO_SEQ, CaughtUp, GapReason, Joined, Mode
+from feed.model import NO_SEQ, CaughtUp, GapReason, Joined
 from feed.protocol.codec import message_frame
 
 if TYPE_CHECKING:
     from feed.channels.hub import Hub
 
-_ANNOUNCE_SHIFT: Final = len(KINDS)
 _EXACT_LOSSES_MAX: Final = 1000
-
-
-class Join:
-    """Channels of one request (or of one lag) that are not in step yet.
-
-    `pending`: listing to bits, those to announce shifted left.
-
-    They start by snapshot, unless `marks` (the client's) or `flush` (a cursor's) say where they go on. `number`: the
-    flush at which that was so. `lag`: the client has these channels in step as far as it knows, so its marks wait for
-    them.
-    """
-
-    __slots__ = ("flush", "lag", "last", "live", "marks", "noticed", "number", "pending", "tells")
-
-    def __init__(
-        self,
-        number: int,
-        *,
-        marks: Mapping[str, int] | None = None,
-        flush: Flush | None = None,
-        last: int = 0,
-        lag: bool = False,
-        live: bool = False,
-        tells: str | int | None = None,
-    ) -> None:
-        self.number = number
-        self.marks = marks
-        self.flush = flush
-        self.last = last
-        self.lag = lag
-        self.live = live
-        self.tells = tells
-        self.pending: dict[int, int] = {}
-        self.noticed: set[Source] = set()
-
-    def after(self, source: Source) -> int | None:
-        """The position that the channels of a source go on from; None: by snapshot."""
-        if self.flush is not None:
-            return self.flush.position(source)
-        return None if self.marks is None else self.marks.get(source.name)
-
-    def mode(self, channel: Channel) -> Mode:
-        """How a channel would begin now."""
-        after = self.after(channel.source)
-        if after is None or channel.waits:
-            return "snapshot"
-        if self.live:
-            return "live"
-        return "gap" if channel.missed(after) else "resumed"
-
-
-class Page:
-    """Frames up to a size."""
-
-    __slots__ = ("_bytes_max", "_frames", "size")
-
-    def __init__(self, bytes_max: int) -> None:
-        self._bytes_max = bytes_max
-        self._frames: list[bytes] = []
-        self.size = 0
-
-    @property
-    def full(self) -> bool:
-        """Whether nothing more should be added."""
-        return self.size >= self._bytes_max
-
-    def over(self, more: int) -> bool:
-        """Whether so many more bytes fill it."""
-        return self.size + more >= self._bytes_max
-
-    def add(self, framed: bytes) -> None:
-        """Adds whole frames."""
-        self._frames.append(framed)
-        self.size += len(framed)
-
-    def joined(self) -> bytes:
-        """All of it."""
-        return b"".join(self._frames)
-
-
-class Rest:
-    """A channel's messages that did not fit the page; the channel goes on after `flush` when they are sent."""
-
-    __slots__ = ("channel", "flush", "join", "messages", "next")
-
-    def __init__(self, channel: Channel, messages: list[bytes], flush: Flush, join: Join) -> None:
-        self.channel = channel
-        if any(len(message) > PART_BYTES_MAX for message in messages):
-            messages = [part for message in messages for part in message.split(JOINT)]
-        self.messages = messages
-        self.next = 0
-        self.flush = flush
-        self.join = join
 
 
 class Reader:
@@ -225,7 +130,7 @@ class Reader:
             own.set(id_, mask & ~bit)
         self.holds.pop((id_, bit), None)
         self._losses.pop((id_, bit), None)
-        both = bit | bit << _ANNOUNCE_SHIFT
+        both = bit | bit << ANNOUNCE_SHIFT
         for join in self.joins:
             left = join.pending.get(id_, 0)
             if left & bit:
@@ -243,7 +148,7 @@ class Reader:
 
     def enter(self, channel: Channel, join: Join, *, announce: bool) -> None:
         """Has a channel as soon as this join comes to it."""
-        bits = channel.bit | (channel.bit << _ANNOUNCE_SHIFT if announce else 0)
+        bits = channel.bit | (channel.bit << ANNOUNCE_SHIFT if announce else 0)
         join.pending[channel.id] = join.pending.get(channel.id, 0) | bits
 
     def pending(self, id_: int, bit: int) -> Join | None:
@@ -391,7 +296,7 @@ class Reader:
                     and watch.announces(channel)
                     and self.pending(id_, channel.bit) is None
                 ):
-                    bits = channel.bit | channel.bit << _ANNOUNCE_SHIFT
+                    bits = channel.bit | channel.bit << ANNOUNCE_SHIFT
                     join.pending[id_] = join.pending.get(id_, 0) | bits
 
     # ---- joins
@@ -403,17 +308,17 @@ class Reader:
             if join.tells is not None:
                 page.add(message_frame(CaughtUp(join.tells)))
             return
-        id_ = next(iter(join.pending))
+        id_ = join.next()
         bits = join.pending[id_]
         for channel in self._hub.listings[id_].channels:
             if channel is None or not channel.bit & bits:
                 continue
-            left = join.pending[id_] & ~(channel.bit | channel.bit << _ANNOUNCE_SHIFT)
+            left = join.pending[id_] & ~(channel.bit | channel.bit << ANNOUNCE_SHIFT)
             if left & ALL_KINDS:
                 join.pending[id_] = left
             else:
                 del join.pending[id_]
-            self._begin(channel, join, page, announce=bool(bits >> _ANNOUNCE_SHIFT & channel.bit))
+            self._begin(channel, join, page, announce=bool(bits >> ANNOUNCE_SHIFT & channel.bit))
             if page.full:
                 return
 
@@ -436,6 +341,9 @@ class Reader:
     def _messages(self, channel: Channel, join: Join, *, announced: bool) -> list[bytes]:
         hub = self._hub
         after = join.after(channel.source)
+        hold = self.holds.pop((channel.id, channel.bit), None)
+        if hold is not None and hold[0] is channel.source and after is not None:
+            after = max(after, hold[1])
         if channel.switched > join.number and not (announced and channel.born > join.number):
             # it turned since the request was answered: what the client was told is of another source
             hub.counts.gaps += 1
@@ -449,7 +357,7 @@ class Reader:
         if channel.missed(after):
             hub.counts.gaps += 1
             prev, first = self._losses.pop((channel.id, channel.bit), (None, None)) if join.lag else (None, None)
-            reason: GapReason = "lag" if join.lag or join.live else "evicted"
+            reason: GapReason = "source" if after < channel.begun else "lag" if join.lag or join.live else "evicted"
             return channel.gap_after(after, reason, hub.rules, prev=prev, first=first)
         if after > self._cursor.position(channel.source):
             self.holds[channel.id, channel.bit] = channel.source, after

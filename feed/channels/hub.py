@@ -16,9 +16,10 @@ from typing import NamedTuple
 from msgspec import Struct
 
 from feed.channels.channel import Listing, Source
-from feed.channels.cursor import Page, Reader
+from feed.channels.cursor import Reader
 from feed.channels.flush import Flush, Window
 from feed.channels.intake import Intake
+from feed.channels.join import Page
 from feed.channels.message import KIND_INDEX, bare, whole
 from feed.channels.selection import Selections
 from feed.channels.state import FoldRules
@@ -155,9 +156,9 @@ class Hub:
         """
         counts, flush = self.counts, self.current
         held = list(self.holders)
-        for selection, buffer in self.selections.buffers(flush, self.moves):
+        for selection, buffer, count in self.selections.buffers(flush, self.moves):
             readers = tuple(selection.readers)
-            counts.deliveries += selection.count * len(readers)
+            counts.deliveries += count * len(readers)
             yield buffer, readers
         for reader in held:
             page = Page(0)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from feed.channels.channel import NOTHING, TURN_SEQ, Channel, Entry, Listing, Source
 from feed.channels.flush import Flush
-from feed.channels.message import JOINT, KIND_BIT, KIND_INDEX, Head, head_of, split
+from feed.channels.message import JOINT, KIND_BIT, KIND_INDEX, PREV, SEQ, Head, head_of, split
 from feed.channels.state import Folded, FoldRules, fold
 from feed.channels.turn import Gathering, Turn
 from feed.model import KINDS, NO_SEQ
@@ -20,11 +20,9 @@ from feed.model import KINDS, NO_SEQ
 if TYPE_CHECKING:
     from feed.model import GapReason
 
-_PREV: Final = b',"prev":'
-_SEQ: Final = b',"seq":'
 _COMMA: Final = b","
-_AFTER_PREV: Final = len(_PREV)
-_AFTER_SEQ: Final = len(_SEQ)
+_AFTER_PREV: Final = len(PREV)
+_AFTER_SEQ: Final = len(SEQ)
 _FIRST: Final = len(b'[{"type":"')
 _EMPTY_BYTES_MAX: Final = 2
 # a list of objects ends in `}]`, a part in `]` after a digit: the last two bytes tell them apart
@@ -78,13 +76,13 @@ class Intake:
             usual = 0
             messages = value[_FIRST:-2].split(JOINT)
             newest = messages[-1]
-            to = newest.find(_SEQ) + _AFTER_SEQ
+            to = newest.find(SEQ) + _AFTER_SEQ
             if source.uncovered or newest.startswith(b"gap") or int(newest[to : newest.find(_COMMA, to)]) > last:
                 messages = _covered(source, messages, last)
             for message in messages:
-                at = message.find(_PREV)
+                at = message.find(PREV)
                 channel = find(message[:at])
-                to = message.find(_SEQ, at)
+                to = message.find(SEQ, at)
                 if (
                     channel is None
                     or message[at + _AFTER_PREV : to] != channel.pos_text

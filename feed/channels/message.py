@@ -25,6 +25,8 @@ from feed.protocol.codec import frame_head
 START: Final = b'{"type":"'
 END: Final = b"}"
 JOINT: Final = b'},{"type":"'
+PREV: Final = b',"prev":'
+SEQ: Final = b',"seq":'
 _ARRAY_START: Final = b"[" + START
 _ARRAY_END: Final = b"}]"
 _HEAD_BYTES: Final = len(_ARRAY_START)

@@ -7,7 +7,7 @@ for to `wanted`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from feed.channels.message import frame
@@ -56,10 +56,14 @@ def matched(rules: tuple[Rule, ...] | list[Rule], name: str) -> int:
     return mask
 
 
+Part = tuple[bytes, int]
+"""A frame of a flush, and how many entries are in it."""
+
+
 class Selection:
     """Symbols with the bits of their kinds; `readers` are in step, `users` also those that will be again."""
 
-    __slots__ = ("_sources", "_sources_at", "count", "digest", "masks", "out", "readers", "shared", "users", "watch")
+    __slots__ = ("_sources", "_sources_at", "digest", "masks", "out", "readers", "shared", "users", "watch")
 
     def __init__(self, masks: dict[int, int] | None = None, digest: int = 0) -> None:
         self.masks: dict[int, int] = {} if masks is None else masks
@@ -68,8 +72,7 @@ class Selection:
         self.shared = False
         self.readers: dict[Reader, None] = {}
         self.users = 0
-        self.out: list[bytes] = []
-        self.count = 0
+        self.out: list[Part] = []
         self._sources: frozenset[Source] = frozenset()
         self._sources_at = -1
 
@@ -108,7 +111,8 @@ class Selections:
     def __init__(self, listings: dict[int, Listing]) -> None:
         self._listings = listings
         self._by_digest: dict[int, list[Selection]] = {}
-        self._by_symbol: dict[int, dict[int, dict[Selection, None]]] = {}
+        # who has which kinds of a symbol: what takes a frame is kept ready, it is the inner loop of every flush
+        self._by_symbol: dict[int, dict[int, dict[Selection, Callable[[Part], None]]]] = {}
         self._watching: dict[Selection, None] = {}
         self._all: dict[Selection, None] = {}
 
@@ -155,45 +159,41 @@ class Selections:
             if selection.watch.wants(channel):
                 self._extend(selection, channel)
 
-    def buffers(self, flush: Flush, moves: int) -> Iterator[tuple[Selection, bytes]]:
-        """What each selection with readers gets of a flush: whole WebSocket frames."""
-        touched = self._fill(flush, moves)
-        for selection in touched:
-            out, selection.out = selection.out, []
+    def buffers(self, flush: Flush, moves: int) -> Iterator[tuple[Selection, bytes, int]]:
+        """What each selection with readers gets of a flush: whole WebSocket frames, and how many entries they hold."""
+        self._fill(flush, moves)
+        for selection in list(self._all):
+            out = selection.out
+            if not out:
+                continue
             if selection.readers:
-                yield selection, out[0] if len(out) == 1 else b"".join(out)
-            selection.count = 0
+                frames, counts = zip(*out, strict=True)
+                yield selection, b"".join(frames), sum(counts)
+            out.clear()
 
-    def _fill(self, flush: Flush, moves: int) -> list[Selection]:
-        touched: list[Selection] = []
+    def _fill(self, flush: Flush, moves: int) -> None:
         for birth in flush.births:
-            joined = frame([birth.joined])
+            joined = frame([birth.joined]), 0
             for selection in self._watching:
                 assert selection.watch is not None
                 if selection.watch.announces(birth.channel):
-                    _put(selection, joined, touched)
+                    selection.out.append(joined)
         by_symbol = self._by_symbol
         for id_, entries in flush.changed.items():
             by_mask = by_symbol.get(id_)
             if by_mask is None:
                 continue
-            for mask, selections in by_mask.items():
+            for mask, takers in by_mask.items():
                 messages = [entry[2] for entry in entries if entry[1] & mask]
-                if not messages:
-                    continue
-                framed = frame(messages)
-                count = len(messages)
-                for selection in selections:
-                    if not selection.out:
-                        touched.append(selection)
-                    selection.out.append(framed)
-                    selection.count += count
+                if messages:
+                    part = frame(messages), len(messages)
+                    for take in takers.values():
+                        take(part)
         for source, message in flush.notices:
-            framed = frame([message])
+            notice = frame([message]), 0
             for selection in self._all:
                 if source in selection.sources(self._listings, moves):
-                    _put(selection, framed, touched)
-        return touched
+                    selection.out.append(notice)
 
     def _extend(self, selection: Selection, channel: Channel) -> None:
         before = selection.masks.get(channel.id, 0)
@@ -210,7 +210,7 @@ class Selections:
         self._by_digest.setdefault(selection.digest, []).append(selection)
 
     def _index(self, selection: Selection, id_: int, mask: int) -> None:
-        self._by_symbol.setdefault(id_, {}).setdefault(mask, {})[selection] = None
+        self._by_symbol.setdefault(id_, {}).setdefault(mask, {})[selection] = selection.out.append
 
     def _unindex(self, selection: Selection, id_: int, mask: int) -> None:
         by_mask = self._by_symbol[id_]
@@ -221,8 +221,3 @@ class Selections:
             if not by_mask:
                 del self._by_symbol[id_]
 
-
-def _put(selection: Selection, framed: bytes, touched: list[Selection]) -> None:
-    if not selection.out:
-        touched.append(selection)
-    selection.out.append(framed)

@@ -78,7 +78,7 @@ def fold(
 ) -> Folded:
     """The state after `entries` (bare messages of one channel, in order) on top of `start`.
 
-    `last`: of trades and bars only so many, the newest (0: all that are kept).
+    `last`: only so many trades, or bars of each interval, the newest (0: all that are kept).
 
     Raises:
         CorruptLog: a message cannot be read.
@@ -110,9 +110,20 @@ def _fold(
         return Folded(NO_SEQ, [], state, covers)
     data = _FOLDS[kind](snapshot, updates, rules)
     if last and isinstance(data, list):
-        data = data[-last:]
+        data = _newest(data, last)
     folded = Snapshot(kind, symbol, source, newest.seq, newest.ts_event, newest.ts_recv, data)
     return Folded(newest.seq, [bare(part) for part in parted(folded)], state, covers)
+
+
+def _newest(items: list[Trade] | list[Bar], count: int) -> list[Trade] | list[Bar]:
+    """The last trades, or the last bars of each interval."""
+    if not items or isinstance(items[0], Trade):
+        return items[-count:]
+    intervals: dict[str, list[Bar]] = {}
+    for bar in items:
+        assert isinstance(bar, Bar)
+        intervals.setdefault(bar.interval, []).append(bar)
+    return [bar for bars in intervals.values() for bar in bars[-count:]]
 
 
 def _body(message: bytes) -> Body:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from msgspec import Struct
 
-from feed.channels.cursor import Join, Reader
+from feed.channels.cursor import Reader
+from feed.channels.join import Join
 from feed.channels.message import KIND_BIT, KIND_INDEX
 from feed.channels.wanted import OnLag, is_pattern, prefix_of
 from feed.model import KINDS, NO_SEQ, Result

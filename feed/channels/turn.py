@@ -66,7 +66,9 @@ class Turn:
         reason = self._reason
         if reason is None and told is not None and base is not None:
             reason = "evicted" if told is self._source else "source"
-        channel.restart(self._source, base, self._tail, flush_number)
+        # after a turn to a source without a state, the state that comes first is the beginning of it
+        new_source = self._reason == "source" or channel.waits
+        channel.restart(self._source, base, self._tail, switched=flush_number, new_source=new_source)
         messages: list[bytes] = []
         if reason is not None:
             seq = -1 if base is None else base.seq

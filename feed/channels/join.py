@@ -1,0 +1,120 @@
+"""Joins: channels on their way into step, and the pages in which a reader is sent what is its alone.
+
+Owns where the channels of a request go on from, and what is told of that. Leaves the doing to `cursor`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from feed.channels.channel import Channel, Source
+from feed.channels.flush import Flush
+from feed.channels.message import JOINT
+from feed.channels.record import PART_BYTES_MAX
+from feed.model import KINDS, Mode
+
+ANNOUNCE_SHIFT: Final = len(KINDS)
+
+
+class Join:
+    """Channels of one request (or of one lag) that are not in step yet.
+
+    `pending`: listing to bits, those to announce shifted left by `ANNOUNCE_SHIFT`.
+
+    They start by snapshot, unless `marks` (the client's) or `flush` (a cursor's) say where they go on. `number`: the
+    flush at which that was so. `lag`: the client has these channels in step as far as it knows, so its marks wait for
+    them.
+    """
+
+    __slots__ = ("_order", "flush", "lag", "last", "live", "marks", "noticed", "number", "pending", "tells")
+
+    def __init__(
+        self,
+        number: int,
+        *,
+        marks: Mapping[str, int] | None = None,
+        flush: Flush | None = None,
+        last: int = 0,
+        lag: bool = False,
+        live: bool = False,
+        tells: str | int | None = None,
+    ) -> None:
+        self.number = number
+        self.marks = marks
+        self.flush = flush
+        self.last = last
+        self.lag = lag
+        self.live = live
+        self.tells = tells
+        self.pending: dict[int, int] = {}
+        self._order: list[int] | None = None
+        self.noticed: set[Source] = set()
+
+    def after(self, source: Source) -> int | None:
+        """The position that the channels of a source go on from; None: by snapshot."""
+        if self.flush is not None:
+            return self.flush.position(source)
+        return None if self.marks is None else self.marks.get(source.name)
+
+    def next(self) -> int:
+        """The symbol whose turn it is, in the order asked; there is one pending."""
+        # the first key of a dict from which many were deleted costs a walk over all of them
+        if self._order is None:
+            self._order = list(reversed(self.pending))
+        while self._order[-1] not in self.pending:
+            self._order.pop()
+        return self._order[-1]
+
+    def mode(self, channel: Channel) -> Mode:
+        """How a channel would begin now."""
+        after = self.after(channel.source)
+        if after is None or channel.waits:
+            return "snapshot"
+        if self.live:
+            return "live"
+        return "gap" if channel.missed(after) else "resumed"
+
+
+class Page:
+    """Frames up to a size."""
+
+    __slots__ = ("_bytes_max", "_frames", "size")
+
+    def __init__(self, bytes_max: int) -> None:
+        self._bytes_max = bytes_max
+        self._frames: list[bytes] = []
+        self.size = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether nothing more should be added."""
+        return self.size >= self._bytes_max
+
+    def over(self, more: int) -> bool:
+        """Whether so many more bytes fill it."""
+        return self.size + more >= self._bytes_max
+
+    def add(self, framed: bytes) -> None:
+        """Adds whole frames."""
+        self._frames.append(framed)
+        self.size += len(framed)
+
+    def joined(self) -> bytes:
+        """All of it."""
+        return b"".join(self._frames)
+
+
+class Rest:
+    """A channel's messages that did not fit the page; the channel goes on after `flush` when they are sent."""
+
+    __slots__ = ("channel", "flush", "join", "messages", "next")
+
+    def __init__(self, channel: Channel, messages: list[bytes], flush: Flush, join: Join) -> None:
+        self.channel = channel
+        if any(len(message) > PART_BYTES_MAX for message in messages):
+            messages = [part for message in messages for part in message.split(JOINT)]
+        self.messages = messages
+        self.next = 0
+        self.flush = flush
+        self.join = join
