@@ -20,7 +20,7 @@ from aiokafka.structs import TopicPartition
 
 from feed.channels.reader import HoleInLog, LogReader
 from feed.channels.record import record_of
-from feed.errors import CorruptLog, FeedError, Unreachable
+from feed.errors import Unreachable
 from feed.kafka.cluster import Cluster, OutOfRange, Raw
 from feed.kafka.fetch import Fetcher, Stream
 from feed.tasks import end
@@ -34,6 +34,7 @@ _LOOK_S: Final = 0.25
 _NEW_PARTITIONS_S: Final = 2.0
 _RETRY_S: Final = 0.5
 _LAST_RECORDS: Final = 64
+_DOUBT_S: Final = 5.0
 log: Final = logging.getLogger("feed.follower")
 
 
@@ -67,7 +68,10 @@ class Watcher(Protocol):
 
 
 class _Log:
-    """One partition of a feed log as it is followed."""
+    """One partition of a feed log as it is followed.
+
+    `lost`: it has to be followed anew, from `floor` where that is set, by the same reader where that is to `go_on`.
+    """
 
     def __init__(self, stream: Stream, start: int, goal: int, silent_after_s: float, now: float) -> None:
         self.stream = stream
@@ -78,12 +82,27 @@ class _Log:
         self.silent_after_s = silent_after_s
         self.record_at = now
         self.tick_at = now
-        self.tick_ns = 0
         self.told: StateReason | None = None
+        self.lost = False
+        self.floor: int | None = None
+        self.go_on = False
+        self.doubted = False
 
     @property
     def caught_up(self) -> bool:
         return self.stream.position >= self.goal and not self.stream.waiting
+
+    def lose(self, floor: int | None, *, go_on: bool = False) -> None:
+        """It has to be followed anew."""
+        self.lost, self.floor, self.go_on = True, floor, go_on
+
+    def go_on_from(self, before: _Log) -> None:
+        """Takes over what was known of the partition."""
+        self.source, self.told, self.doubted = before.source, before.told, before.doubted
+        self.record_at, self.tick_at = before.record_at, before.tick_at
+        if before.go_on and self.start < before.start:
+            # what is missing lies before where we began: from the same position on, copies are passed over
+            self.reader = before.reader
 
 
 class Follower:
@@ -126,8 +145,9 @@ class Follower:
                 await self._wait()
                 changed = False
                 for partition, followed in list(self._logs.items()):
-                    if followed.stream.waiting or followed.stream.failed is not None or followed.stream.vanished:
-                        changed = await self._take(partition, followed) or changed
+                    stream = followed.stream
+                    if not followed.lost and (stream.waiting or stream.failed is not None or stream.vanished):
+                        changed = self._take(partition, followed) or changed
                 changed = self._watch() or changed
                 if changed:
                     self._notify()
@@ -147,72 +167,68 @@ class Follower:
         self._fetcher.arrived.clear()
 
     async def _look_for_partitions(self) -> None:
+        """Follows partitions that are new, and anew those that were lost."""
         while True:
+            missing = False
             try:
                 known = await self._cluster.topics()
-                missing = [
-                    TopicPartition(topic, number)
-                    for topic in self._topics
-                    for number in range(known.get(topic, 0))
-                    if TopicPartition(topic, number) not in self._logs
-                ]
-                for partition in missing:
-                    await self._follow(partition)
-                if missing or (not self._logs and not self._caught_up):
-                    self._fetcher.arrived.set()
-            except (KafkaError, OSError, Unreachable) as error:
+                for topic in self._topics:
+                    for number in range(known.get(topic, 0)):
+                        before = self._logs.get(TopicPartition(topic, number))
+                        if before is None or before.lost:
+                            missing = True
+                            await self._follow(TopicPartition(topic, number), before)
+                            self._fetcher.arrived.set()
+            except (KafkaError, OSError, Unreachable, OutOfRange) as error:
                 self._watcher.kafka_failed(str(error))
-            await asyncio.sleep(_NEW_PARTITIONS_S if self._logs else _RETRY_S)
+            await asyncio.sleep(_RETRY_S if missing or not self._logs else _NEW_PARTITIONS_S)
 
-    async def _follow(self, partition: TopicPartition, from_floor: int | None = None) -> _Log:
+    async def _follow(self, partition: TopicPartition, before: _Log | None) -> None:
         begin, end = await self._cluster.offsets(partition)
-        start = from_floor if from_floor is not None else await self._start(partition, begin, end)
+        floor = before.floor if before is not None else None
+        start = floor if floor is not None else await self._start(partition, begin, end)
         start = min(max(start, begin), end)
         stream = self._fetcher.follow(partition, start)
         followed = _Log(stream, start, end, self._topics[partition.topic], time.monotonic())
+        if before is not None:
+            followed.go_on_from(before)
         self._logs[partition] = followed
-        return followed
 
     async def _start(self, partition: TopicPartition, begin: int, end: int) -> int:
-        """The last record's floor, or further back: as far as clients may resume."""
+        """The last record's floor, or further back: as far as clients may resume.
+
+        Always some record's floor: reading from any other offset could begin with a record that is void.
+        """
         floor = end
         for offset in range(end - 1, max(begin, end - _LAST_RECORDS) - 1, -1):
-            async for page in self._cluster.read(partition, offset, end):
-                if page:
-                    floor = record_of(page[-1].headers, page[-1].value, page[-1].offset).floor
+            floor = await self._floor_at(partition, offset, end)
             if floor < end:
                 break
         since = int((time.time() - self._resume_window_s) * 1000)
         window = await self._cluster.offset_at(partition, since)
-        return floor if window is None else min(floor, window)
+        return floor if window is None or window >= floor else await self._floor_at(partition, window, floor)
 
-    async def _take(self, partition: TopicPartition, followed: _Log) -> bool:
+    async def _floor_at(self, partition: TopicPartition, offset: int, end: int) -> int:
+        """The floor of the first record at or after an offset, `end` where there is none."""
+        async for page in self._cluster.read(partition, offset, end):
+            for raw in page:
+                return record_of(raw.headers, raw.value, raw.offset).floor
+        return end
+
+    def _take(self, partition: TopicPartition, followed: _Log) -> bool:
         """Takes what has arrived; whether the hub has heard anything."""
         try:
             if followed.stream.vanished:
                 raise OutOfRange(f"{partition.topic} was away")
-            raws = followed.stream.take()
-            return self._read(followed, raws)
+            return self._read(followed, followed.stream.take())
         except HoleInLog as hole:
             log.warning("%s/%d: %s", partition.topic, partition.partition, hole)
-            await self._again(partition, followed, hole.floor)
+            followed.lose(hole.floor, go_on=True)
         except OutOfRange as error:
             log.warning("%s/%d: %s; starting at its floor again", partition.topic, partition.partition, error)
-            await self._again(partition, followed, None)
-        except CorruptLog:
-            raise
-        except FeedError as error:
-            self._watcher.kafka_failed(str(error))
-            await asyncio.sleep(_RETRY_S)
-        return True
-
-    async def _again(self, partition: TopicPartition, followed: _Log, floor: int | None) -> None:
+            followed.lose(None)
         self._fetcher.leave(followed.stream)
-        again = await self._follow(partition, floor)
-        again.source = followed.source
-        if floor is not None and floor < followed.start:
-            # what is missing lies before where we began: go on from the same position, copies are passed over
-            again.reader = followed.reader
+        return True
 
     def _read(self, followed: _Log, raws: list[Raw]) -> bool:
         reader, sink, stream = followed.reader, self._sink, followed.stream
@@ -229,10 +245,10 @@ class Follower:
             elif reader.source != followed.source:
                 sink.opened(reader.source, followed.source, True)
                 followed.source = reader.source
-            followed.record_at = now
+            followed.record_at, followed.doubted = now, False
             if record.kind == "data":
                 if record.covers:
-                    followed.tick_at, followed.tick_ns = now, raw.timestamp * 1_000_000
+                    followed.tick_at = now
                 sink.data(record.source, before, reader.pos, record.value, record.end)
                 heard = True
             elif record.kind == "keyframe":
@@ -256,7 +272,15 @@ class Follower:
         if self._caught_up:
             for followed in self._logs.values():
                 told = self._tell(followed, now) or told
+                self._doubt(followed, now)
         return told
+
+    def _doubt(self, followed: _Log, now: float) -> None:
+        """Reads a log from its begin, once, where all that comes is void: reading may have begun with a void record."""
+        if followed.reader.void and not (followed.doubted or followed.lost) and now - followed.record_at > _DOUBT_S:
+            followed.doubted = True
+            self._fetcher.leave(followed.stream)
+            followed.lose(0)
 
     def _tell(self, followed: _Log, now: float) -> bool:
         if not followed.source:
