@@ -51,10 +51,12 @@ async def run_demo(flags: Mapping[str, object], make_topic: TopicMaker, *, secon
         ConfigError: the extra `demo` is not installed.
     """
     began = time.monotonic()
+    chosen = {**SETTINGS, **flags}
+    settings = load(chosen).settings
+    refuse_used_port(settings.serve.host, settings.serve.port)
+    set_up(settings.log.level, settings.log.form)
     with DemoBroker() as broker:
-        settings = load({**SETTINGS, **flags, "kafka.bootstrap": broker.address}).settings
-        set_up(settings.log.level, settings.log.form)
-        refuse_used_port(settings.serve.host, settings.serve.port)
+        settings = load({**chosen, "kafka.bootstrap": broker.address}).settings
         venues = settings.normalize.venues
         topics = [name(venue) for venue in venues for name in (settings.ticks_topic, settings.feed_topic)]
         broker.make_topics([*topics, settings.kafka.dead_topic])

@@ -7,7 +7,6 @@ options and words to `feed.cli`.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import signal
 import socket
@@ -29,6 +28,7 @@ from feed.metrics import Metrics
 from feed.normalizer import Normalizer, NormalizerSettings
 from feed.protocol.session import SessionSettings
 from feed.settings import Settings, convert
+from feed.tasks import end
 from feed.venues.table import venue as venue_named
 
 _DEAD_PARTITIONS: Final = 1
@@ -208,10 +208,7 @@ async def _together(working: list[Coroutine[Any, Any, object]]) -> None:
     try:
         ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        for task in tasks:
-            task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.gather(*tasks, return_exceptions=True)
+        await end(tasks)
     for task in ended:
         if (error := task.exception()) is not None:
             raise _first_cause(error)
