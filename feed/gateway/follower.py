@@ -39,7 +39,9 @@ log: Final = logging.getLogger("feed.follower")
 
 
 class Sink(Protocol):
-    """What takes the log in: the hub."""
+    """What takes the log in: the hub. `lag_ms` is how old the newest record was when it was taken in."""
+
+    lag_ms: int | None
 
     def opened(self, source: str, ends: str, carries: bool) -> None:
         """A source begins, in place of `ends`."""
@@ -254,6 +256,8 @@ class Follower:
             elif record.kind == "keyframe":
                 sink.keyframe(record.source, record.symbol, record.value)
                 heard = True
+        if raws:
+            sink.lag_ms = max(0, int(time.time() * 1000) - raws[-1].timestamp)
         if not self._caught_up and stream.position >= followed.goal:
             self._fetcher.arrived.set()
         return heard
