@@ -74,7 +74,7 @@ def canonical_levels(levels: Sequence[tuple[str, str]]) -> list[Level]:
         BadTick: a number is not plain, or a price is zero.
     """
     joined = '","'.join(chain.from_iterable(levels))
-    numbers = f'"{joined}"'.encode()
+    numbers = f'"{joined}"'.encode("ascii", "replace")
     left = numbers.translate(None, _DIGITS)
     empty = b'"",' * (2 * len(levels))
     if b".." in left or left.translate(None, b".") != empty[:-1] or not _is_sound(numbers):

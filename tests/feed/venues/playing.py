@@ -178,3 +178,37 @@ def play(name: str, played: Iterable[Tick]) -> Played:
 def book_of(data: Book) -> tuple[dict[str, str], dict[str, str]]:
     """A book of a snapshot as dicts."""
     return dict(data.bids), dict(data.asks)
+
+
+class Feeder:
+    """Gives frames to a source, one offset after the other."""
+
+    def __init__(self, venue: str, key: str) -> None:
+        self.played = Played(venue)
+        self.key = key
+        self.seq = 0
+
+    @property
+    def folded(self) -> Folded:
+        return self.played.symbols[self.key]
+
+    def __call__(self, *frames: bytes | dict[str, Any], request: str | None = None) -> Feeder:
+        for frame in frames:
+            value = frame if isinstance(frame, bytes) else msgspec.json.encode(frame)
+            self.played.play([Tick(self.seq, self.key, value, self.seq + 1, self.seq + 1, request)])
+            self.seq += 1
+        return self
+
+    def rest(self, last: int, bids: Any, asks: Any, **more: Any) -> Feeder:
+        return self({"lastUpdateId": last, "bids": bids, "asks": asks, **more}, request="https://x/depth")
+
+    def book(self) -> Any:
+        data = self.played.snapshot(self.key, "book")
+        return None if data is None else book_of(data)
+
+
+def state_of(source: Source, key: str) -> tuple[Any, Any]:
+    """The whole state of a symbol; the clock may move with a bad tick."""
+    saved = msgspec.json.decode(source.checkpoint(key))
+    saved.pop("clock")
+    return source.keyframe(key), saved
