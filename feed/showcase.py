@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final, Protocol
 
-from feed.channels.hub import Hub
 from feed.command import say
 from feed.demo.broker import PARTITIONS, DemoBroker
 from feed.demo.collect import Exchanges, collect
@@ -24,7 +23,7 @@ from feed.up import Roles, build, refuse_used_port, run_roles, say_where, when_r
 from feed.venues.table import venue as venue_named
 
 if TYPE_CHECKING:
-    from feed.model import StateReason
+    pass
 
 _UPDATE: Final = b'{"type":"update",'
 
@@ -82,7 +81,6 @@ class _Demo:
         self._address = address
         self._server = roles.server
         self._counters = roles.normalizer.counters
-        self._counted = _Counted(roles.server.gateway.hub)
         self._sent = roles.metrics.counter("feed_gateway_sent_bytes", "Bytes given to clients' sockets by flushes")
 
     @property
@@ -96,7 +94,12 @@ class _Demo:
         behind = sum(max(0, source.end - 1 - source.pos) for source in gateway.hub.sources.values())
         symbols = len(list(gateway.hub.symbols()))
         return Figures(
-            self._counters.ticks, self._counted.updates, self._sent.value, len(gateway.connections), symbols, behind
+            self._counters.ticks,
+            gateway.hub.updates,
+            self._sent.value,
+            len(gateway.connections),
+            symbols,
+            behind,
         )
 
     async def run(self, make_topic: TopicMaker, seconds: float | None, seed: int) -> None:
@@ -120,7 +123,6 @@ class _Demo:
                 collect(Exchanges(seed), send),
                 when_ready(self._server, self._say_where),
                 self._figures(seconds),
-                sink=self._counted,
             )
         finally:
             await appender.stop()
@@ -135,22 +137,3 @@ class _Demo:
         await tell(self.read, seconds)
         self._server.should_exit = True
         await asyncio.Event().wait()
-
-
-class _Counted:
-    """Passes the feed logs on to the hub and counts updates."""
-
-    def __init__(self, hub: Hub) -> None:
-        self.updates = 0
-        self._hub = hub
-        self.opened = hub.opened
-        self.keyframe = hub.keyframe
-
-    def data(self, source: str, pos: int, last: int, value: bytes, end: int) -> None:
-        """Counts, then passes on."""
-        self.updates += value.count(_UPDATE)
-        self._hub.data(source, pos, last, value, end)
-
-    def source_state(self, source: str, state: str, reason: StateReason | None, since_ns: int) -> None:
-        """Passes on."""
-        self._hub.source_state(source, state, reason, since_ns)

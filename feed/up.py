@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from feed.channels.hub import Hub, HubSettings
 from feed.command import say
 from feed.errors import FeedError
-from feed.gateway.follower import Follower, Sink
+from feed.gateway.follower import Follower
 from feed.gateway.gateway import Gateway
 from feed.gateway.limits import GatewaySettings
 from feed.gateway.server import GatewayServer, build_server, serve
@@ -54,12 +54,8 @@ def build(settings: Settings, *, normalizes: bool, serves: bool) -> Roles:
     return Roles(metrics, normalizer, build_server(_gateway(settings, metrics)) if serves else None)
 
 
-async def run_roles(
-    settings: Settings, roles: Roles, *beside: Coroutine[Any, Any, object], sink: Sink | None = None
-) -> None:
+async def run_roles(settings: Settings, roles: Roles, *beside: Coroutine[Any, Any, object]) -> None:
     """Runs the roles, and what is given beside them, until a signal or until one of them ends; then ends the others.
-
-    `sink` is what takes in the feed logs in the hub's place, to pass them on to it.
 
     Raises:
         Unreachable: no broker answered at the start.
@@ -71,7 +67,7 @@ async def run_roles(
         working.append(_normalize(settings, roles.normalizer))
     if roles.server is not None:
         refuse_used_port(settings.serve.host, settings.serve.port)
-        working += [_follower(settings, roles.server.gateway, sink).run(), serve(roles.server)]
+        working += [_follower(settings, roles.server.gateway).run(), serve(roles.server)]
     else:
         working.append(_until_signal())
     await _together(working)
@@ -178,7 +174,7 @@ def _gateway(settings: Settings, metrics: Metrics) -> Gateway:
     return Gateway(convert(chosen, GatewaySettings), hub, session, metrics)
 
 
-def _follower(settings: Settings, gateway: Gateway, sink: Sink | None) -> Follower:
+def _follower(settings: Settings, gateway: Gateway) -> Follower:
     topics = {
         settings.feed_topic(name): float(settings.silent_after_s(name, venue_named(name).silent_after_s))
         for name in settings.served_venues
@@ -186,7 +182,7 @@ def _follower(settings: Settings, gateway: Gateway, sink: Sink | None) -> Follow
     return Follower(
         settings.kafka.bootstrap,
         topics,
-        sink=sink or gateway.hub,
+        sink=gateway.hub,
         watcher=gateway.health,
         notify=gateway.fanout.notify,
         resume_window_s=settings.serve.resume_window_s,
