@@ -1,0 +1,228 @@
+"""Coinbase: Exchange and Advanced Trade, their sides, history, and what they do not say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from feed.errors import BadTick
+from feed.model import Instrument, Quote, Status, Trade
+from feed.venues import coinbase
+from tests.feed.venues.playing import CAPTURES, Feeder, Played, captured, state_of, ticks
+
+NAME = "BTC-USD"
+ISO, NS = "2021-04-17T16:43:30.244075Z", "1618677810244075000"
+ISO_NS = "2026-08-24T22:34:13.793075885Z"
+EXCHANGE = "coinbase/exchange_5products_20210417"
+encode = msgspec.json.encode
+
+
+def product() -> Feeder:
+    return Feeder("coinbase", NAME)
+
+
+def match(number: int, type_: str = "match", **more: Any) -> dict[str, Any]:
+    data = {"trade_id": number, "side": "sell", "size": "0.040", "price": "14.7775", "product_id": NAME, "time": ISO}
+    return {"type": type_, "maker_order_id": "a", "taker_order_id": "b", **data, "sequence": 1, **more}
+
+
+def advanced(channel: str, *events: dict[str, Any]) -> dict[str, Any]:
+    return {"channel": channel, "client_id": "", "timestamp": ISO_NS, "sequence_num": 3, "events": events}
+
+
+def l2_event(type_: str, *updates: tuple[str, str, str], name: str = NAME) -> dict[str, Any]:
+    fields = ("side", "price_level", "new_quantity")
+    levels = [{**dict(zip(fields, update, strict=True)), "event_time": ISO} for update in updates]
+    return {"type": type_, "product_id": name, "updates": levels}
+
+
+def traded(number: int, side: str = "BUY", name: str = NAME) -> dict[str, Any]:
+    return {"trade_id": str(number), "product_id": name, "price": "10.0", "size": "2", "side": side, "time": ISO_NS}
+
+
+def test_side_is_the_takers() -> None:
+    feed = product()(match(1), match(2, side="buy"))
+    assert feed.folded.trades == [
+        Trade("14.7775", "0.04", "buy", "1", NS),
+        Trade("14.7775", "0.04", "sell", "2", NS),
+    ]
+    feed = product()(advanced("market_trades", {"type": "update", "trades": [traded(1), traded(2, "SELL")]}))
+    assert [trade.side for trade in feed.folded.trades] == ["sell", "buy"]
+    assert feed.folded.trades[0].ts_event == "1787610853793075885"
+
+
+def test_book_of_exchange() -> None:
+    feed = product()({"type": "l2update", "product_id": NAME, "changes": [["buy", "1", "1"]], "time": ISO})
+    assert feed.book() is None
+    snapshot = {"type": "snapshot", "product_id": NAME, "bids": [["1.50", "1"]], "asks": [["2.0", "3"], ["3", "0"]]}
+    change = {
+        "type": "l2update",
+        "product_id": NAME,
+        "time": ISO,
+        "changes": [["buy", "1.5", "0.00"], ["sell", "2", "4"]],
+    }
+    feed(snapshot, change)
+    assert feed.book() == ({}, {"2": "4"})
+    feed(snapshot)  # a new connection: only the difference goes out
+    assert feed.folded.updates["book"] == 3
+    assert feed.book() == ({"1.5": "1"}, {"2": "3"})
+    assert dict(feed.folded.asks) == {2: "3"}
+
+
+def test_book_of_advanced_trade() -> None:
+    feed = product()(
+        advanced("l2_data", l2_event("snapshot", ("bid", "1.0", "1"), ("offer", "2", "3"))),
+        advanced("l2_data", l2_event("update"), l2_event("update", ("bid", "9", "9"), name="ETH-USD")),
+        advanced("l2_data", l2_event("update", ("bid", "1.0", "0")), l2_event("update", ("offer", "2.0", "5"))),
+    )
+    assert feed.played.bad == []
+    assert feed.book() == ({}, {"2": "5"})
+    assert feed.folded.updates["book"] == 3
+
+
+def test_skipped_trade_id_is_a_hole() -> None:
+    feed = product()(match(1), match(2), match(2), match(5))
+    assert [trade.trade_id for trade in feed.folded.trades] == ["1", "2", "5"]
+    assert [gap.reason for gap in feed.folded.gaps] == ["venue"]
+
+
+def test_last_match_is_history_and_tells_what_was_missed() -> None:
+    feed = product()(match(7, "last_match"))
+    assert feed.folded.trades == []
+    assert [trade.trade_id for trade in feed.played.snapshot(NAME, "trades")] == ["7"]
+    feed(match(8), match(8, "last_match"), match(9))
+    assert [trade.trade_id for trade in feed.folded.trades] == ["8", "9"]
+    assert feed.folded.gaps == []
+    feed(match(11, "last_match"), match(12))
+    assert [trade.trade_id for trade in feed.folded.trades] == ["8", "9", "12"]
+    assert len(feed.folded.gaps) == 1
+
+
+def test_trades_of_a_frame_come_in_the_order_in_which_they_were_made() -> None:
+    old = {"type": "snapshot", "trades": [traded(3), traded(2), traded(1)]}
+    feed = product()(advanced("market_trades", old))
+    assert feed.folded.trades == []
+    assert [trade.trade_id for trade in feed.played.snapshot(NAME, "trades")] == ["1", "2", "3"]
+    feed(
+        advanced(
+            "market_trades", {"type": "update", "trades": [traded(6), traded(9, name="A-B"), traded(4), traded(5)]}
+        )
+    )
+    assert [trade.trade_id for trade in feed.folded.trades] == ["4", "5", "6"]
+    assert feed.folded.gaps == []
+
+
+def test_quotes() -> None:
+    def ticker(sequence: int, bid: str, **more: Any) -> dict[str, Any]:
+        return {"type": "ticker", "product_id": NAME, "sequence": sequence, "best_bid": bid, "best_ask": "2.0", **more}
+
+    feed = product()(ticker(5, "1.0", time=ISO), ticker(5, "1.0"), ticker(4, "0.5"))
+    feed(ticker(6, "1.1", best_bid_size="3.0", best_ask_size="0.10"), ticker(7, "0"))
+    assert feed.folded.quotes == [
+        (Quote("1", None, "2", None), NS),
+        (Quote("1.1", "3", "2", "0.1"), None),
+        (Quote(None, None, "2", None), None),
+    ]
+    best = {"best_bid": "1.0", "best_bid_quantity": "2.0", "best_ask": "", "best_ask_quantity": ""}
+    feed = product()(advanced("ticker", {"type": "snapshot", "tickers": [{"product_id": NAME, "price": "1", **best}]}))
+    assert feed.folded.quotes == [(Quote("1", "2", None, None), "1787610853793075885")]
+
+
+@pytest.mark.parametrize(
+    ("more", "wanted"),
+    [
+        ({"status": "online"}, Status("trading", None)),
+        ({"status": "online", "post_only": True}, Status("pre-open", "post_only")),
+        ({"status": "online", "cancel_only": True}, Status("halt", "cancel_only")),
+        ({"status": "online", "trading_disabled": True, "status_message": "why"}, Status("halt", "why")),
+        ({"status": "offline"}, Status("halt", "offline")),
+        ({"status": "delisted"}, Status("close", "delisted")),
+        ({"status": "odd"}, Status("unknown", "odd")),
+    ],
+)
+def test_status_and_definition(more: dict[str, Any], wanted: Status) -> None:
+    entry = {"id": NAME, "base_currency": "BTC", "quote_currency": "USD", "base_increment": "0.00000001"}
+    entry |= {"quote_increment": "0.010", "display_name": "BTC/USD", **more}
+    frame = {"type": "status", "products": [{"id": "A-B"}, entry], "currencies": []}
+    for feed in (product()(frame), product()(advanced("status", {"type": "snapshot", "products": [entry]}))):
+        assert feed.played.snapshot(NAME, "status") == wanted
+        assert feed.played.snapshot(NAME, "instruments") == Instrument(
+            "coinbase", NAME, "spot", "BTC", "USD", "0.01", "0.00000001", ["BTC/USD"]
+        )
+
+
+@pytest.mark.parametrize(
+    ("frame", "wanted"),
+    [
+        (match(1), [NAME]),
+        ({"type": "heartbeat", "product_id": NAME}, [NAME]),
+        ({"type": "subscriptions", "channels": []}, []),
+        ({"type": "error", "message": "no"}, []),
+        ({"type": "status", "products": [{"id": "A"}, {"id": "B"}]}, ["A", "B"]),
+        (advanced("l2_data", l2_event("update"), l2_event("update", name="B")), [NAME, "B"]),
+        (
+            advanced("market_trades", {"type": "update", "trades": [traded(1), traded(2, name="B"), traded(3)]}),
+            [NAME, "B"],
+        ),
+        (advanced("ticker", {"type": "update", "tickers": [{"product_id": "B"}]}), ["B"]),
+        (advanced("heartbeats", {"current_time": "", "heartbeat_counter": "1"}), []),
+        (advanced("subscriptions", {"subscriptions": {"level2": [NAME]}}), []),
+    ],
+)
+def test_keys(frame: dict[str, Any], wanted: list[str]) -> None:
+    value = encode(frame)
+    assert coinbase.keys(value) == wanted
+    if wanted:
+        with pytest.raises(BadTick):
+            coinbase.wide(value)
+    else:
+        assert coinbase.wide(value) is None
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        match(3, product_id="A-B"),
+        match(3, price="-1"),
+        match(3, size="0"),
+        match(3, size="1e5"),
+        match(3, side="hold"),
+        match(3, time="2021-04-17 16:43:30"),
+        match(3, time="2021-02-30T16:43:30Z"),
+        match(3, time="1969-12-31T23:59:59Z"),
+        match(3, trade_id="3"),
+        {"type": "l2update", "product_id": NAME, "time": ISO, "changes": [["buy", "2", "1"], ["buy", "1", "-1"]]},
+        {"type": "l2update", "product_id": NAME, "time": ISO, "changes": [["bid", "1", "1"]]},
+        {"type": "l2update", "product_id": NAME, "time": ISO, "changes": [["buy", "0", "1"]]},
+        {"type": "snapshot", "product_id": NAME, "bids": [["1", "NaN"]], "asks": []},
+        {"type": "ticker", "product_id": NAME, "sequence": 9, "best_bid": "x", "best_ask": "1"},
+        advanced("l2_data", l2_event("update", ("bid", "5", "1")), l2_event("update", ("bid", "1", "x"))),
+        advanced("l2_data", l2_event("upsert")),
+        advanced("market_trades", {"type": "update", "trades": [traded(9), {**traded(8), "trade_id": "x"}]}),
+        {"channel": "", "type": ""},
+    ],
+)
+def test_bad_frame_is_refused_and_changes_nothing(frame: dict[str, Any]) -> None:
+    feed = product()(match(1), {"type": "snapshot", "product_id": NAME, "bids": [["1", "1"]], "asks": []})
+    before = state_of(feed.played.source, NAME)
+    feed(frame)
+    assert len(feed.played.bad) == 1
+    assert state_of(feed.played.source, NAME) == before
+
+
+def test_history_stands_in_the_snapshot_before_the_first_live_trade(data_dir: Path) -> None:
+    facts = msgspec.json.decode((data_dir / "facts.json").read_bytes())[EXCHANGE]["symbols"]
+    played = Played(CAPTURES[EXCHANGE].venue)
+    seen = set()
+    for tick in ticks(EXCHANGE, captured(data_dir, EXCHANGE)):
+        played.play([tick])
+        if b'"last_match"' in tick.value:
+            (trade,) = played.snapshot(tick.key, "trades")
+            wanted = facts[tick.key]["trades_history_replayed_on_subscribe"]["last"]
+            found = {"id": trade.trade_id, "price": trade.price, "side": trade.side, "size": trade.size}
+            assert {**found, "ts_ns": trade.ts_event} == wanted
+            seen.add(tick.key)
+    assert seen == set(facts)
