@@ -107,10 +107,14 @@ class Cluster:
         """How many partitions a topic has now; 0 where there is no such topic."""
         return (await self.topics()).get(topic, 0)
 
-    async def leader(self, partition: TopicPartition) -> int:
-        """The node that leads a partition; waits a while for one."""
+    async def leader(self, partition: TopicPartition, *, tries: int = _LOOK_UP_TRIES) -> int:
+        """The node that leads a partition; waits a while for one.
+
+        Raises:
+            Unreachable: nobody led it after so many looks.
+        """
         self.client.add_topic(partition.topic)
-        for _ in range(_LOOK_UP_TRIES):
+        for _ in range(tries):
             leader = self.client.cluster.leader_for_partition(partition)
             if leader is not None and leader != -1:
                 return int(leader)

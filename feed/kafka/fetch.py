@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from aiokafka.errors import KafkaError, for_code
 from aiokafka.protocol.fetch import FetchRequest
 
-from feed.errors import Unreachable
+from feed.errors import FeedError, Unreachable
 from feed.kafka.cluster import FETCH_BYTES, OutOfRange, Raw, records_of
 from feed.tasks import end
 
@@ -146,7 +146,7 @@ class Fetcher:
             self._unled.clear()
             for partition in list(self._streams):
                 try:
-                    node = await self._cluster.leader(partition)
+                    node = await self._cluster.leader(partition, tries=1)
                 except (Unreachable, KafkaError, OSError):
                     self._unled.set()
                     await asyncio.sleep(_RETRY_S)
@@ -167,7 +167,7 @@ class Fetcher:
                 continue
             try:
                 await self._fetch(node, wanted, hurry=len(wanted) < len(led))
-            except (KafkaError, OSError, TimeoutError) as error:
+            except (KafkaError, FeedError, OSError) as error:
                 self.reachable = False
                 if failures % 100 == 0:
                     log.warning("fetch from node %d failed: %r", node, error)
