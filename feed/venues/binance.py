@@ -3,7 +3,7 @@
 Owns what their frames mean and the bridge from diffs to a book. Leaves numbers to `decimals`, trades sent twice and the
 messages to `symbol`. Frames of other kinds (kline, partial books, answers to subscriptions) are read and mean nothing.
 
-- Book: diffs are kept until a snapshot comes, the newest `_KEPT_BYTES_MAX` bytes of them. Spot: those with
+- Book: diffs are kept until a snapshot comes, those of the last minute and of at most 1 MiB. Spot: those with
   `u <= lastUpdateId` are old, and each `U` must be at most the `u` before it plus 1. Futures: those with
   `u < lastUpdateId` are old, and each `pu` must be the `u` before it (at most `lastUpdateId` for the first). A hole
   makes the book stale, and diffs are kept again until a snapshot bridges them. A snapshot that is older than the book,
@@ -32,6 +32,7 @@ from feed.venues.decimals import canonical, canonical_book, canonical_levels, po
 from feed.venues.symbol import Symbol, Tick
 
 _KEPT_BYTES_MAX: Final = 1 << 20
+_KEPT_NS_MAX: Final = 60_000_000_000
 _MS_MAX: Final = 9_200_000_000_000
 _US_MIN: Final = 100_000_000_000_000
 _STREAM_AT: Final = len(b'{"stream":"')
@@ -55,7 +56,8 @@ class Binance:
         self._symbol = symbol
         self._name = symbol.venue_symbol
         self._state = frames.Saved()
-        self._kept: deque[bytes] = deque()
+        self._ts_recv = 0
+        self._kept: deque[tuple[int, bytes]] = deque()
         self._kept_bytes = 0
         self._kinds: dict[str, tuple[frames.Decoders, Callable[[Any, bytes], None]]] = {
             "trade": (frames.TRADE, self._take_trade),
@@ -73,6 +75,7 @@ class Binance:
     def apply(self, tick: Tick) -> None:
         """Tells the symbol what the tick meant; raises `BadTick` before it has changed anything."""
         frame = tick.value
+        self._ts_recv = tick.ts_recv
         try:
             if tick.request is not None:
                 self._take_depth(frames.DEPTH.decode(frame))
@@ -98,7 +101,7 @@ class Binance:
 
     def save(self) -> bytes:
         """The private state: positions, and the diffs kept."""
-        self._state.kept = [Raw(kept) for kept in self._kept]
+        self._state.kept = [(ts_recv, Raw(kept)) for ts_recv, kept in self._kept]
         saved = msgspec.json.encode(self._state)
         self._state.kept = []
         return saved
@@ -106,8 +109,8 @@ class Binance:
     def load(self, saved: bytes) -> None:
         """Takes up a private state."""
         self._state = frames.SAVED.decode(saved)
-        self._kept = deque(bytes(kept) for kept in self._state.kept)
-        self._kept_bytes = sum(map(len, self._kept))
+        self._kept = deque((ts_recv, bytes(kept)) for ts_recv, kept in self._state.kept)
+        self._kept_bytes = sum(len(kept) for _, kept in self._kept)
         self._state.kept = []
 
     def _take_trade(self, data: frames.Trade, _frame: bytes) -> None:
@@ -182,7 +185,7 @@ class Binance:
         if self._state.book is not None and data.lastUpdateId <= self._state.book:
             return  # older than the book, or sent twice
         last, first = data.lastUpdateId, True
-        for kept in self._kept:
+        for _, kept in self._kept:
             diff = self._diff[1](kept)
             if self._is_old(diff, last, first=first):
                 continue
@@ -198,10 +201,12 @@ class Binance:
         self._symbol.book_replace(_without_deleted(bids), _without_deleted(asks), time_ns)
 
     def _keep(self, diff: Any) -> None:
-        self._kept.append(msgspec.json.encode(diff))
-        self._kept_bytes += len(self._kept[-1])
-        while self._kept_bytes > _KEPT_BYTES_MAX:
-            self._kept_bytes -= len(self._kept.popleft())
+        kept = msgspec.json.encode(diff)
+        self._kept.append((self._ts_recv, kept))
+        self._kept_bytes += len(kept)
+        oldest = self._ts_recv - _KEPT_NS_MAX
+        while self._kept and (self._kept_bytes > _KEPT_BYTES_MAX or self._kept[0][0] < oldest):
+            self._kept_bytes -= len(self._kept.popleft()[1])
 
     def _is_old(self, diff: Any, last: int, *, first: bool) -> bool:
         raise NotImplementedError

@@ -115,7 +115,7 @@ class Saved(Struct):
     trade: int | None = None
     aggregate: int | None = None
     aggregated: bool = False
-    kept: list[Raw] = []
+    kept: list[tuple[int, Raw]] = []
 
 
 HEAD: Final = msgspec.json.Decoder(Head)

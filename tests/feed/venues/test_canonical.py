@@ -1,0 +1,157 @@
+"""Our own tick: what it takes, agreed with its JSON Schema, and what it makes of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from feed.errors import BadTick
+from feed.model import Instrument, Quote, Status, Trade
+from feed.venues import canonical
+from tests.feed.venues.playing import Feeder, state_of
+from tests.schemas.validation import faults
+
+NAME = "ABC"
+TIME = "1795467600131000000"
+encode = msgspec.json.encode
+TRADE = {"price": "67187.480", "size": "0.002140", "side": "buy", "trade_id": "7", "ts_event": TIME}
+QUOTE = {"bid_price": "1.0", "bid_size": "2", "ask_price": None, "ask_size": None}
+INSTRUMENT = {
+    "venue": "x", "venue_symbol": NAME, "kind": None, "base": "A", "quote": "B", "tick_size": "0.010", "lot_size": None,
+    "aliases": ["a"],
+}  # fmt: skip
+
+
+def made(channel: str, data: Any, **more: Any) -> dict[str, Any]:
+    return {"channel": channel, "ts_event": TIME, "data": data, **more}
+
+
+def book(bids: Any, asks: Any, **more: Any) -> dict[str, Any]:
+    return made("book", {"bids": bids, "asks": asks}, **more)
+
+
+GOOD = [
+    made("trades", [TRADE]),
+    made("trades", [{**TRADE, "side": None, "trade_id": None, "ts_event": None}], ts_event=None),
+    made("quotes", QUOTE),
+    book([["1.0", "2"]], [], snapshot=True),
+    book([["1.0", "0"]], [["2", "1"]]),
+    made("status", {"action": "halt", "reason": None}),
+    made("instruments", INSTRUMENT),
+    made("trades", [TRADE], symbol=NAME, more=1),
+]
+BAD = [
+    made("bars", []),
+    made("trades", []),
+    made("trades", [{key: value for key, value in TRADE.items() if key != "side"}]),
+    made("trades", [{**TRADE, "price": "-1"}]),
+    made("trades", [{**TRADE, "size": "1e5"}]),
+    made("trades", [{**TRADE, "price": 1.5}]),
+    made("trades", [{**TRADE, "side": "BUY"}]),
+    made("trades", [{**TRADE, "trade_id": 7}]),
+    made("trades", [{**TRADE, "ts_event": "2026-01-01"}]),
+    made("trades", [TRADE], ts_event=5),
+    made("trades", [TRADE], ts_event="-5"),
+    made("trades", [TRADE], snapshot=True),
+    made("quotes", {**QUOTE, "bid_size": "NaN"}),
+    made("quotes", [QUOTE]),
+    book([["1"]], []),
+    book([["1", "2", "3"]], []),
+    book([["1", "-2"]], []),
+    book([["01", "2"]], []),
+    book([], [], snapshot="yes"),
+    made("status", {"action": "open", "reason": None}),
+    made("instruments", {**INSTRUMENT, "tick_size": "1e-5"}),
+    {"ts_event": TIME, "data": []},
+    {"channel": "book"},
+    [],
+]
+
+
+@pytest.mark.parametrize("tick", GOOD)
+def test_good_tick_is_taken_by_code_and_schema(tick: dict[str, Any]) -> None:
+    assert not faults("canonical_tick", tick)
+    assert Feeder("anyone", NAME)(tick).played.bad == []
+
+
+@pytest.mark.parametrize("tick", BAD)
+def test_bad_tick_is_refused_by_code_and_schema(tick: Any) -> None:
+    assert faults("canonical_tick", tick)
+    feed = Feeder("anyone", NAME)(book([["5", "5"]], [], snapshot=True))
+    before = state_of(feed.played.source, NAME)
+    assert len(feed(tick).played.bad) == 1
+    assert state_of(feed.played.source, NAME) == before
+
+
+def test_each_channel() -> None:
+    feed = Feeder("anyone", NAME)(*GOOD[:3])
+    assert feed.folded.trades[0] == Trade("67187.48", "0.00214", "buy", "7", TIME)
+    assert feed.folded.quotes == [(Quote("1", "2", None, None), TIME)]
+    feed(GOOD[5], GOOD[6])
+    assert feed.played.snapshot(NAME, "status") == Status("halt", None)
+    assert feed.played.snapshot(NAME, "instruments") == Instrument("x", NAME, None, "A", "B", "0.01", None, ["a"])
+
+
+def test_book_needs_a_snapshot_and_is_replaced_by_one() -> None:
+    feed = Feeder("anyone", NAME)(book([["1", "1"]], []))
+    assert feed.book() is None
+    feed(book([["1.0", "1"]], [["2", "0"]], snapshot=True), book([["1", "3.0"]], [["4", "1"]]))
+    assert feed.book() == ({"1": "3"}, {"4": "1"})
+    feed(book([["1", "3"]], [], snapshot=True))
+    assert feed.book() == ({"1": "3"}, {})
+    assert dict(feed.folded.bids) == {1: "3"}
+
+
+def test_trade_sent_twice_is_known_by_its_id() -> None:
+    feed = Feeder("anyone", NAME)(GOOD[0], GOOD[0], GOOD[1], GOOD[1])
+    assert [trade.trade_id for trade in feed.folded.trades] == ["7", None, None]
+
+
+BEYOND = [
+    book([], [["0", "1"]]),
+    made("trades", [{**TRADE, "size": "0.0"}]),
+    made("quotes", {**QUOTE, "ask_size": "1"}),
+]
+
+
+@pytest.mark.parametrize("tick", BEYOND)
+def test_rules_beyond_the_schema(tick: dict[str, Any]) -> None:
+    assert len(Feeder("anyone", NAME)(tick).played.bad) == 1
+
+
+def test_keys_and_wide() -> None:
+    assert canonical.keys(encode(made("quotes", QUOTE, symbol=NAME))) == [NAME]
+    assert canonical.wide(encode(GOOD[5])) == ("halt", None)
+    for read, tick in (
+        (canonical.keys, GOOD[0]),
+        (canonical.wide, GOOD[0]),
+        (canonical.wide, {**GOOD[5], "symbol": NAME}),
+        (canonical.keys, []),
+    ):
+        with pytest.raises(BadTick):
+            read(encode(tick))
+    feed = Feeder("anyone", NAME)(made("quotes", QUOTE, symbol="OTHER"))
+    assert "OTHER" in feed.played.bad[0][1]
+
+
+NAMES = st.sampled_from([*TRADE, *QUOTE, "bids", "asks"])
+ATOMS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(allow_nan=False),
+    st.text(max_size=5),
+    st.sampled_from(["1", "buy"]),
+)
+JSON = st.recursive(ATOMS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner), max_leaves=8)
+
+
+@given(st.sampled_from([tick["channel"] for tick in GOOD]), JSON)
+def test_what_the_code_takes_the_schema_takes(channel: str, data: Any) -> None:
+    tick = made(channel, data)
+    if not Feeder("anyone", NAME)(tick).played.bad:
+        assert not faults("canonical_tick", tick)
