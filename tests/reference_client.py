@@ -110,6 +110,7 @@ class Channel:
         self._parts = []
         self.pos, self.chain, self.source = message["seq"], message["seq"], message["source"]
         self.waiting = False
+        self.state = (-1, "ok", None)
         self.snapshots += 1
 
     def update(self, message: Json, raw: bytes) -> bool:
@@ -153,10 +154,10 @@ class Channel:
         self.gaps.append(message)
         self.pos, self.source = message["seq"], message["source"]
         self.chain = message["seq"] if message["lost"] else None
-        self.waiting = not message["lost"]
+        self.waiting = self.waiting or not message["lost"]
 
     def told_state(self, message: Json) -> None:
-        if message["seq"] >= self.state[0]:
+        if message["source"] == self.source and message["seq"] >= self.state[0]:
             self.state = message["seq"], message["state"], message["reason"]
 
     def book(self) -> tuple[dict[str, str], dict[str, str]]:
@@ -355,7 +356,7 @@ class Client:
                 kept = "from" not in request and self._is_open(result)
                 if not kept:
                     begun.append(self._begin(result))
-                    begun[-1].partial = result["mode"] == "snapshot" and "last" in (request.get("from") or ())
+                    begun[-1].partial |= result["mode"] == "snapshot" and "last" in (request.get("from") or ())
             else:
                 self._patterns.append((result["channel"], result["symbol"]))
         if isinstance(request.get("from"), dict) and "time" not in request["from"]:

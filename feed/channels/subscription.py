@@ -184,9 +184,9 @@ def subscribed(hub: Hub, reader: Reader) -> list[Result]:
     for name, pattern, lag in wanted.patterns_subscribed():
         index, bit = KIND_INDEX[name], KIND_BIT[name]
         prefix = prefix_of(pattern)
+        matching = [listing for listing in hub.listings.values() if listing.name.startswith(prefix)]
         matched = sum(
-            listing.channels[index] is not None and listing.name.startswith(prefix) and wanted.has(listing, bit)
-            for listing in hub.listings.values()
+            1 for listing in matching if listing.channels[index] is not None and wanted.by_pattern(listing) & bit
         )
         results.append(Result(name, pattern, matched=matched, on_lag=lag))
     return results

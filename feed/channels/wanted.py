@@ -50,7 +50,7 @@ class Wanted:
 
     def has(self, listing: Listing, bit: int) -> bool:
         """Whether this channel is subscribed."""
-        return bool((self._exact.get(listing.id, 0) | self._by_pattern(listing)) & bit)
+        return bool((self._exact.get(listing.id, 0) | self.by_pattern(listing)) & bit)
 
     def has_exact(self, listing: Listing, bit: int) -> bool:
         """Whether this channel is subscribed by its name."""
@@ -158,7 +158,8 @@ class Wanted:
                 if rule.mask & bit:
                     yield kind, f"{rule.prefix}*", "close" if rule.close else "skip"
 
-    def _by_pattern(self, listing: Listing) -> int:
+    def by_pattern(self, listing: Listing) -> int:
+        """The kinds of a symbol that patterns have subscribed."""
         if not self.rules:
             return 0
         return matched(self.rules, listing.name) & ~self._excluded.get(listing.id, 0)

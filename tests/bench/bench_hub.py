@@ -105,7 +105,7 @@ def main() -> None:
     chooser = random.Random(3)
     measure("W1", 100, [list(range(20))] * 200, 2_000, 400_000)
     measure("W2", 500, [chooser.sample(range(500), 10) for _ in range(1000)], 1_000, 200_000)
-    measure("idle W2, flush of 10 updates is 500", 500, [chooser.sample(range(500), 10) for _ in range(1000)], 500, 50_000)
+    measure("W2, small flushes", 500, [chooser.sample(range(500), 10) for _ in range(1000)], 500, 50_000)
 
 
 if __name__ == "__main__":

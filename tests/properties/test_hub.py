@@ -1,8 +1,8 @@
 """Any order of ticks, flushes, joins, resumes, lags and sources: every client ends with the truth.
 
 The model is `tests.truth`: a plain list for each channel. Clients are strict (`tests.reference_client`): they check the
-chain of `prev`, the order of answers, that nothing comes unasked, and that marks rise. At the end what each client holds
-is what the market holds, and the bytes of every update are the market's.
+chain of `prev`, the order of answers, that nothing comes unasked, and that marks rise. At the end what each client
+holds is what the market holds, and the bytes of every update are the market's.
 """
 
 from __future__ import annotations

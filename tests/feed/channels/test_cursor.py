@@ -1,0 +1,423 @@
+"""Readers that are not in step: joins in pages, resumes, lags, holds and marks."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from feed.model import Book
+from feed.protocol.session import Close
+from tests.feed.channels.desk import Desk
+from tests.feed.channels.test_intake import sent, subscribed
+
+MARKS = {"marks": {"x/0@a": 3}}
+
+
+def small_window(**settings: Any) -> Desk:
+    """A hub whose window holds about one flush."""
+    return Desk(resume_window_bytes_max=1_500, **settings)
+
+
+class TestJoin:
+    def test_an_ack_a_snapshot_and_in_step_in_one_call(self) -> None:
+        desk = Desk()
+        desk.step("trades")
+        link = desk.link()
+        link.subscribe("trades", "X:A")
+        assert link.types() == ["welcome", "ack", "snapshot trades X:A"]
+        assert link.in_step
+
+    def test_the_snapshot_as_it_lies_and_the_updates_since(self) -> None:
+        desk = Desk()
+        desk.step("book")
+        subscribed(desk, "book")  # folds
+        desk.step("book")
+        desk.step("book")
+        late = subscribed(desk, "book")
+        assert [m["type"] for m in sent(late, "book")] == ["snapshot", "update", "update"]
+        desk.agrees(late, "book")
+
+    def test_a_log_heavier_than_the_snapshot_is_folded_once_for_all(self) -> None:
+        desk = Desk()
+        for _ in range(40):
+            desk.step("quotes")
+        first = subscribed(desk, "quotes")
+        desk.step("quotes")
+        second = subscribed(desk, "quotes")
+        assert [m["type"] for m in sent(first, "quotes")[:1]] == ["snapshot"]
+        assert [m["type"] for m in sent(second, "quotes")] == ["snapshot", "update"]
+        # the log is still there for those who resume
+        old = desk.link()
+        answer = old.subscribe("quotes", "X:A", start={"marks": {"x/0@a": 5}})
+        assert answer["results"][0]["mode"] == "resumed"
+        assert len(sent(old, "quotes")) == 35
+
+    def test_ten_thousand_symbols_come_in_pages(self) -> None:
+        desk = Desk()
+        for number in range(2_000):
+            desk.tick("quotes", f"X:{number:05}")
+        desk.read()
+        link = desk.link()
+        link.subscribe("quotes", "*")
+        assert not link.in_step
+        biggest = 0
+        while not link.in_step:
+            desk.step("quotes", "X:00000")
+            biggest = max(biggest, len(link.pull(20_000)))
+        assert biggest < 22_000
+        assert len(link.client.channels) == 2_000
+        for number in range(2_000):
+            desk.agrees(link, "quotes", f"X:{number:05}")
+
+    def test_a_snapshot_larger_than_a_page_comes_over_several(self) -> None:
+        desk = Desk()
+        levels = [(f"{number}.{number % 9 + 1}", f"{number}.123456789") for number in range(1, 50_000)]
+        desk.change("book", Book(levels, []))
+        link = desk.link()
+        link.subscribe("book", "X:A")
+        pages = 0
+        while link.channel("book", "X:A").waiting:
+            assert link.session.reader.marks() == {}
+            desk.change("book", Book([(f"{pages + 1}", "7")], []))
+            link.pull(10_000)
+            pages += 1
+        assert pages >= 3
+        link.drain()
+        assert link.channel("book", "X:A").snapshots == 1
+        desk.agrees(link, "book")
+
+    def test_the_last_trades_only(self) -> None:
+        desk = Desk()
+        for _ in range(5):
+            desk.step("trades book")
+        link = desk.link()
+        link.subscribe("trades book", "X:A", start={"last": 2})
+        assert len(sent(link, "trades")[0]["data"]) == 2
+        desk.agrees(link, "book")
+        assert link.client.caught_up == [1]
+        desk.step("trades")
+        assert link.channel("trades", "X:A").pos == 5
+
+    def test_live_begins_after_what_was_there(self) -> None:
+        desk = Desk()
+        desk.step("trades")
+        link = desk.link()
+        result = link.subscribe("trades status", "X:A", start="live")["results"]
+        assert [(r["mode"], r["seq"]) for r in result] == [("live", 0), ("live", -1)]
+        desk.step("trades status")
+        assert [m["seq"] for m in sent(link, "trades")] == [1]
+        assert [m["prev"] for m in sent(link, "status")] == [-1]
+
+    def test_subscribing_again_keeps_the_place_or_starts_anew(self) -> None:
+        desk = Desk()
+        desk.step("trades")
+        link = subscribed(desk, "trades")
+        assert link.subscribe("trades", "X:A")["results"][0]["mode"] == "resumed"
+        assert len(sent(link, "trades")) == 1
+        assert link.subscribe("trades", "X:A", start="snapshot")["results"][0]["mode"] == "snapshot"
+        assert len(sent(link, "trades")) == 2
+        desk.step("trades")
+        desk.agrees(link, "trades")
+
+
+class TestResume:
+    def test_exactly_what_was_missed(self) -> None:
+        desk = Desk()
+        for _ in range(6):
+            desk.step("trades book")
+        link = desk.link()
+        results = link.subscribe("trades book", "X:A", start=MARKS)["results"]
+        assert [(r["mode"], r["seq"]) for r in results] == [("resumed", 3)] * 2
+        assert [m["seq"] for m in sent(link, "trades")] == [4, 5]
+        assert link.types()[-1] == "caught_up"
+
+    def test_a_source_that_the_marks_do_not_name_starts_by_snapshot(self) -> None:
+        desk = Desk()
+        desk.step("trades")
+        link = desk.link()
+        assert link.subscribe("trades", "X:A", start={"marks": {"y/0@a": 3}})["results"][0]["mode"] == "snapshot"
+        desk.agrees(link, "trades")
+
+    @pytest.mark.parametrize("kind", ["trades", "book"])
+    def test_what_is_gone_is_said(self, kind: str) -> None:
+        desk = small_window()
+        for number in range(8):
+            desk.step(kind)
+            if number in (0, 5):
+                desk.keyframe()
+        link = desk.link()
+        assert link.subscribe(kind, "X:A", start={"marks": {"x/0@a": 1}})["results"][0]["mode"] == "gap"
+        gap = link.channel(kind, "X:A").gaps[0]
+        assert (gap["reason"], gap["prev"], gap["lost"]) == ("evicted", 1, kind == "trades")
+        types = [m["type"] for m in sent(link, kind)]
+        assert ("snapshot" in types) == (kind == "book")
+        assert link.channel(kind, "X:A").pos == 7
+
+    def test_nothing_is_gone_where_nothing_happened(self) -> None:
+        desk = small_window()
+        desk.step("book")
+        for _ in range(20):
+            desk.step("trades")
+        link = desk.link()
+        assert link.subscribe("book", "X:A", start={"marks": {"x/0@a": 2}})["results"][0]["mode"] == "resumed"
+        assert sent(link, "book") == []
+
+    def test_all_items_failed(self) -> None:
+        desk = Desk()
+        desk.step("trades")
+        link = desk.link()
+        assert not link.subscribe("trades", "X:NOPE", start=MARKS)["ok"]
+        assert link.types()[-2:] == ["ack", "caught_up"]
+        assert link.in_step
+
+
+class TestAhead:
+    """A gateway that is behind the marks."""
+
+    def test_nothing_comes_until_they_are_passed(self) -> None:
+        desk = Desk()
+        desk.step("trades book")
+        link = desk.link()
+        results = link.subscribe("trades", "X:A", start=MARKS)["results"]
+        assert [(r["mode"], r["seq"]) for r in results] == [("resumed", 3)]
+        assert link.types()[-1] == "caught_up"
+        assert link.in_step
+        for _ in range(5):
+            assert link.session.reader.marks() == {"x/0@a": max(3, desk.source.seq)}
+            desk.step("trades book")
+        assert [m["seq"] for m in sent(link, "trades")] == [4, 5]
+        assert desk.hub.holders == {}
+        assert len(desk.hub.selections) == 1
+
+    def test_also_when_it_lags_and_the_window_moves_on(self) -> None:
+        desk = small_window()
+        desk.step("book")
+        link = desk.link()
+        link.subscribe("book", "X:A", start={"marks": {"x/0@a": 6}})
+        link.full = True
+        for _ in range(4):
+            desk.step("book trades")
+        link.drain()
+        assert sent(link, "book") == []
+        for _ in range(5):
+            desk.step("book")
+        assert [m["seq"] for m in sent(link, "book")] == [7, 8, 9]
+
+    def test_a_channel_in_step_beside_it_keeps_the_marks_down(self) -> None:
+        desk = Desk()
+        desk.step("trades book")
+        link = desk.link()
+        link.subscribe("trades", "X:A", start=MARKS)
+        link.subscribe("book", "X:A")
+        assert link.session.reader.marks() == {"x/0@a": 0}
+        desk.step("book")
+        assert [m["seq"] for m in sent(link, "book")] == [0, 1]
+
+    def test_a_new_source_ends_the_waiting(self) -> None:
+        desk = Desk()
+        desk.step("trades")
+        link = desk.link()
+        link.subscribe("trades", "X:A", start={"marks": {"x/0@a": 1000}})
+        desk.switch("x/0@b", carries=False)
+        desk.step("trades")
+        desk.agrees(link, "trades")
+
+
+class TestLag:
+    def test_it_catches_up_from_the_window_in_pages(self) -> None:
+        desk = Desk()
+        desk.step("trades book")
+        link, other = subscribed(desk), subscribed(desk)
+        link.full = True
+        for _ in range(10):
+            desk.step("trades book")
+        assert not link.in_step
+        assert link.session.reader.marks() == {"x/0@a": 0}
+        assert link.drain(500) > 3
+        for kind in ("trades", "book"):
+            desk.agrees(link, kind)
+            desk.agrees(other, kind)
+        assert [m["type"] for m in sent(link, "trades")] == ["snapshot"] + ["update"] * 10
+        assert len(desk.hub.selections) == 1
+
+    def test_where_the_window_has_moved_on_the_gap_is_named_and_counted(self) -> None:
+        desk = small_window()
+        for _ in range(3):
+            desk.step("trades book")
+        link = subscribed(desk)
+        link.full = True
+        for _ in range(20):
+            desk.step("trades book")
+            desk.keyframe()
+        link.drain()
+        trades, book = (link.channel(kind, "X:A") for kind in ("trades", "book"))
+        gap = trades.gaps[0]
+        assert (gap["reason"], gap["prev"], gap["lost"]) == ("lag", 2, True)
+        assert gap["count"] == gap["seq"] - 2
+        assert [m["seq"] for m in sent(link, "trades")[2:]] == list(range(gap["seq"] + 1, 23))
+        gap = book.gaps[0]
+        assert (gap["reason"], gap["prev"], gap["lost"]) == ("lag", 2, False)
+        assert gap["count"] == gap["seq"] - 2
+        desk.agrees(link, "book")
+        assert link.session.reader.marks() == {"x/0@a": 22}
+        desk.step("trades book")
+        desk.agrees(link, "book")
+
+    def test_channels_that_missed_nothing_have_no_gap(self) -> None:
+        desk = small_window()
+        desk.step("trades book")
+        link = subscribed(desk)
+        link.full = True
+        for _ in range(20):
+            desk.step("trades", "X:B")
+        link.drain()
+        assert not link.channel("trades", "X:A").gaps
+        assert not link.channel("book", "X:A").gaps
+        desk.step("trades book")
+        desk.agrees(link, "book")
+
+    def test_marks_wait_for_what_is_still_missing(self) -> None:
+        desk = small_window()
+        for symbol in ("X:A", "X:B"):
+            desk.step("book", symbol)
+        link = subscribed(desk, "book", "X:A X:B")
+        link.full = True
+        for _ in range(10):
+            desk.step("book", "X:A")
+            desk.step("book", "X:B")
+            desk.keyframe("X:A")
+            desk.keyframe("X:B")
+        link.full = False
+        link.pull(1)
+        assert not link.in_step
+        assert link.session.reader.marks() == {"x/0@a": 1}
+        link.drain(1)
+        assert link.session.reader.marks() == {"x/0@a": 21}
+
+    def test_close_on_lag(self) -> None:
+        desk = small_window()
+        desk.step("trades book")
+        link = desk.link()
+        link.subscribe("trades", "X:A")
+        link.subscribe("book", "X:A", on_lag="close")
+        link.full = True
+        for _ in range(20):
+            desk.step("trades book")
+            desk.keyframe()
+        with pytest.raises(Close) as end:
+            link.pull()
+        assert end.value.code == 4008
+        link.take(end.value.frames)
+        assert link.client.goaway == {
+            "type": "goaway", "reason": "lag", "after_ms": 0, "marks": {"x/0@a": 0}
+        }  # fmt: skip
+
+    def test_close_on_lag_only_where_something_is_missing(self) -> None:
+        desk = small_window()
+        desk.step("trades book")
+        link = desk.link()
+        link.subscribe("book", "X:A", on_lag="close")
+        link.subscribe("trades", "X:A")
+        link.full = True
+        for _ in range(20):
+            desk.step("trades")
+            desk.keyframe()
+        link.drain()
+        assert link.channel("trades", "X:A").gaps
+        desk.step("book")
+        desk.agrees(link, "book")
+
+    def test_a_request_while_it_lags(self) -> None:
+        desk = Desk()
+        desk.step("trades book")
+        link = subscribed(desk, "trades")
+        link.full = True
+        for _ in range(5):
+            desk.step("trades book")
+        link.subscribe("book", "X:A")
+        link.ask("unsubscribe", "trades", "X:A")
+        link.drain()
+        assert [m["seq"] for m in sent(link, "trades")] == [0]
+        desk.agrees(link, "book")
+
+    def test_a_client_that_is_gone_leaves_nothing(self) -> None:
+        desk = Desk()
+        desk.step("trades book")
+        links = [subscribed(desk) for _ in range(3)]
+        links[0].full = True
+        desk.step("trades")
+        assert desk.hub.behind == 1
+        for link in links:
+            link.session.reader.close()
+            link.session.reader.close()
+        assert (desk.hub.readers, desk.hub.behind, len(desk.hub.selections)) == (0, 0, 0)
+
+
+class TestPatterns:
+    def test_symbols_that_appear_later(self) -> None:
+        desk = Desk()
+        desk.step("quotes")
+        links = [subscribed(desk, "quotes", "*") for _ in range(2)]
+        links[1].full = True
+        desk.step("quotes", "X:B")
+        desk.step("quotes", "X:B")
+        links[1].drain()
+        for link in links:
+            assert link.types()[-3:] == ["joined quotes X:B", "update quotes X:B", "update quotes X:B"]
+            desk.agrees(link, "quotes", "X:B")
+        assert len(desk.hub.selections) == 1
+
+    def test_an_unsubscribe_beats_an_earlier_pattern(self) -> None:
+        desk = Desk()
+        desk.step("quotes")
+        link = subscribed(desk, "quotes trades", "*")
+        link.ask("unsubscribe", "quotes trades", "X:A Z:*")
+        desk.step("quotes trades")
+        assert link.client.messages == len(link.types())
+        assert not link.channel("quotes", "X:A").open
+        assert len(sent(link, "quotes")) == 1
+
+    def test_symbols_that_appeared_in_flushes_that_are_gone(self) -> None:
+        desk = small_window()
+        desk.step("quotes")
+        link = subscribed(desk, "quotes", "*")
+        link.full = True
+        for _ in range(10):
+            desk.step("quotes", "X:B")
+            desk.step("quotes", "X:A")
+        link.drain()
+        desk.agrees(link, "quotes", "X:B")
+        assert link.types().count("joined quotes X:B") == 1
+
+
+def test_reading_the_hub_costs_readers_nothing_they_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = Desk()
+    desk.step("trades")
+    link = subscribed(desk, "trades")
+    assert desk.hub.snapshot("trades", "X:A") == desk.source.snapshot("trades", "X:A")
+    assert desk.hub.snapshot("quotes", "X:A") is None
+    assert desk.hub.snapshot("trades", "X:NOPE") is None
+    assert json.loads(link.frames[0])[0]["type"] == "welcome"
+    assert [tuple(found) for found in desk.hub.symbols()] == [("X:A", ["trades"], "x/0@a")]
+    assert desk.hub.updates == 1
+
+
+def test_a_time_that_jumps_evicts_nothing() -> None:
+    desk = Desk(resume_window_ms=60_000)
+    desk.step("trades")
+    desk.step("trades")
+    desk.now += 86_400 * 10**9
+    desk.step("trades")
+    desk.now -= 2 * 86_400 * 10**9
+    desk.step("trades")
+    assert len(desk.hub.window) == 4
+
+
+def test_time_that_passes_evicts(monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = Desk(resume_window_ms=10_000)
+    for _ in range(20):
+        desk.now += 10**9
+        desk.step("trades")
+    assert 9 <= len(desk.hub.window) <= 12

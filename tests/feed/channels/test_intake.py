@@ -1,0 +1,336 @@
+"""Records become what readers see: copies, parts, holes, keyframes, and sources that follow each other."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+
+from feed.model import Book, Quote
+from tests.feed.channels.desk import Desk, Link
+from tests.truth import TrueSource
+
+encode = msgspec.json.encode
+
+
+def sent(link: Link, kind: str, symbol: str = "X:A") -> list[dict[str, Any]]:
+    """All data messages of a channel, in order."""
+    messages = [message for payload in link.frames for message in json.loads(payload)]
+    return [m for m in messages if m.get("channel") == kind and m.get("symbol") == symbol and m["type"] != "joined"]
+
+
+def subscribed(desk: Desk, kinds: str = "trades book", symbols: str = "X:A") -> Link:
+    link = desk.link()
+    link.subscribe(kinds, symbols)
+    link.drain()
+    return link
+
+
+def test_copies_of_messages_change_nothing() -> None:
+    desk = Desk()
+    desk.step("trades book")
+    link = subscribed(desk)
+    desk.tick("trades book")
+    desk.tick("trades")
+    pos, last, value = desk.source.record()
+    for _ in range(3):
+        desk.hub.data("x/0@a", pos, last, value, 0)
+    desk.flush()
+    assert [m["seq"] for m in sent(link, "trades")] == [0, 1, 2]
+    desk.agrees(link, "trades")
+    desk.agrees(link, "book")
+
+
+def test_half_a_tick_is_not_seen() -> None:
+    desk = Desk()
+    desk.step("trades book quotes")
+    link = subscribed(desk, "trades book quotes")
+    desk.tick("trades book quotes", parts=True)
+    records = desk.source.records()
+    assert len(records) > 3
+    before = link.client.messages
+    for pos, last, value in records[:-1]:
+        desk.hub.data("x/0@a", pos, last, value, 0)
+        desk.flush()
+        assert link.client.messages == before
+        late = desk.link()
+        late.subscribe("trades book quotes", "X:A")
+        assert {channel.pos for channel in late.client.channels.values()} == {0}
+    # another writer sends the same again
+    for pos, last, value in records:
+        desk.hub.data("x/0@a", pos, last, value, 0)
+    desk.flush()
+    for kind in ("trades", "book", "quotes"):
+        desk.agrees(link, kind)
+    assert link.session.reader.marks() == {"x/0@a": 1}
+
+
+def test_a_venues_hole_goes_out_with_its_update_and_never_without() -> None:
+    desk = Desk()
+    desk.step("trades")
+    link = subscribed(desk, "trades")
+    desk.tick("trades", hole=True)
+    (pos, _, gap), (_, last, update) = desk.source.records()
+    desk.hub.data("x/0@a", pos, pos, gap, 0)
+    desk.flush()
+    assert len(sent(link, "trades")) == 1
+    desk.hub.data("x/0@a", pos, last, update, 0)
+    desk.flush()
+    assert [m["type"] for m in sent(link, "trades")] == ["snapshot", "gap", "update"]
+    assert [gap["reason"] for gap in link.channel("trades", "X:A").gaps] == ["venue"]
+    desk.agrees(link, "trades")
+    late = desk.link()
+    late.subscribe("trades", "X:A", start={"marks": {"x/0@a": 0}})
+    assert [m["type"] for m in sent(late, "trades")] == ["gap", "update"]
+
+
+def test_a_state_belongs_to_the_update_of_its_tick_also_with_others_between() -> None:
+    desk = Desk()
+    desk.step("book quotes")
+    link = subscribed(desk, "book quotes")
+    desk.tick("book quotes")
+    desk.source.stale("X:A", "checksum", skip=0)
+    desk.read()
+    assert link.channel("book", "X:A").state == (1, "stale", "checksum")
+    late = subscribed(desk, "book")
+    assert late.channel("book", "X:A").state == (1, "stale", "checksum")
+    desk.source.stale("X:A", None)
+    desk.read()
+    assert link.channel("book", "X:A").state == (2, "ok", None)
+    resumed = desk.link()
+    resumed.subscribe("book", "X:A", start={"marks": {"x/0@a": 1}})
+    assert resumed.channel("book", "X:A").state == (2, "ok", None)
+
+
+def test_a_snapshot_in_parts_is_taken_up_from_records_that_follow_each_other() -> None:
+    desk = Desk()
+    levels = [(f"{number}.{number % 9 + 1}", f"{number}.123456789") for number in range(1, 20_000)]
+    desk.source.tick([("book", "X:A", Book(levels, []))])
+    desk.source.record()
+    parts = desk.source.snapshot("book", "X:A")
+    assert len(parts) > 1
+    for part in parts:
+        desk.hub.keyframe("x/0@a", "X:A", b"[" + part + b"]")
+    desk.flush()
+    assert desk.hub.snapshot("book", "X:A") == parts
+    link = subscribed(desk, "book")
+    desk.agrees(link, "book")
+    # torn: the last part of another snapshot comes alone
+    desk.hub.keyframe("x/0@a", "X:A", b"[" + parts[-1] + b"]")
+    desk.flush()
+    assert desk.hub.snapshot("book", "X:A") == parts
+
+
+class TestStart:
+    """A gateway that starts in the middle of a log."""
+
+    def late(self, desk: Desk) -> Desk:
+        late = Desk()
+        late.source = desk.source
+        return late
+
+    def test_updates_wait_for_the_keyframe_that_they_follow(self) -> None:
+        first = Desk()
+        first.step("trades")
+        old = first.source.keyframe("X:A")
+        first.step("trades")
+        first.step("trades")
+        keyframe = first.source.keyframe("X:A")
+        desk = self.late(first)
+        desk.step("trades")
+        assert desk.hub.symbols() == []
+        # a paused writer's keyframe: the updates since are not there
+        desk.hub.keyframe("x/0@a", "X:A", old)
+        desk.flush()
+        assert desk.hub.symbols() == []
+        desk.hub.keyframe("x/0@a", "X:A", keyframe)
+        desk.flush()
+        desk.agrees(subscribed(desk, "trades"), "trades")
+
+    def test_who_was_told_live_gets_a_gap_with_the_state(self) -> None:
+        first = Desk()
+        first.step("trades quotes")
+        desk = self.late(first)
+        keyframe = first.source.keyframe("X:A")
+        desk.hub.keyframe("x/0@a", "X:A", b"[" + first.source.snapshot("quotes", "X:A")[0] + b"]")
+        desk.flush()
+        link = desk.link()
+        answer = link.subscribe("trades", "X:A")
+        assert (answer["results"][0]["mode"], answer["results"][0]["seq"]) == ("live", -1)
+        desk.hub.keyframe("x/0@a", "X:A", keyframe)
+        desk.flush()
+        assert [m["type"] for m in sent(link, "trades")] == ["gap", "snapshot"]
+        desk.agrees(link, "trades")
+
+
+class TestHole:
+    """The feed log lost records."""
+
+    @pytest.mark.parametrize("kind", ["trades", "book"])
+    def test_all_are_told_when_the_next_keyframe_comes(self, kind: str) -> None:
+        desk = Desk()
+        desk.step(kind)
+        link = subscribed(desk, kind)
+        desk.tick(kind)
+        desk.source.record()  # lost
+        desk.step(kind)
+        assert len(sent(link, kind)) == 1
+        desk.keyframe()
+        desk.step(kind)
+        assert [m["type"] for m in sent(link, kind)] == ["snapshot", "gap", "snapshot", "update"]
+        gap = link.channel(kind, "X:A").gaps[0]
+        assert (gap["reason"], gap["prev"], gap["seq"], gap["lost"]) == ("evicted", 0, 2, False)
+        desk.agrees(link, kind)
+        desk.agrees(subscribed(desk, kind), kind)
+
+    def test_a_keyframe_ahead_of_the_updates_read_is_a_hole_too(self) -> None:
+        desk = Desk()
+        desk.step("quotes")
+        link = subscribed(desk, "quotes")
+        desk.tick("quotes")
+        desk.source.record()  # lost
+        desk.keyframe()
+        desk.flush()
+        assert [m["type"] for m in sent(link, "quotes")] == ["snapshot", "gap", "snapshot"]
+        desk.agrees(link, "quotes")
+
+
+class TestIncarnations:
+    """A source ends, another one goes on."""
+
+    def test_with_its_state(self) -> None:
+        desk = Desk()
+        desk.step("trades book")
+        link = subscribed(desk)
+        desk.switch("x/0@b", carries=True)
+        desk.keyframe()
+        desk.flush()
+        gap = link.channel("book", "X:A").gaps[-1]
+        assert gap == {
+            "type": "gap", "channel": "book", "symbol": "X:A", "source": "x/0@b", "prev": 0, "seq": 0, "count": None,
+            "reason": "source", "lost": False,
+        }  # fmt: skip
+        desk.agrees(link, "book")
+        desk.step("trades book")
+        desk.agrees(link, "trades")
+        assert link.session.reader.marks() == {"x/0@b": 1}
+
+    def test_without_a_state_channels_wait_for_their_first_update(self) -> None:
+        desk = Desk()
+        desk.step("trades book")
+        link = subscribed(desk)
+        desk.switch("x/0@b", carries=False)
+        desk.read()
+        assert link.channel("book", "X:A").waiting
+        assert link.channel("book", "X:A").gaps[-1]["seq"] == -1
+        late = desk.link()
+        answer = late.subscribe("book", "X:A")
+        assert (answer["results"][0]["mode"], answer["results"][0]["seq"]) == ("snapshot", -1)
+        assert desk.hub.snapshot("book", "X:A") == []
+        desk.step("book")
+        assert sent(late, "book")[0]["type"] == "snapshot"
+        for client in (link, late):
+            desk.agrees(client, "book")
+        assert link.channel("trades", "X:A").waiting
+
+    def test_a_new_kind_of_a_symbol_in_the_new_source(self) -> None:
+        desk = Desk()
+        desk.step("trades")
+        link = desk.link()
+        link.subscribe("trades quotes", "X:A")
+        desk.switch("x/0@b", carries=False)
+        desk.step("quotes trades")
+        for kind in ("quotes", "trades"):
+            desk.agrees(link, kind)
+            assert link.channel(kind, "X:A").source == "x/0@b"
+
+    def test_a_resume_over_the_end_says_so(self) -> None:
+        desk = Desk()
+        desk.step("trades book")
+        link = subscribed(desk)
+        desk.switch("x/0@b", carries=False)
+        desk.step("trades book")
+        desk.step("trades book")
+        old = desk.link()
+        results = old.subscribe("trades book", "X:A", start={"marks": {"x/0@a": 0}})["results"]
+        assert [result["mode"] for result in results] == ["snapshot", "snapshot"]
+        # marks of the new source from before the channel had come there
+        late = desk.link()
+        results = late.subscribe("trades book", "X:A", start={"marks": {"x/0@b": -1}})["results"]
+        assert [result["mode"] for result in results] == ["gap", "gap"]
+        for kind in ("trades", "book"):
+            assert late.channel(kind, "X:A").gaps[0]["reason"] == "source"
+            desk.agrees(late, kind)
+            desk.agrees(link, kind)
+
+
+class TestMoves:
+    """Partitions were added: a symbol's ticks come in another source."""
+
+    def other(self, desk: Desk, value: Any = None) -> tuple[TrueSource, tuple[int, int, bytes]]:
+        other = TrueSource("x/1@a", 1000)
+        other.tick([("quotes", "X:A", value or Quote("9", "1", None, None))])
+        return other, other.record()
+
+    def test_the_source_whose_tick_came_last_has_the_symbol(self) -> None:
+        desk = Desk()
+        desk.step("quotes book")
+        link = subscribed(desk, "quotes book")
+        _, (pos, last, value) = self.other(desk)
+        desk.hub.data("x/1@a", pos, last, value, 0)
+        desk.flush()
+        for kind in ("quotes", "book"):
+            assert link.channel(kind, "X:A").source == "x/1@a"
+            assert link.channel(kind, "X:A").gaps[-1]["reason"] == "source"
+        assert link.channel("quotes", "X:A").data["bid_price"] == "9"
+        assert link.channel("book", "X:A").waiting
+        assert [found.source for found in desk.hub.symbols()] == ["x/1@a"]
+        # the old source's keyframes go on for ever, and mean nothing
+        desk.keyframe()
+        desk.flush()
+        assert link.channel("book", "X:A").waiting
+        # nor do its updates that are older
+        desk.step("book")
+        assert link.channel("book", "X:A").waiting
+        assert link.session.reader.marks() == {"x/1@a": 1001}
+
+    def test_between_keyframes_only_the_later_one_wins(self) -> None:
+        desk = Desk()
+        desk.tick("quotes")
+        desk.source.record()
+        other, _ = self.other(desk)
+        later = encode(json.loads(other.keyframe("X:A")))
+        for first in (True, False):
+            hub = Desk().hub
+            keyframes = [("x/0@a", desk.source.keyframe("X:A")), ("x/1@a", later)]
+            for source, value in keyframes if first else reversed(keyframes):
+                hub.keyframe(source, "X:A", value)
+            hub.flush(1)
+            list(hub.fan_out())
+            snapshot = hub.snapshot("quotes", "X:A")
+            assert snapshot is not None
+            assert json.loads(snapshot[0])["source"] == "x/1@a"
+
+
+def test_a_source_that_is_silent_or_gone_is_told_to_those_who_have_channels_of_it() -> None:
+    desk = Desk()
+    desk.step("trades")
+    other = TrueSource("y/0@a")
+    other.tick([("trades", "Y:A", [])])
+    pos, last, value = other.record()
+    desk.hub.data("y/0@a", pos, last, value, 0)
+    desk.flush()
+    x, y = subscribed(desk, "trades"), subscribed(desk, "trades", "Y:A")
+    desk.hub.source_state("x/0@a", "stale", "silent", 5)
+    desk.flush()
+    assert x.client.sources["x/0@a"]["reason"] == "silent"
+    assert y.client.sources == {}
+    late = subscribed(desk, "trades book", "X:A Y:A")
+    assert late.client.sources["x/0@a"]["state"] == "stale"
+    desk.hub.source_state("x/0@a", "ok", None, 6)
+    desk.hub.source_state("x/0@a", "ok", None, 7)
+    desk.flush()
+    assert [link.client.sources["x/0@a"]["state"] for link in (x, late)] == ["ok", "ok"]
+    assert x.types().count("state") == 2

@@ -1,0 +1,62 @@
+"""The bare form: splitting records, joining frames, without reading a message."""
+
+from __future__ import annotations
+
+import json
+
+import msgspec
+import pytest
+
+from feed.channels.message import bare, frame, head_of, split, whole
+from feed.channels.record import PART_BYTES_MAX
+from feed.errors import CorruptLog
+from feed.model import Quote, Trade, Update
+from tests.reference_client import payloads
+
+NASTY = 'X:},{"type":"update"\\,"prev":5,"seq":'
+
+
+def update(seq: int, symbol: str = "X:A", size: int = 1) -> Update:
+    return Update("trades", symbol, seq - 1, seq, None, "1", [Trade("1", "2", None, "i" * size, None)])
+
+
+@pytest.mark.parametrize("symbol", ["X:A", NASTY, "X:äöü", 'X:"', "X:\\"])
+def test_split_is_exact_whatever_a_symbol_is_called(symbol: str) -> None:
+    messages = [update(5, symbol), update(7, symbol), update(9, symbol)]
+    value = msgspec.json.encode(messages)
+    pieces = split(value)
+    assert pieces == [bare(message) for message in messages]
+    assert [one for piece in pieces for one in whole(piece)] == [msgspec.json.encode(m) for m in messages]
+    assert [head_of(piece).symbol for piece in pieces] == [symbol] * 3
+
+
+def test_an_empty_record_has_no_messages() -> None:
+    assert split(b"[]") == []
+
+
+def test_a_frame_holds_the_messages_as_they_were() -> None:
+    messages = [update(5), Update("quotes", "X:B", 1, 2, None, "1", Quote(None, None, "1", "2"))]
+    (payload,) = payloads(frame([bare(message) for message in messages]))
+    assert payload == msgspec.json.encode(messages)
+
+
+def test_frames_are_cut_between_messages() -> None:
+    messages = [bare(update(seq, size=100_000)) for seq in range(7)]
+    cut = list(payloads(frame(messages)))
+    assert [m["seq"] for payload in cut for m in json.loads(payload)] == list(range(7))
+    assert all(len(payload) <= PART_BYTES_MAX + 300 for payload in cut)
+    assert len(cut) == 4
+
+
+def test_joined_messages_are_taken_apart_only_where_they_are_too_large() -> None:
+    parts = [bare(update(seq, size=200_000)) for seq in range(3)]
+    joined = b'},{"type":"'.join(parts)
+    cut = list(payloads(frame([bare(update(9)), joined])))
+    assert [m["seq"] for payload in cut for m in json.loads(payload)] == [9, 0, 1, 2]
+    assert len(cut) == 3
+
+
+@pytest.mark.parametrize("text", [b"", b"update", b'update","channel":"nonesuch","symbol":"X"', b'update","seq":\xff'])
+def test_what_is_no_message_is_our_own_fault_and_loud(text: bytes) -> None:
+    with pytest.raises(CorruptLog):
+        head_of(text)

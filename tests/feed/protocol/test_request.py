@@ -1,0 +1,93 @@
+"""The form of requests, and the words for what is wrong with one."""
+
+from __future__ import annotations
+
+import pytest
+
+from feed.channels.subscription import Start
+from feed.errors import BadRequest
+from feed.protocol.request import Subscribe, id_of, request_of, start_of
+
+SUBSCRIBE = '{"op":"subscribe","id":1,"channels":["book"],"symbols":["X:A"]%s}'
+
+
+def start(text: str) -> object:
+    request = request_of((SUBSCRIBE % f',"from":{text}').encode())
+    assert isinstance(request, Subscribe)
+    return start_of(request)
+
+
+@pytest.mark.parametrize(
+    ("text", "id_"),
+    [
+        ('{"id":7}', 7), ('{"id":-9007199254740991}', -9007199254740991), ('{"id":""}', ""), ('{"id":"ä"}', "ä"),
+        ('{"id":9007199254740992}', None), ('{"id":1.5}', None), ('{"id":null}', None), ('{"id":true}', None),
+        ('{"id":["x"]}', None), ("{}", None), ("7", None), ('{"id":1', None),
+    ],
+)  # fmt: skip
+def test_usable_ids(text: str, id_: object) -> None:
+    assert id_of(text.encode()) == id_
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ('{"op":"nonesuch","id":1}', "unknown_op"),
+        ('{"op":7,"id":1}', "bad_message"),
+        ('{"id":1}', "bad_message"),
+        ('{"op":"list"}', "bad_message"),
+        ("[1]", "bad_message"),
+        ('"x"', "bad_message"),
+        ('{"op":"subscribe","id":1}', "bad_message"),
+        ('{"op":"subscribe","id":1,"channels":"book","symbols":["X:A"]}', "bad_message"),
+        ('{"op":"subscribe","id":1,"channels":[],"symbols":["X:A"]}', "bad_message"),
+        ('{"op":"subscribe","id":1,"channels":["book"],"symbols":[7]}', "bad_message"),
+        (SUBSCRIBE % ',"on_lag":"maybe"', "bad_message"),
+        ('{"op":"auth","id":1}', "bad_message"),
+    ],
+)
+def test_what_cannot_be_read(text: str, code: str) -> None:
+    with pytest.raises(BadRequest) as refused:
+        request_of(text.encode())
+    assert refused.value.code == code
+
+
+def test_unknown_fields_are_ignored() -> None:
+    assert isinstance(request_of((SUBSCRIBE % ',"colour":"blue"').encode()), Subscribe)
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ('"snapshot"', Start("snapshot")),
+        ('"live"', Start("live")),
+        ('{"marks":{}}', Start("marks")),
+        ('{"marks":{"x/0@a":-1,"y":9007199254740991}}', Start("marks", marks={"x/0@a": -1, "y": 9007199254740991})),
+        ('{"last":5,"colour":1}', Start("last", last=5)),
+        ('{"time":"1795467600003417000"}', "time"),
+        ('{"time":"2026-11-23T21:00:00.123456789+01:00"}', "time"),
+    ],
+)
+def test_where_to_begin(text: str, wanted: object) -> None:
+    assert start(text) == wanted
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '"now"', "7", "null", "[]", "{}", '{"last":0}', '{"last":-1}', '{"last":9007199254740992}', '{"last":1e99}',
+        '{"last":"5"}', '{"marks":[]}', '{"marks":{"x":-2}}', '{"marks":{"x":9007199254740992}}', '{"marks":{"x":"5"}}',
+        '{"marks":{"x":99999999999999999999999}}', '{"marks":{},"last":1}', '{"time":""}', '{"time":"yesterday"}',
+        '{"time":5}', '{"time":"2026-11-23"}',
+    ],
+)  # fmt: skip
+def test_positions_that_cannot_be_one(text: str) -> None:
+    with pytest.raises(BadRequest) as refused:
+        start(text)
+    assert refused.value.code == "bad_position"
+
+
+def test_no_from() -> None:
+    request = request_of((SUBSCRIBE % "").encode())
+    assert isinstance(request, Subscribe)
+    assert start_of(request) is None

@@ -1,0 +1,129 @@
+"""The property test of the hub sees what it is there for: with each of these faults planted, it fails."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from feed.channels import flush as flush_module
+from feed.channels import intake
+from feed.channels.channel import Channel
+from feed.channels.cursor import Reader
+from feed.channels.flush import Flush
+from feed.channels.hub import Hub
+from feed.channels.join import Join
+from feed.channels.selection import Selections, Watch
+from tests.properties.test_hub import Gateways
+
+SEARCH = settings(
+    max_examples=400,
+    stateful_step_count=40,
+    deadline=None,
+    database=None,
+    derandomize=True,
+    phases=[Phase.generate],
+    report_multiple_bugs=False,
+    suppress_health_check=list(HealthCheck),
+)
+
+
+def entries_are_lost_in_silence(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Channel, "missed", lambda self, after: False)
+
+
+def a_resume_repeats_an_update(patch: pytest.MonkeyPatch) -> None:
+    honest = Channel.after
+    patch.setattr(Channel, "after", lambda self, position: honest(self, position - 1))
+
+
+def a_resume_ahead_is_not_held(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Reader, "_held", lambda self, id_, bit, seq: False)
+
+
+def half_ticks_are_shown(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(intake, "_covered", lambda source, messages, last: messages)
+
+
+def marks_of_a_reader_behind_are_the_newest(patch: pytest.MonkeyPatch) -> None:
+    honest = Reader.marks
+
+    def marks(self: Reader) -> dict[str, int]:
+        positions = {name: source.pos for name, source in self._hub.sources.items()}
+        return {name: positions[name] for name in honest(self)}
+
+    patch.setattr(Reader, "marks", marks)
+
+
+def a_reader_left_behind_skips_its_flush(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Hub, "before", property(lambda self: self.current))
+
+
+def nobody_hears_of_new_symbols(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Watch, "announces", lambda self, channel: False)
+
+
+def new_symbols_are_not_selected(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Selections, "bear", lambda self, birth: None)
+
+
+def a_fold_forgets_the_last_update(patch: pytest.MonkeyPatch) -> None:
+    from feed.channels import channel
+
+    honest = channel.fold
+
+    def forgetful(kind: Any, symbol: str, source: str, start: Any, entries: Any, *rest: Any) -> Any:
+        return honest(kind, symbol, source, start, list(entries)[:-1], *rest)
+
+    patch.setattr(channel, "fold", forgetful)
+
+
+def the_log_is_cut_at_the_newest_keyframe(patch: pytest.MonkeyPatch) -> None:
+    def trim(self: Channel) -> None:
+        while self.log and self.log[0][0] <= self.source.evicted:
+            self.log_from = self.log.popleft()[0]
+
+    patch.setattr(Channel, "trim", trim)
+
+
+def a_keyframe_of_a_source_that_ended_is_taken(patch: pytest.MonkeyPatch) -> None:
+    honest = Flush.commit
+
+    def commit(self: Flush, listings: Any, names: Any) -> None:
+        offers = list(self.offers)
+        honest(self, listings, names)
+        for channel, _, keyframe in offers:
+            if channel.base is not None:
+                channel.base = keyframe
+
+    patch.setattr(flush_module.Flush, "commit", commit)
+
+
+def a_lag_is_not_named(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Join, "after", lambda self, source: None)
+
+
+FAULTS = [
+    entries_are_lost_in_silence,
+    a_resume_repeats_an_update,
+    a_resume_ahead_is_not_held,
+    half_ticks_are_shown,
+    marks_of_a_reader_behind_are_the_newest,
+    a_reader_left_behind_skips_its_flush,
+    nobody_hears_of_new_symbols,
+    new_symbols_are_not_selected,
+    a_fold_forgets_the_last_update,
+    the_log_is_cut_at_the_newest_keyframe,
+    a_keyframe_of_a_source_that_ended_is_taken,
+    a_lag_is_not_named,
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("plant", FAULTS, ids=lambda plant: plant.__name__)
+def test_a_planted_fault_is_found(plant: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    plant(monkeypatch)
+    with pytest.raises(AssertionError):
+        run_state_machine_as_test(Gateways, settings=SEARCH)
