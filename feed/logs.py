@@ -66,4 +66,6 @@ def set_up(level: str, form: Literal["auto", "json", "text"]) -> None:
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
     logging.getLogger("aiokafka").setLevel("WARNING" if level != "debug" else "DEBUG")
+    # Nothing rests on the group, and every new cluster says first that it has no coordinator yet.
+    logging.getLogger("aiokafka.consumer.group_coordinator").setLevel("CRITICAL" if level != "debug" else "DEBUG")
     logging.getLogger("uvicorn.error").setLevel("WARNING" if level != "debug" else "DEBUG")

@@ -143,7 +143,11 @@ class Tail:
                     max_size=FRAME_BYTES_MAX,
                     open_timeout=OPEN_TIMEOUT_S,
                 ) as connection:
-                    await self._follow(connection)
+                    try:
+                        await self._follow(connection)
+                    except asyncio.CancelledError:
+                        await connection.close()  # as one who is done, not as one who failed
+                        raise
             except InvalidURI as error:
                 raise ConfigError(f"{self._url} is no address of a stream, wanted ws://HOST:PORT/v1/stream") from error
             except ConnectionClosed as error:
