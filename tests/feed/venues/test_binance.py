@@ -11,6 +11,7 @@ import pytest
 from feed.errors import BadTick
 from feed.model import Book, Quote, Trade
 from feed.venues import binance
+from feed.venues.symbol import Tick
 from tests.feed.venues.playing import Feeder, captured, numbered, play, state_of, ticks
 
 NAME = "BTCUSDT"
@@ -148,6 +149,18 @@ def test_diffs_kept_are_bounded_and_the_newest_stay(monkeypatch: pytest.MonkeyPa
     assert len(source.checkpoint(NAME)) < 2500
     assert feed.rest(100, [], []).book() is None
     assert feed.rest(985, [], []).book() == ({"990": "1"}, {})
+
+
+def test_diffs_are_kept_for_a_minute() -> None:
+    def at(second: int, frame: Any, request: str | None = None) -> Tick:
+        return Tick(second, NAME, encode(frame), second * 10**9, second * 10**9, request)
+
+    old, new, newest = diffs("", 110, 120, 130)
+    for last, wanted in ((100, None), (110, {"130": "1", "120": "1", "5": "1"})):
+        played = futures().played.play([at(1, old), at(2, new), at(62, newest)])
+        played.play([at(63, {"lastUpdateId": last, "bids": [["5", "1"]], "asks": []}, "depth")])
+        book = played.snapshot(NAME, "book")
+        assert (book and dict(book.bids)) == wanted
 
 
 def test_skipped_trade_id_is_a_hole() -> None:
