@@ -7,11 +7,14 @@ Owns the command line and what it prints: words on stderr, nothing on stdout. Ex
 from __future__ import annotations
 
 import asyncio
+import gzip
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from threading import Thread
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from cyclopts import App, Parameter
 
@@ -22,7 +25,8 @@ if TYPE_CHECKING:
 
     from replay.publish import Progress
 
-PLAIN_EVERY_S = 5.0
+PLAIN_EVERY_S: Final = 5.0
+_CHUNK_BYTES: Final = 1 << 20
 
 app = App(
     name="replay",
@@ -87,7 +91,7 @@ def publish(
         settings.topic_settings,
         settings.kafka.compression,
     )
-    with _told(f"{venue} to {target.topic}") as tell:
+    with _told(f"{venue} to {target.topic}", files) as tell:
         done = asyncio.run(
             play(read(files, symbol=symbol), venue_named(venue), target, speed=factor, symbol=symbol, tell=tell)
         )
@@ -100,8 +104,11 @@ def publish(
 
 
 @contextmanager
-def _told(what: str) -> Iterator[Callable[[Progress], None]]:
-    """Progress as a bar on a terminal, as a line now and then elsewhere."""
+def _told(what: str, files: Sequence[Path]) -> Iterator[Callable[[Progress], None]]:
+    """Progress as a bar on a terminal, as a line now and then elsewhere.
+
+    How much there is, is counted beside the playing: the bar only swings until it is known.
+    """
     if not sys.stderr.isatty():
         yield _lines()
         return
@@ -117,11 +124,25 @@ def _told(what: str) -> Iterator[Callable[[Progress], None]]:
     )
     with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(what, total=None, words="")
+        counting = Thread(target=lambda: bar.update(task, total=_lines_of(files)), name="count lines", daemon=True)
+        counting.start()
 
         def tell(progress: Progress) -> None:
             bar.update(task, completed=progress.frames, words=_words(progress))
 
         yield tell
+
+
+def _lines_of(files: Sequence[Path]) -> int:
+    lines = 0
+    for file in files:
+        with suppress(OSError, EOFError, zlib.error), file.open("rb") as raw:
+            is_gzip = raw.read(2) == b"\x1f\x8b"
+            raw.seek(0)
+            stream = gzip.GzipFile(fileobj=raw) if is_gzip else raw
+            while chunk := stream.read(_CHUNK_BYTES):
+                lines += chunk.count(b"\n")
+    return lines
 
 
 def _lines() -> Callable[[Progress], None]:
