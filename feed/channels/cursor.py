@@ -13,9 +13,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from feed.channels.channel import TURN_SEQ, Channel, Source
+from feed.channels.channel import TURN_SEQ, Channel
 from feed.channels.flush import Flush
 from feed.channels.join import ANNOUNCE_SHIFT, Join, Page, Rest
+from feed.channels.marks import Holds, marks_at
 from feed.channels.message import ALL_KINDS, bare, frame
 from feed.channels.selection import Selection
 from feed.channels.wanted import Wanted
@@ -38,7 +39,7 @@ class Reader:
         self.closed = False
         self.wanted = Wanted()
         self.selection = Selection()
-        self.holds: dict[tuple[int, int], tuple[Source, int]] = {}
+        self.holds: Holds = {}
         self.joins: list[Join] = []
         self._hub = hub
         self._cursor = hub.current
@@ -285,19 +286,11 @@ class Reader:
     def _find_births(self, join: Join) -> None:
         """Channels that began in flushes that are gone: they are joined as a pattern's are."""
         watch = self.wanted.watch()
-        if watch is None:
-            return
-        hub = self._hub
-        for id_, listing in hub.listings.items():
-            for channel in listing.channels:
-                if (
-                    channel is not None
-                    and channel.born > self._cursor.number
-                    and watch.announces(channel)
-                    and self.pending(id_, channel.bit) is None
-                ):
+        if watch is not None:
+            for channel in watch.born_after(self._cursor.number, self._hub.listings):
+                if self.pending(channel.id, channel.bit) is None:
                     bits = channel.bit | channel.bit << ANNOUNCE_SHIFT
-                    join.pending[id_] = join.pending.get(id_, 0) | bits
+                    join.pending[channel.id] = join.pending.get(channel.id, 0) | bits
 
     # ---- joins
 
@@ -398,38 +391,11 @@ class Reader:
                     position = self._cursor.position(channel.source)
                     self._losses[id_, channel.bit] = channel.standing(position)
 
-    # ---- marks
-
     def marks(self) -> dict[str, int]:
         """For each source: everything up to this position was sent, on the channels in step. Never goes back."""
-        hub = self._hub
-        cursor = hub.served if self.in_step else self._cursor
-        marks = {source.name: cursor.position(source) for source in self.selection.sources(hub.listings, hub.moves)}
-        for join in self.joins:
-            if join.lag or join.live:
-                self._hold_back(marks, join)
-        self._raise_held(marks)
+        cursor = self._hub.served if self.in_step else self._cursor
+        marks = marks_at(self._hub, cursor, self.selection, self.joins, self.holds)
         told = self._told
         marks = {name: seq for name, seq in marks.items() if seq > NO_SEQ and seq >= told.get(name, NO_SEQ)}
         told.update(marks)
         return marks
-
-    def _hold_back(self, marks: dict[str, int], join: Join) -> None:
-        assert join.flush is not None
-        for id_, bits in join.pending.items():
-            for channel in self._hub.listings[id_].channels:
-                if channel is not None and channel.bit & bits:
-                    at = join.flush.position(channel.source)
-                    marks[channel.source.name] = min(at, marks.get(channel.source.name, at))
-
-    def _raise_held(self, marks: dict[str, int]) -> None:
-        """A source of which all channels wait for marks ahead stands at the lowest of them."""
-        for name in {source.name for source, _ in self.holds.values()}:
-            channels = {
-                (id_, channel.bit)
-                for id_, mask in self.selection.masks.items()
-                for channel in self._hub.listings[id_].channels
-                if channel is not None and channel.bit & mask and channel.source.name == name
-            }
-            if channels <= self.holds.keys() and not any(join.pending for join in self.joins):
-                marks[name] = max(marks.get(name, NO_SEQ), min(self.holds[key][1] for key in channels))

@@ -10,19 +10,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from feed.channels.assembly import covered, keyframes, with_part
 from feed.channels.channel import NOTHING, TURN_SEQ, Channel, Entry, Listing, Source
 from feed.channels.flush import Flush
-from feed.channels.message import JOINT, KIND_BIT, KIND_INDEX, PREV, SEQ, Head, head_of, split
+from feed.channels.message import JOINT, KIND_BIT, KIND_INDEX, PREV, SEQ, Head, head_of
 from feed.channels.state import Folded, FoldRules, fold
 from feed.channels.turn import Gathering, Turn
-from feed.model import KINDS, NO_SEQ
+from feed.model import NO_SEQ
 
 if TYPE_CHECKING:
     from feed.model import GapReason
 
 _COMMA: Final = b","
-_AFTER_PREV: Final = len(PREV)
-_AFTER_SEQ: Final = len(SEQ)
+_SEQ_HEAD: Final = len(b'"seq":')
 _FIRST: Final = len(b'[{"type":"')
 _EMPTY_BYTES_MAX: Final = 2
 # a list of objects ends in `}]`, a part in `]` after a digit: the last two bytes tell them apart
@@ -76,24 +76,22 @@ class Intake:
             usual = 0
             messages = value[_FIRST:-2].split(JOINT)
             newest = messages[-1]
-            to = newest.find(SEQ) + _AFTER_SEQ
+            to = newest.find(SEQ) + len(SEQ)
             if source.uncovered or newest.startswith(b"gap") or int(newest[to : newest.find(_COMMA, to)]) > last:
-                messages = _covered(source, messages, last)
+                messages = covered(source, messages, last)
             for message in messages:
-                at = message.find(PREV)
-                channel = find(message[:at])
-                to = message.find(SEQ, at)
-                if (
-                    channel is None
-                    or message[at + _AFTER_PREV : to] != channel.pos_text
-                    or (message[-1] == _BRACKET and message[-2] != _BRACE)
-                ):
+                key, _, rest = message.partition(PREV)
+                channel = find(key)
+                if channel is None:
                     self._unusual(source, pos, message)
                     continue
-                to += _AFTER_SEQ
-                seq_text = message[to : message.find(_COMMA, to)]
-                channel.pos_text = seq_text
-                entry = (int(seq_text), channel.bit, message, None)
+                prev, seq_field, _ = rest.split(_COMMA, 2)
+                if prev != channel.pos_text or (message[-1] == _BRACKET and message[-2] != _BRACE):
+                    self._unusual(source, pos, message)
+                    continue
+                seq = seq_field[_SEQ_HEAD:]
+                channel.pos_text = seq
+                entry = (int(seq), channel.bit, message, None)
                 id_ = channel.id
                 if id_ in changed:
                     changed[id_].append(entry)
@@ -105,30 +103,8 @@ class Intake:
 
     def keyframe(self, source: Source, symbol: str, value: bytes) -> None:
         """A keyframe record of one symbol: snapshots, whole or a part of one, with their states."""
-        messages = split(value)
-        heads = [head_of(message) for message in messages]
-        index = 0
-        while index < len(messages):
-            head, message = heads[index], messages[index]
-            index += 1
-            if head.type != "snapshot":
-                continue
-            if head.part is not None:
-                if head.part[0] == 1:
-                    source.parts = []
-                source.parts.append(message)
-                if head.part[0] < head.part[1]:
-                    continue
-                parts, source.parts = source.parts, []
-                if len(parts) != head.part[1]:
-                    continue
-            else:
-                parts = [message]
-            state, covers = None, head.seq
-            if index < len(messages) and heads[index].type == "state":
-                state, covers = messages[index], max(covers, heads[index].seq)
-                index += 1
-            self._snapshot(source, symbol, head, Folded(head.seq, parts, state, covers))
+        for head, keyframe in keyframes(source, value):
+            self._snapshot(source, symbol, head, keyframe)
 
     # ---- keyframes
 
@@ -210,7 +186,7 @@ class Intake:
                 self.holes += 1
                 gathering = self._gather(channel, head.prev, self._pos(channel), "evicted")
         if head.part is not None:
-            whole = _with_part(channel, head, head.part, message)
+            whole = with_part(channel, head, head.part, message)
             if whole is None:
                 return
             message = whole
@@ -375,31 +351,3 @@ class Intake:
         if channel.gathering is not None:
             return channel.gathering.prev
         return int((channel.held_pos if channel.held else channel.pos_text) or NO_SEQ)
-
-
-def _covered(source: Source, messages: list[bytes], last: int) -> list[bytes]:
-    """Of all messages not taken yet those that the source's position covers; the rest waits for the next record.
-
-    So a position says exactly what was sent: no reader has half a tick.
-    """
-    messages = source.uncovered + messages
-    keep = len(messages)
-    while keep and (messages[keep - 1].startswith(b"gap") or head_of(messages[keep - 1]).seq > last):
-        keep -= 1
-    source.uncovered = messages[keep:]
-    return messages[:keep]
-
-
-def _with_part(channel: Channel, head: Head, part: tuple[int, int], message: bytes) -> bytes | None:
-    """All parts joined, once the last missing one is there."""
-    if channel.parts_seq != head.seq:
-        channel.parts_seq, channel.parts = head.seq, {}
-    channel.parts[part[0]] = message
-    if len(channel.parts) < part[1]:
-        return None
-    whole = JOINT.join(channel.parts[index] for index in sorted(channel.parts))
-    channel.parts = {}
-    return whole
-
-
-assert len(KIND_INDEX) == len(KINDS)

@@ -46,6 +46,13 @@ class Watch(NamedTuple):
         """Whether its beginning is told by `joined`."""
         return (channel.id, channel.bit) not in self.silent and self.wants(channel)
 
+    def born_after(self, number: int, listings: dict[int, Listing]) -> Iterator[Channel]:
+        """The channels that began with later flushes and would have been announced."""
+        for listing in listings.values():
+            for channel in listing.channels:
+                if channel is not None and channel.born > number and self.announces(channel):
+                    yield channel
+
 
 def matched(rules: tuple[Rule, ...] | list[Rule], name: str) -> int:
     """The kinds of a symbol that patterns select; the last one that matches decides."""
@@ -220,4 +227,3 @@ class Selections:
             del by_mask[mask]
             if not by_mask:
                 del self._by_symbol[id_]
-

@@ -44,7 +44,7 @@ def a_resume_ahead_is_not_held(patch: pytest.MonkeyPatch) -> None:
 
 
 def half_ticks_are_shown(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(intake, "_covered", lambda source, messages, last: messages)
+    patch.setattr(intake, "covered", lambda source, messages, last: messages)
 
 
 def marks_of_a_reader_behind_are_the_newest(patch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,50 @@
+"""Marks: up to which position of each source a reader was sent everything, on its channels in step.
+
+Owns what holds a mark back (channels that the client has in step, and the reader has yet to catch up) and what lifts it
+(channels that resumed ahead of this gateway). That marks never go back is the reader's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from feed.channels.channel import Channel, Source
+from feed.model import NO_SEQ
+
+if TYPE_CHECKING:
+    from feed.channels.flush import Flush
+    from feed.channels.hub import Hub
+    from feed.channels.join import Join
+    from feed.channels.selection import Selection
+
+Holds = dict[tuple[int, int], tuple[Source, int]]
+"""Channels (listing and bit) that resumed ahead of this gateway: of which source, at which mark."""
+
+
+def marks_at(hub: Hub, cursor: Flush, selection: Selection, joins: list[Join], holds: Holds) -> dict[str, int]:
+    """The marks of a reader that was sent its selection up to a flush; -1 where nothing can be said."""
+    marks = {source.name: cursor.position(source) for source in selection.sources(hub.listings, hub.moves)}
+    for join in joins:
+        if join.flush is not None:
+            for channel in _channels(hub, join.pending):
+                at = join.flush.position(channel.source)
+                marks[channel.source.name] = min(at, marks.get(channel.source.name, at))
+    if holds and not any(join.pending for join in joins):
+        _lift(marks, hub, selection, holds)
+    return marks
+
+
+def _lift(marks: dict[str, int], hub: Hub, selection: Selection, holds: Holds) -> None:
+    """A source of which all channels wait for marks ahead stands at the lowest of them."""
+    for held in {source for source, _ in holds.values()}:
+        keys = {(c.id, c.bit) for c in _channels(hub, selection.masks) if c.source is held}
+        if keys and keys <= holds.keys():
+            marks[held.name] = max(marks.get(held.name, NO_SEQ), min(holds[key][1] for key in keys))
+
+
+def _channels(hub: Hub, masks: dict[int, int]) -> Iterator[Channel]:
+    for id_, mask in masks.items():
+        for channel in hub.listings[id_].channels:
+            if channel is not None and channel.bit & mask:
+                yield channel
