@@ -224,9 +224,6 @@ def _fall_behind(stage: Stage, template: Message) -> None:
     stage.stalled = False
 
 
-@pytest.mark.xfail(
-    strict=False, reason="the book's gap says prev 88131, the reader's position, not the channel's 88120"
-)
 def test_a_reader_that_was_left_behind() -> None:
     def feed(stage: Stage, frame: list[Message]) -> None:
         if frame[0]["type"] != "gap":
