@@ -22,7 +22,7 @@ SYMBOLS_OF_DEMO = 8
 
 def test_the_demo_shows_its_first_updates_within_ten_seconds_and_ends_by_itself(tmp_path: Path) -> None:
     began = time.monotonic()
-    with running(*FEED, "demo", "--port", "0", "--seconds", "20", cwd=tmp_path) as demo:
+    with running(*FEED, "demo", "--port", "0", "--seconds", "14", cwd=tmp_path) as demo:
         url = demo.said(r"ws://\S+")[0]
         updated: dict[str, set[str]] = {"trades": set(), "quotes": set(), "book": set()}
         with connect(url) as client:
