@@ -6,7 +6,7 @@ Owns what their frames mean. Leaves numbers to `decimals`, times to `times`, tra
 - Sides: both name the maker's side of a trade ("If the side is sell this indicates the maker was a sell order",
   https://docs.cdp.coinbase.com/exchange/websocket-feed/channels), so the taker's is the other one.
 - Trades: `trade_id` counts the trades of a product, so a skipped id is a hole. `last_match`, and the snapshot of
-  `market_trades`, repeat trades at subscription; one of them with an id above the last trade means that it was missed.
+  `market_trades`, repeat trades at subscription; those that were missed show as a hole at the next trade.
 - Book: a snapshot, then absolute sizes; nothing tells a hole (Exchange has no sequence here, and `sequence_num` counts
   a connection, whose frames lie in many partitions). Changes before the first snapshot are of no use and are dropped.
 - Quotes: `sequence` of Exchange's ticker rises, so one that does not is known; Advanced Trade's has no identity.
@@ -98,7 +98,7 @@ class Coinbase:
 
     def _take_last_match(self, data: frames.Match) -> None:
         self._must_be_mine(data.product_id)
-        self._take_history([_trade(data, str(data.trade_id))])
+        self._symbol.history([_trade(data, str(data.trade_id))])
 
     def _take_ticker(self, data: frames.Ticker) -> None:
         self._must_be_mine(data.product_id)
@@ -130,7 +130,7 @@ class Coinbase:
         for trades in (old, new):
             trades.sort(key=_number)
         if old:
-            self._take_history(old)
+            self._symbol.history(old)
         if new:
             for trade in new:
                 self._follow(_number(trade))
@@ -159,13 +159,6 @@ class Coinbase:
         self._symbol.instrument(instrument, time)
         if product.status is not None:
             self._symbol.status(*_action(product), time)
-
-    def _take_history(self, trades: list[Trade]) -> None:
-        last = _number(trades[-1])
-        if self._state.trade is not None and last > self._state.trade:
-            self._symbol.hole()
-            self._state.trade = last
-        self._symbol.history(trades)
 
     def _follow(self, trade_id: int) -> None:
         last = self._state.trade

@@ -210,17 +210,16 @@ class Kraken:
     def _take_trades_v2(self, trades: list[Trade], *, history: bool) -> None:
         if not trades:
             return
-        state = self._state
-        ids = [int(trade.trade_id or 0) for trade in trades]
-        for number in ids:
-            if state.trade is not None and number > state.trade + (0 if history else 1):
-                self._symbol.hole()
-            if (state.trade is not None or not history) and number > (state.trade or -1):
-                state.trade = number
-        if history:
+        if history:  # trades of it that were missed show as a hole at the next one
             self._symbol.history(trades)
-        else:
-            self._symbol.trades(trades, trades[-1].ts_event)
+            return
+        state = self._state
+        for number in [int(trade.trade_id or 0) for trade in trades]:
+            if state.trade is None or number > state.trade:
+                if state.trade is not None and number > state.trade + 1:
+                    self._symbol.hole()
+                state.trade = number
+        self._symbol.trades(trades, trades[-1].ts_event)
 
     def _take_tickers_v2(self, tickers: list[frames.TickerV2]) -> None:
         quotes = [

@@ -122,6 +122,12 @@ def test_hole_makes_the_book_stale_until_a_snapshot_bridges_it(venue: str) -> No
     assert feed.folded.last["book"] == 6
 
 
+def test_futures_diff_that_does_not_follow_the_one_before_is_a_hole() -> None:
+    feed = futures().rest(100, [["1", "1"]], [])(*diffs("", 110), future(108, 120, 105, [["2", "1"]]))
+    assert [state.reason for state in feed.folded.states] == ["gap"]
+    assert feed.book() == ({"110": "1", "1": "1"}, {})
+
+
 @pytest.mark.parametrize("venue", ["binance", "binance-usdm"])
 def test_snapshot_that_leaves_a_hole_to_the_diffs_kept_is_not_used(venue: str) -> None:
     feed = futures(venue)(*diffs(venue, 120, 130)).rest(100, [["1", "1"]], [])

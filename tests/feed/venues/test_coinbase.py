@@ -74,6 +74,7 @@ def test_book_of_exchange() -> None:
 
 def test_book_of_advanced_trade() -> None:
     feed = product()(
+        advanced("l2_data", l2_event("update", ("bid", "7", "7"))),
         advanced("l2_data", l2_event("snapshot", ("bid", "1.0", "1"), ("offer", "2", "3"))),
         advanced("l2_data", l2_event("update"), l2_event("update", ("bid", "9", "9"), name="ETH-USD")),
         advanced("l2_data", l2_event("update", ("bid", "1.0", "0")), l2_event("update", ("offer", "2.0", "5"))),
