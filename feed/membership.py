@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from aiokafka.structs import TopicPartition
 
-    from feed.normalizer import Normalizer
+    from feed.normalizer.role import Normalizer
 
 _FOREVER_MS: Final = 2**31 - 1
 _LOOK_AGAIN_S: Final = 2.0

@@ -25,7 +25,8 @@ from feed.gateway.server import GatewayServer, build_server, serve
 from feed.kafka.cluster import Cluster
 from feed.membership import AllPartitions, GroupMember
 from feed.metrics import Metrics
-from feed.normalizer import Normalizer, NormalizerSettings
+from feed.normalizer.role import Normalizer
+from feed.normalizer.settings import NormalizerSettings
 from feed.protocol.session import SessionSettings
 from feed.settings import Settings, convert
 from feed.tasks import end

@@ -17,7 +17,8 @@ from feed.errors import ConfigError
 from feed.kafka.append import Appender
 from feed.kafka.cluster import Cluster
 from feed.membership import AllPartitions, GroupMember
-from feed.normalizer import Normalizer, NormalizerSettings
+from feed.normalizer.role import Normalizer
+from feed.normalizer.settings import NormalizerSettings
 from feed.tasks import end
 from feed.venues.symbol import Rules, Tick
 from tests.feed.memory_log import Worker, updates_of

@@ -1,0 +1,26 @@
+"""A Kafka record as a tick."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from feed.kafka.cluster import Raw
+from feed.venues.symbol import Tick
+
+_TIME_CHARS_MAX: Final = 19
+
+
+def tick_of(raw: Raw) -> Tick:
+    """The tick that a Kafka record holds. What cannot be read in its key or headers makes it a bad tick later."""
+    ts_kafka = raw.timestamp * 1_000_000
+    ts_recv, request = ts_kafka, None
+    for name, value in raw.headers:
+        if name == "ts_recv":
+            ts_recv = int(value) if value and value.isdigit() and len(value) <= _TIME_CHARS_MAX else -1
+        elif name == "request":
+            request = value.decode(errors="replace")
+    try:
+        key = raw.key.decode() if raw.key else ""
+    except UnicodeDecodeError:
+        key = "\0"  # not printable: refused as a symbol
+    return Tick(raw.offset, key, raw.value, ts_recv, ts_kafka, request)
