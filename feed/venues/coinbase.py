@@ -3,8 +3,9 @@
 Owns what their frames mean. Leaves numbers to `decimals`, times to `times`, trades sent twice and the messages to
 `symbol`. Frames of other kinds (heartbeats, candles, answers to subscriptions) are read and mean nothing.
 
-- Sides: both name the maker's side of a trade ("If the side is sell this indicates the maker was a sell order",
-  https://docs.cdp.coinbase.com/exchange/websocket-feed/channels), so the taker's is the other one.
+- Sides: Exchange names the maker's side of a trade ("If the side is sell this indicates the maker was a sell order",
+  https://docs.cdp.coinbase.com/exchange/websocket-feed/channels), so the taker's is the other one. Advanced Trade is
+  read the same way; no capture shows it, so that is unproved.
 - Trades: `trade_id` counts the trades of a product, so a skipped id is a hole. `last_match`, and the snapshot of
   `market_trades`, repeat trades at subscription; those that were missed show as a hole at the next trade.
 - Book: a snapshot, then absolute sizes; nothing tells a hole (Exchange has no sequence here, and `sequence_num` counts
