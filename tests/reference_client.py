@@ -96,6 +96,7 @@ class Channel:
     def snapshot(self, message: Json) -> None:
         part = message.get("part", [1, 1])
         if not self.waiting:
+            self.chain = message["seq"] if part[0] == part[1] else None
             return
         if part[0] == 1:
             self._parts = []
@@ -149,11 +150,11 @@ class Channel:
             self.gaps.append(message)
             return
         self.needs_gap = False
+        self.chain = message["seq"] if message["lost"] else None
         if same and message["seq"] <= self.pos and message["reason"] != "seek":
             return
         self.gaps.append(message)
         self.pos, self.source = message["seq"], message["source"]
-        self.chain = message["seq"] if message["lost"] else None
         self.waiting = self.waiting or not message["lost"]
 
     def told_state(self, message: Json) -> None:
@@ -216,6 +217,7 @@ class Client:
         self._asked: list[Json] = []
         self._next_id = 0
         self._patterns: list[tuple[str, str]] = []
+        self._partly: set[tuple[str, str]] = set()
         self._marks_here: dict[str, int] = {}
         self._waits_caught_up: dict[str | int, list[Channel]] = {}
 
@@ -320,7 +322,9 @@ class Client:
     def _joined(self, message: Json) -> None:
         kind, symbol = message["channel"], message["symbol"]
         require(any(k == kind and _matches(p, symbol) for k, p in self._patterns), f"joined unasked: {message}")
-        self._begin(message)
+        channel = self._begin(message)
+        # which of several requests brought it is not said, so one that asked for less is enough
+        channel.partial |= any(k == kind and _matches(p, symbol) for k, p in self._partly)
 
     def _begin(self, told: Json) -> Channel:
         key = told["channel"], told["symbol"]
@@ -359,6 +363,8 @@ class Client:
                     begun[-1].partial |= result["mode"] == "snapshot" and "last" in (request.get("from") or ())
             else:
                 self._patterns.append((result["channel"], result["symbol"]))
+                if "last" in (request.get("from") or ()):
+                    self._partly.add((result["channel"], result["symbol"]))
         if isinstance(request.get("from"), dict) and "time" not in request["from"]:
             self._waits_caught_up[request["id"]] = begun
 

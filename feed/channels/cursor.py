@@ -184,31 +184,40 @@ class Reader:
         return page.joined()
 
     def render(self, flush: Flush, page: Page) -> None:
-        """Adds what its selection gets of one flush."""
+        """Adds what its selection gets of one flush; readers with the same one that are behind share it."""
+        selection = self.selection
+        kept = None if self.holds else selection.kept.get(flush.number)
+        if kept is None:
+            own = Page(0)
+            count = self._render(flush, own)
+            kept = own.joined(), count
+            if not self.holds:
+                selection.keep(flush.number, *kept)
+        page.add(kept[0])
+        self._hub.counts.deliveries += kept[1]
+
+    def _render(self, flush: Flush, page: Page) -> int:
         hub, masks = self._hub, self.selection.masks
-        watch = self.wanted.watch()
-        if watch is not None:
-            for birth in flush.births:
-                self._hear_of(birth.channel, birth.joined, page)
+        for birth in flush.births:
+            self._hear_of(birth.channel, birth.joined, page)
         changed = flush.changed
         smaller, larger = (masks, changed) if len(masks) < len(changed) else (changed, masks)
+        count = 0
         for id_ in smaller:
             if id_ not in larger:
                 continue
             mask = masks[id_]
             entries = changed[id_]
             if self.holds:
-                messages = [
-                    entry[2] for entry in entries if entry[1] & mask and not self._held(id_, entry[1], entry[0])
-                ]
-            else:
-                messages = [entry[2] for entry in entries if entry[1] & mask]
+                entries = [entry for entry in entries if not self._held(id_, entry[1], entry[0])]
+            messages = [entry[2] for entry in entries if entry[1] & mask]
             if messages:
                 page.add(frame(messages))
-                hub.counts.deliveries += len(messages)
+                count += len(messages)
         for source, message in flush.notices:
             if source in self.selection.sources(hub.listings, hub.moves):
                 page.add(frame([message]))
+        return count
 
     def _hear_of(self, channel: Channel, joined: bytes, page: Page) -> None:
         watch = self.wanted.watch()

@@ -8,7 +8,7 @@ for to `wanted`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from feed.channels.message import frame
 
@@ -63,6 +63,7 @@ def matched(rules: tuple[Rule, ...] | list[Rule], name: str) -> int:
     return mask
 
 
+_KEPT_MAX: Final = 8
 Part = tuple[bytes, int]
 """A frame of a flush, and how many entries are in it."""
 
@@ -70,7 +71,7 @@ Part = tuple[bytes, int]
 class Selection:
     """Symbols with the bits of their kinds; `readers` are in step, `users` also those that will be again."""
 
-    __slots__ = ("_sources", "_sources_at", "digest", "masks", "out", "readers", "shared", "users", "watch")
+    __slots__ = ("_sources", "_sources_at", "digest", "kept", "masks", "out", "readers", "shared", "users", "watch")
 
     def __init__(self, masks: dict[int, int] | None = None, digest: int = 0) -> None:
         self.masks: dict[int, int] = {} if masks is None else masks
@@ -80,6 +81,8 @@ class Selection:
         self.readers: dict[Reader, None] = {}
         self.users = 0
         self.out: list[Part] = []
+        self.kept: dict[int, Part] = {}
+        """What it got of the newest flushes, by their number, while several readers have it."""
         self._sources: frozenset[Source] = frozenset()
         self._sources_at = -1
 
@@ -98,6 +101,13 @@ class Selection:
         elif before:
             del self.masks[id_]
         self._sources_at = -1
+
+    def keep(self, number: int, buffer: bytes, count: int) -> None:
+        """Keeps a buffer for readers that were left behind, of which there may be many."""
+        if self.users > 1 and self.shared:
+            self.kept[number] = buffer, count
+            if len(self.kept) > _KEPT_MAX:
+                del self.kept[next(iter(self.kept))]
 
     def sources(self, listings: dict[int, Listing], moves: int) -> frozenset[Source]:
         """The sources of its channels; `moves` changes with every change of a channel's source."""
@@ -175,7 +185,11 @@ class Selections:
                 continue
             if selection.readers:
                 frames, counts = zip(*out, strict=True)
-                yield selection, b"".join(frames), sum(counts)
+                buffer, count = b"".join(frames), sum(counts)
+                if selection.users == len(selection.readers):
+                    selection.kept.clear()
+                selection.keep(flush.number, buffer, count)
+                yield selection, buffer, count
             out.clear()
 
     def _fill(self, flush: Flush, moves: int) -> None:

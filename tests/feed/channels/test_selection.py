@@ -69,3 +69,22 @@ def test_clients_that_come_and_go_leave_no_selections() -> None:
     assert desk.hub.selections._by_symbol == {}
     assert desk.hub.selections._by_digest == {}
     gc.collect()
+
+
+def test_readers_left_behind_share_what_they_missed() -> None:
+    desk = Desk()
+    desk.step("trades")
+    links = [subscribed(desk, "trades") for _ in range(3)]
+    links[0].full = links[1].full = True
+    for _ in range(3):
+        desk.step("trades")
+    kept = links[0].session.reader.selection.kept
+    assert len(kept) == 3
+    buffers = dict(kept)
+    for link in links[:2]:
+        link.drain()
+        desk.agrees(link, "trades")
+    assert all(kept[number] is buffers[number] for number in buffers)
+    for _ in range(2):
+        desk.step("trades")
+    assert len(kept) == 1
