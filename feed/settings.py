@@ -73,18 +73,10 @@ class KafkaSettings(Section):
     """The consumer group in which normalizers share the partitions."""
     partitions: Positive = 4
     """Partitions of topics that are made because they are missing."""
-    replication_factor: Positive = 1
-    """Copies of such topics."""
     record_bytes_max: Positive = 16 * MEBIBYTE
     """`max.message.bytes` of such topics: the largest tick."""
     fetch_max_wait_ms: Positive = 500
     """How long an idle fetch waits at the broker; a real broker answers at once when something comes."""
-    fetch_bytes_max: Positive = MEBIBYTE
-    """What one fetch brings of one partition."""
-    request_timeout_ms: Positive = 10_000
-    """An answer that takes longer is an error; sends are tried again."""
-    retry_backoff_ms: Positive = 100
-    """Between two tries."""
     session_timeout_ms: Positive = 6_000
     """A normalizer that is silent for so long loses its partitions to the others."""
     heartbeat_interval_ms: Positive = 500

@@ -81,7 +81,7 @@ async def make_topics(settings: Settings) -> list[str]:
         Unreachable: no broker answers.
     """
     kafka = settings.kafka
-    async with Cluster(kafka.bootstrap, request_timeout_ms=kafka.request_timeout_ms) as cluster:
+    async with Cluster(kafka.bootstrap) as cluster:
         known = await cluster.topics()
         wanted = {kafka.dead_topic: _DEAD_PARTITIONS}
         for venue in settings.normalize.venues:

@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 from feed.command import say
 
 _EVERY_S: Final = 1.0
+_BEHIND_SAID: Final = 100
 
 SETTINGS: Final[dict[str, object]] = {
     "normalize.venues": "binance,kraken,coinbase",
@@ -59,10 +60,10 @@ async def tell(read: Callable[[], Figures], seconds: float | None) -> None:
 def _words(now: Figures, before: Figures, took: float, age: float) -> str:
     per = max(took, 1e-9)
     return (
-        f"{age:5.0f} s  {(now.ticks - before.ticks) / per:6,.0f} ticks/s  "
+        f"{age:5.0f} s {(now.ticks - before.ticks) / per:6,.0f} ticks/s "
         f"{(now.updates - before.updates) / per:6,.0f} updates/s  {now.symbols} symbols  "
-        f"{now.clients} clients  {(now.delivered - before.delivered) / per / 1024:7,.1f} KiB/s delivered  "
-        f"{now.behind} ticks behind"
+        f"{now.clients} clients {(now.delivered - before.delivered) / per / 1024:7,.1f} KiB/s"
+        + (f"  {now.behind:,} ticks behind" if now.behind > _BEHIND_SAID else "")
     )
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
+import feed
 from feed.errors import ConfigError
 from feed.gateway.limits import GatewaySettings
 from feed.gateway.limits import LimitSettings as GatewayLimits
@@ -114,6 +116,14 @@ def test_every_value_is_listed_once_and_described_except_those_of_the_gateway() 
     gateway = (GatewaySettings, GatewayLimits, SessionSettings)
     elsewhere = {name for struct in gateway for name in struct.__struct_fields__}
     assert [name for name in names if not words[name] and name.split(".")[-1] not in elsewhere] == []
+
+
+def test_every_value_is_used() -> None:
+    package = Path(feed.__file__).parent
+    own = (package / "settings.py").read_text().partition("class Settings(BaseSettings)")[2]
+    text = own + "".join(path.read_text() for path in package.rglob("*.py") if path.name != "settings.py")
+    for name, _ in leaves(load().settings):
+        assert re.search(rf"\.{name.rpartition('.')[2]}\b", text), name
 
 
 def test_the_gateways_own_defaults_are_these_defaults() -> None:
