@@ -7,6 +7,9 @@ A reader is *in step* when it has everything up to the last flush. Else it is a 
 sent its selection) and joins: channels that it does not have yet, each with where it goes on from. `pull` first
 follows the flushes to the newest one, then does joins there, so that what is in step moves together and in order of
 `seq`. All state is bounded by what the client asked for; nothing is rendered before there is room for it.
+
+Longer than most modules: leaving step, catching up and joining change the same few fields, and only together keep them
+right.
 """
 
 from __future__ import annotations
