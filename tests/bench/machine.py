@@ -1,0 +1,191 @@
+"""The machine of a benchmark: which core is whose, processes with lines of JSON between them, and what they use.
+
+Owns starting, pinning and ending of processes. The server that is measured has the first core for itself, everything
+else (broker, publisher, clients) the others, as far as there are any.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import psutil
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+_PINS: Final = hasattr(os, "sched_setaffinity") and (os.cpu_count() or 1) > 1
+_STOP_SECONDS: Final = 20.0
+_POLL_SECONDS: Final = 0.05
+_LOOK_SECONDS: Final = 2.0
+_QUIET_CORES: Final = 0.3
+FEED: Final = str(Path(sys.executable).parent / "feed")
+"""The command of the service, as it is installed."""
+
+
+class BenchFailed(RuntimeError):
+    """A process ended early or did not answer in time; there is no figure."""
+
+
+def pin_this() -> None:
+    """This process and those that it starts from now on leave the first core alone."""
+    if _PINS:
+        os.sched_setaffinity(0, os.sched_getaffinity(0) - {min(os.sched_getaffinity(0))})
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time of a process so far, all its threads, user and system.
+
+    By its CPU clock where there is one: `cpu_times` counts in steps of 10 ms.
+    """
+    with contextlib.suppress(OSError):
+        return time.clock_gettime(~pid << 3 | 2)  # clock_getcpuclockid(3)
+    times = psutil.Process(pid).cpu_times()
+    return float(times.user + times.system)
+
+
+def waited_seconds(pid: int) -> float:
+    """How long a process' threads have been ready to run and were not let, so far; 0 where nobody tells."""
+    waited = 0
+    for task in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+        with contextlib.suppress(OSError):
+            waited += int(task.read_text().split()[1])
+    return waited / 1e9
+
+
+def busy_seconds() -> float:
+    """CPU time that all processes of the machine have used so far."""
+    times = psutil.cpu_times()
+    return float(times.user + times.nice + times.system + getattr(times, "irq", 0) + getattr(times, "softirq", 0))
+
+
+def wait_for_quiet(seconds: float) -> float:
+    """Waits up to so long until others leave the machine alone; returns how many cores they use even so."""
+    deadline = time.monotonic() + seconds
+    while True:
+        began, busy = time.monotonic(), busy_seconds()
+        time.sleep(_LOOK_SECONDS)
+        used = (busy_seconds() - busy) / (time.monotonic() - began)
+        if used < _QUIET_CORES or time.monotonic() > deadline:
+            return used
+
+
+def broker_pids() -> dict[str, int]:
+    """The broker that this process started, if it did."""
+    found = [child.pid for child in psutil.Process().children() if child.name() == "java"]
+    return {"broker": found[0]} if found else {}
+
+
+def memory_bytes(pid: int) -> int:
+    """Resident memory of a process."""
+    return int(psutil.Process(pid).memory_info().rss)
+
+
+class Child:
+    """A process of ours: a server on the first core, or a tool that speaks a line of JSON at a time."""
+
+    def __init__(self, arguments: list[str], *, log: Path, environment: Mapping[str, str] | None = None) -> None:
+        self._name = " ".join(arguments[:3])
+        self._log = log
+        with log.open("ab") as errors:
+            self._process = subprocess.Popen(
+                arguments,
+                cwd=ROOT,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                env={**os.environ, **(environment or {})},
+            )
+        self._unread = b""
+
+    @property
+    def pid(self) -> int:
+        """Its number."""
+        return self._process.pid
+
+    def say(self, **what: Any) -> None:
+        """Sends it a line."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(what).encode() + b"\n")
+        self._process.stdin.flush()
+
+    def hear(self, seconds: float) -> dict[str, Any]:
+        """The next line that it says.
+
+        Raises:
+            BenchFailed: it ended, or says nothing.
+        """
+        assert self._process.stdout is not None
+        deadline = time.monotonic() + seconds
+        while b"\n" not in self._unread:
+            left = deadline - time.monotonic()
+            if left <= 0 or not select.select([self._process.stdout], [], [], left)[0]:
+                raise BenchFailed(f"{self._name} says nothing for {seconds:.0f} s: {self._tail()}")
+            piece = os.read(self._process.stdout.fileno(), 65536)
+            if not piece:
+                raise BenchFailed(f"{self._name} ended: {self._tail()}")
+            self._unread += piece
+        line, self._unread = self._unread.split(b"\n", 1)
+        found: dict[str, Any] = json.loads(line)
+        return found
+
+    def stop(self) -> None:
+        """Ends it, cleanly if it can."""
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None:
+                with contextlib.suppress(OSError):
+                    stream.close()
+        self._process.terminate()
+        try:
+            self._process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _tail(self) -> str:
+        return self._log.read_text(errors="replace")[-2000:]
+
+
+@contextlib.contextmanager
+def tool(module: str, told: Mapping[str, Any], *, log: Path) -> Iterator[Child]:
+    """A process of the benchmark's own, beside the server; its first line says what it is to do."""
+    child = Child([sys.executable, "-m", f"tests.bench.{module}"], log=log)
+    try:
+        child.say(**told)
+        yield child
+    finally:
+        child.stop()
+
+
+@contextlib.contextmanager
+def server(arguments: list[str], *, log: Path, environment: Mapping[str, str]) -> Iterator[Child]:
+    """A command of the service, pinned to the first core: `[FEED, "serve", …]`."""
+    child = Child(arguments, log=log, environment=environment)
+    if _PINS:
+        os.sched_setaffinity(child.pid, {0})
+    try:
+        yield child
+    finally:
+        child.stop()
+
+
+def wait_for_symbols(port: int, count: int, seconds: float) -> None:
+    """Waits until a gateway is ready and knows so many symbols."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError, ValueError, urllib.error.URLError):
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=2):
+                pass
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/symbols", timeout=2) as answer:
+                if answer.read().count(b'"symbol":') >= count:
+                    return
+        time.sleep(_POLL_SECONDS)
+    raise BenchFailed(f"the gateway has no {count} symbols after {seconds:.0f} s")

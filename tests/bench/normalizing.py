@@ -1,0 +1,122 @@
+"""Ticks normalized per CPU second of a normalizer: frames of captures from Kafka to the feed log.
+
+The tick topic is filled first; then `feed normalize` starts, and its CPU time is taken when its first record is seen in
+the feed log and when the last tick is covered: reading, state machines, keyframes, appending, all of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Final
+
+from aiokafka.structs import TopicPartition
+
+from feed.channels.record import record_of
+from feed.kafka.append import Appender
+from feed.kafka.cluster import Cluster
+from feed.kafka.fetch import Fetcher
+from tests.bench.captured import CapturedTick
+from tests.bench.machine import FEED, BenchFailed, cpu_seconds, server
+
+_TICKS_A_BATCH: Final = 2000
+_SECONDS_MAX: Final = 60.0
+
+
+class Filled:
+    """A tick topic of one partition with all its ticks, and the levels up to each of them."""
+
+    def __init__(self, kafka: str, name: str, venue: str, key: str) -> None:
+        self.kafka, self.name, self.venue = kafka, name, venue
+        self._key = key.encode()
+        self.levels: list[int] = []
+        self.updates = 0
+
+    async def fill(self, ticks: Iterable[CapturedTick]) -> None:
+        """Makes the topic and appends the ticks."""
+        topic = TopicPartition(f"{self.name}.ticks.{self.venue}", 0)
+        async with Cluster(self.kafka) as cluster:
+            await cluster.make_topics({topic.topic: 1}, {"max.message.bytes": str(16 << 20)})
+        appender = Appender(self.kafka)
+        await appender.start()
+        batch = []
+        total = 0
+        try:
+            for tick in ticks:
+                headers = [("ts_recv", b"%d" % tick.ts_recv)]
+                if tick.request is not None:
+                    headers.append(("request", tick.request.encode()))
+                batch.append((self._key, tick.value, headers))
+                total += tick.levels
+                self.updates += tick.levels > 0
+                self.levels.append(total)
+                if len(batch) == _TICKS_A_BATCH:
+                    await appender.append(topic, batch)
+                    batch = []
+            await appender.append(topic, batch)
+        finally:
+            await appender.stop()
+
+
+async def measure(filled: Filled, run: int, log: Path, *, bars: bool = True) -> dict[str, Any]:
+    """One run over the whole topic, from an empty feed log."""
+    own = f"{filled.name}.{run}{'' if bars else '.nobars'}"
+    environment = {
+        "FEED_KAFKA__TICKS_PREFIX": f"{filled.name}.ticks.",
+        "FEED_KAFKA__FEED_PREFIX": f"{own}.feed.",
+        "FEED_KAFKA__DEAD_TOPIC": f"{own}.dead",
+        "FEED_KAFKA__GROUP": own,
+        "FEED_KAFKA__PARTITIONS": "1",
+    }
+    target = TopicPartition(f"{own}.feed.{filled.venue}", 0)
+    async with Cluster(filled.kafka) as cluster:
+        await cluster.make_topics({target.topic: 1, f"{own}.dead": 1}, {"max.message.bytes": str(16 << 20)})
+        fetcher = Fetcher(cluster, wait_ms=500)
+        stream = fetcher.follow(target, 0)
+        command = [FEED] if bars else [sys.executable, "-m", "tests.bench.without_bars"]
+        arguments = [*command, "normalize", "--kafka", filled.kafka, "--venues", filled.venue]
+        try:
+            with server(arguments, log=log, environment=environment) as normalizer:
+                samples: list[tuple[float, int]] = []
+                log_bytes = 0
+                deadline = time.monotonic() + _SECONDS_MAX
+                while not samples or samples[-1][1] < len(filled.levels) - 1:
+                    if time.monotonic() > deadline:
+                        raise BenchFailed(f"{len(filled.levels)} ticks not covered in time: {log.read_text()[-2000:]}")
+                    if await stream.wait(0.1):
+                        cpu = cpu_seconds(normalizer.pid)
+                        for raw in stream.take():
+                            record = record_of(raw.headers, raw.value, raw.offset)
+                            log_bytes += len(raw.value)
+                            if record.covers:
+                                samples.append((cpu, record.last))
+                _, dead = await cluster.offsets(TopicPartition(f"{own}.dead", 0))
+        finally:
+            await fetcher.stop()
+    (cpu_before, first), (cpu_after, last) = samples[0], samples[-1]
+    # of what was seen at once with the first record, the last counts
+    first = max(covered for cpu, covered in samples if cpu == cpu_before)
+    cpu = cpu_after - cpu_before
+    return {
+        "ticks": last - first,
+        "levels": filled.levels[last] - filled.levels[first],
+        "cpu_s": cpu,
+        "ticks_a_cpu_second": (last - first) / cpu,
+        "levels_a_cpu_second": (filled.levels[last] - filled.levels[first]) / cpu,
+        "log_bytes_a_tick": log_bytes / len(filled.levels),
+        "dead": dead,
+    }
+
+
+def best(runs: list[dict[str, Any]], by: str) -> dict[str, Any]:
+    """The best of several runs: on a shared machine the others tell about the neighbours."""
+    return max(runs, key=lambda run: run[by])
+
+
+def fill(filled: Filled, ticks: Iterable[CapturedTick]) -> Filled:
+    """`Filled.fill`, from plain code."""
+    asyncio.run(filled.fill(ticks))
+    return filled
