@@ -73,8 +73,9 @@ class Restorer:
         """
         if self._round is None:
             self._round = await self._find_round()
-        begin, end = await self._cluster.offsets(self._ticks)
+        # the log first: a second writer may be at work, and a log that is ahead of its ticks means another topic
         log_begin, log_end = await self._cluster.offsets(self._log)
+        begin, end = await self._cluster.offsets(self._ticks)
         partitions = await self._grown()
         restored, whole = await self._read_log(log_begin, log_end)
         plan = await self._plan(restored, begin, end, partitions, whole=whole)
