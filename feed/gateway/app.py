@@ -206,6 +206,9 @@ def _add_stream(app: FastAPI, gateway: Gateway) -> None:
         if gateway.health.draining or gateway.full:
             await _refuse(websocket, 503, "going away" if gateway.health.draining else "this gateway is full")
             return
+        if not await gateway.serves():
+            await _refuse(websocket, 503, "the log is still being read")
+            return
         await websocket.accept(answer)
         connection: StreamProtocol = websocket.scope["state"]["connection"]
         connection.start()

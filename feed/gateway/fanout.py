@@ -91,6 +91,7 @@ class Fanout:
         self._behind_set: set[int] = set()
         self._after: list[Callable[[], None]] = []
         self._wake = asyncio.Event()
+        self._shown = asyncio.Event()
         self._seconds = metrics.histogram("feed_gateway_flush_seconds", "Time that a flush took to send")
         self._flushes = metrics.counter("feed_gateway_flushes", "Flushes sent")
         self._writes = metrics.counter("feed_gateway_writes", "Buffers given to clients' sockets by flushes")
@@ -98,6 +99,12 @@ class Fanout:
         self._left = metrics.counter("feed_gateway_left_behind", "Times that a reader was left behind")
         self._pages = metrics.counter("feed_gateway_pages", "Pages sent to readers that catch up")
         metrics.gauge("feed_gateway_catching_up", "Readers that catch up", lambda: len(self._behind))
+
+    async def shown(self) -> None:
+        """Returns when the hub shows what it was told until now."""
+        if self._due:
+            self._shown.clear()
+            await self._shown.wait()
 
     def notify(self) -> None:
         """The hub has news."""
@@ -151,7 +158,9 @@ class Fanout:
         """Sends one flush; returns what it cost, without what others did in between."""
         began, turn = self._cpu(), self._clock()
         cost = 0.0
-        if not self._hub.flush(self._now_ns()):
+        changed = self._hub.flush(self._now_ns())
+        self._shown.set()
+        if not changed:
             return self._cpu() - began
         self.busy = True
         writes = sent = look = 0

@@ -132,6 +132,7 @@ class Follower:
         self._cluster = Cluster(bootstrap, client_id="feed-serve")
         self._fetcher = Fetcher(self._cluster, wait_ms=fetch_wait_ms)
         self._logs: dict[TopicPartition, _Log] = {}
+        self._looked = False
         self._caught_up = False
 
     async def run(self) -> None:
@@ -181,6 +182,7 @@ class Follower:
                             missing = True
                             await self._follow(TopicPartition(topic, number), before)
                             self._fetcher.arrived.set()
+                self._looked = True
             except (KafkaError, OSError, Unreachable, OutOfRange) as error:
                 self._watcher.kafka_failed(str(error))
             await asyncio.sleep(_RETRY_S if missing or not self._logs else _NEW_PARTITIONS_S)
@@ -269,7 +271,8 @@ class Follower:
             self._watcher.kafka_answered()
         elif not self._fetcher.reachable:
             self._watcher.kafka_failed("fetches are not answered")
-        if not self._caught_up and self._logs and all(log_.caught_up for log_ in self._logs.values()):
+        # not while the first look goes on: the logs that it has not come to yet are not read at all
+        if not self._caught_up and self._looked and self._logs and all(log_.caught_up for log_ in self._logs.values()):
             self._caught_up = True
             self._watcher.caught_up()
         told = False

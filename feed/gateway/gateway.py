@@ -23,6 +23,7 @@ from feed.metrics import Metrics
 from feed.protocol.session import Session, SessionSettings
 
 _REFUSED_MAX: Final = 256
+_CATCH_UP_SECONDS: Final = 3.0
 
 
 class Doors:
@@ -131,6 +132,7 @@ class Gateway:
             when_idle=self.fanout.when_idle,
         )
         self.connections: set[StreamProtocol] = set()
+        self._serves = False
         # what welcome tells is what is enforced
         self._session = told_settings(session, settings)
         metrics.gauge("feed_gateway_connections", "WebSocket connections", lambda: len(self.connections))
@@ -139,6 +141,23 @@ class Gateway:
     def now_ns(self) -> int:
         """The wall clock, for messages that tell the time; nothing is measured by it."""
         return time.time_ns()
+
+    async def serves(self) -> bool:
+        """Waits until the hub shows the log up to where it ended at the start; False if that takes too long.
+
+        Before that the hub shows channels where they were, not where they are: a client that resumes would be taken
+        back to their beginning.
+        """
+        if self._serves:
+            return True
+        try:
+            async with asyncio.timeout(_CATCH_UP_SECONDS):
+                await self.health.read.wait()
+                await self.fanout.shown()
+        except TimeoutError:
+            return False
+        self._serves = True
+        return True
 
     @property
     def full(self) -> bool:

@@ -41,7 +41,7 @@ class Health:
         self._stall_max = stall_ms_max / 1000
         self._answered_at: float | None = None
         self._failure = ""
-        self._caught_up = False
+        self.read = asyncio.Event()
         self.draining = False
         self.turned_at = monotonic()
 
@@ -56,7 +56,7 @@ class Health:
 
     def caught_up(self) -> None:
         """The log was read to where it ended when this gateway started."""
-        self._caught_up = True
+        self.read.set()
 
     def checks(self, lag_ticks: dict[str, int]) -> list[Check]:
         """What has to be so for clients to be sent here; `lag_ticks` is each source's distance from its raw log."""
@@ -64,7 +64,11 @@ class Health:
         lag = lag_ticks.get(worst, 0)
         return [
             self._kafka(),
-            Check("caught_up", self._caught_up, "the log was read to its end" if self._caught_up else "still reading"),
+            Check(
+                "caught_up",
+                self.read.is_set(),
+                "the log was read to its end" if self.read.is_set() else "still reading",
+            ),
             Check("lag", lag <= self._lag_max, f"{lag} ticks at most, of {self._lag_max}; {worst or 'no source yet'}"),
             Check("draining", not self.draining, "going away" if self.draining else "no"),
         ]
