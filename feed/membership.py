@@ -7,6 +7,7 @@ member. Correctness does not rest on it (aiokafka cannot fence a zombie): it onl
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, Final
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 _FOREVER_MS: Final = 2**31 - 1
 _LOOK_AGAIN_S: Final = 2.0
+log: Final = logging.getLogger("feed.normalizer")
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
@@ -81,7 +83,12 @@ class AllPartitions:
     """Takes every partition, and those that are added later: for a process that is the only normalizer."""
 
     async def __call__(self, normalizer: Normalizer) -> None:
-        """Looks for new partitions until it is cancelled."""
+        """Looks for new partitions until it is cancelled; while no broker answers, those known stay."""
         while True:
-            await normalizer.own(await normalizer.all_partitions())
+            try:
+                found = await normalizer.all_partitions()
+            except (KafkaError, OSError) as error:
+                log.warning("partitions cannot be looked up: %r", error)
+            else:
+                await normalizer.own(found)
             await asyncio.sleep(_LOOK_AGAIN_S)

@@ -3,8 +3,11 @@
 - `cluster`: who leads what, where logs begin and end, which topics there are, and reading a range of a log once.
 - `fetch`: following many partitions at once, as batches of raw records.
 - `append`: appending records to one partition, in order, with their offsets.
+- `connection`: makes aiokafka bear under uvloop that a broker dies; in force as soon as anything here is imported.
 
 It fetches below aiokafka's documented API: one fetch for all partitions of a broker costs a quarter of the CPU of its
 consumer, and look-ups do not wait behind an idle long poll. The minor version is pinned for that, and
 `tests/integration/test_kafka.py` holds what is relied on.
 """
+
+from feed.kafka import connection as connection  # for what it does
