@@ -60,6 +60,8 @@ class Channel:
         self.chain: int | None = None
         """What `prev` of the next message must be, where this connection has said it."""
         self.needs_gap = False
+        self.marked = False
+        """Whether the client's marks were told while it was in step; those told before it began are not about it."""
         self.partial = False
         """Whether it asked to know less than all: a snapshot of the last items, or updates from here on only."""
         self.data: Any = None
@@ -79,6 +81,7 @@ class Channel:
         self.open = True
         self._parts, self._raw_parts = [], []
         self.needs_gap = mode == "gap"
+        self.marked = self.marked and mode == "resumed"
         self.chain = None
         if mode == "snapshot":
             self.waiting = True
@@ -254,9 +257,10 @@ class Client:
 
     def may_resume(self, channel: Channel) -> bool:
         """Whether a channel was in step when the marks were told."""
-        if channel.waiting or channel.source not in self.marks:
-            return False
-        return not any(channel in waiting for waiting in self._waits_caught_up.values())
+        return channel.marked and not channel.waiting and channel.source in self.marks
+
+    def _catches_up(self, channel: Channel) -> bool:
+        return any(channel in waiting for waiting in self._waits_caught_up.values())
 
     def channel(self, kind: str, symbol: str) -> Channel:
         """A channel that was begun."""
@@ -318,6 +322,8 @@ class Client:
             require(seq >= before, f"mark of {source} goes back from {before} to {seq}")
             self._marks_here[source] = seq
         self.marks = dict(marks)
+        for channel in self.channels.values():
+            channel.marked = channel.open and not channel.waiting and not self._catches_up(channel)
 
     def _joined(self, message: Json) -> None:
         kind, symbol = message["channel"], message["symbol"]
