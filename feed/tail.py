@@ -44,6 +44,7 @@ class Rule:
         self._state: dict[tuple[str, str], int] = {}
         self.waiting: set[tuple[str, str]] = set()
         self.marks: dict[str, int] = {}
+        self.caught_up = True
         self.holes: list[tuple[str, str]] = []
 
     def joined(self, result: Message) -> None:
@@ -59,7 +60,11 @@ class Rule:
         """Whether a message counts; moves the channel if it does."""
         kind: str = message["type"]
         if kind in ("heartbeat", "goaway"):
-            self.marks = message["marks"]
+            if self.caught_up and not self.waiting:
+                self.marks = message["marks"]  # else they do not speak of all channels
+            return False
+        if kind == "caught_up":
+            self.caught_up = True
             return False
         if "channel" not in message or "seq" not in message:
             return kind == "state"
@@ -160,6 +165,7 @@ class Tail:
 
     async def _follow(self, connection: ClientConnection) -> None:
         request = self._request | ({"from": {"marks": self._rule.marks}} if self._rule.marks else {})
+        self._rule.caught_up = not self._rule.marks
         await connection.send(json.dumps(request))
         if self._rule.marks:
             # Marks say nothing of channels that had no snapshot yet.
