@@ -5,7 +5,8 @@
 Figures of a shared machine: the best of several short runs, and CPU seconds rather than seconds where that is what a
 figure is about. A ratio of 1 or more reaches the target; INVALID is a run in which the load did not come through,
 mostly because somebody else used the machine (`waited`: the share of time in which the server was ready to run and was
-not let). Nothing here passes or fails.
+not let). DISTURBED is a latency that was taken beside others' work: it says little of the service. Nothing here passes
+or fails.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from rich.table import Table  # noqa: E402
 
 from tests.bench.captured import COINM, USDM, books, data_folder, trades  # noqa: E402
 from tests.bench.delivering import DELIVERED_SHARE_MIN, LATENCY, W1, W2, deliver, idle_memory, latency  # noqa: E402
-from tests.bench.machine import BenchFailed, pin_this, wait_for_quiet  # noqa: E402
+from tests.bench.machine import QUIET_CORES, BenchFailed, pin_this, wait_for_quiet  # noqa: E402
 from tests.bench.normalizing import Filled, best, fill, measure  # noqa: E402
 
 
@@ -46,6 +47,8 @@ class Figure(NamedTuple):
     note: str
     valid: bool = True
     """Whether the workload was what it is called; without that the value says nothing about the target."""
+    others_cores: float = 0.0
+    """What other processes used meanwhile: times on the clock are then the machine's more than the service's."""
 
     @property
     def ratio(self) -> float:
@@ -57,6 +60,8 @@ class Figure(NamedTuple):
         """The ratio in its colour."""
         if not self.valid:
             return "[yellow]INVALID[/]"
+        if self.others_cores > QUIET_CORES:
+            return f"[yellow]{self.ratio:.2f} DISTURBED[/]"
         return f"[{'green' if self.ratio >= 1 else 'red'}]{self.ratio:.2f}[/]"
 
 
@@ -130,14 +135,18 @@ class Bench:
             f"{found['client_cpu_share']:.0%} of a core, others {found['others_cores']:.1f} cores; waited: normalizer "
             f"{found['waited']['normalizer']:.0%}, gateway {found['waited']['gateway']:.0%}"
         )
-        valid = found["delivered_share"] >= DELIVERED_SHARE_MIN
+        valid, others = found["delivered_share"] >= DELIVERED_SHARE_MIN, found["others_cores"]
         times = found["from_due"]
-        self._figure("tick to client: p50", times["p50_ms"], "ms", 5, note, less_is_better=True, valid=valid)
+        self._figure(
+            "tick to client: p50", times["p50_ms"], "ms", 5, note, less_is_better=True, valid=valid, others=others
+        )
         note = (
             f"p99.9 {times['p99.9_ms']:.1f}, max {times['max_ms']:.1f} ms; from the send itself p99 "
             f"{found['from_append']['p99_ms']:.1f}; publisher at most {found['publisher']['late_ms']:.0f} ms late"
         )
-        self._figure("tick to client: p99", times["p99_ms"], "ms", 25, note, less_is_better=True, valid=valid)
+        self._figure(
+            "tick to client: p99", times["p99_ms"], "ms", 25, note, less_is_better=True, valid=valid, others=others
+        )
 
     def memory(self) -> None:
         """Of an idle connection."""
@@ -174,8 +183,9 @@ class Bench:
         *,
         less_is_better: bool = False,
         valid: bool = True,
+        others: float = 0.0,
     ) -> None:
-        self.figures.append(Figure(name, value, unit, target, less_is_better, note, valid))
+        self.figures.append(Figure(name, value, unit, target, less_is_better, note, valid, others))
 
     def _no_data(self, name: str) -> None:
         say(f"NO CAPTURED DATA: {name} not measured; set FEED_TEST_DATA")

@@ -26,7 +26,8 @@ _PINS: Final = hasattr(os, "sched_setaffinity") and (os.cpu_count() or 1) > 1
 _STOP_SECONDS: Final = 20.0
 _POLL_SECONDS: Final = 0.05
 _LOOK_SECONDS: Final = 2.0
-_QUIET_CORES: Final = 0.3
+QUIET_CORES: Final = 0.3
+"""What others may use without disturbing."""
 FEED: Final = str(Path(sys.executable).parent / "feed")
 """The command of the service, as it is installed."""
 
@@ -74,7 +75,7 @@ def wait_for_quiet(seconds: float) -> float:
         began, busy = time.monotonic(), busy_seconds()
         time.sleep(_LOOK_SECONDS)
         used = (busy_seconds() - busy) / (time.monotonic() - began)
-        if used < _QUIET_CORES or time.monotonic() > deadline:
+        if used < QUIET_CORES or time.monotonic() > deadline:
             return used
 
 
