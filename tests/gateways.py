@@ -110,8 +110,7 @@ class Running:
 
 def make_gateway(settings: GatewaySettings, hub: Hub | None = None) -> Gateway:
     """A gateway with an empty hub, where none is given; call it on the loop that it shall live on."""
-    from feed.protocol.session import SessionSettings
-
     from feed.channels.hub import HubSettings
+    from feed.protocol.session import SessionSettings
 
     return Gateway(settings, hub or Hub(HubSettings()), SessionSettings(), Metrics())

@@ -60,6 +60,8 @@ class Channel:
         self.chain: int | None = None
         """What `prev` of the next message must be, where this connection has said it."""
         self.needs_gap = False
+        self.had = -1
+        """Where it resumed on this connection: nothing at or below is sent again."""
         self.marked = False
         """Whether the client's marks were told while it was in step; those told before it began are not about it."""
         self.partial = False
@@ -82,6 +84,7 @@ class Channel:
         self._parts, self._raw_parts = [], []
         self.needs_gap = mode == "gap"
         self.marked = self.marked and mode == "resumed"
+        self.had = told["seq"] if mode == "resumed" else -1
         self.chain = None
         if mode == "snapshot":
             self.waiting = True
@@ -121,6 +124,7 @@ class Channel:
         """Applies an update; False where it opens a hole of the client's own."""
         require(message["prev"] < message["seq"], f"prev is not below seq: {message}")
         require(not self.needs_gap, f"mode gap brought no gap before an update: {self}")
+        require(message["seq"] > self.had, f"update at {message['seq']} after a resume at {self.had}: {self}")
         if self.chain is not None and not self.waiting and not self._parts:
             require(message["prev"] == self.chain, f"prev {message['prev']}, wanted {self.chain}: {self}")
         part = message.get("part", [1, 1])
@@ -149,6 +153,8 @@ class Channel:
 
     def gap(self, message: Json) -> None:
         same = message["source"] == self.source
+        if message["reason"] != "venue":
+            self.had = -1  # it begins anew
         if same and message["reason"] == "venue" and message["seq"] == self.pos:
             self.gaps.append(message)
             return

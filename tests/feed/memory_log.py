@@ -97,7 +97,7 @@ class Worker:
 
 
 def restore(log: Sequence[Record]) -> Restored:
-    """Reads the log as a new writer does: from the last record's floor, and where that leaves a hole from that floor."""
+    """Reads the log as a new writer does: from the last record's floor; where that leaves a hole, from that floor."""
     start = log[-1].floor if log else 0
     tried: set[int] = set()
     while True:

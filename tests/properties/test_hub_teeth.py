@@ -9,7 +9,6 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from feed.channels import flush as flush_module
-from feed.channels import intake
 from feed.channels.channel import Channel
 from feed.channels.cursor import Reader
 from feed.channels.flush import Flush
@@ -41,10 +40,6 @@ def a_resume_repeats_an_update(patch: pytest.MonkeyPatch) -> None:
 
 def a_resume_ahead_is_not_held(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Reader, "_held", lambda self, id_, bit, seq: False)
-
-
-def half_ticks_are_shown(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(intake, "covered", lambda source, messages, last: messages)
 
 
 def marks_of_a_reader_behind_are_the_newest(patch: pytest.MonkeyPatch) -> None:
@@ -109,7 +104,6 @@ FAULTS = [
     entries_are_lost_in_silence,
     a_resume_repeats_an_update,
     a_resume_ahead_is_not_held,
-    half_ticks_are_shown,
     marks_of_a_reader_behind_are_the_newest,
     a_reader_left_behind_skips_its_flush,
     nobody_hears_of_new_symbols,
