@@ -180,7 +180,7 @@ async def test_all_captures_arrive_as_the_facts_say_and_late_joiners_hold_the_sa
         stage.up() as url,
         Viewer(lambda: url, KINDS) as first,
     ):
-        await first.until(lambda: bool(first.client.answers), "an ack")
+        await first.answered()
         publishing = [
             asyncio.create_task(
                 stage.publish(one.venue, *(data_dir / file for file in one.files), speed=one.speed, symbol=one.symbol)
@@ -214,7 +214,7 @@ async def test_ticks_sent_twice_are_known_where_the_venue_gives_identity(
         stage.up() as url,
         Viewer(lambda: url, KINDS) as first,
     ):
-        await first.until(lambda: bool(first.client.answers), "an ack")
+        await first.answered()
         await asyncio.gather(
             *(
                 stage.publish(
