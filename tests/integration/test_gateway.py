@@ -375,6 +375,7 @@ from feed.gateway.server import build_server, serve
 
 async def main():
     gateway = make_gateway(GatewaySettings(port=0, drain_ms=3000))
+    gateway.health.caught_up()
     server = build_server(gateway)
     async def tell():
         await server.ready.wait()
@@ -421,3 +422,31 @@ def test_a_draining_gateway_takes_nobody() -> None:
             late.send(handshake(running.port))
             assert late.answer().status == 503
         staying.send(close(1000))
+
+
+def test_a_gateway_takes_clients_when_it_has_read_the_log() -> None:
+    with Running(ready=False) as running:
+        with RawClient(running.port, timeout=5.0) as early:
+            early.send(handshake(running.port))
+            answer = early.answer()
+            assert (answer.status, answer.headers["retry-after"]) == (503, "5")
+        with RawClient(running.port) as waiting:
+            waiting.send(handshake(running.port))
+            time.sleep(0.1)
+            running.do(running.gateway.health.caught_up)
+            assert waiting.answer().status == 101
+
+
+def test_a_client_that_resumes_while_the_log_is_read_is_not_taken_back() -> None:
+    with Running(ready=False) as running:
+        market = Market(running)
+        with RawClient(running.port) as client:
+            client.send(handshake(running.port))
+            market.open()
+            for price in range(1, 9):
+                market.tick("quotes", SYMBOL, Quote(str(price), "1", None, None))
+            running.do(running.gateway.health.caught_up)
+            assert client.answer().status == 101
+            subscribe(client, ["quotes"], ["*"], **{"from": {"marks": {SOURCE: market.seq}}})
+            seen = until(client, "caught_up")
+            assert not [message for message in seen if message["type"] in ("snapshot", "update", "gap")]
