@@ -28,8 +28,8 @@ _RETRY_S: Final = 0.1
 _BUFFER_BYTES: Final = 4 << 20
 _RESPONSE_BYTES: Final = 16 << 20
 _HURRY_MS: Final = 5
-# Between two fetches: a millisecond's records come together. Measured at 5,000 ticks/s, a tick's way to the client on two
-# cores, without and with it: p50 12 and 6 ms, p99 110 and 29 ms, for each fetch costs both sides more than a record does.
+# Between two fetches: a millisecond's records come together. A tick's way to the client at 5,000 ticks/s, all on two
+# cores, without and with it: p50 12 and 6 ms, p99 110 and 29 ms. A fetch costs both sides more than a record does.
 _PAUSE_S: Final = 0.001
 log: Final = logging.getLogger("feed.kafka")
 
