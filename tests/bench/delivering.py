@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 from broker import free_port
 
 from feed.kafka.cluster import Cluster
-from tests.bench.machine import FEED, broker_pids, memory_bytes, server, tool, wait_for_symbols
+from tests.bench.machine import FEED, all_cores, broker_pids, memory_bytes, server, tool, wait_for_symbols
 from tests.bench.market import PREFIX, VENUE, symbol_names
 
 PARTITIONS: Final = 4
@@ -122,7 +122,7 @@ def deliver(
 def latency(
     kafka: str, workload: Workload, run: int, log: Path, *, warmup_s: float, measure_s: float
 ) -> dict[str, Any]:
-    """One run of ticks through a normalizer and a gateway, both on the first core, to clients."""
+    """One run of ticks through a normalizer and a gateway to clients, nothing pinned."""
     own = f"{workload.name}.{run}"
     _make_topics(kafka, own)
     port = free_port()
@@ -136,9 +136,11 @@ def latency(
         "step_ms": workload.step_ms,
     }
     kafka_and_venue = ["--kafka", kafka, "--venues", VENUE]
+    serving = [FEED, "serve", *kafka_and_venue, "--port", str(port)]
     with (
-        server([FEED, "normalize", *kafka_and_venue], log=log, environment=environment) as normalizer,
-        server([FEED, "serve", *kafka_and_venue, "--port", str(port)], log=log, environment=environment) as gateway,
+        all_cores(broker_pids().values()),
+        server([FEED, "normalize", *kafka_and_venue], log=log, environment=environment, pinned=False) as normalizer,
+        server(serving, log=log, environment=environment, pinned=False) as gateway,
         tool("publish_ticks", publishing, log=log) as publisher,
     ):
         publisher.hear(_READY_S)

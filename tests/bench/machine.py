@@ -15,7 +15,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -40,6 +40,31 @@ def pin_this() -> None:
     """This process and those that it starts from now on leave the first core alone."""
     if _PINS:
         os.sched_setaffinity(0, os.sched_getaffinity(0) - {min(os.sched_getaffinity(0))})
+
+
+@contextlib.contextmanager
+def all_cores(pids: Iterable[int]) -> Iterator[None]:
+    """Lets this process, those that it starts and these run on every core.
+
+    For latency: two servers that share one core would wait for each other and not for their work.
+    """
+    pinned = os.sched_getaffinity(0)
+    processes = (0, *pids)
+    try:
+        _spread(processes, set(range(os.cpu_count() or 1)))
+        yield
+    finally:
+        _spread(processes, pinned)
+
+
+def _spread(pids: Iterable[int], cores: set[int]) -> None:
+    if not _PINS:
+        return
+    for pid in pids:
+        tasks = [int(task.name) for task in Path(f"/proc/{pid or os.getpid()}/task").iterdir()]
+        for task in tasks:
+            with contextlib.suppress(ProcessLookupError):
+                os.sched_setaffinity(task, cores)
 
 
 def cpu_seconds(pid: int) -> float:
@@ -167,10 +192,10 @@ def tool(module: str, told: Mapping[str, Any], *, log: Path) -> Iterator[Child]:
 
 
 @contextlib.contextmanager
-def server(arguments: list[str], *, log: Path, environment: Mapping[str, str]) -> Iterator[Child]:
+def server(arguments: list[str], *, log: Path, environment: Mapping[str, str], pinned: bool = True) -> Iterator[Child]:
     """A command of the service, pinned to the first core: `[FEED, "serve", …]`."""
     child = Child(arguments, log=log, environment=environment)
-    if _PINS:
+    if _PINS and pinned:
         os.sched_setaffinity(child.pid, {0})
     try:
         yield child

@@ -7,7 +7,6 @@ the feed log and when the last tick is covered: reading, state machines, keyfram
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -70,14 +69,14 @@ async def measure(filled: Filled, run: int, log: Path, *, bars: bool = True) -> 
         "FEED_KAFKA__DEAD_TOPIC": f"{own}.dead",
         "FEED_KAFKA__GROUP": own,
         "FEED_KAFKA__PARTITIONS": "1",
+        **({} if bars else {"FEED_NORMALIZE__BAR_INTERVALS": ""}),
     }
     target = TopicPartition(f"{own}.feed.{filled.venue}", 0)
     async with Cluster(filled.kafka) as cluster:
         await cluster.make_topics({target.topic: 1, f"{own}.dead": 1}, {"max.message.bytes": str(16 << 20)})
         fetcher = Fetcher(cluster, wait_ms=500)
         stream = fetcher.follow(target, 0)
-        command = [FEED] if bars else [sys.executable, "-m", "tests.bench.without_bars"]
-        arguments = [*command, "normalize", "--kafka", filled.kafka, "--venues", filled.venue]
+        arguments = [FEED, "normalize", "--kafka", filled.kafka, "--venues", filled.venue]
         try:
             with server(arguments, log=log, environment=environment) as normalizer:
                 samples: list[tuple[float, int]] = []
