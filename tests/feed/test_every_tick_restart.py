@@ -11,7 +11,7 @@ What is covered here:
   before it and the bridge after it, and every hundredth of all;
 - through a feed log in memory, with keyframes of different ages and ticks run again: every tick of the short ones.
 
-`FEED_TEST_EVERY_TICK=1` restarts after every single tick of the long ones too, which takes a quarter of an hour.
+`FEED_TEST_EVERY_TICK=1` restarts after every single tick of the long ones too, which takes about half an hour.
 """
 
 from __future__ import annotations
