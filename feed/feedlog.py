@@ -134,19 +134,19 @@ class Writer:
         dead: list[Dead] = []
         records: list[Record] = []
         machine = self._machine
+        now, apply = machine.now, machine.apply
         open_: list[Tick] = []  # ticks that no record covers yet
         chunks: list[bytes] = []  # what they did, encoded while it is still in the processor's cache
         for tick in ticks:
-            count, weight = machine.count, machine.weight
+            count, weight = len(now.out), now.weight
             try:
-                machine.apply(tick)
+                apply(tick)
             except BadTick as error:
                 dead.append(Dead(tick, str(error)))
-            self._tick_bytes += len(tick.value)
             open_.append(tick)
-            if machine.weight < _CHUNK_WEIGHT:
+            if now.weight < _CHUNK_WEIGHT:
                 continue
-            if machine.weight - weight < _RECORD_WEIGHT:
+            if now.weight - weight < _RECORD_WEIGHT:
                 chunks.append(_encode(machine.take()))
                 if sum(map(len, chunks)) >= _RECORD_WEIGHT:
                     records.append(self._data(_joined(chunks), open_))
@@ -159,6 +159,7 @@ class Writer:
             chunks, open_ = [], []
         if open_:
             records.append(self._data(_joined([*chunks, _encode(machine.take())]), open_))
+        self._tick_bytes += sum(len(tick.value) for tick in ticks)
         self._budget += self._ratio * sum(len(record.value) for record in records)
         records += self._keyframes(len(records), now_ms)
         return Step(dead, records)

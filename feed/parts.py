@@ -6,11 +6,12 @@ Putting parts together again is the reader's business: take them in order, apply
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Final, TypeVar
 
 from msgspec.structs import replace
 
-from feed.model import Bar, Book, Data, Snapshot, Trade, Update
+from feed.model import Bar, Book, Data, Level, Snapshot, Trade, Update
 
 PART_TEXT_MAX: Final = 224 * 1024
 _LEVEL_OVERHEAD: Final = 8
@@ -37,7 +38,8 @@ def _pieces(data: Data) -> list[Data]:
 
 
 def _book_pieces(book: Book) -> list[Data]:
-    if len(book.bids) + len(book.asks) <= _SMALL:
+    count = len(book.bids) + len(book.asks)
+    if count <= _SMALL or _LEVEL_OVERHEAD * count + _text_size(book.bids) + _text_size(book.asks) <= PART_TEXT_MAX:
         return [book]
     pieces: list[Data] = []
     piece, size = Book([], []), 0
@@ -51,6 +53,10 @@ def _book_pieces(book: Book) -> list[Data]:
             size += weight
     pieces.append(piece)
     return pieces
+
+
+def _text_size(levels: list[Level]) -> int:
+    return sum(map(len, chain.from_iterable(levels)))
 
 
 def _list_pieces(items: list[Trade] | list[Bar]) -> list[Data]:

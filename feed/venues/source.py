@@ -66,13 +66,14 @@ class Checkpoint(NamedTuple):
 class Source:
     """All symbols of one source, by their venue's name.
 
-    `born` lists those that came since it was last emptied, each with the tick before its first.
+    `born` lists those that came since it was last emptied, each with the tick before its first. `now` is the tick in
+    hand and what was made since the last `take`.
     """
 
     def __init__(self, venue: Venue, source: str, rules: Rules) -> None:
         self._venue = venue
         self._rules = rules
-        self._now = Now(source)
+        self.now = Now(source)
         self._symbols: dict[str, tuple[Symbol, Machine]] = {}
         self._asleep: list[tuple[int, str, Checkpoint]] = []
         self._sleeping: set[str] = set()
@@ -88,17 +89,7 @@ class Source:
     @property
     def clock(self) -> int:
         """The running maximum of `ts_recv`, nanoseconds."""
-        return self._now.clock
-
-    @property
-    def weight(self) -> int:
-        """About how many bytes the messages of `take` will be."""
-        return self._now.weight
-
-    @property
-    def count(self) -> int:
-        """How many messages `take` would give."""
-        return len(self._now.out)
+        return self.now.clock
 
     def name_of(self, venue_symbol: str) -> str:
         """The symbol's name in the feed."""
@@ -106,7 +97,7 @@ class Source:
 
     def take(self) -> list[Message]:
         """The messages made since the last call, in order."""
-        out, self._now.out, self._now.weight = self._now.out, [], 0
+        out, self.now.out, self.now.weight = self.now.out, [], 0
         return out
 
     def apply(self, tick: Tick) -> None:
@@ -115,7 +106,7 @@ class Source:
         Raises:
             BadTick: the tick cannot be used; nothing has changed but the clock.
         """
-        now = self._now
+        now = self.now
         if self._asleep and self._asleep[-1][0] < tick.seq:
             self._wake(tick.seq)
         if not 0 <= tick.ts_recv <= tick.ts_kafka + self._rules.ts_recv_ahead_max_ns:
@@ -167,7 +158,7 @@ class Source:
             symbol, machine = self._make(venue_symbol)
             symbol.load(_snapshots(checkpoint), saved, machine)
             self._symbols[venue_symbol] = symbol, machine
-            self._now.clock = max(self._now.clock, saved.clock)
+            self.now.clock = max(self.now.clock, saved.clock)
             self._schedule(symbol)
 
     def _saved(self, checkpoint: Checkpoint) -> SavedSymbol:
@@ -177,7 +168,7 @@ class Source:
             raise CorruptLog(f"checkpoint at tick {checkpoint.at} cannot be read: {error}") from error
 
     def _make(self, venue_symbol: str) -> tuple[Symbol, Machine]:
-        symbol = Symbol(f"{self._venue.prefix}:{venue_symbol}", venue_symbol, self._now, self._rules)
+        symbol = Symbol(f"{self._venue.prefix}:{venue_symbol}", venue_symbol, self.now, self._rules)
         return symbol, self._venue.machine(symbol)
 
     def _apply_to(self, tick: Tick) -> None:
@@ -215,7 +206,7 @@ class Source:
 
     def _end_bars(self) -> None:
         due = self._due
-        while due and due[0][0] <= self._now.clock:
+        while due and due[0][0] <= self.now.clock:
             at, venue_symbol = heapq.heappop(due)
             symbol = self._symbols[venue_symbol][0]
             if at == symbol.bars.scheduled:  # else an entry that an earlier one replaced

@@ -373,12 +373,10 @@ def _difference(old: dict[str, str], new: dict[str, str]) -> list[Level]:
 
 def _swept(side: dict[str, str], *, descending: bool) -> dict[str, str]:
     """The side without deleted levels, best first. Written back, so that the next sort finds it nearly sorted."""
-    levels = [level for level in side.items() if level[1] != "0"]
     longest = max(map(len, side), default=0)
     # a float holds 15 digits: longer prices could be equal as floats and be sorted by the accident of their arrival
-    key = float if longest <= _FLOAT_EXACT_CHARS else Decimal
-    levels.sort(key=lambda level: key(level[0]), reverse=descending)
-    return dict(levels)
+    prices = sorted(side, key=float if longest <= _FLOAT_EXACT_CHARS else Decimal, reverse=descending)
+    return {price: size for price in prices if (size := side[price]) != "0"}
 
 
 def _best(side: dict[str, str], changed: list[Level], best: str | None, *, highest: bool) -> str | None:
