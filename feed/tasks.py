@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Iterable
 from typing import Any, Final
 
-_AGAIN_S: Final = 0.5
+_AGAIN_S: Final = 3.0
 
 
 async def end(tasks: Iterable[asyncio.Future[Any]]) -> None:

@@ -19,7 +19,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
 from feed.channels.reader import HoleInLog, LogReader
-from feed.channels.record import record_of
+from feed.channels.record import EMPTY, record_of
 from feed.errors import Unreachable
 from feed.kafka.cluster import Cluster, OutOfRange, Raw
 from feed.kafka.fetch import Fetcher, Stream
@@ -216,7 +216,7 @@ class Follower:
         """The floor of the first record at or after an offset, `end` where there is none."""
         async for page in self._cluster.read(partition, offset, end):
             for raw in page:
-                return record_of(raw.headers, raw.value, raw.offset).floor
+                return record_of(raw.headers, raw.value or EMPTY, raw.offset).floor
         return end
 
     def _take(self, partition: TopicPartition, followed: _Log) -> bool:
@@ -239,7 +239,7 @@ class Follower:
         heard = False
         now = time.monotonic()
         for raw in raws:
-            record = record_of(raw.headers, raw.value, raw.offset)
+            record = record_of(raw.headers, raw.value or EMPTY, raw.offset)
             before = reader.take(record)
             if before is None:
                 continue

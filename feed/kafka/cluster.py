@@ -6,7 +6,7 @@ Owns the client and its metadata. Raises `Unreachable` where no broker answers; 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
@@ -16,7 +16,6 @@ from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.protocol.offset import OffsetRequest
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition
-from msgspec import Struct
 
 from feed.errors import FeedError, Unreachable
 
@@ -34,13 +33,13 @@ class OutOfRange(FeedError):
     """A position is no longer, or not yet, in the log."""
 
 
-class Raw(Struct, frozen=True, gc=False):
-    """A record as it lies in a log. `timestamp` is milliseconds."""
+class Raw(Protocol):
+    """A record as it lies in a log: aiokafka's own, for a copy would cost more than reading it. `timestamp` is ms."""
 
     offset: int
     timestamp: int
     key: bytes | None
-    value: bytes
+    value: bytes | None
     headers: list[tuple[str, bytes]]
 
 
@@ -55,7 +54,7 @@ def records_of(buffer: bytes, offset: int) -> tuple[list[Raw], int]:
         if not batch.validate_crc():
             raise FeedError(f"batch at offset {offset} fails its crc, wanted an undamaged one")
         if not batch.is_control_batch:
-            found += [Raw(r.offset, r.timestamp, r.key, r.value or b"", r.headers) for r in batch if r.offset >= offset]
+            found += [record for record in batch if record.offset >= offset]
         offset = max(offset, batch.next_offset)
     return found, offset
 

@@ -14,7 +14,7 @@ from typing import Final
 from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
-from feed.channels.record import Record, headers_of, record_of
+from feed.channels.record import EMPTY, Record, headers_of, record_of
 from feed.errors import ConfigError, FeedError
 from feed.feedlog import Dead, Step, Writer
 from feed.kafka.append import Appender, AppendFailed, Compression
@@ -146,7 +146,7 @@ class PartitionNormalizer:
         writer.acked(offsets)
         async for page in self._cluster.read(self._log, taken.log_end, offsets[0]):
             for raw in page:
-                record = record_of(raw.headers, raw.value, raw.offset)
+                record = record_of(raw.headers, raw.value or EMPTY, raw.offset)
                 if record.kind == "source" and record.ends == plan.ends:
                     raise _Foreign(f"{record.source} was opened before {writer.source}")
         if plan.carries:

@@ -17,7 +17,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from feed.channels.reader import HoleInLog
-from feed.channels.record import Record, record_of
+from feed.channels.record import EMPTY, Record, record_of
 from feed.errors import BadTick, CorruptLog
 from feed.feedlog import Restored, Round, Writer
 from feed.kafka.cluster import Cluster
@@ -126,7 +126,7 @@ class Restorer:
             try:
                 async for page in self._cluster.read(self._log, start, end):
                     for raw in page:
-                        restored.read(record_of(raw.headers, raw.value, raw.offset), raw.timestamp)
+                        restored.read(record_of(raw.headers, raw.value or EMPTY, raw.offset), raw.timestamp)
             except HoleInLog as hole:
                 # a second writer was ahead when this floor was written: its own floor has what is missing
                 start, whole = max(begin, hole.floor), hole.floor >= begin
@@ -139,7 +139,7 @@ class Restorer:
             async for page in self._cluster.read(self._log, start, end):
                 if page:
                     raw = page[-1]
-                    return record_of(raw.headers, raw.value, raw.offset)
+                    return record_of(raw.headers, raw.value or EMPTY, raw.offset)
         return None
 
     async def _plan(self, restored: Restored, begin: int, end: int, partitions: int, *, whole: bool) -> Plan:
@@ -166,7 +166,7 @@ class Restorer:
         if last.crc == -1 or last.last != pos or pos < begin:
             return False
         async for page in self._cluster.read(self._ticks, pos, pos + 1):
-            return any(raw.offset == pos and google_crc32c.value(raw.value) != last.crc for raw in page)
+            return any(raw.offset == pos and google_crc32c.value(raw.value or b"") != last.crc for raw in page)
         return False
 
     async def _rerun(self, machine: Source, start: int, pos: int) -> None:

@@ -23,4 +23,4 @@ def tick_of(raw: Raw) -> Tick:
         key = raw.key.decode() if raw.key else ""
     except UnicodeDecodeError:
         key = "\0"  # not printable: refused as a symbol
-    return Tick(raw.offset, key, raw.value, ts_recv, ts_kafka, request)
+    return Tick(raw.offset, key, raw.value or b"", ts_recv, ts_kafka, request)

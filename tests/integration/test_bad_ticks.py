@@ -220,10 +220,20 @@ async def send_canonical(stage: Stage) -> Sent:
 # ---- the test of the tests
 
 
-def letter(offset: int, tick: Tick, **changed: bytes) -> Raw:
+class Letter(NamedTuple):
+    """A record that was never in a log."""
+
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, bytes]]
+
+
+def letter(offset: int, tick: Tick, **changed: bytes) -> Letter:
     """A dead letter as it must be, but for what is changed."""
     headers = {"reason": b"because", "source": b"desk/0@a", "offset": b"%d" % offset, "length": b"%d" % len(tick.value)}
-    return Raw(offset, 0, tick.key.encode(), tick.value[:LETTER_BYTES_MAX], list((headers | changed).items()))
+    return Letter(offset, 0, tick.key.encode(), tick.value[:LETTER_BYTES_MAX], list((headers | changed).items()))
 
 
 @pytest.mark.parametrize(
