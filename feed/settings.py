@@ -181,7 +181,7 @@ class ServeSettings(Section):
     heartbeat_ms: Annotated[int, Field(ge=100)] = 5_000
     """How often a client gets its marks."""
     ping_interval_ms: Positive = 10_000
-    flush_share: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    flush_share: Annotated[float, Field(gt=0, lt=1)] = 0.6
     flush_interval_max_ms: Positive = 1_000
     page_bytes: Positive = 256 * 1024
     lag_ticks_max: Positive = 50_000

@@ -66,7 +66,7 @@ class GatewaySettings(Struct, frozen=True, kw_only=True):
     heartbeat_ms: int = 5000
     ping_interval_ms: int = 10_000
     """A client that has answered no ping, sent nothing and taken nothing until the ping after it is dropped."""
-    flush_share: float = 0.5
+    flush_share: float = 0.6
     """The share of the loop's time that sending may take."""
     flush_interval_max_ms: int = 1000
     page_bytes: int = 256 * 1024
