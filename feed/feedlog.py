@@ -24,7 +24,6 @@ from msgspec.structs import replace
 from feed.channels.reader import LogReader
 from feed.channels.record import PART_BYTES_MAX, Record
 from feed.errors import BadTick
-from feed.model import NO_SEQ
 from feed.venues.source import Checkpoint, Source
 
 if TYPE_CHECKING:
@@ -355,8 +354,3 @@ class Restored:
             known = self._whole.get(record.symbol)
             if known is None or known.at <= kept.at:
                 self._whole[record.symbol] = kept
-
-
-def covered(record: Record | None) -> int:
-    """The last tick that a record says is covered, -1 without one."""
-    return NO_SEQ if record is None else record.last

@@ -4,7 +4,8 @@ Owns the names, units, defaults and bounds, and the order in which sources win: 
 (`FEED_KAFKA__BOOTSTRAP`), then `feed.toml` (or `FEED_CONFIG`), then defaults. Leaves the meaning of a value to the
 module that it is for; what the pure core needs is made from it as plain Structs (`rules`).
 
-Only server commands import this module: it brings pydantic, half a second.
+Only server commands import this module: it brings pydantic, half a second. Longer than most modules: half of it is the
+tree itself, one value and one sentence after the other, and it reads best in one place.
 """
 
 from __future__ import annotations
