@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from feed.channels.hub import Hub, HubSettings
 from feed.command import say
 from feed.errors import FeedError
-from feed.gateway.follower import Follower
+from feed.follower import Follower
 from feed.gateway.gateway import Gateway
 from feed.gateway.limits import GatewaySettings
 from feed.gateway.server import GatewayServer, build_server, serve

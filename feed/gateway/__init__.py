@@ -2,6 +2,6 @@
 
 `limits` holds what a client may cost, `http` and `ws` are uvicorn's protocol classes with those limits, `app` the
 routes, `fanout` and `pulse` the two tasks that send, `health` what can be believed, `gateway` holds them together,
-`server` runs them and drains. The log itself is followed by `follower`; what a client is told is decided in
+`server` runs them and drains. The log itself is followed by `feed.follower`; what a client is told is decided in
 `feed.protocol` and `feed.channels`.
 """

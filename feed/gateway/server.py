@@ -1,7 +1,7 @@
 """Runs a gateway: uvicorn with our protocol classes, the sending tasks, and the drain.
 
 Owns the life of the process' doors: start, what ends them, and how clients are sent away. Leaves reading the log to
-`follower`, whose task the caller runs beside `serve`.
+`feed.follower`, whose task the caller runs beside `serve`.
 
 The drain: not ready (so that nobody sends new clients), the listener closed, `goaway` with marks and close 1012 to
 every client, what is queued for them written, the rest cut at `drain_ms`. A second signal cuts at once.

@@ -1,4 +1,4 @@
-"""Follows the feed logs into the hub: from each log's floor to its end, and on.
+"""Follows the feed logs into a hub, a gateway's or a recorder's: from each log's floor to its end, and on.
 
 Owns where reading starts and starts again, and what is said of sources that have gone quiet. Which records are valid
 is `feed.channels.reader`'s, what they mean the hub's, Kafka `feed.kafka`'s. Reads a little further back than the
@@ -121,6 +121,7 @@ class Follower:
         resume_window_s: float,
         fetch_wait_ms: int = 100,
         disconnected_after_s: float = 2.0,
+        client_id: str = "feed-serve",
     ) -> None:
         """`topics`: each feed topic with the seconds without a tick after which its sources are silent."""
         self._topics = topics
@@ -129,7 +130,7 @@ class Follower:
         self._notify = notify
         self._resume_window_s = resume_window_s
         self._disconnected_after_s = disconnected_after_s
-        self._cluster = Cluster(bootstrap, client_id="feed-serve")
+        self._cluster = Cluster(bootstrap, client_id=client_id)
         self._fetcher = Fetcher(self._cluster, wait_ms=fetch_wait_ms)
         self._logs: dict[TopicPartition, _Log] = {}
         self._looked = False

@@ -1,0 +1,1 @@
+"""The role `feed record`: feed logs in, Arrow files out."""

@@ -1,0 +1,1 @@
+"""The door to Arrow files: what a recording holds, on disk and as messages again."""
