@@ -51,7 +51,7 @@ imports: $(READY)
 	$(BIN)/lint-imports
 
 unit: $(READY)
-	$(BIN)/python -m pytest -q $(QUICK) tests/feed tests/replay tests/schemas tests/ops
+	$(BIN)/python -m pytest -q $(QUICK) tests/feed tests/replay tests/schemas tests/ops tests/bench
 
 properties: $(READY)
 	$(BIN)/python -m pytest -q $(QUICK) tests/properties

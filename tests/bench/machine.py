@@ -10,36 +10,35 @@ import contextlib
 import json
 import os
 import select
+import socket
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import psutil
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-_PINS: Final = hasattr(os, "sched_setaffinity") and (os.cpu_count() or 1) > 1
+_CORES: Final = frozenset(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else frozenset()
+_PINS: Final = len(_CORES) > 1
 _STOP_SECONDS: Final = 20.0
 _POLL_SECONDS: Final = 0.05
-_LOOK_SECONDS: Final = 2.0
-QUIET_CORES: Final = 0.3
-"""What others may use without disturbing."""
 FEED: Final = str(Path(sys.executable).parent / "feed")
 """The command of the service, as it is installed."""
 
 
 class BenchFailed(RuntimeError):
-    """A process ended early or did not answer in time; there is no figure."""
+    """A process ended early or did not answer in time, or something is not there: there is no figure."""
 
 
 def pin_this() -> None:
     """This process and those that it starts from now on leave the first core alone."""
     if _PINS:
-        os.sched_setaffinity(0, os.sched_getaffinity(0) - {min(os.sched_getaffinity(0))})
+        os.sched_setaffinity(0, _CORES - {min(_CORES)})
 
 
 @contextlib.contextmanager
@@ -48,18 +47,19 @@ def all_cores(pids: Iterable[int]) -> Iterator[None]:
 
     For latency: two servers that share one core would wait for each other and not for their work.
     """
+    if not _PINS:
+        yield
+        return
     pinned = os.sched_getaffinity(0)
     processes = (0, *pids)
     try:
-        _spread(processes, set(range(os.cpu_count() or 1)))
+        _spread(processes, _CORES)
         yield
     finally:
         _spread(processes, pinned)
 
 
-def _spread(pids: Iterable[int], cores: set[int]) -> None:
-    if not _PINS:
-        return
+def _spread(pids: Iterable[int], cores: Collection[int]) -> None:
     for pid in pids:
         tasks = [int(task.name) for task in Path(f"/proc/{pid or os.getpid()}/task").iterdir()]
         for task in tasks:
@@ -93,17 +93,6 @@ def busy_seconds() -> float:
     return float(times.user + times.nice + times.system + getattr(times, "irq", 0) + getattr(times, "softirq", 0))
 
 
-def wait_for_quiet(seconds: float) -> float:
-    """Waits up to so long until others leave the machine alone; returns how many cores they use even so."""
-    deadline = time.monotonic() + seconds
-    while True:
-        began, busy = time.monotonic(), busy_seconds()
-        time.sleep(_LOOK_SECONDS)
-        used = (busy_seconds() - busy) / (time.monotonic() - began)
-        if used < QUIET_CORES or time.monotonic() > deadline:
-            return used
-
-
 def broker_pids() -> dict[str, int]:
     """The broker that this process started, if it did."""
     found = [child.pid for child in psutil.Process().children() if child.name() == "java"]
@@ -115,13 +104,29 @@ def memory_bytes(pid: int) -> int:
     return int(psutil.Process(pid).memory_info().rss)
 
 
+@contextlib.contextmanager
+def _on_first_core() -> Iterator[None]:
+    """What is started meanwhile runs there with all its threads, from its first instruction on."""
+    if not _PINS:
+        yield
+        return
+    own = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(_CORES)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, own)
+
+
 class Child:
     """A process of ours: a server on the first core, or a tool that speaks a line of JSON at a time."""
 
-    def __init__(self, arguments: list[str], *, log: Path, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, arguments: list[str], *, log: Path, environment: Mapping[str, str] | None = None, pinned: bool = False
+    ) -> None:
         self._name = " ".join(arguments[:3])
         self._log = log
-        with log.open("ab") as errors:
+        with log.open("ab") as errors, _on_first_core() if pinned else contextlib.nullcontext():
             self._process = subprocess.Popen(
                 arguments,
                 cwd=ROOT,
@@ -138,9 +143,13 @@ class Child:
         return self._process.pid
 
     def say(self, **what: Any) -> None:
-        """Sends it a line."""
+        """Sends it a line of JSON."""
+        self.write(json.dumps(what) + "\n")
+
+    def write(self, text: str) -> None:
+        """Sends it this."""
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(what).encode() + b"\n")
+        self._process.stdin.write(text.encode())
         self._process.stdin.flush()
 
     def hear(self, seconds: float) -> dict[str, Any]:
@@ -192,15 +201,25 @@ def tool(module: str, told: Mapping[str, Any], *, log: Path) -> Iterator[Child]:
 
 
 @contextlib.contextmanager
-def server(arguments: list[str], *, log: Path, environment: Mapping[str, str], pinned: bool = True) -> Iterator[Child]:
-    """A command of the service, pinned to the first core: `[FEED, "serve", …]`."""
-    child = Child(arguments, log=log, environment=environment)
-    if _PINS and pinned:
-        os.sched_setaffinity(child.pid, {0})
+def server(
+    arguments: list[str], *, log: Path, environment: Mapping[str, str] | None = None, pinned: bool = True
+) -> Iterator[Child]:
+    """What is measured, on the first core: `[FEED, "serve", …]`."""
+    child = Child(arguments, log=log, environment=environment, pinned=pinned)
     try:
         yield child
     finally:
         child.stop()
+
+
+def wait_for_port(port: int, seconds: float) -> None:
+    """Waits until somebody listens there."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=2):
+            return
+        time.sleep(_POLL_SECONDS)
+    raise BenchFailed(f"nobody listens on port {port} after {seconds:.0f} s")
 
 
 def wait_for_symbols(port: int, count: int, seconds: float) -> None:

@@ -1,17 +1,21 @@
-"""A market of a benchmark: trades of many symbols in our own tick format, and the feed log that is made of them.
+"""A market of a benchmark: quotes of many symbols in our own tick format, and the feed log that is made of them.
 
-The log is built by the normalizer's own writer and state machines, so it is byte for byte what a normalizer would have
-written: source records, keyframes and checkpoints between the data, headers and all.
+The log is built by the normalizer's own writer and state machines, so it is what a normalizer would have written:
+source records, keyframes and checkpoints between the data, headers and all. Only the two times of each update are
+filled in when it is appended (`stamped`), so that one corpus can be played often, at any rate.
+
+A quote's update has 215 to 230 bytes.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Final, NamedTuple
 
 from feed.channels.record import Record, headers_of
-from feed.feedlog import Round, Step, Writer
+from feed.feedlog import Round, Writer
 from feed.normalizer.settings import version_of
 from feed.venues.source import Source
 from feed.venues.symbol import Rules, Tick
@@ -19,15 +23,22 @@ from feed.venues.table import venue as venue_named
 
 VENUE: Final = "bench"
 PREFIX: Final = "BENCH"
-_NS_PER_S: Final = 1_000_000_000
+PARTITIONS: Final = 4
+DUE: Final = 1_000_000_000_000_000_001
+"""Stands for the time at which an update was to be appended (`ts_event`)."""
+APPENDED: Final = 1_000_000_000_000_000_002
+"""Stands for the time at which it was (`ts_recv`)."""
+_DUE: Final = b"%d" % DUE
+_APPENDED: Final = b"%d" % APPENDED
+_SEED: Final = 11
+_ROUNDS_SHUFFLED: Final = 4
 
 Entry = tuple[bytes | None, bytes, list[tuple[str, bytes]]]
 
 
-class Due(NamedTuple):
-    """What is to be appended to one partition so many seconds after the start, and how many updates it holds."""
+class Lot(NamedTuple):
+    """What is appended to one partition at once, and how many updates it holds."""
 
-    after_s: float
     partition: int
     entries: list[Entry]
     updates: int
@@ -35,93 +46,106 @@ class Due(NamedTuple):
 
 def symbol_names(count: int) -> list[str]:
     """The venue's names of the symbols."""
-    return [f"SYM{number:03}USDT" for number in range(count)]
+    return [f"S{number:03}" for number in range(count)]
 
 
-def trade(number: int, ts_event: int) -> bytes:
-    """A tick of one trade, about 190 bytes; its update has about 270."""
-    price = b"%d.%02d" % (61_000 + number % 977, number % 99 + 1)
+def quote(number: int, ts_event: int) -> bytes:
+    """A tick of one quote."""
+    price = 60 + number % 37
     return (
-        b'{"channel":"trades","ts_event":"%d","data":[{"price":"%s","size":"0.%03d","side":"%s",'
-        b'"trade_id":"%d","ts_event":"%d"}]}'
-        % (
-            ts_event,
-            price,
-            number % 998 + 1,
-            b"buy" if number % 3 else b"sell",
-            5_266_583_935 + number,
-            ts_event,
-        )
+        b'{"channel":"quotes","ts_event":"%d","data":{"bid_price":"%d.%d","bid_size":"%d",'
+        b'"ask_price":"%d.%d","ask_size":"%d"}}'
+        % (ts_event, price, number % 9 + 1, number % 8 + 1, price + 1, number % 7 + 1, number % 6 + 1)
     )
 
 
-class _Partition:
-    """The log of one partition as it would be written."""
+def ladder(number: int, levels: int, ts_event: int) -> bytes:
+    """A tick of a whole book of so many levels a side."""
+    middle = 6_000 + number % 997
+    bids = ",".join(f'["{middle - at}.5","{at + number % 9 + 1}"]' for at in range(levels))
+    asks = ",".join(f'["{middle + at + 1}.5","{at + number % 7 + 1}"]' for at in range(levels))
+    data = f'{{"bids":[{bids}],"asks":[{asks}]}}'
+    return f'{{"channel":"book","ts_event":"{ts_event}","snapshot":true,"data":{data}}}'.encode()
 
-    def __init__(self, number: int, partitions: int) -> None:
+
+def stamped(value: bytes, due_ns: int, appended_ns: int) -> bytes:
+    """A record's value with its times filled in."""
+    return value.replace(_DUE, b"%d" % due_ns).replace(_APPENDED, b"%d" % appended_ns)
+
+
+class Partition:
+    """The log of one partition as a normalizer writes it."""
+
+    def __init__(self, number: int) -> None:
         rules = Rules()
         source = f"{VENUE}/{number}@bench{number}"
-        self._offset = 0
-        self._seq = 0
-        self.writer = Writer(
+        self._number = number
+        self._offset = self._seq = self._now_ms = 0
+        self._writer = Writer(
             Source(venue_named(VENUE), source, rules),
             source=source,
             pos=-1,
             crc=-1,
             version=version_of(rules),
-            partitions=partitions,
+            partitions=PARTITIONS,
             anchor=0,
             keyframe_ratio=1.0,
             round_=Round(),
         )
 
-    def open(self) -> list[Entry]:
-        return self._entries([self.writer.open("", carries=False, end=0)])
+    def open(self) -> Lot:
+        """The record that opens the log."""
+        return self._lot([self._writer.open("", carries=False, end=0)], 0)
 
-    def step(self, trades: list[tuple[str, bytes, int]], now_ms: int) -> list[Entry]:
-        ticks = []
-        for symbol, value, ts_recv in trades:
-            ticks.append(Tick(self._seq, symbol, value, ts_recv, ts_recv, None))
+    def lot(self, ticks: Iterable[tuple[str, bytes]]) -> Lot:
+        """What these ticks (symbol, value) did, and the keyframes that are due."""
+        made = []
+        for symbol, value in ticks:
+            made.append(Tick(self._seq, symbol, value, APPENDED, APPENDED, None))
             self._seq += 1
-        made: Step = self.writer.step(ticks, self._seq, now_ms)
-        assert not made.dead, made.dead[0].reason
-        return self._entries(made.records)
+        self._now_ms += 10
+        step = self._writer.step(made, self._seq, self._now_ms)
+        assert not step.dead, step.dead[0].reason
+        return self._lot(step.records, len(made))
 
-    def _entries(self, records: list[Record]) -> list[Entry]:
-        self.writer.acked(range(self._offset, self._offset + len(records)))
+    def _lot(self, records: list[Record], updates: int) -> Lot:
+        self._writer.acked(range(self._offset, self._offset + len(records)))
         self._offset += len(records)
-        return [(None, record.value, headers_of(record)) for record in records]
+        return Lot(self._number, [(None, record.value, headers_of(record)) for record in records], updates)
 
 
-def built_log(
-    *, symbols: int, updates_a_second: int, seconds: float, step_ms: int, partitions: int, start_ns: int
-) -> Iterator[Due]:
-    """All that is to be appended: first what opens the logs and every symbol (due at once), then the load.
+class Corpus:
+    """The log of all partitions: `opening`, then lots of `record_updates` quotes of random symbols, one partition after
+    the other, made as far as somebody asks for them."""
 
-    A symbol has one partition, as by its key. The partitions take turns within a step: normalizers are not in step
-    with each other.
-    """
-    chooser = random.Random(11)
-    names = symbol_names(symbols)
-    logs = [_Partition(number, partitions) for number in range(partitions)]
-    number = 0
-    for partition, log in enumerate(logs):
-        opening = log.open()
-        first = []
-        for name in names[partition::partitions]:
-            first.append((name, trade(number, start_ns), start_ns))
-            number += 1
-        yield Due(0.0, partition, opening + log.step(first, start_ns // 1_000_000), len(first))
-    owed = 0.0
-    for step in range(round(seconds * 1000 / step_ms)):
-        for partition, log in enumerate(logs):
-            after_s = (step + partition / partitions) * step_ms / 1000
-            now_ns = start_ns + int(after_s * _NS_PER_S)
-            own = names[partition::partitions]
-            owed += updates_a_second * step_ms / 1000 / partitions
-            count, owed = int(owed), owed % 1
-            trades = []
-            for _ in range(count):
-                trades.append((chooser.choice(own), trade(number, now_ns), now_ns))
-                number += 1
-            yield Due(after_s, partition, log.step(trades, now_ns // 1_000_000), count)
+    def __init__(self, symbols: int, record_updates: int) -> None:
+        self.record_updates = record_updates
+        self._chooser = random.Random(_SEED)
+        names = [symbol_names(symbols)[number::PARTITIONS] for number in range(PARTITIONS)]
+        self._turns = [self._shuffled(own) for own in names]
+        self._partitions = [Partition(number) for number in range(PARTITIONS)]
+        self._number = 0
+        self._lots: list[Lot] = []
+        self.opening: list[Lot] = []
+        for partition, own in zip(self._partitions, names, strict=True):
+            self.opening += [partition.open(), partition.lot((name, self._quote()) for name in own)]
+
+    def lots(self, updates: int) -> list[Lot]:
+        """The first lots, which hold so many updates or a few more."""
+        wanted = -(-updates // self.record_updates)
+        while len(self._lots) < wanted:
+            number = len(self._lots) % PARTITIONS
+            names = islice(self._turns[number], self.record_updates)
+            self._lots.append(self._partitions[number].lot((name, self._quote()) for name in names))
+        return list(islice(self._lots, wanted))
+
+    def _shuffled(self, names: list[str]) -> Iterator[str]:
+        """Random symbols, but all of them equally often in a while: so the load of few symbols is what it should be."""
+        while True:
+            block = names * _ROUNDS_SHUFFLED
+            self._chooser.shuffle(block)
+            yield from block
+
+    def _quote(self) -> bytes:
+        self._number += 1
+        return quote(self._number, DUE)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,9 +18,15 @@ from feed.channels.record import record_of
 from feed.kafka.append import Appender
 from feed.kafka.cluster import Cluster
 from feed.kafka.fetch import Fetcher
-from tests.bench.captured import CapturedTick
+from tests.bench.captured import COINM, USDM, CapturedTick, books, data_folder, trades
+from tests.bench.figures import Figure, Part, Result
 from tests.bench.machine import FEED, BenchFailed, cpu_seconds, server
+from tests.bench.stage import Stage, best
 
+TRADES: Final = Figure("normalize: trades", "/CPU-s", 120_000, of_python=True)
+TRADES_WITH_BARS: Final = Figure("normalize: trades with bars", "/CPU-s", 80_000, of_python=True)
+BOOKS_11: Final = Figure("normalize: books, 11 levels an update", "levels/CPU-s", 700_000, of_python=True)
+BOOKS_68: Final = Figure("normalize: books, 68 levels an update", "levels/CPU-s", 1_200_000, of_python=True)
 _TICKS_A_BATCH: Final = 2000
 _SECONDS_MAX: Final = 60.0
 
@@ -88,8 +94,9 @@ async def measure(filled: Filled, run: int, log: Path, *, bars: bool = True) -> 
                     if await stream.wait(0.1):
                         cpu = cpu_seconds(normalizer.pid)
                         for raw in stream.take():
-                            record = record_of(raw.headers, raw.value, raw.offset)
-                            log_bytes += len(raw.value)
+                            value = raw.value or b""
+                            record = record_of(raw.headers, value, raw.offset)
+                            log_bytes += len(value)
                             if record.covers:
                                 samples.append((cpu, record.last))
                 _, dead = await cluster.offsets(TopicPartition(f"{own}.dead", 0))
@@ -110,12 +117,52 @@ async def measure(filled: Filled, run: int, log: Path, *, bars: bool = True) -> 
     }
 
 
-def best(runs: list[dict[str, Any]], by: str) -> dict[str, Any]:
-    """The best of several runs: on a shared machine the others tell about the neighbours."""
-    return max(runs, key=lambda run: run[by])
-
-
-def fill(filled: Filled, ticks: Iterable[CapturedTick]) -> Filled:
-    """`Filled.fill`, from plain code."""
+def _filled(stage: Stage, venue: str, key: str, ticks: Iterable[CapturedTick]) -> Filled:
+    filled = Filled(stage.kafka, stage.fresh("captured"), venue, key)
     asyncio.run(filled.fill(ticks))
     return filled
+
+
+def _best(stage: Stage, figure: Figure, filled: Filled, by: str, *, bars: bool) -> dict[str, Any]:
+    runs = []
+    for run in range(stage.scale.rounds):
+        stage.quiet()
+        runs.append(asyncio.run(measure(filled, run, stage.log, bars=bars)))
+        stage.keep(figure.name, runs[-1])
+        stage.say(f"{figure.name}: {runs[-1][by]:,.0f}{figure.unit}")
+    return best(runs, lambda found: found[by])
+
+
+def _folder() -> Path:
+    folder = data_folder()
+    if folder is None:
+        raise BenchFailed("NO CAPTURED DATA: set FEED_TEST_DATA")
+    return folder
+
+
+def _trades(stage: Stage) -> Iterator[Result]:
+    count = stage.scale.of(100_000 if stage.scale.rounds == 1 else 300_000, 20_000)
+    filled = _filled(stage, "binance-usdm", "BTCUSDT", trades(_folder() / USDM, count))
+    for figure, bars in ((TRADES, False), (TRADES_WITH_BARS, True)):
+        found = _best(stage, figure, filled, "ticks_a_cpu_second", bars=bars)
+        note = f"{found['ticks']} trades in {found['cpu_s']:.2f} CPU-s"
+        yield Result(figure, found["ticks_a_cpu_second"], note)
+
+
+def _books(stage: Stage) -> Iterator[Result]:
+    levels = stage.scale.of(400_000 if stage.scale.rounds == 1 else 1_500_000, 100_000)
+    for figure, venue, symbol, file in (
+        (BOOKS_11, "binance-coinm", "BTCUSD_PERP", COINM),
+        (BOOKS_68, "binance-usdm", "BTCUSDT", USDM),
+    ):
+        filled = _filled(stage, venue, symbol, books(_folder() / file, levels))
+        found = _best(stage, figure, filled, "levels_a_cpu_second", bars=True)
+        a_tick = found["levels"] / found["ticks"]
+        note = f"{found['ticks_a_cpu_second']:,.0f} updates/CPU-s of {a_tick:.1f} levels"
+        yield Result(figure, found["levels_a_cpu_second"], note)
+
+
+PARTS: Final = (
+    Part("trades", "trades of a capture through the normalizer", (TRADES, TRADES_WITH_BARS), _trades),
+    Part("books", "book updates of captures through the normalizer", (BOOKS_11, BOOKS_68), _books),
+)

@@ -19,7 +19,7 @@ from typing import Any
 import uvloop
 from aiokafka import AIOKafkaProducer
 
-from tests.bench.market import symbol_names, trade
+from tests.bench.market import quote, symbol_names
 
 
 async def main(told: dict[str, Any]) -> None:
@@ -33,7 +33,7 @@ async def main(told: dict[str, Any]) -> None:
         for number, name in enumerate(names):
             now_ns = time.time_ns()
             headers = [("ts_recv", b"%d" % now_ns)]
-            await producer.send_and_wait(topic, trade(number, now_ns), key=name, headers=headers)
+            await producer.send_and_wait(topic, quote(number, now_ns), key=name, headers=headers)
         print(json.dumps({"ready": True}), flush=True)
         start_ns = json.loads(await asyncio.to_thread(sys.stdin.readline))["start_ns"]
         gc.collect()
@@ -47,7 +47,7 @@ async def main(told: dict[str, Any]) -> None:
                 await asyncio.sleep(wait)
             late_ns = max(late_ns, time.time_ns() - due_ns)
             for _ in range(round(rate * step_s)):
-                value = trade(len(names) + sent, due_ns)
+                value = quote(len(names) + sent, due_ns)
                 headers = [("ts_recv", b"%d" % time.time_ns())]
                 await producer.send(topic, value, key=chooser.choice(names), headers=headers)
                 sent += 1

@@ -1,0 +1,20 @@
+"""The registry: all that is measured, in this order. One more is a module with a `Part`, and its line here."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.bench import connections, latencies, micro, neighbours, normalizing, side_by_side, starting, views, yardstick
+from tests.bench.figures import Part
+
+PARTS: Final[tuple[Part, ...]] = (
+    yardstick.PART,
+    micro.PART,
+    *normalizing.PARTS,
+    *side_by_side.PARTS,
+    *latencies.PARTS,
+    *neighbours.PARTS,
+    *connections.PARTS,
+    starting.PART,
+    views.PART,
+)
