@@ -5,8 +5,9 @@ Owns which ticks a record covers, where it is cut, when keyframes and checkpoint
 Kafka to `feed.normalizer`.
 
 Keyframes go round: for `keyframe_ratio` bytes of updates one byte of keyframes, always of the symbol whose keyframe
-is the oldest, and a symbol whose keyframe is older than `Round` allows is due whatever was written. So what a reader
-who starts now must read stays bounded, by bytes where much happens and by time where nothing does.
+is the oldest, but none that is younger than `Round` allows; and a symbol whose keyframe is older than `Round` allows is
+due whatever was written. So what a reader who starts now must read stays bounded, by bytes where much happens and by
+time where nothing does.
 
 No IO, no clock: `now_ms` is an argument, and it decides only when keyframes are written, never a byte of an update.
 """
@@ -44,6 +45,8 @@ class Round(Struct, frozen=True):
     ms: int = 0
     tick_bytes: int = 0
     log_bytes: int = 0
+    least_ms: int = 0
+    """A keyframe younger than this is never made anew: small states would go round many times a second."""
 
 
 class Dead(NamedTuple):
@@ -237,7 +240,7 @@ class Writer:
         turns = len(self._ages)
         while turns and size < _KEYFRAME_BYTES_A_STEP:
             name, age = next(iter(self._ages.items()))
-            if self._budget <= 0 and not self._too_old(age, now_ms):
+            if not self._too_old(age, now_ms) and (self._budget <= 0 or now_ms - age.made_ms < self._round.least_ms):
                 break
             made = self._keyframe(name, index + len(records), now_ms)
             cost = sum(len(record.value) for record in made)
@@ -246,7 +249,7 @@ class Writer:
             size += cost
             records += made
             turns -= 1
-        if not turns:
+        if size < _KEYFRAME_BYTES_A_STEP:
             self._budget = min(self._budget, 0.0)  # all are fresh: nothing is saved up for later
         return records
 

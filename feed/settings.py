@@ -122,6 +122,8 @@ class NormalizeSettings(Section):
     """Bytes of keyframes for each byte of updates."""
     keyframe_round_max_s: Positive = 3_600
     """Every symbol has a keyframe at least so often, where the topics' retention does not ask for more."""
+    keyframe_round_min_ms: Count = 1_000
+    """A symbol has no keyframe more often than that, whatever was written."""
     poll_ticks_max: Positive = 2_000
     """Ticks that one record of the feed log covers at most."""
     alive_ms: Positive = 1_000

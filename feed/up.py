@@ -146,6 +146,7 @@ def _normalizer(settings: Settings) -> Normalizer:
             ticks_a_step_max=chosen.poll_ticks_max,
             keyframe_ratio=chosen.keyframe_ratio,
             round_ms=chosen.keyframe_round_max_s * 1000,
+            round_least_ms=chosen.keyframe_round_min_ms,
             alive_ms=chosen.alive_ms,
             compression=kafka.compression,
         )

@@ -196,7 +196,7 @@ class Restorer:
             kept_ms, kept_bytes = int(found.get("retention.ms", -1)), int(found.get("retention.bytes", -1))
             ms += [kept_ms // 2] if kept_ms > 0 else []
             sizes.append(kept_bytes // 2 if kept_bytes > 0 else 0)
-        return Round(ms=min(ms), tick_bytes=sizes[0], log_bytes=sizes[1])
+        return Round(min(ms), sizes[0], sizes[1], self._settings.round_least_ms)
 
 
 def _incarnation() -> str:

@@ -23,6 +23,7 @@ class NormalizerSettings(Struct, frozen=True, kw_only=True):
     ticks_a_step_max: int = 2000
     keyframe_ratio: float = 1.0
     round_ms: int = 3_600_000
+    round_least_ms: int = 1000
     alive_ms: int = 1000
     compression: Compression = "none"
 

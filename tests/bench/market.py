@@ -90,7 +90,7 @@ class Partition:
             partitions=PARTITIONS,
             anchor=0,
             keyframe_ratio=1.0,
-            round_=Round(),
+            round_=Round(least_ms=1000),
         )
 
     def open(self) -> Lot:

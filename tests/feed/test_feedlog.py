@@ -10,7 +10,9 @@ from msgspec.structs import replace
 
 from feed.channels.reader import HoleInLog, LogReader
 from feed.channels.record import Record
-from feed.venues.symbol import Tick
+from feed.feedlog import Round, Writer
+from feed.venues.source import Source
+from feed.venues.symbol import Rules, Tick
 from tests.feed.memory_log import Died, SecondWriter, Worker, restore, updates_of
 from tests.feed.toy import TOY
 
@@ -161,3 +163,35 @@ def test_the_first_incarnation_with_the_same_ends_wins_and_all_others_are_void()
     assert taken[log.index(next(r for r in log if r.source == "toy/0@c"))] is None
     assert all(before is None for before, record in zip(taken, log, strict=True) if record.offset > log[-1].offset - 2)
     assert reader.void >= 2
+
+
+@pytest.mark.parametrize("least_ms", [0, 50])
+def test_no_keyframe_is_younger_than_the_round_allows_and_floors_still_move(least_ms: int) -> None:
+    ticks, step_ms = make_ticks(600, seed=5), 10
+    writer = Writer(
+        Source(TOY, "toy/0@a", Rules()),
+        source="toy/0@a",
+        pos=-1,
+        crc=-1,
+        version="1.x",
+        partitions=1,
+        anchor=0,
+        keyframe_ratio=1.0,
+        round_=Round(least_ms=least_ms),
+    )
+    made: dict[str, list[int]] = {}
+    offset = 0
+    floors = []
+    for step, start in enumerate(range(0, 600, 5)):
+        records = writer.step(ticks[start : start + 5], 0, step * step_ms).records
+        writer.acked(range(offset, offset + len(records)))
+        offset += len(records)
+        floors += [offset - record.floor for record in records[:1]]
+        for record in records:
+            if record.kind == "checkpoint":
+                made.setdefault(record.symbol, []).append(step * step_ms)
+    pauses = [later - before for times in made.values() for before, later in zip(times, times[1:], strict=False)]
+    assert len(pauses) > 20
+    assert min(pauses) >= least_ms
+    # a step has one record of data and at most eight of keyframes: a floor is a round back, not more
+    assert max(floors) <= 9 * (2 + max(pauses) // step_ms)
