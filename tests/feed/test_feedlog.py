@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 
@@ -190,7 +191,7 @@ def test_no_keyframe_is_younger_than_the_round_allows_and_floors_still_move(leas
         for record in records:
             if record.kind == "checkpoint":
                 made.setdefault(record.symbol, []).append(step * step_ms)
-    pauses = [later - before for times in made.values() for before, later in zip(times, times[1:], strict=False)]
+    pauses = [later - before for times in made.values() for before, later in itertools.pairwise(times)]
     assert len(pauses) > 20
     assert min(pauses) >= least_ms
     # a step has one record of data and at most eight of keyframes: a floor is a round back, not more

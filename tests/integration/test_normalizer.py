@@ -271,7 +271,8 @@ async def test_other_settings_are_a_new_incarnation_and_an_older_version_refuses
         assert found(log) == expected(ticks)
         opening = next(record for record in log if record.kind == "source" and record.ends)
         assert opening.carries
-        newer = replace(log[-1], version="999.abc", offset=-1)
+        last = log[-1].last
+        newer = replace(log[-1], version="999.abc", offset=-1, after=last, first=last, value=b"[]")
         await lab.appender.append(TopicPartition(lab.settings.feed_topic, 0), [(None, newer.value, headers_of(newer))])
         async with lab.normalizer() as task:
             with pytest.raises(ConfigError, match="999"):
