@@ -21,7 +21,8 @@ import traceback
 from pathlib import Path
 from typing import Any, Final
 
-ROOT: Final = Path(__file__).resolve().parents[2]
+HERE: Final = Path(__file__).resolve().parent
+ROOT: Final = HERE.parents[1]
 sys.path.insert(0, str(ROOT / "ops" / "kafka"))
 
 from broker import Broker, NoBroker, kafka_version  # noqa: E402  # a tool that lies beside its own pom
@@ -31,6 +32,7 @@ from tests.bench import yardstick  # noqa: E402
 from tests.bench.figures import Result, table  # noqa: E402
 from tests.bench.machine import BenchFailed, pin_this  # noqa: E402
 from tests.bench.parts import PARTS  # noqa: E402
+from tests.bench.plots import write_plots, write_readme  # noqa: E402
 from tests.bench.stage import FULL, QUICK, Stage  # noqa: E402
 
 
@@ -62,8 +64,10 @@ def as_json(stage: Stage, results: list[Result]) -> dict[str, Any]:
     figures = [
         {
             **result.figure._asdict(),
-            **result._asdict(),
-            "figure": result.figure.name,
+            "value": result.value,
+            "note": result.note,
+            "doubt": result.doubt,
+            "others_cores": result.others_cores,
             "ratio": result.ratio,
             "ratio_corrected": result.corrected(stage.slowness),
         }
@@ -101,6 +105,7 @@ def main() -> int:
     parser.add_argument("--patience", type=float, default=120, help="seconds to wait for a quiet machine, in all")
     parser.add_argument("--nats", default="", help="the nats-server to compare with (default: that of the search path)")
     parser.add_argument("--kafka", help="HOST:PORT of a broker to use instead of one that is started")
+    parser.add_argument("--publish", action="store_true", help="put table and plots into the documentation beside this")
     parser.add_argument("--json", type=Path, default=ROOT / "build" / "bench.json", help="where everything goes")
     arguments = parser.parse_args()
     only = set(filter(None, arguments.only.split(",")))
@@ -129,9 +134,14 @@ def main() -> int:
             if broker is not None:
                 broker.stop()
     Console(width=None if sys.stdout.isatty() else 200).print(table(results, stage.slowness))
+    found = as_json(stage, results)
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
-    arguments.json.write_text(json.dumps(as_json(stage, results), indent=1))
-    stage.say(f"wrote {arguments.json}")
+    arguments.json.write_text(json.dumps(found, indent=1))
+    write_plots(found, arguments.json.parent / "plots")
+    if arguments.publish:
+        write_plots(found, HERE / "plots")
+        write_readme(found, HERE / "README.md")
+    stage.say(f"wrote {arguments.json} and {arguments.json.parent / 'plots'}")
     return 0
 
 

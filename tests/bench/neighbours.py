@@ -119,10 +119,11 @@ def _soak(stage: Stage) -> Iterator[Result]:
         before = memory_bytes(running.child.pid)
         odd.say(do="on")
         odd.hear(READY_S)
-        samples = _sampled(running, stage.soak_s)
+        every_s = min(1.0, stage.soak_s / 20)
+        samples = _sampled(running, stage.soak_s, every_s)
         odd.say(do="off")
         did = odd.hear(READY_S)
-    stage.keep("soak", {"before": before, "memory_bytes": samples, "clients": count, "read": did["read"]})
+    stage.keep("soak", {"before": before, "memory_bytes": samples, "every_s": every_s, "clients": count})
     fifth = max(1, len(samples) // 5)
     drift = statistics.mean(samples[-fifth:]) / statistics.mean(samples[fifth : 2 * fifth] or samples)
     share = did["read"] / count / stage.soak_s / a_client
@@ -131,11 +132,11 @@ def _soak(stage: Stage) -> Iterator[Result]:
     yield Result(DRIFT, drift, f"at {samples[-1] / 2**20:.1f} MiB", share < 0.5)
 
 
-def _sampled(running: Running, seconds: float) -> list[int]:
+def _sampled(running: Running, seconds: float, every_s: float) -> list[int]:
     samples = []
     until = time.monotonic() + seconds
     while time.monotonic() < until:
-        time.sleep(min(1.0, seconds / 20))
+        time.sleep(every_s)
         samples.append(memory_bytes(running.child.pid))
     return samples
 

@@ -32,7 +32,7 @@ class Scale(NamedTuple):
 
 
 FULL: Final = Scale("full", 2.0, 4.0, 6, 3)
-QUICK: Final = Scale("quick", 1.0, 2.0, 3, 1)
+QUICK: Final = Scale("quick", 1.0, 2.0, 2, 1)
 SMALLEST: Final = Scale("smallest", 0.2, 0.5, 1, 1, 0.02)
 """For tests of the suite itself: its figures mean nothing."""
 
