@@ -26,7 +26,7 @@ from feed.kafka.fetch import Fetcher, Stream
 from feed.tasks import end
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
 
     from feed.model import StateReason
 
@@ -81,6 +81,8 @@ class _Log:
         self.start = start
         self.goal = goal
         self.source = ""
+        self.taken = start
+        self.open = False
         self.silent_after_s = silent_after_s
         self.record_at = now
         self.tick_at = now
@@ -122,19 +124,38 @@ class Follower:
         fetch_wait_ms: int = 100,
         disconnected_after_s: float = 2.0,
         client_id: str = "feed-serve",
+        starts: Callable[[TopicPartition, int, int], int | None] = lambda partition, begin, end: None,
+        passed: Callable[[str, int], None] | None = None,
+        between: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        """`topics`: each feed topic with the seconds without a tick after which its sources are silent."""
+        """`topics`: each feed topic with the seconds without a tick after which its sources are silent.
+
+        `starts`: given a log's begin and end, the offset at which its state must be known; None: at its end.
+        `passed`: is told each record's source and offset before the sink hears of it. `between`: awaited before records
+        are taken; while it waits, nothing is taken, and little is fetched.
+        """
         self._topics = topics
         self._sink = sink
         self._watcher = watcher
         self._notify = notify
         self._resume_window_s = resume_window_s
         self._disconnected_after_s = disconnected_after_s
+        self._starts = starts
+        self._passed = passed
+        self._between = between
         self._cluster = Cluster(bootstrap, client_id=client_id)
         self._fetcher = Fetcher(self._cluster, wait_ms=fetch_wait_ms)
         self._logs: dict[TopicPartition, _Log] = {}
         self._looked = False
         self._caught_up = False
+
+    @property
+    def positions(self) -> dict[str, tuple[int, int]]:
+        """For each source that is followed: the last tick covered, and the log offset from which the next ones come.
+
+        Whoever has everything up to the tick goes on from the offset.
+        """
+        return {log_.source: (log_.reader.pos, log_.taken) for log_ in self._logs.values() if log_.source}
 
     async def run(self) -> None:
         """Follows.
@@ -147,6 +168,8 @@ class Follower:
         try:
             while True:
                 await self._wait()
+                if self._between is not None:
+                    await self._between()
                 changed = False
                 for partition, followed in list(self._logs.items()):
                     stream = followed.stream
@@ -191,7 +214,13 @@ class Follower:
     async def _follow(self, partition: TopicPartition, before: _Log | None) -> None:
         begin, end = await self._cluster.offsets(partition)
         floor = before.floor if before is not None else None
-        start = floor if floor is not None else await self._start(partition, begin, end)
+        wanted = self._starts(partition, begin, end)
+        if floor is not None:
+            start = floor
+        elif wanted is not None:
+            start = await self._floor_before(partition, wanted, begin, end)
+        else:
+            start = await self._start(partition, begin, end)
         start = min(max(start, begin), end)
         stream = self._fetcher.follow(partition, start)
         followed = _Log(stream, start, end, self._topics[partition.topic], time.monotonic())
@@ -212,6 +241,12 @@ class Follower:
         since = int((time.time() - self._resume_window_s) * 1000)
         window = await self._cluster.offset_at(partition, since)
         return floor if window is None or window >= floor else await self._floor_at(partition, window, floor)
+
+    async def _floor_before(self, partition: TopicPartition, offset: int, begin: int, end: int) -> int:
+        """A floor from which the state before an offset can be known; the offset itself at the log's end."""
+        if offset < end and (floor := await self._floor_at(partition, offset, end)) < end:
+            return floor
+        return await self._start(partition, begin, end)
 
     async def _floor_at(self, partition: TopicPartition, offset: int, end: int) -> int:
         """The floor of the first record at or after an offset, `end` where there is none."""
@@ -236,7 +271,7 @@ class Follower:
         return True
 
     def _read(self, followed: _Log, raws: list[Raw]) -> bool:
-        reader, sink, stream = followed.reader, self._sink, followed.stream
+        reader, sink, stream, passed = followed.reader, self._sink, followed.stream, self._passed
         heard = False
         now = time.monotonic()
         for raw in raws:
@@ -244,6 +279,13 @@ class Follower:
             before = reader.take(record)
             if before is None:
                 continue
+            if passed is not None:
+                passed(record.source, raw.offset)
+            if record.kind == "data":
+                # part of a tick that fills records: until the last of them is read, it is not covered
+                followed.open = not record.covers and len(record.value) > len(EMPTY)
+            if not followed.open:
+                followed.taken = raw.offset + 1
             if record.kind == "source":
                 sink.opened(record.source, record.ends, record.carries)
                 followed.source, heard = record.source, True

@@ -222,6 +222,11 @@ class Hub:
         """Updates taken in so far."""
         return self._intake.updates
 
+    @property
+    def waiting_bytes(self) -> int:
+        """What came in since the last flush."""
+        return self._intake.open.bytes
+
     def symbols(self) -> list[Found]:
         """All symbols, in alphabetical order."""
         return [

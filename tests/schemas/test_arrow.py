@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import pyarrow as pa
@@ -12,6 +11,7 @@ from msgspec.structs import fields
 
 import schemas
 from feed.model import Bar, Book, Gap, Instrument, Quote, State, Status, Trade, Update
+from feed.recording.tables import arrow_type
 
 TABLES: dict[str, Any] = schemas.arrow()["tables"]
 FIELDS: dict[str, type[Struct]] = {
@@ -24,25 +24,6 @@ FIELDS: dict[str, type[Struct]] = {
     "gaps": Gap,
     "states": State,
 }
-PLAIN = {"int32": pa.int32(), "int64": pa.int64(), "bool": pa.bool_(), "string": pa.string()}
-
-
-def arrow_type(text: str) -> pa.DataType:
-    """The type that a text of arrow.json names."""
-    if text in PLAIN:
-        return PLAIN[text]
-    if text == "timestamp[ns, tz=UTC]":
-        return pa.timestamp("ns", tz="UTC")
-    if text == "dictionary<values=string, indices=int32>":
-        return pa.dictionary(pa.int32(), pa.string())
-    if match := re.fullmatch(r"decimal128\((\d+), (\d+)\)", text):
-        return pa.decimal128(int(match[1]), int(match[2]))
-    if match := re.fullmatch(r"list<(.*)>", text):
-        return pa.list_(arrow_type(match[1]))
-    match = re.fullmatch(r"struct<(.*)>", text)
-    assert match, f"{text} is no type"
-    parts = re.split(r", (?=[a-z_]+: )", match[1])
-    return pa.struct([(name, arrow_type(rest)) for name, rest in (part.split(": ", 1) for part in parts)])
 
 
 @pytest.mark.parametrize("table", TABLES)

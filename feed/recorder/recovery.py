@@ -1,0 +1,84 @@
+"""Taking up a recording where its last writer left it, from the files alone.
+
+Owns what of the open files counts: the commits that all tables have. The rest was being written when the writer died,
+and is written again: reading goes on from the positions of the last common commit. Open files are sealed up to there;
+the new writer begins new ones.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from feed.recording.disk import Disk
+from feed.recording.files import RecordedFile
+from feed.recording.folder import Folder
+from feed.recording.notes import CorruptRecording, Span
+from feed.recording.recording import Recording
+from feed.recording.seal import seal
+from feed.recording.standing import Channel, last_seqs
+
+log: Final = logging.getLogger("feed.recorder")
+GROWING: Final = "*.sealing"
+
+
+class TakenUp(NamedTuple):
+    """What a recording says: its last commit, where each source was then, and each channel's source and last `seq`."""
+
+    commit: int
+    positions: dict[str, Span]
+    channels: dict[Channel, tuple[str, int]]
+
+
+def take_up(root: Path, disk: Disk, kinds: tuple[str, ...]) -> TakenUp:
+    """Seals what is open, and says where to go on.
+
+    Raises:
+        CorruptRecording: an open file is damaged before its end, not torn: `replay repair` keeps what is whole of it.
+        OSError: the disk is full or fails; nothing is lost.
+    """
+    _tidy(root)
+    recording = Recording(str(root))
+    try:
+        limit = recording.limit
+        for shelf in recording.shelves.values():
+            for number, place in enumerate(shelf.places):
+                if not place.sealed:
+                    part = shelf.file(number)
+                    _verify(part)
+                    if part.torn_bytes:
+                        log.warning("%s: %d bytes after its last whole batch are cut off", place.path, part.torn_bytes)
+                    seal(disk, part, last_commit=limit)
+    finally:
+        recording.close()
+    recording = Recording(str(root))
+    try:
+        # a number is left out: the new files' names differ from that of a file in which nothing was committed
+        return TakenUp(limit + 1, recording.positions, last_seqs(recording.shelves, kinds))
+    finally:
+        recording.close()
+
+
+def seal_ended(root: Path, disk: Disk, path: str) -> str | None:
+    """Seals one file that its writer has ended."""
+    folder = Folder(str(root))
+    (place,) = [place for place in folder.places() if place.path == path]
+    return seal(disk, RecordedFile(folder, place))
+
+
+def _verify(part: RecordedFile) -> None:
+    for number in range(len(part.blocks)):
+        try:
+            part.verify(number)
+        except CorruptRecording as error:
+            raise CorruptRecording(f"{error}; `replay repair` keeps the batches that are whole") from error
+
+
+def _tidy(root: Path) -> None:
+    """Removes what a crash in the middle of a sealing has left."""
+    for growing in root.glob(f"*/date=*/{GROWING}"):
+        growing.unlink()
+    for part in root.glob("*/date=*/*.arrow.part"):
+        if part.with_suffix("").exists():
+            part.unlink()

@@ -1,0 +1,80 @@
+"""How long a recording is kept: sealed files go, the oldest first, never one that is open or being read.
+
+Time is the recording's own, so a wall clock that jumps deletes nothing.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+from typing import TYPE_CHECKING, Final
+
+from msgspec import Struct
+
+from feed.recording.files import RecordedFile
+from feed.recording.folder import Folder
+from feed.recording.notes import CorruptRecording
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from feed.recording.disk import Disk
+    from feed.recording.folder import Place
+
+log: Final = logging.getLogger("feed.recorder")
+_NS: Final = 1_000_000_000
+
+
+class KeepRules(Struct, frozen=True, kw_only=True):
+    """What is kept; 0: no such limit."""
+
+    seconds: int = 0
+    bytes: int = 0
+
+
+def keep(root: Path, disk: Disk, rules: KeepRules, newest_clock: int) -> list[str]:
+    """Deletes what is older than allowed, or too much; says which files. The newest of a table is never deleted."""
+    folder = Folder(str(root))
+    places = folder.places()
+    newest = {place.table: place.path for place in places}
+    old = sorted((place for place in places if newest[place.table] != place.path), key=lambda place: place.commit)
+    total = sum(place.size for place in places)
+    gone: list[str] = []
+    for place in old:
+        too_much = bool(rules.bytes) and total > rules.bytes
+        if not too_much and not (rules.seconds and _ended_before(folder, place, newest_clock - rules.seconds * _NS)):
+            break
+        if place.sealed and _unused(root / place.path):
+            disk.remove(place.path)
+            total -= place.size
+            gone.append(place.path)
+    if gone:
+        log.info("deleted %d files that were older or more than what is kept, the last one %s", len(gone), gone[-1])
+    return gone
+
+
+def _ended_before(folder: Folder, place: Place, clock: int) -> bool:
+    try:
+        file = RecordedFile(folder, place)
+    except CorruptRecording as error:
+        log.warning("%s; it is kept", error)
+        return False
+    try:
+        return (
+            max((span.clock for block in file.blocks[-1:] for span in block.note.sources.values()), default=0) < clock
+        )
+    finally:
+        file.close()
+
+
+def _unused(path: Path) -> bool:
+    """Whether no reader has it open."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(fd)
+    return True

@@ -1,0 +1,266 @@
+"""The recorder: follows feed logs into a hub of its own, and writes what changed.
+
+Owns the cycle: records come in, a flush makes them rows, a commit makes the rows batches, of all tables at once.
+Whatever fails on the disk ends in the same way: all that is in memory is given up, recording pauses until the disk
+takes something again, and goes on from what the files say. Kafka holds the rest.
+
+One task does all of it. While files are written, in a thread, no more records are taken: what is in memory is bounded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import time
+from typing import TYPE_CHECKING, Final
+
+from msgspec import Struct
+
+from feed.follower import Follower
+from feed.recorder.commits import Commits, FileRules
+from feed.recorder.lock import FolderLock
+from feed.recorder.recovery import seal_ended, take_up
+from feed.recorder.retention import KeepRules, keep
+from feed.recorder.session import Session
+from feed.recording.disk import Disk
+from feed.recording.tables import GAPS, STATES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    import pyarrow as pa
+    from aiokafka.structs import TopicPartition
+
+    from feed.channels.state import FoldRules
+    from feed.recorder.health import RecorderHealth
+    from feed.recording.chosen import Chosen
+
+_NEVER_SILENT_S: Final = 1e9
+_NOT_OUR_DISK: Final = frozenset({errno.ECONNREFUSED, errno.ECONNRESET, errno.EPIPE, errno.ETIMEDOUT})
+log: Final = logging.getLogger("feed.recorder")
+
+
+class RecorderSettings(Struct, frozen=True, kw_only=True):
+    """How a recorder writes."""
+
+    flush_interval_ms: int
+    flush_bytes: int
+    sync_interval_ms: int
+    retry_ms: int
+    free_bytes_min: int
+    files: FileRules
+    keep: KeepRules
+
+
+class DiskFull(OSError):
+    """Less is free than must stay free."""
+
+    def __init__(self, free: int, floor: int) -> None:
+        super().__init__(errno.ENOSPC, f"{free >> 20} MiB free, of which {floor >> 20} must stay free")
+
+
+class Recorder:
+    """Records some venues' feed logs into a folder, until it is cancelled."""
+
+    def __init__(
+        self,
+        bootstrap: str,
+        topics: Mapping[str, str],
+        root: Path,
+        *,
+        chosen: Chosen,
+        rules: FoldRules,
+        settings: RecorderSettings,
+        health: RecorderHealth,
+        fetch_wait_ms: int,
+        disk: Disk | None = None,
+    ) -> None:
+        """`topics`: each feed topic and its venue."""
+        self._bootstrap = bootstrap
+        self._topics = topics
+        self._root = root
+        self._chosen = chosen
+        self._rules = rules
+        self._settings = settings
+        self._health = health
+        self._fetch_wait_ms = fetch_wait_ms
+        self._disk = disk or Disk(root)
+
+    async def run(self) -> None:
+        """Records, pauses and goes on.
+
+        Raises:
+            Unreachable: no broker answered at the start.
+            FeedError: somebody else records into this folder.
+            CorruptRecording: an open file is damaged before its end.
+        """
+        lock = FolderLock(self._root)
+        try:
+            while True:
+                try:
+                    lock.take()
+                    await self._record()
+                except OSError as error:
+                    if error.errno in _NOT_OUR_DISK:
+                        raise
+                    self._health.paused(error.strerror or str(error))
+                    log.error("recording pauses: %s; Kafka holds what comes", error)
+                await asyncio.sleep(self._settings.retry_ms / 1000)
+        finally:
+            lock.release()
+
+    async def _record(self) -> None:
+        """One life, from what the files say to the first failure of the disk."""
+        self._refuse_full_disk()
+        taken_up = await asyncio.to_thread(take_up, self._root, self._disk, self._chosen.kinds)
+        session = Session(taken_up, self._chosen, self._rules)
+        tables = (*self._chosen.kinds, GAPS, STATES)
+        commits = Commits(self._disk, tables, taken_up.commit, self._rules, self._settings.files)
+        life = _Life(self._disk, self._root, session, commits, self._settings, self._health)
+        life.follower = follower = Follower(
+            self._bootstrap,
+            dict.fromkeys(self._topics, _NEVER_SILENT_S),
+            sink=session,
+            watcher=self._health,
+            notify=lambda: None,
+            resume_window_s=0,
+            fetch_wait_ms=self._fetch_wait_ms,
+            client_id="feed-record",
+            starts=lambda partition, begin, stop: session.starts(self._name(partition), begin, stop),
+            passed=session.passed,
+            between=life.between,
+        )
+        self._health.goes_on()
+        try:
+            await follower.run()
+        except asyncio.CancelledError:
+            life.finish()
+            raise
+        finally:
+            await life.close()
+
+    def _name(self, partition: TopicPartition) -> str:
+        return f"{self._topics[partition.topic]}/{partition.partition}"
+
+    def _refuse_full_disk(self) -> None:
+        free, floor = self._disk.free_bytes(), self._settings.free_bytes_min
+        if free < floor:
+            raise DiskFull(free, floor)
+
+
+class _Life:
+    """From what the files say to the first failure: when things are flushed, written, synced, ended and sealed."""
+
+    follower: Follower
+
+    def __init__(
+        self,
+        disk: Disk,
+        root: Path,
+        session: Session,
+        commits: Commits,
+        settings: RecorderSettings,
+        health: RecorderHealth,
+    ) -> None:
+        self._disk = disk
+        self._root = root
+        self._session = session
+        self._commits = commits
+        self._settings = settings
+        self._health = health
+        self._sealing: set[asyncio.Task[None]] = set()
+        self._flushed_at = self._written_at = self._synced_at = time.monotonic()
+        self._ticks: dict[str, int] = {}
+        self._newest_clock = 0
+
+    async def between(self) -> None:
+        """Before more records are taken: writes what is due."""
+        for task in [task for task in self._sealing if task.done()]:
+            self._sealing.discard(task)
+            task.result()
+        now = time.monotonic()
+        settings = self._settings
+        if self._session.weight < settings.flush_bytes and now - self._flushed_at < settings.flush_interval_ms / 1000:
+            return
+        self._flushed_at = now
+        if not self._gather(now):
+            return
+        await asyncio.to_thread(self._write)
+        for table, batches, sources in self._rounds():
+            await asyncio.to_thread(self._commits.write_round, table, batches, sources)
+        if now - self._synced_at >= settings.sync_interval_ms / 1000:
+            await asyncio.to_thread(self._commits.sync)
+            self._synced_at = now
+            self._health.durable()
+        await self._rotate()
+
+    def finish(self) -> None:
+        """Writes and seals everything; blocks."""
+        try:
+            if self._gather(float("inf")):
+                self._write()
+                for table, batches, sources in self._rounds():
+                    self._commits.write_round(table, batches, sources)
+            for path in self._commits.end_all():
+                seal_ended(self._root, self._disk, path)
+        except OSError as error:
+            log.error("not all could be written at the end: %s; the next recorder goes on from what was", error)
+
+    async def close(self) -> None:
+        """Waits for what is being sealed, and closes all files."""
+        if self._sealing:
+            await asyncio.wait(self._sealing)
+        self._commits.close()
+
+    def _gather(self, now: float) -> bool:
+        """Takes the rows that are due; whether there is anything to write."""
+        self._taken, self._spans = self._session.take(self.follower.positions)
+        ticks = {source: span.tick for source, span in self._spans.items()}
+        # where only the log's end has moved, that is worth a batch now and then
+        idle = not self._taken and ticks == self._ticks
+        newest = max((span.clock for span in self._spans.values()), default=0)
+        # before the first row no clock is known, and so no day to file anything under
+        if (not newest and not self._taken) or (
+            idle and now - self._written_at < self._settings.sync_interval_ms / 1000
+        ):
+            return False
+        self._ticks, self._written_at = ticks, now
+        self._newest_clock = newest
+        return True
+
+    def _write(self) -> None:
+        free, floor = self._disk.free_bytes(), self._settings.free_bytes_min
+        if free < floor:
+            raise DiskFull(free, floor)
+        self._commits.write(self._taken, self._spans)
+        self._health.commits.value += 1
+        self._health.rows.value += sum(rows.batch.num_rows for rows in self._taken.values())
+
+    def _rounds(self) -> list[tuple[str, list[pa.RecordBatch], list[str]]]:
+        """Keyframes that are due: of sources that have none in the open files, and of tables that have written much."""
+        fresh, self._session.fresh = self._session.fresh, set()
+        due = self._commits.due()
+        rounds = [(table, *self._session.keyframes(table)) for table in due]
+        if fresh:
+            rounds += [(t, *self._session.keyframes(t, fresh)) for t in self._commits.tables if t not in due]
+        return rounds
+
+    async def _rotate(self) -> None:
+        full = self._commits.full()
+        if not full:
+            return
+        await asyncio.to_thread(self._commits.sync)
+        for table in full:
+            path = self._commits.end(table)
+            batches, sources = self._session.keyframes(table)
+            await asyncio.to_thread(self._commits.write_round, table, batches, sources)
+            if path is not None:
+                self._sealing.add(asyncio.create_task(self._seal(path), name=f"seal {path}"))
+
+    async def _seal(self, path: str) -> None:
+        await asyncio.to_thread(seal_ended, self._root, self._disk, path)
+        self._health.sealed.value += 1
+        gone = await asyncio.to_thread(keep, self._root, self._disk, self._settings.keep, self._newest_clock)
+        self._health.deleted.value += len(gone)

@@ -1,0 +1,451 @@
+"""What a flush of the hub changed, as rows of the tables.
+
+Owns whose each message is and where it stands in its source's order. Leaves what is new and what is a copy, a hole or
+a turn to the hub, columns to `feed.recording.columns`, and files to `commits`.
+
+The common case never looks at a message: its symbol and source are the channel's, its place is its own `seq`. Where a
+channel takes a turn (a new source, a state after waiting, a hole) its gap, its snapshot and what follows stand at the
+last tick that was read before, and the source's clock goes on by a nanosecond, so that the order of a source says what
+came after what. A channel that goes on in another source is placed after everything that the first one said.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+
+from feed.channels.message import END, JOINT, KIND_BIT, START, bare, head_of
+from feed.errors import CorruptLog
+from feed.model import KINDS, NO_SEQ, Bar, Book, Data, Gap, GapReason, Kind, Snapshot, Trade, Update
+from feed.recording.columns import Dictionaries, Parsed, Places, gaps_of, lines_of, parse, rows_of, states_of
+from feed.recording.tables import GAPS, STATES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from feed.channels.channel import Channel, Entry, Listing
+    from feed.channels.flush import Flush
+    from feed.channels.state import FoldRules
+
+_STEP_NS: Final = 1_000
+_SOURCES_MAX: Final = 1 << 20
+_DATA: Final[dict[str, Any]] = {"trades": list[Trade], "bars": list[Bar], "book": Book}
+
+
+class Taken(NamedTuple):
+    """Rows of one table in order, and for each source what its rows are: count, first and last clock and tick."""
+
+    batch: pa.RecordBatch
+    spans: dict[str, tuple[int, int, int, int, int]]
+
+
+class _Gathered:
+    """Messages of one kind: a code of symbol and source each, and for those that do not stand at their own `seq` where.
+
+    `places`: row to (tick, number of the turn).
+    """
+
+    __slots__ = ("codes", "messages", "places")
+
+    def __init__(self) -> None:
+        self.messages: list[bytes] = []
+        self.codes: list[int] = []
+        self.places: dict[int, tuple[int, int]] = {}
+
+
+class _Turned(NamedTuple):
+    """A turn of a channel to another source: the one that it leaves, and the turn's number."""
+
+    left: str
+    source: str
+    number: int
+
+
+class Taker:
+    """Makes rows. `clocks`: each source's, as of the last take; `ticks`: up to where each was taken."""
+
+    def __init__(self, wanted: Callable[[Kind, str], bool], words: Dictionaries, rules: FoldRules) -> None:
+        self.clocks: dict[str, int] = {}
+        self.ticks: dict[str, int] = {}
+        self.words = words
+        self._wanted = wanted
+        self._rules = rules
+        self._sources: dict[tuple[str, str], str] = {}
+        self._gathered: dict[int, _Gathered] = {}
+        self._turned: list[_Turned] = []
+        self._turns = 0
+
+    def know(self, kind: str, symbol: str, source: str) -> None:
+        """A channel that was recorded before, and of which source."""
+        self._sources[kind, symbol] = source
+
+    def gather(
+        self,
+        flush: Flush,
+        listings: dict[int, Listing],
+        recorded: dict[tuple[str, str], tuple[str, int]],
+        *,
+        but: set[str],
+    ) -> None:
+        """Notes what a flush changed; channels of the sources `but` are passed over.
+
+        `recorded`: source and last `seq` of channels that were recorded before and not seen since; those that are seen
+        are taken out of it.
+        """
+        for id_, entries in flush.changed.items():
+            listing = listings[id_]
+            bits = {c.bit: c for c in listing.channels if c is not None and self._wanted(c.kind, listing.name)}
+            if but:
+                bits = {bit: channel for bit, channel in bits.items() if channel.source.name not in but}
+            if recorded:
+                for channel in list(bits.values()):
+                    if (before := recorded.pop((channel.kind, listing.name), None)) is not None:
+                        self._go_on(channel, before, [entry for entry in entries if entry[1] == channel.bit], recorded)
+                        del bits[channel.bit]
+            if not bits:
+                continue
+            if any(entry[3] is not None for entry in entries):
+                for channel in bits.values():
+                    self._turning(channel, [entry for entry in entries if entry[1] == channel.bit])
+                continue
+            codes = {bit: self._code(listing.name, channel.source.name) for bit, channel in bits.items()}
+            gathered = {bit: self._of(bit) for bit in bits}
+            for _, bit, message, _ in entries:
+                code = codes.get(bit)
+                if code is not None:
+                    into = gathered[bit]
+                    into.messages.append(message)
+                    into.codes.append(code)
+            for channel in bits.values():
+                self._sources[channel.kind, listing.name] = channel.source.name
+
+    def turn(self, channel: Channel, messages: list[bytes], tick: int) -> None:
+        """A turn that the hub did not take, but the recording does: what was recorded does not lead to its state."""
+        self._take_turn(channel.kind, channel.listing.name, channel.source.name, whole_messages(messages), tick)
+
+    def take(self) -> dict[str, Taken]:
+        """The rows of all tables since the last take; tables without any are left out.
+
+        Raises:
+            CorruptLog: a message is not what the schemas say.
+        """
+        kinds: list[tuple[Parsed, np.ndarray, np.ndarray, np.ndarray]] = []
+        for kind in KINDS:
+            gathered = self._gathered.get(KIND_BIT[kind])
+            if gathered is None or not gathered.messages:
+                continue
+            lines = lines_of(gathered.messages)
+            if JOINT in lines:
+                _take_apart(gathered)
+                lines = lines_of(gathered.messages)
+            parsed = parse(kind, lines, len(gathered.messages))
+            at, turn = parsed.seq, np.zeros(len(gathered.messages), np.int64)
+            if gathered.places:
+                at = at.copy()
+                rows = np.fromiter(gathered.places, np.int64, len(gathered.places))
+                at[rows], turn[rows] = np.array(list(gathered.places.values()), np.int64).T
+            kinds.append((parsed, np.array(gathered.codes, np.int64), at, turn))
+        self._gathered = {}
+        if not kinds:
+            return {}
+        clocks = self._clock(kinds)
+        taken = self._rows(kinds, clocks)
+        self._turned, self._turns = [], 0
+        return taken
+
+    def keyframes(
+        self, kind: Kind, channels: list[Channel], folded: list[list[bytes]]
+    ) -> tuple[pa.RecordBatch | None, pa.RecordBatch | None]:
+        """The rows of snapshots (their parts joined or not) and of states of one kind's channels, as of now."""
+        gathered = _Gathered()
+        for channel, messages in zip(channels, folded, strict=True):
+            code = self._code(channel.listing.name, channel.source.name)
+            for message in whole_messages(messages):
+                gathered.messages.append(message)
+                gathered.codes.append(code)
+        if not gathered.messages:
+            return None, None
+        parsed = parse(kind, lines_of(gathered.messages), len(gathered.messages))
+        codes = np.array(gathered.codes, np.int64)
+        sources = codes % _SOURCES_MAX
+        names = self.words.sources.values
+        at = np.array([self.ticks.get(names[code], NO_SEQ) for code in sources.tolist()], np.int64)
+        clock = np.array([self.clocks.get(names[code], 0) for code in sources.tolist()], np.int64)
+        places = Places((codes // _SOURCES_MAX).astype(np.int32), sources.astype(np.int32), at, clock)
+        snapshots, states = parsed.of_type("snapshot"), parsed.of_type("state")
+        words = self.words
+        return (
+            rows_of(parsed.take(snapshots), places.take(snapshots), words, keyframes=True) if len(snapshots) else None,
+            states_of(parsed.take(states), places.take(states), words, keyframes=True) if len(states) else None,
+        )
+
+    # ---- gathering
+
+    def _of(self, bit: int) -> _Gathered:
+        found = self._gathered.get(bit)
+        if found is None:
+            found = self._gathered[bit] = _Gathered()
+        return found
+
+    def _code(self, symbol: str, source: str) -> int:
+        return self.words.symbols.index(symbol) * _SOURCES_MAX + self.words.sources.index(source)
+
+    def _go_on(
+        self,
+        channel: Channel,
+        recorded: tuple[str, int],
+        entries: list[Entry],
+        again: dict[tuple[str, str], tuple[str, int]],
+    ) -> None:
+        """The first entries of a channel that was recorded before, but which the hub has only now heard of."""
+        source, seq = recorded
+        messages = [one for entry in entries for one in whole_messages(entry[2].split(JOINT)) if one]
+        heads = [head_of(one) for one in messages]
+        new = [
+            (one, head) for one, head in zip(messages, heads, strict=True) if head.type != "snapshot" and head.seq > seq
+        ]
+        updates = [head for _, head in new if head.type == "update"]
+        turned = any(head.type == "gap" and head.source != source for head in heads)
+        if channel.source.name == source and not turned and (not updates or updates[0].prev == seq):
+            into = self._of(channel.bit)
+            for one, _ in new:
+                into.messages.append(one)
+                into.codes.append(self._code(channel.listing.name, source))
+            return
+        folded = channel.folded(self._rules)
+        if folded is None:
+            again[channel.kind, channel.listing.name] = recorded
+            return  # it waits: what comes first of it will be compared
+        state = [] if folded.state is None else [folded.state]
+        gap = missing(channel, recorded, folded.seq)
+        tick = max(folded.covers, self.ticks.get(channel.source.name, NO_SEQ))
+        self._take_turn(channel.kind, channel.listing.name, channel.source.name, [gap, *folded.messages, *state], tick)
+
+    def _turning(self, channel: Channel, entries: list[Entry]) -> None:
+        """The entries of a channel that takes a turn in this flush."""
+        kind, symbol = channel.kind, channel.listing.name
+        source = self._sources.get((kind, symbol), channel.source.name)
+        last = NO_SEQ
+        for seq, bit, message, turn in entries:
+            if turn is None:
+                into = self._of(bit)
+                into.messages.append(message)
+                into.codes.append(self._code(symbol, source))
+                last = max(last, seq)
+            elif message:
+                messages = whole_messages(message.split(JOINT))
+                heads = [head_of(one) for one in messages]
+                source = next(head.source for head in heads if head.source)
+                tick = max(last, self.ticks.get(source, NO_SEQ), *(head.seq for head in heads))
+                self._take_turn(kind, symbol, source, messages, tick)
+
+    def _take_turn(self, kind: Kind, symbol: str, source: str, messages: list[bytes], tick: int) -> None:
+        self._turns += 1
+        before = self._sources.get((kind, symbol), source)
+        if before != source:
+            self._turned.append(_Turned(before, source, self._turns))
+        self._sources[kind, symbol] = source
+        into = self._of(KIND_BIT[kind])
+        for message in messages:
+            into.places[len(into.messages)] = tick, self._turns
+            into.messages.append(message)
+            into.codes.append(self._code(symbol, source))
+
+    # ---- the order
+
+    def _clock(self, kinds: list[tuple[Parsed, np.ndarray, np.ndarray, np.ndarray]]) -> np.ndarray:
+        """The clock of each message, all kinds one after the other; moves the sources' clocks."""
+        names = self.words.sources.values
+        source = np.concatenate([codes for _, codes, _, _ in kinds]) % _SOURCES_MAX
+        at = np.concatenate([at for _, _, at, _ in kinds])
+        turn = np.concatenate([turn for _, _, _, turn in kinds])
+        received = np.concatenate([_received(parsed) for parsed, _, _, _ in kinds])
+        clock = np.empty(len(at), np.int64)
+        orders: dict[str, np.ndarray] = {}
+        for number in np.unique(source).tolist():
+            name = names[number]
+            mine = np.flatnonzero(source == number)
+            order = orders[name] = mine[np.lexsort((turn[mine], at[mine]))]
+            running = np.maximum.accumulate(np.maximum(received[order], self.clocks.get(name, 0)))
+            # what belongs together has one clock, also a gap, which does not say when its tick was received
+            ends = np.flatnonzero((np.diff(at[order]) != 0) | (np.diff(turn[order]) != 0))
+            sizes = np.diff(ends, prepend=-1, append=len(order) - 1)
+            running = np.repeat(running[np.append(ends, len(order) - 1)], sizes)
+            turns = turn[order]
+            if turns.any():
+                begins = (turns > 0) & (np.diff(turns, prepend=0) != 0)
+                running = running + np.cumsum(begins)
+            clock[order] = running
+        for step, turned in enumerate(self._turned, 1):
+            self._place_after(turned, step, orders, turn, clock)
+        for name, order in orders.items():
+            self.clocks[name] = int(clock[order[-1]])
+        return clock
+
+    def _place_after(
+        self, turned: _Turned, step: int, orders: dict[str, np.ndarray], turn: np.ndarray, clock: np.ndarray
+    ) -> None:
+        """Moves a turn, and what follows it in its source, behind all that the source said which it left."""
+        left = orders.get(turned.left)
+        behind = max(self.clocks.get(turned.left, 0), int(clock[left[-1]]) if left is not None else 0) + step * _STEP_NS
+        order = orders[turned.source]
+        begin = int(np.flatnonzero(turn[order] == turned.number)[0])
+        missing = behind - int(clock[order[begin]])
+        if missing > 0:
+            clock[order[begin:]] += missing
+
+    def _rows(
+        self, kinds: list[tuple[Parsed, np.ndarray, np.ndarray, np.ndarray]], clocks: np.ndarray
+    ) -> dict[str, Taken]:
+        taken: dict[str, list[Taken]] = {}
+        done = 0
+        by_name = _by_name(self.words.sources.values)
+        for parsed, codes, at, _ in kinds:
+            clock = clocks[done : done + len(at)]
+            done += len(at)
+            source = (codes % _SOURCES_MAX).astype(np.int32)
+            places = Places((codes // _SOURCES_MAX).astype(np.int32), source, at, clock)
+            for table, types, make in (
+                (parsed.kind, ("update", "snapshot"), rows_of),
+                (GAPS, ("gap",), gaps_of),
+                (STATES, ("state",), states_of),
+            ):
+                rows = parsed.of_type(*types)
+                if not len(rows):
+                    continue
+                order = np.lexsort((at[rows], by_name[source[rows]], clock[rows]))
+                rows = rows[order]
+                batch = make(parsed.take(rows), places.take(rows), self.words)
+                taken.setdefault(table, []).append(
+                    Taken(batch, self._spans(batch, source[rows], clock[rows], at[rows]))
+                )
+        return {table: _together(parts, by_name) for table, parts in taken.items()}
+
+    def _spans(
+        self, batch: pa.RecordBatch, source: np.ndarray, clock: np.ndarray, at: np.ndarray
+    ) -> dict[str, tuple[int, int, int, int, int]]:
+        counts = np.bincount(batch.column("source").indices.to_numpy())
+        spans: dict[str, tuple[int, int, int, int, int]] = {}
+        for number in np.unique(source).tolist():
+            mine = np.flatnonzero(source == number)
+            first, last = mine[0], mine[-1]
+            place = int(clock[first]), int(at[first]), int(clock[last]), int(at[last])
+            spans[self.words.sources.values[number]] = (int(counts[number]), *place)
+        return spans
+
+
+def missing(channel: Channel, recorded: tuple[str, int], seq: int) -> bytes:
+    """The gap between what was recorded of a channel and where it goes on."""
+    reason: GapReason = "recording" if recorded[0] == channel.source.name else "source"
+    return bare(
+        Gap(channel.kind, channel.listing.name, channel.source.name, recorded[1], seq, None, reason, lost=False)
+    )
+
+
+def _by_name(names: list[str]) -> np.ndarray:
+    """Where each name stands among all of them in order."""
+    places = np.empty(len(names), np.int64)
+    places[sorted(range(len(names)), key=names.__getitem__)] = np.arange(len(names))
+    return places
+
+
+def _received(parsed: Parsed) -> np.ndarray:
+    """When the tick of each message was received, 0 where it does not say (a gap)."""
+    received = parsed.ts_recv
+    if parsed.types is not None and len(states := parsed.of_type("state")):
+        received = received.copy()
+        received[states] = parsed.fields["since"].take(pa.array(states)).cast(pa.int64()).to_numpy()
+    return received
+
+
+def _together(parts: list[Taken], by_name: np.ndarray) -> Taken:
+    """The rows of a table that came from several kinds, in one order."""
+    if len(parts) == 1:
+        return parts[0]
+    # gaps and states of several kinds: few, so they are put in order row by row
+    batch = pa.concat_batches([part.batch for part in parts])
+    clock = batch.column("clock").cast(pa.int64()).to_numpy()
+    order = np.lexsort((batch.column("at").to_numpy(), by_name[batch.column("source").indices.to_numpy()], clock))
+    spans: dict[str, tuple[int, int, int, int, int]] = {}
+    for part in parts:
+        for source, new in part.spans.items():
+            old = spans.get(source, new)
+            rows = new[0] if old is new else old[0] + new[0]
+            spans[source] = (rows, *min(old[1:3], new[1:3]), *max(old[3:5], new[3:5]))
+    return Taken(batch.take(pa.array(order)), spans)
+
+
+# ---- messages that are not one line each
+
+
+def _take_apart(gathered: _Gathered) -> None:
+    """Makes each message a single, whole one; those of one tick stand at that tick."""
+    messages, codes, places = gathered.messages, gathered.codes, gathered.places
+    gathered.messages, gathered.codes, gathered.places = [], [], {}
+    for row, message in enumerate(messages):
+        place = places.get(row)
+        single = [message]
+        if JOINT in message:
+            single = whole_messages(message.split(JOINT))
+            if place is None:
+                place = max(head_of(one).seq for one in single), 0
+        for one in single:
+            if place is not None:
+                gathered.places[len(gathered.messages)] = place
+            gathered.messages.append(one)
+            gathered.codes.append(codes[row])
+
+
+def whole_messages(messages: list[bytes]) -> list[bytes]:
+    """The same with the parts of large messages put together."""
+    out: list[bytes] = []
+    parts: list[bytes] = []
+    for message in messages:
+        if not message.endswith(b"]") or (head := head_of(message)).part is None:
+            out.append(message)
+            continue
+        parts.append(message)
+        if head.part[0] == head.part[1]:
+            out.append(_whole(parts))
+            parts = []
+    if parts:
+        raise CorruptLog(f"{len(parts)} parts of {head.channel} of {head.symbol}, wanted {head.part}")
+    return out
+
+
+class _Read(msgspec.Struct):
+    """An update or a snapshot, its data unread."""
+
+    type: str
+    channel: Kind
+    symbol: str
+    seq: int
+    ts_event: str | None
+    ts_recv: str | None
+    data: msgspec.Raw
+    prev: int = NO_SEQ
+    source: str = ""
+
+
+_READ: Final = msgspec.json.Decoder(_Read)
+
+
+def _whole(parts: list[bytes]) -> bytes:
+    """One message of all its parts."""
+    read = [_READ.decode(START + part + END) for part in parts]
+    first = read[0]
+    pieces = [msgspec.json.decode(one.data, type=_DATA[first.channel]) for one in read]
+    data: Data
+    if isinstance(pieces[0], Book):
+        data = Book(
+            [level for book in pieces for level in book.bids], [level for book in pieces for level in book.asks]
+        )
+    else:
+        data = [item for items in pieces for item in items]
+    if first.type == "snapshot":
+        return bare(Snapshot(first.channel, first.symbol, first.source, first.seq, first.ts_event, first.ts_recv, data))
+    assert first.ts_recv is not None
+    return bare(Update(first.channel, first.symbol, first.prev, first.seq, first.ts_event, first.ts_recv, data))

@@ -1,0 +1,63 @@
+"""Which channels are asked for, and the rows of a batch that are theirs.
+
+Owns the words of a choice (kinds, symbols, patterns) and the filtering of rows by it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+
+from feed.errors import ConfigError
+from feed.model import KINDS
+from feed.recording.tables import GAPS, STATES
+
+_ALL: Final = "*"
+
+
+class Chosen:
+    """Kinds, and symbols by name or by pattern (`KRAKEN:*`); a pattern's star is its last character.
+
+    Raises:
+        ConfigError: a kind is none.
+    """
+
+    def __init__(self, kinds: Iterable[str] = KINDS, symbols: Iterable[str] = (_ALL,)) -> None:
+        self.kinds = tuple(kind for kind in KINDS if kind in set(kinds))
+        if unknown := set(kinds) - set(KINDS):
+            raise ConfigError(f"channel {min(unknown)!r} is none of {', '.join(KINDS)}")
+        names = tuple(symbols)
+        self.names = frozenset(name for name in names if not name.endswith(_ALL))
+        self.prefixes = tuple(name[:-1] for name in names if name.endswith(_ALL))
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """The tables that hold them."""
+        return (*self.kinds, GAPS, STATES)
+
+    @property
+    def every_symbol(self) -> bool:
+        """Whether no symbol is left out."""
+        return "" in self.prefixes
+
+    def symbol(self, name: str) -> bool:
+        """Whether a symbol is chosen."""
+        return name in self.names or name.startswith(self.prefixes)
+
+    def rows(self, table: str, batch: pa.RecordBatch) -> np.ndarray | None:
+        """The rows of a batch that are of chosen channels, as a mask; None: all of them."""
+        masks = []
+        if not self.every_symbol:
+            masks.append(_mask(batch.column("symbol"), self.symbol))
+        if table in (GAPS, STATES) and len(self.kinds) < len(KINDS):
+            masks.append(_mask(batch.column("channel"), set(self.kinds).__contains__))
+        return np.logical_and.reduce(masks) if masks else None
+
+
+def _mask(column: pa.DictionaryArray, wanted: object) -> np.ndarray:
+    assert callable(wanted)
+    wanted_values = np.array([wanted(value) for value in column.dictionary.to_pylist()], bool)
+    return wanted_values[column.indices.to_numpy()] if len(wanted_values) else np.zeros(len(column), bool)

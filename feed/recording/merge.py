@@ -1,0 +1,299 @@
+"""The messages of a recording in order, a page at a time: the one way in which it is read as a stream.
+
+Owns the order: sources are merged by (clock, source, tick), within a tick a gap comes first, then the kinds in the
+order of `KINDS`, then states. All of it is vectorised, and the memory is that of one block for each table and source
+that is being read, whatever the size of the recording: a source that lags in the files is read from its own place.
+
+A *lane* is one source in one table. Its rows are in order; so the page may hold what lies before the next row that any
+lane has yet to load.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Iterator, Mapping
+from typing import Final, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from feed.model import KINDS
+from feed.recording.chosen import Chosen
+from feed.recording.notes import Note, Span
+from feed.recording.shelf import NEVER, Cut, Shelf, Spot
+from feed.recording.tables import GAPS, STATES
+from feed.recording.text import messages_of
+
+PAGE_MESSAGES: Final = 16_384
+BLOCKS_KEPT: Final = 8
+RANKS: Final[dict[str, int]] = {
+    GAPS: 0,
+    **{kind: 1 + index for index, kind in enumerate(KINDS)},
+    STATES: 1 + len(KINDS),
+}
+"""Where the messages of a table stand within one tick."""
+
+
+class Page(NamedTuple):
+    """Messages in order. `sources` and `symbols` are the names that the arrays `source` and `symbol` index.
+
+    `messages`: the JSON of each, followed by the separator; `clock`: nanoseconds; `at`: the tick; `rank`: of `RANKS`.
+    """
+
+    messages: pa.Array
+    clock: np.ndarray
+    at: np.ndarray
+    source: np.ndarray
+    symbol: np.ndarray
+    rank: np.ndarray
+    sources: list[str]
+    symbols: list[str]
+
+    def __len__(self) -> int:
+        return len(self.clock)
+
+    def slice(self, start: int, stop: int) -> Page:
+        """A part of it."""
+        part = slice(start, stop)
+        return Page(
+            self.messages.slice(start, stop - start),
+            self.clock[part],
+            self.at[part],
+            self.source[part],
+            self.symbol[part],
+            self.rank[part],
+            self.sources,
+            self.symbols,
+        )
+
+    def take(self, rows: np.ndarray) -> Page:
+        """These messages of it, in this order."""
+        messages = self.messages.take(pa.array(rows))
+        clock, at, source = self.clock[rows], self.at[rows], self.source[rows]
+        return Page(messages, clock, at, source, self.symbol[rows], self.rank[rows], self.sources, self.symbols)
+
+    def text(self) -> memoryview:
+        """All messages as one text, without a copy."""
+        messages = self.messages
+        _, offsets, data = messages.buffers()
+        bounds = np.frombuffer(offsets, np.int32)
+        first, last = bounds[messages.offset], bounds[messages.offset + len(messages)]
+        return memoryview(data)[first:last] if data is not None else memoryview(b"")
+
+
+class Rows(NamedTuple):
+    """The messages of one block that are read, by lane: for each source their places in the arrays."""
+
+    messages: pa.Array
+    clock: np.ndarray
+    at: np.ndarray
+    symbol: np.ndarray
+    lanes: dict[str, np.ndarray]
+
+
+class Names:
+    """Numbers of names, the same in all pages of one reading."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self._index: dict[str, int] = {}
+
+    def index(self, name: str) -> int:
+        """The number of a name."""
+        found = self._index.get(name)
+        if found is None:
+            found = self._index[name] = len(self.names)
+            self.names.append(name)
+        return found
+
+    def indices(self, column: pa.DictionaryArray) -> np.ndarray:
+        """Those of a column."""
+        table = np.array([self.index(name) for name in column.dictionary.to_pylist()], np.int32)
+        return table[column.indices.to_numpy()] if len(column) else np.zeros(0, np.int32)
+
+
+class Reading:
+    """One walk over the stream of some channels, from one cut to another."""
+
+    def __init__(self, shelves: Mapping[str, Shelf], chosen: Chosen, start: Cut, end: Cut, separator: str) -> None:
+        self._chosen = chosen
+        self.start = start
+        self._end = end
+        self._separator = separator
+        self.sources, self.symbols = Names(), Names()
+        self._tables = [_Table(self, shelves[table]) for table in chosen.tables if table in shelves]
+
+    def pages(self) -> Iterator[Page]:
+        """All of it.
+
+        Raises:
+            CorruptRecording: a batch is damaged.
+        """
+        lanes = [lane for table in self._tables for lane in table.lanes]
+        while lanes:
+            bound = min(lane.bound for lane in lanes)
+            parts = [part for lane in lanes for part in lane.take(bound)]
+            if parts:
+                page = self._page(parts)
+                for start in range(0, len(page), PAGE_MESSAGES):
+                    yield page.slice(start, min(start + PAGE_MESSAGES, len(page)))
+            if bound == NEVER:
+                return
+            for lane in lanes:
+                if lane.bound == bound:
+                    lane.load()
+
+    def rows(self, shelf: Shelf, spot: Spot) -> Rows:
+        """The chosen messages of a block that lie between the cuts."""
+        batch = shelf.rows(spot)
+        mask = self._chosen.rows(shelf.table, batch)
+        batch = _without_keyframes(batch if mask is None else batch.filter(pa.array(mask)))
+        texts = messages_of(shelf.table, batch, self._separator)
+        clock, at = (values[texts.rows] for values in order_of(batch))
+        source = self.sources.indices(batch.column("source"))[texts.rows]
+        symbol = self.symbols.indices(batch.column("symbol"))[texts.rows]
+        lanes: dict[str, np.ndarray] = {}
+        for number in np.unique(source).tolist():
+            name = self.sources.names[number]
+            places = np.flatnonzero(source == number)
+            lanes[name] = places[self._between(name, clock[places], at[places])]
+        return Rows(texts.messages, clock, at, symbol, lanes)
+
+    def wants(self, source: str, span: Span, note: Note) -> bool:
+        """Whether a block has rows of a source between the cuts."""
+        if not span.rows or note.keyframes:
+            return False
+        return not self.start.ends_before(source, span) and self._end.begins_before(source, span)
+
+    def _between(self, source: str, clock: np.ndarray, at: np.ndarray) -> slice:
+        return slice(_before(self.start, source, clock, at), _before(self._end, source, clock, at))
+
+    def _page(self, taken: list[_Part]) -> Page:
+        messages = pa.concat_arrays([part.messages for part in taken]) if len(taken) > 1 else taken[0].messages
+        clock = np.concatenate([part.clock for part in taken])
+        at = np.concatenate([part.at for part in taken])
+        symbol = np.concatenate([part.symbol for part in taken])
+        source = np.concatenate([np.full(len(part.clock), self.sources.index(part.source), np.int32) for part in taken])
+        rank = np.concatenate([np.full(len(part.clock), part.rank, np.int8) for part in taken])
+        page = Page(messages, clock, at, source, symbol, rank, self.sources.names, self.symbols.names)
+        if len(taken) == 1:
+            return page
+        names = self.sources.names
+        by_name = np.empty(len(names), np.int32)
+        by_name[sorted(range(len(names)), key=names.__getitem__)] = np.arange(len(names))
+        order = np.lexsort((rank, at, by_name[source], clock))
+        return page if np.array_equal(order, np.arange(len(order))) else page.take(order)
+
+
+class _Part(NamedTuple):
+    """What a lane gives to a page."""
+
+    source: str
+    rank: int
+    messages: pa.Array
+    clock: np.ndarray
+    at: np.ndarray
+    symbol: np.ndarray
+
+    def slice(self, start: int, stop: int) -> _Part:
+        """Some of it."""
+        part = slice(start, stop)
+        messages = self.messages.slice(start, stop - start)
+        return _Part(self.source, self.rank, messages, self.clock[part], self.at[part], self.symbol[part])
+
+
+class _Table:
+    """One table as it is read: its lanes, and the blocks that were decoded last."""
+
+    def __init__(self, reading: Reading, shelf: Shelf) -> None:
+        self.rank = RANKS[shelf.table]
+        self._reading = reading
+        self._shelf = shelf
+        self._decoded: OrderedDict[Spot, Rows] = OrderedDict()
+        ahead: dict[str, list[tuple[Spot, int]]] = {}
+        for spot in shelf.spots(shelf.start(reading.start)):
+            note = shelf.block(spot).note
+            for source, span in note.sources.items():
+                if reading.wants(source, span, note):
+                    ahead.setdefault(source, []).append((spot, span.first_clock))
+        self.lanes = [_Lane(self, source, spots) for source, spots in ahead.items()]
+
+    def rows(self, spot: Spot) -> Rows:
+        """A block, decoded; lanes that are at the same place share it."""
+        found = self._decoded.get(spot)
+        if found is None:
+            found = self._decoded[spot] = self._reading.rows(self._shelf, spot)
+            if len(self._decoded) > BLOCKS_KEPT:
+                self._decoded.popitem(last=False)
+        return found
+
+
+class _Lane:
+    """One source in one table, from its next row on."""
+
+    def __init__(self, table: _Table, source: str, ahead: list[tuple[Spot, int]]) -> None:
+        self._table = table
+        self._source = source
+        self._ahead = ahead
+        self._next = 0
+        self._loaded: deque[_Part] = deque()
+
+    @property
+    def bound(self) -> int:
+        """No row that is yet to be loaded has a smaller clock."""
+        return self._ahead[self._next][1] if self._next < len(self._ahead) else NEVER
+
+    def load(self) -> None:
+        """Loads the next block."""
+        spot, _ = self._ahead[self._next]
+        self._next += 1
+        rows = self._table.rows(spot)
+        places = rows.lanes.get(self._source)
+        if places is None or not len(places):
+            return
+        messages, clock, at, symbol = rows.messages, rows.clock, rows.at, rows.symbol
+        if len(places) == len(clock):
+            self._loaded.append(_Part(self._source, self._table.rank, messages, clock, at, symbol))
+        elif places[-1] - places[0] == len(places) - 1:
+            part = slice(places[0], places[-1] + 1)
+            found = messages.slice(places[0], len(places))
+            self._loaded.append(_Part(self._source, self._table.rank, found, clock[part], at[part], symbol[part]))
+        else:
+            found = messages.take(pa.array(places))
+            self._loaded.append(_Part(self._source, self._table.rank, found, clock[places], at[places], symbol[places]))
+
+    def take(self, bound: int) -> Iterator[_Part]:
+        """Takes what is loaded and has a smaller clock."""
+        while self._loaded:
+            part = self._loaded.popleft()
+            count = int(np.searchsorted(part.clock, bound))
+            if count:
+                yield part.slice(0, count)
+            if count < len(part.clock):
+                self._loaded.appendleft(part.slice(count, len(part.clock)))
+                return
+
+
+def order_of(batch: pa.RecordBatch) -> tuple[np.ndarray, np.ndarray]:
+    """Clock and tick of each row."""
+    if "clock" in batch.schema.names:
+        return batch.column("clock").cast(pa.int64()).to_numpy(), batch.column("at").to_numpy()
+    received = batch.column("ts_recv").cast(pa.int64())
+    if received.null_count:
+        received = pc.fill_null(received, 0)
+    clock = received.to_numpy() + batch.column("clock_lag").to_numpy()
+    return clock, batch.column("seq").to_numpy() + batch.column("at_lag").to_numpy()
+
+
+def _without_keyframes(batch: pa.RecordBatch) -> pa.RecordBatch:
+    if "is_keyframe" not in batch.schema.names:
+        return batch
+    flags = batch.column("is_keyframe")
+    return batch.filter(pc.invert(flags)) if flags.true_count else batch
+
+
+def _before(cut: Cut, source: str, clock: np.ndarray, at: np.ndarray) -> int:
+    """How many of a source's rows are before a cut."""
+    tick = cut.ticks.get(source)
+    return int(np.searchsorted(clock, cut.time, "right") if tick is None else np.searchsorted(at, tick, "right"))

@@ -1,0 +1,97 @@
+"""A recording, opened: its tables, its messages in order, and how channels stood at any time.
+
+Owns what of it is read: all tables up to the last commit that they have in common, so that an open recording is seen
+as it was at one moment. Everything that reads recordings goes through here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from feed.channels.state import FoldRules
+from feed.recording.chosen import Chosen
+from feed.recording.folder import Folder
+from feed.recording.merge import Page, Reading
+from feed.recording.notes import Span
+from feed.recording.shelf import FROM_BEGIN, TO_END, Cut, Shelf, common_commit
+from feed.recording.standing import Channel, Standing, standing_at
+from feed.recording.tables import TABLES
+
+
+class Recording:
+    """The files in a folder as they are now; `verify`: each batch is compared with its checksum when it is read.
+
+    `limit`: the last commit that all tables have.
+
+    Raises:
+        ConfigError: there is no such folder.
+        CorruptRecording: a file is damaged.
+    """
+
+    def __init__(self, path: str, *, verify: bool = True) -> None:
+        self.folder = Folder(path)
+        places = self.folder.places()
+        self.shelves = {
+            table: Shelf(self.folder, table, [place for place in places if place.table == table], verify=verify)
+            for table in TABLES
+        }
+        self.limit = self._settle()
+
+    @property
+    def positions(self) -> dict[str, Span]:
+        """Up to where each source was recorded, as of the newest commit."""
+        lasts = [last for shelf in self.shelves.values() if (last := shelf.last()) is not None]
+        return max(lasts, key=lambda block: block.note.commit).note.sources if lasts else {}
+
+    @property
+    def rules(self) -> FoldRules:
+        """What snapshots hold, as the recorder's settings said."""
+        for shelf in self.shelves.values():
+            if len(shelf):
+                return shelf.file(len(shelf) - 1).rules
+        return FoldRules()
+
+    def pages(
+        self, chosen: Chosen, start: Cut = FROM_BEGIN, end: Cut = TO_END, *, separator: str = "\n"
+    ) -> Iterator[Page]:
+        """The messages between two cuts, in order, each followed by the separator.
+
+        After a cut inside the recording a client needs `standing` first.
+
+        Raises:
+            CorruptRecording: a batch is damaged.
+        """
+        return Reading(self.shelves, chosen, start, end, separator).pages()
+
+    def standing(self, chosen: Chosen, cut: Cut) -> dict[Channel, Standing]:
+        """How each chosen channel stands at a cut; channels without a state are left out.
+
+        Raises:
+            CorruptRecording: a batch is damaged.
+        """
+        return standing_at(self.shelves, chosen, cut, self.rules)
+
+    def close(self) -> None:
+        """Closes all files."""
+        for shelf in self.shelves.values():
+            shelf.close()
+
+    def _settle(self) -> int:
+        parts: dict[str, int | None] = {}
+        sealed: dict[str, int | None] = {}
+        for table, shelf in self.shelves.items():
+            if not len(shelf):
+                continue
+            newest = len(shelf) - 1
+            open_ = not shelf.places[newest].sealed
+            parts[table] = _last_commit(shelf, newest) if open_ else None
+            sealed[table] = _last_commit(shelf, newest - 1 if open_ else newest)
+        limit = common_commit(parts, sealed)
+        for shelf in self.shelves.values():
+            shelf.limit = limit
+        return limit
+
+
+def _last_commit(shelf: Shelf, number: int) -> int | None:
+    blocks = shelf.file(number).blocks if number >= 0 else []
+    return blocks[-1].note.commit if blocks else None
