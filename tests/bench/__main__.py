@@ -14,6 +14,7 @@ import json
 import logging
 import os
 import platform
+import signal
 import sys
 import tempfile
 import time
@@ -77,6 +78,7 @@ def as_json(stage: Stage, results: list[Result]) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "processor": _processor(),
         "load": os.getloadavg(),
+        "nice": os.nice(0),
         "python": platform.python_version(),
         "kernel": platform.release(),
         "kafka": kafka_version(),
@@ -105,6 +107,7 @@ def main() -> int:
     parser.add_argument("--patience", type=float, default=120, help="seconds to wait for a quiet machine, in all")
     parser.add_argument("--nats", default="", help="the nats-server to compare with (default: that of the search path)")
     parser.add_argument("--kafka", help="HOST:PORT of a broker to use instead of one that is started")
+    parser.add_argument("--nice", type=int, default=0, help="niceness of all of it; below 0 needs the right to it")
     parser.add_argument("--publish", action="store_true", help="put table and plots into the documentation beside this")
     parser.add_argument("--json", type=Path, default=ROOT / "build" / "bench.json", help="where everything goes")
     arguments = parser.parse_args()
@@ -112,6 +115,8 @@ def main() -> int:
     if unknown := only - {part.name for part in PARTS}:
         parser.error(f"no part {', '.join(sorted(unknown))}; there are {names}")
     pin_this()
+    os.nice(arguments.nice)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # nothing is left behind
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # topics that are new have no leader for a moment
     with tempfile.TemporaryDirectory(prefix="bench-") as scratch:
         folder = Path(scratch)

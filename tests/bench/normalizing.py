@@ -141,7 +141,7 @@ def _folder() -> Path:
 
 
 def _trades(stage: Stage) -> Iterator[Result]:
-    count = stage.scale.of(100_000 if stage.scale.rounds == 1 else 300_000, 20_000)
+    count = stage.scale.of(60_000 if stage.scale.rounds == 1 else 200_000, 20_000)
     filled = _filled(stage, "binance-usdm", "BTCUSDT", trades(_folder() / USDM, count))
     for figure, bars in ((TRADES, False), (TRADES_WITH_BARS, True)):
         found = _best(stage, figure, filled, "ticks_a_cpu_second", bars=bars)
@@ -150,7 +150,7 @@ def _trades(stage: Stage) -> Iterator[Result]:
 
 
 def _books(stage: Stage) -> Iterator[Result]:
-    levels = stage.scale.of(400_000 if stage.scale.rounds == 1 else 1_500_000, 100_000)
+    levels = stage.scale.of(300_000 if stage.scale.rounds == 1 else 1_000_000, 100_000)
     for figure, venue, symbol, file in (
         (BOOKS_11, "binance-coinm", "BTCUSD_PERP", COINM),
         (BOOKS_68, "binance-usdm", "BTCUSDT", USDM),

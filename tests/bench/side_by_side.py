@@ -121,9 +121,9 @@ class _SideBySide:
         return _Searched(max(good or tries, key=lambda found: found["rate"] if good else -found["rate"]), tries)
 
     def attempt(self, contender: Contender, rate: float) -> dict[str, Any]:
-        """One run; once more where others disturbed it."""
+        """One run; once more where others disturbed it, as long as the stage allows."""
         found = self._once(contender, rate)
-        if not carried(found) and found["others_cores"] > QUIET_CORES:
+        if not carried(found) and found["others_cores"] > QUIET_CORES and self._stage.may_repeat():
             found = self._once(contender, rate)
         return found
 

@@ -52,6 +52,7 @@ class Stage:
         self.slowness = 1.0
         self.details: dict[str, Any] = {}
         self._patience_s = patience_s
+        self._repeats = 4 * scale.rounds
         self._names = 0
 
     def say(self, text: str) -> None:
@@ -66,6 +67,11 @@ class Stage:
     def keep(self, name: str, seen: Any) -> None:
         """Keeps what was seen of `name`, in order."""
         self.details.setdefault(name, []).append(seen)
+
+    def may_repeat(self) -> bool:
+        """Whether one more run that others disturbed may be done again; so often in all, as it takes time."""
+        self._repeats -= 1
+        return self._repeats >= 0
 
     def quiet(self) -> float:
         """Waits, as long as the patience of the whole run lasts, until others leave the machine alone.
