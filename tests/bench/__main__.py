@@ -31,7 +31,7 @@ from rich.console import Console  # noqa: E402
 
 from tests.bench import yardstick  # noqa: E402
 from tests.bench.figures import Result, table  # noqa: E402
-from tests.bench.machine import BenchFailed, pin_this  # noqa: E402
+from tests.bench.machine import BenchFailed, pin_this, set_nice  # noqa: E402
 from tests.bench.parts import PARTS  # noqa: E402
 from tests.bench.plots import write_plots, write_readme  # noqa: E402
 from tests.bench.stage import FULL, QUICK, Stage  # noqa: E402
@@ -104,7 +104,9 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="short runs and few of them, to see that it works")
     parser.add_argument("--only", default="", help=f"some of {names}")
     parser.add_argument("--soak", type=float, default=1, help="minutes of the soak (default: 1, quick: a sixth)")
-    parser.add_argument("--patience", type=float, default=120, help="seconds to wait for a quiet machine, in all")
+    parser.add_argument(
+        "--patience", type=float, default=120, help="seconds in all to wait for a quiet machine and to repeat"
+    )
     parser.add_argument("--nats", default="", help="the nats-server to compare with (default: that of the search path)")
     parser.add_argument("--kafka", help="HOST:PORT of a broker to use instead of one that is started")
     parser.add_argument("--nice", type=int, default=0, help="niceness of all of it; below 0 needs the right to it")
@@ -115,7 +117,7 @@ def main() -> int:
     if unknown := only - {part.name for part in PARTS}:
         parser.error(f"no part {', '.join(sorted(unknown))}; there are {names}")
     pin_this()
-    os.nice(arguments.nice)
+    set_nice(arguments.nice)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # nothing is left behind
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # topics that are new have no leader for a moment
     with tempfile.TemporaryDirectory(prefix="bench-") as scratch:

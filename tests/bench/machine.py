@@ -41,6 +41,17 @@ def pin_this() -> None:
         os.sched_setaffinity(0, _CORES - {min(_CORES)})
 
 
+def set_nice(nice: int) -> None:
+    """How this process and those that it starts stand to others.
+
+    A kernel that groups by session (autogroup) takes `nice` for the order inside the session alone.
+    """
+    os.nice(nice)
+    with contextlib.suppress(OSError):
+        if nice:
+            Path("/proc/self/autogroup").write_text(str(nice))
+
+
 @contextlib.contextmanager
 def all_cores(pids: Iterable[int]) -> Iterator[None]:
     """Lets this process, those that it starts and these run on every core.

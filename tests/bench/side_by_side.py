@@ -29,11 +29,16 @@ P99_MS_MAX: Final = 100.0
 CARRIED_SHARE_MIN: Final = 0.95
 """A run that brings less of what is offered is not the workload: a server that is kept from running flushes seldom,
 and seldom is cheap."""
+_OTHER_CORE_FULL: Final = 0.9
 _LIMIT: Final = Path(__file__).with_name("contenders") / "limit.c"
 
 
 class Workload(NamedTuple):
-    """A crowd, a rate that has a figure of its own, and how many updates a normalizer puts in a record about there."""
+    """A crowd, a rate that has a figure of its own, and how many updates a record has.
+
+    Those of 10 to 20 ms of a partition: shorter ones cost the broker more, and the core that it shares with publisher
+    and clients would be full first.
+    """
 
     name: str
     crowd: Crowd
@@ -84,7 +89,7 @@ def _workload(
 
 
 W1: Final = _workload(
-    "W1", Crowd(200, 100, 20, same=True), 100_000, 256, 20,
+    "W1", Crowd(200, 100, 20, same=True), 100_000, 512, 20,
     at_rate=4e6, at_top=8e6, half_p99_ms=15, to_limit=45, to_loop=60,
 )  # fmt: skip
 W2: Final = _workload(
@@ -121,9 +126,9 @@ class _SideBySide:
         return _Searched(max(good or tries, key=lambda found: found["rate"] if good else -found["rate"]), tries)
 
     def attempt(self, contender: Contender, rate: float) -> dict[str, Any]:
-        """One run; once more where others disturbed it, as long as the stage allows."""
+        """One run; again where others disturbed it, as long as the stage is patient."""
         found = self._once(contender, rate)
-        if not carried(found) and found["others_cores"] > QUIET_CORES and self._stage.may_repeat():
+        while not carried(found) and found["others_cores"] > QUIET_CORES and self._stage.patient():
             found = self._once(contender, rate)
         return found
 
@@ -215,7 +220,11 @@ def _measure(stage: Stage, workload: Workload) -> Iterator[Result]:
                 if carried(again) and (not carried(found.top) or _a_cpu_second(again) > _a_cpu_second(found.top)):
                     searched[contender] = found._replace(top=again)
         top = searched[OURS].top
-        yield _deliveries(workload.at_top, top)
+        at_top = _deliveries(workload.at_top, top)
+        full = [found["other_core"] for found in searched[OURS].tries if not carried(found)]
+        if full and max(full) > _OTHER_CORE_FULL:
+            at_top = at_top._replace(note=f"THE OTHER CORE WAS FULL at a higher rate; {at_top.note}")
+        yield at_top
         yield from _ratios(workload, {contender: found.top for contender, found in searched.items()})
         tops = {contender.name: _a_cpu_second(found.top) for contender, found in searched.items()}
         try:

@@ -11,7 +11,8 @@ from typing import Any, Final, NamedTuple
 from tests.bench.figures import QUIET_CORES
 from tests.bench.machine import busy_seconds
 
-_LOOK_SECONDS: Final = 0.4
+_GLANCE_S: Final = 0.4
+_LOOK_S: Final = 2.0
 
 
 class Scale(NamedTuple):
@@ -52,7 +53,6 @@ class Stage:
         self.slowness = 1.0
         self.details: dict[str, Any] = {}
         self._patience_s = patience_s
-        self._repeats = 4 * scale.rounds
         self._names = 0
 
     def say(self, text: str) -> None:
@@ -68,24 +68,28 @@ class Stage:
         """Keeps what was seen of `name`, in order."""
         self.details.setdefault(name, []).append(seen)
 
-    def may_repeat(self) -> bool:
-        """Whether one more run that others disturbed may be done again; so often in all, as it takes time."""
-        self._repeats -= 1
-        return self._repeats >= 0
+    def patient(self) -> bool:
+        """Whether a run that others disturbed may be done again; each time costs patience."""
+        self._patience_s -= self.scale.warmup_s + self.scale.measure_s
+        return self._patience_s > 0
 
     def quiet(self) -> float:
         """Waits, as long as the patience of the whole run lasts, until others leave the machine alone.
 
         Returns how many cores they use even so.
         """
-        while True:
-            began, busy = time.monotonic(), busy_seconds()
-            time.sleep(_LOOK_SECONDS)
-            took = time.monotonic() - began
-            used = (busy_seconds() - busy) / took
-            if used < QUIET_CORES or self._patience_s <= 0:
-                return used
-            self._patience_s -= took
+        used = _others_use(_GLANCE_S)
+        while used > QUIET_CORES and self._patience_s > 0:
+            self._patience_s -= _LOOK_S
+            used = _others_use(_LOOK_S)
+        return used
+
+
+def _others_use(seconds: float) -> float:
+    """Cores that are busy while nothing of ours runs."""
+    began, busy = time.monotonic(), busy_seconds()
+    time.sleep(seconds)
+    return (busy_seconds() - busy) / (time.monotonic() - began)
 
 
 def best(runs: Iterable[dict[str, Any]], key: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
