@@ -22,6 +22,7 @@ Kafka = Annotated[str | None, Parameter(help="Brokers, HOST:PORT[,HOST:PORT] (ka
 Venues = Annotated[str | None, Parameter(help="Venues, separated by commas (normalize.venues).")]
 Host = Annotated[str | None, Parameter(help="Address to listen on (serve.host).")]
 Port = Annotated[int | None, Parameter(help="Port to listen on; 0 is any free one (serve.port).")]
+Record = Annotated[str | None, Parameter(help="Record into this folder, in a process beside (record.to).")]
 File = Annotated[Path | None, Parameter(help="Settings file (default: feed.toml, where there is one).")]
 
 app = App(
@@ -35,12 +36,15 @@ app.command(config)
 
 
 @app.command
-def demo(*, host: Host = None, port: Port = None, seconds: float | None = None, seed: int = 1) -> int:
+def demo(
+    *, host: Host = None, port: Port = None, record: Record = None, seconds: float | None = None, seed: int = 1
+) -> int:
     """Run the whole service with a broker in memory and simulated venues.
 
     Examples:
         feed demo
         feed demo --port 9000 --seconds 30
+        feed demo --record recordings
 
     Parameters
     ----------
@@ -52,17 +56,65 @@ def demo(*, host: Host = None, port: Port = None, seconds: float | None = None, 
     from feed.showcase import run_demo
     from replay.sinks import TickTopic
 
-    return _loop(run_demo({"serve.host": host, "serve.port": port}, TickTopic, seconds=seconds, seed=seed))
+    flags = {"serve.host": host, "serve.port": port, "record.to": record}
+    return _loop(run_demo(flags, TickTopic, records=record is not None, seconds=seconds, seed=seed))
 
 
 @app.command
-def up(*, kafka: Kafka = None, venues: Venues = None, host: Host = None, port: Port = None, file: File = None) -> int:
-    """Run all roles in one process: normalizer and gateway. Makes topics that are missing.
+def up(
+    *,
+    kafka: Kafka = None,
+    venues: Venues = None,
+    host: Host = None,
+    port: Port = None,
+    record: Record = None,
+    file: File = None,
+) -> int:
+    """Run all roles: normalizer and gateway, and with `--record` a recorder beside them. Makes topics that are missing.
 
     Examples:
         feed up --kafka 127.0.0.1:9092 --port 8000
+        feed up --record recordings
     """
-    return _serve(_server_settings(kafka, venues, host, port, file), normalizes=True, serves=True)
+    flags = {"record.to": record}
+    settings = _server_settings(kafka, venues, host, port, file, flags)
+    return _serve(settings, normalizes=True, serves=True, records=record is not None)
+
+
+@app.command
+def record(
+    *,
+    kafka: Kafka = None,
+    venues: Venues = None,
+    to: Annotated[str | None, Parameter(help="The folder (record.to).")] = None,
+    json: Annotated[bool, Parameter(negative=())] = False,
+    file: File = None,
+    child: Annotated[bool, Parameter(show=False, negative=())] = False,
+) -> int:
+    """Record feed logs as Arrow files. One recorder a folder; what was not written Kafka holds.
+
+    Examples:
+        feed record --kafka 127.0.0.1:9092 --to recordings
+        feed record --venues kraken --json
+
+    Parameters
+    ----------
+    json: bool
+        How it stands, as objects on stdout, four a second.
+    child: bool
+        Run beside a parent: settings come from stdin, and it ends when that does.
+    """
+    from feed.logs import set_up
+    from feed.record import given_settings
+    from feed.record import record as run_recorder
+
+    if child:
+        settings = given_settings()
+    else:
+        settings = _loaded({"kafka.bootstrap": kafka, "record.venues": venues, "record.to": to}, file).settings
+        say(f"recording {', '.join(settings.recorded_venues)} to {settings.record.to}")
+    set_up(settings.log.level, settings.log.form)
+    return _loop(run_recorder(settings, tells=json or child, child=child))
 
 
 @app.command
@@ -95,6 +147,7 @@ def tail(
     *,
     url: str = "ws://127.0.0.1:8000/v1/stream",
     json: Annotated[bool, Parameter(negative=())] = False,
+    hash: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
     """Follow a channel of some symbols, over reconnections, until Ctrl-C.
 
@@ -112,10 +165,17 @@ def tail(
         Address of the stream.
     json: bool
         One message a line as it was sent, instead of words.
+    hash: bool
+        Nothing but, at the end, a hash of each channel and one of all: as `replay print --hash` says of a recording.
     """
-    from feed.tail import Tail, as_json, as_text
+    from feed.tail import Hashing, Tail, as_json, as_text
 
-    return _loop(Tail(url, channel, symbols, out=as_json if json else as_text).run())
+    hashing = Hashing()
+    out = hashing.take if hash else as_json if json else as_text
+    code = _loop(Tail(url, channel, symbols, out=out).run())
+    if hash:
+        hashing.say()
+    return code
 
 
 @config.command
@@ -170,13 +230,18 @@ def init(*, file: Path = Path("feed.toml"), force: Annotated[bool, Parameter(neg
 
 
 def _server_settings(
-    kafka: str | None, venues: str | None, host: str | None, port: int | None, file: Path | None
+    kafka: str | None,
+    venues: str | None,
+    host: str | None,
+    port: int | None,
+    file: Path | None,
+    more: Mapping[str, object] | None = None,
 ) -> Settings:
     flags = {"kafka.bootstrap": kafka, "normalize.venues": venues, "serve.host": host, "serve.port": port}
-    return _loaded(flags, file).settings
+    return _loaded({**flags, **(more or {})}, file).settings
 
 
-def _serve(settings: Settings, *, normalizes: bool, serves: bool) -> int:
+def _serve(settings: Settings, *, normalizes: bool, serves: bool, records: bool = False) -> int:
     from feed.logs import set_up
     from feed.up import build, make_topics, run_roles, say_where, when_ready
 
@@ -189,8 +254,14 @@ def _serve(settings: Settings, *, normalizes: bool, serves: bool) -> int:
             await run_roles(settings, roles)
         else:
             server = roles.server
-            ready = when_ready(server, lambda: say_where(settings.serve.host, server.port))
-            await run_roles(settings, roles, ready)
+            working = [when_ready(server, lambda: say_where(settings.serve.host, server.port))]
+            if records:
+                from feed.beside import Beside
+
+                beside = Beside(settings, roles.metrics)
+                server.gateway.health.others.append(beside.check)
+                working.append(beside.run())
+            await run_roles(settings, roles, *working)
 
     set_up(settings.log.level, settings.log.form)
     return _loop(run_all())

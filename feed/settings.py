@@ -25,7 +25,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from feed.errors import ConfigError
-from feed.model import Interval
+from feed.model import KINDS, Interval, Kind
 from feed.venues.bars import BarRules
 from feed.venues.symbol import Rules
 
@@ -47,6 +47,7 @@ def _listed(value: object) -> object:
 
 
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
+Kinds = Annotated[tuple[Kind, ...], NoDecode, BeforeValidator(_listed)]
 Intervals = Annotated[tuple[Interval, ...], NoDecode, BeforeValidator(_listed)]
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(gt=0)]
@@ -198,6 +199,41 @@ class ServeSettings(Section):
     """What clients may ask for: `[serve.requests]`."""
 
 
+class RecordSettings(Section):
+    """What is recorded, into which folder, and how long it is kept."""
+
+    to: str = "recordings"
+    """The folder; one recorder a folder."""
+    venues: Names = ()
+    """The venues that are recorded; none named: those of `normalize.venues`."""
+    kinds: Kinds = KINDS
+    """The kinds of channels that are recorded."""
+    symbols: Names = ("*",)
+    """Symbols or patterns (`KRAKEN:*`) that are recorded."""
+    flush_interval_ms: Positive = 1_000
+    """A batch is written at least so often, where anything happened."""
+    flush_bytes: Positive = 8 * MEBIBYTE
+    """And when so much has come: what a recorder holds in memory."""
+    sync_interval_ms: Positive = 2_000
+    """What was written survives a power cut after so long at most."""
+    rotate_bytes: Positive = 256 * MEBIBYTE
+    """A file of this size is sealed and a new one begun."""
+    rotate_s: Positive = 3_600
+    """So is one of this age."""
+    keyframe_ratio: Annotated[float, Field(gt=0)] = 4.0
+    """Bytes of updates for each byte of keyframes within a file: less is found sooner, more is smaller."""
+    keyframe_bytes_min: Positive = MEBIBYTE
+    """Bytes of updates between two rounds of keyframes at least."""
+    keep_s: Count = 0
+    """Sealed files older than this are deleted, on the recording's own clock; 0: never."""
+    keep_bytes: Count = 0
+    """The oldest sealed files are deleted where there is more; 0: never."""
+    free_bytes_min: Count = 1024 * MEBIBYTE
+    """Recording pauses where less is free on the disk."""
+    retry_ms: Positive = 1_000
+    """How often a paused recorder looks whether it can go on."""
+
+
 class LogSettings(Section):
     """What is said on stderr."""
 
@@ -215,6 +251,7 @@ class Settings(BaseSettings):
     kafka: KafkaSettings = KafkaSettings()
     normalize: NormalizeSettings = NormalizeSettings()
     serve: ServeSettings = Field(default_factory=ServeSettings)
+    record: RecordSettings = RecordSettings()
     log: LogSettings = LogSettings()
 
     @classmethod
@@ -239,6 +276,11 @@ class Settings(BaseSettings):
     def served_venues(self) -> tuple[str, ...]:
         """The venues whose feed logs the gateway reads."""
         return self.serve.venues or self.normalize.venues
+
+    @property
+    def recorded_venues(self) -> tuple[str, ...]:
+        """The venues whose feed logs are recorded."""
+        return self.record.venues or self.normalize.venues
 
     def ticks_topic(self, venue: str) -> str:
         """The topic of a venue's ticks."""

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Final, Protocol
+from collections.abc import Callable, Coroutine, Mapping
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from feed.beside import Beside
 from feed.command import say
 from feed.demo.broker import PARTITIONS, DemoBroker
 from feed.demo.collect import Exchanges, collect
@@ -42,7 +43,9 @@ TopicMaker = Callable[[Appender, str, int, Callable[[bytes], list[str]]], Topic]
 """Makes one from a producer, the topic's name and partitions, and what tells the symbols of a frame."""
 
 
-async def run_demo(flags: Mapping[str, object], make_topic: TopicMaker, *, seconds: float | None, seed: int) -> None:
+async def run_demo(
+    flags: Mapping[str, object], make_topic: TopicMaker, *, records: bool, seconds: float | None, seed: int
+) -> None:
     """Runs the demo until a signal, or for so many seconds.
 
     Raises:
@@ -62,7 +65,7 @@ async def run_demo(flags: Mapping[str, object], make_topic: TopicMaker, *, secon
         roles = build(settings, normalizes=True, serves=True)
         assert roles.server is not None
         demo = _Demo(settings, roles, broker.address)
-        await demo.run(make_topic, seconds, seed)
+        await demo.run(make_topic, seconds, seed, records=records)
     figures = demo.read()
     say(
         f"demo ended after {time.monotonic() - began:.1f} s: {figures.ticks:,} ticks became {figures.updates:,} "
@@ -102,7 +105,7 @@ class _Demo:
             behind,
         )
 
-    async def run(self, make_topic: TopicMaker, seconds: float | None, seed: int) -> None:
+    async def run(self, make_topic: TopicMaker, seconds: float | None, seed: int, *, records: bool) -> None:
         """Everything at once; returns when the gateway has drained."""
         appender = Appender(self._address, compression="zstd")
         await appender.start()
@@ -116,6 +119,11 @@ class _Demo:
                 topics[name].add(captured)
             await asyncio.gather(*(topic.flush() for topic in topics.values()))
 
+        beside: list[Coroutine[Any, Any, object]] = []
+        if records:
+            child = Beside(self._settings, self._roles.metrics)
+            self._server.gateway.health.others.append(child.check)
+            beside.append(child.run())
         try:
             await run_roles(
                 self._settings,
@@ -123,6 +131,7 @@ class _Demo:
                 collect(Exchanges(seed), send),
                 when_ready(self._server, self._say_where),
                 self._figures(seconds),
+                *beside,
             )
         finally:
             await appender.stop()

@@ -22,6 +22,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 
 from feed.command import say
 from feed.errors import ConfigError, FeedError, Unreachable
+from feed.hashes import Hashes
 from feed.model import KINDS, NO_SEQ
 
 FIRST_PAUSE_S: Final = 0.25
@@ -217,6 +218,30 @@ class Tail:
         else:
             pause = self._pause_s = FIRST_PAUSE_S
         return pause * random.uniform(0.75, 1.25)  # noqa: S311  # no secret
+
+
+class Hashing:
+    """Instead of lines a hash of each channel and one of all, said at the end: what `replay print --hash` says too."""
+
+    def __init__(self) -> None:
+        self._hashes = Hashes()
+        self._sources: dict[tuple[str, str], str] = {}
+
+    def take(self, raw: bytes, message: Message) -> None:
+        """A message that counts."""
+        if "channel" not in message or "seq" not in message:
+            return
+        channel = message["channel"], message["symbol"]
+        kind = message["type"]
+        source = self._sources[channel] = message.get("source") or self._sources.get(channel, "")
+        if kind in ("update", "state") or (kind == "gap" and message["reason"] == "venue"):
+            self._hashes.take(*channel, source, kind, message["seq"], raw, message.get("part", (0, 0))[0])
+
+    def say(self) -> None:
+        """The lines."""
+        for found, kind, symbol in self._hashes.lines():
+            sys.stdout.write(f"{found} {kind} {symbol}\n")
+        sys.stdout.write(f"{self._hashes.total()}\n")
 
 
 def as_json(raw: bytes, message: Message) -> None:

@@ -70,8 +70,8 @@ async def run_roles(settings: Settings, roles: Roles, *beside: Coroutine[Any, An
         refuse_used_port(settings.serve.host, settings.serve.port)
         working += [_follower(settings, roles.server.gateway).run(), serve(roles.server)]
     else:
-        working.append(_until_signal())
-    await _together(working)
+        working.append(until_signal())
+    await together(working)
 
 
 async def make_topics(settings: Settings) -> list[str]:
@@ -192,7 +192,7 @@ def _follower(settings: Settings, gateway: Gateway) -> Follower:
     )
 
 
-async def _until_signal() -> None:
+async def until_signal() -> None:
     """Returns at SIGTERM or SIGINT, for a process without uvicorn."""
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -200,7 +200,7 @@ async def _until_signal() -> None:
     await stop.wait()
 
 
-async def _together(working: list[Coroutine[Any, Any, object]]) -> None:
+async def together(working: list[Coroutine[Any, Any, object]]) -> None:
     """Runs all until the first ends, however; cancels the others and raises what went wrong, the first cause of it."""
     tasks = [asyncio.ensure_future(work) for work in working]
     try:

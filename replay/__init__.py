@@ -1,0 +1,22 @@
+"""Recordings, opened: `replay.open("recordings/").trades("COINBASE:BTC-USD")`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from replay.opened import Opened
+
+
+def open(path: str, *, verify: bool = True) -> Opened:  # reads as what it does: replay.open
+    """A recording in a folder, or at any URI that pyarrow knows; still being written, or torn by a crash.
+
+    `verify`: each batch is compared with its checksum before it is used.
+
+    Raises:
+        ConfigError: there is no such folder.
+        CorruptRecording: a file is damaged.
+    """
+    from replay.opened import Opened
+
+    return Opened(str(path), verify=verify)

@@ -1,6 +1,6 @@
 """The command `replay`: what was recorded becomes live again.
 
-Owns the command line and what it prints: words on stderr, nothing on stdout. Exit codes: 0 ok, 1 failed, 2 usage,
+Owns the command line and what it prints: data on stdout, words on stderr. Exit codes: 0 ok, 1 failed, 2 usage,
 3 unreachable. Imports what a command needs when it runs, so that `replay --help` is quick.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import sys
+import time
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -23,6 +24,10 @@ from feed.command import run, say
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from feed.recording.chosen import Chosen
+    from feed.recording.shelf import Cut
+    from replay.opened import Opened
+    from replay.pacing import Speed
     from replay.publish import Progress
 
 PLAIN_EVERY_S: Final = 5.0
@@ -34,6 +39,146 @@ app = App(
     help_format="plaintext",
     version_flags=[],
 )
+
+
+Recording = Annotated[str, Parameter(help="A recording's folder, or any URI that pyarrow knows.")]
+Channels = Annotated[str | None, Parameter(help="Kinds, separated by commas; all if not given.")]
+Symbols = Annotated[str | None, Parameter(help="Symbols or patterns (KRAKEN:*), separated by commas.")]
+Start = Annotated[str | None, Parameter(help="From this time on: 2026-11-20, 2026-11-20T14:30:00Z or nanoseconds.")]
+End = Annotated[str | None, Parameter(help="Up to this time.")]
+Json = Annotated[bool, Parameter(help="As JSON on stdout.", negative=())]
+
+
+@app.command
+def info(recording: Recording, /, *, json: Json = False) -> int:
+    """Tell what is in a recording: symbols, kinds, times, counts, gaps.
+
+    Examples:
+        replay info recordings/
+        replay info s3://bucket/recordings --json | jq .channels
+    """
+    from replay.progress import told
+    from replay.summary import lines_of, summary_of
+
+    opened = _opened(recording)
+    with opened, told(f"reading {recording}", opened.recording.bytes) as tell:
+        summary = summary_of(opened.recording, tell)
+    if json:
+        _print_json(summary)
+    else:
+        sys.stdout.write("".join(f"{line}\n" for line in lines_of(summary)))
+    return 0
+
+
+@app.command
+def verify(recording: Recording, /, *, json: Json = False) -> int:
+    """Check every byte of a recording, the order of its rows and the chains of its channels; exit code 1 with a fault.
+
+    Examples:
+        replay verify recordings/
+    """
+    from feed.recording.folder import Folder
+    from replay.checking import Checked, file_faults
+    from replay.progress import told
+
+    folder = Folder(recording)
+    size = sum(place.size for place in folder.places())
+    with told("checksums", size) as tell:
+        faults = list(file_faults(folder, tell))
+    crossed: dict[str, int] = {}
+    if not faults:
+        opened = _opened(recording)
+        with opened, told("order and chains", size) as tell:
+            checked = Checked(opened.recording).run(tell)
+        faults, crossed = checked.faults, checked.crossed
+    if json:
+        _print_json({"ok": not faults, "bytes": size, "faults": faults, "crossed": crossed})
+    else:
+        sys.stdout.write("".join(f"{fault}\n" for fault in faults))
+        say(
+            f"{size:,} bytes of {recording}: "
+            + (f"{len(faults)} faults" if faults else "every batch is whole, in order, unbroken")
+        )
+        if any(crossed.values()):
+            say(f"crossed: {crossed['quotes']:,} quotes, {crossed['book']:,} whole books (bid at or above offer)")
+    return 1 if faults else 0
+
+
+@app.command
+def export(
+    recording: Recording,
+    /,
+    *,
+    table: str,
+    to: Path,
+    symbols: Symbols = None,
+    start: Start = None,
+    end: End = None,
+) -> int:
+    """Write a table of a recording as a Parquet or CSV file.
+
+    Examples:
+        replay export recordings/ --table trades --to trades.parquet --symbols COINBASE:BTC-USD
+        replay export recordings/ --table book --to book.csv --start 2026-11-20 --end 2026-11-21
+
+    Parameters
+    ----------
+    table: str
+        trades, quotes, book, bars, status, instruments, gaps or states.
+    to: Path
+        The file; its ending says the format: .parquet or .csv.
+    """
+    from feed.errors import ConfigError
+    from feed.recording.tables import TABLES
+    from replay.exporting import FORMATS
+    from replay.exporting import export as write
+
+    if table not in TABLES:
+        raise ConfigError(f"table {table!r} is none of {', '.join(TABLES)}")
+    form = to.suffix.removeprefix(".")
+    if form not in FORMATS:
+        raise ConfigError(f"file {to} ends with none of .parquet, .csv")
+    with _opened(recording) as opened, _counted(f"{table} to {to}") as tell:
+        rows = write(opened, table, to, form, symbols=_listed(symbols), start=start, end=end, tell=tell)
+    say(f"wrote {rows:,} rows to {to}")
+    return 0
+
+
+@app.command(name="print")
+def print_(
+    recording: Recording,
+    /,
+    *,
+    channels: Channels = None,
+    symbols: Symbols = None,
+    start: Start = None,
+    end: End = None,
+    speed: str = "max",
+    hash: Annotated[bool, Parameter(negative=())] = False,
+) -> int:
+    """Print the messages of a recording, a line each, byte for byte as they were live.
+
+    Examples:
+        replay print recordings/ --channels trades --symbols 'KRAKEN:*' | jq .data
+        replay print recordings/ --speed 10
+        replay print recordings/ --hash
+
+    Parameters
+    ----------
+    speed: str
+        1 is the recorded pace, 10 ten times that, max as fast as it goes.
+    hash: bool
+        Instead of the messages a hash of each channel, and one of all: the same as `feed tail --hash` prints live.
+    """
+    from replay.printing import print_hashes, print_messages
+
+    with _opened(recording) as opened:
+        chosen = _chosen(channels, symbols)
+        if hash:
+            print_hashes(opened.recording, chosen, *_cuts(start, end), out=sys.stdout)
+        else:
+            print_messages(opened.recording, chosen, *_cuts(start, end), speed=_speed(speed), out=sys.stdout.buffer)
+    return 0
 
 
 @app.command
@@ -70,12 +215,8 @@ def publish(
     """
     from feed.errors import ConfigError
     from feed.settings import load
-    from replay.pacing import speed_of
 
-    try:
-        factor = speed_of(speed)
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
+    factor = _speed(speed)
     if lost := [str(file) for file in files if not file.is_file()]:
         raise ConfigError(f"no such file {', '.join(lost)}")
     settings = load({"kafka.bootstrap": kafka, "kafka.partitions": partitions}).settings
@@ -101,6 +242,61 @@ def publish(
         + (f"; {done.unreadable} could not be read and will be dead letters" if done.unreadable else "")
     )
     return 0
+
+
+def _opened(path: str) -> Opened:
+    from replay.opened import Opened
+
+    return Opened(path)
+
+
+def _listed(text: str | None) -> list[str] | None:
+    return [part.strip() for part in text.split(",") if part.strip()] if text is not None else None
+
+
+def _chosen(channels: str | None, symbols: str | None) -> Chosen:
+    from feed.model import KINDS
+    from feed.recording.chosen import Chosen
+
+    return Chosen(_listed(channels) or KINDS, _listed(symbols) or ("*",))
+
+
+def _cuts(start: str | None, end: str | None) -> tuple[Cut, Cut]:
+    from feed.recording.shelf import NEVER, Cut
+    from replay.times import ns_of
+
+    first = -1 if start is None else ns_of(start) - 1
+    return Cut(first), Cut(NEVER if end is None else ns_of(end) - 1)
+
+
+def _speed(text: str) -> Speed:
+    from feed.errors import ConfigError
+    from replay.pacing import speed_of
+
+    try:
+        return speed_of(text)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
+def _print_json(value: object) -> None:
+    import msgspec
+
+    sys.stdout.write(msgspec.json.format(msgspec.json.encode(value)).decode() + "\n")
+
+
+@contextmanager
+def _counted(what: str) -> Iterator[Callable[[int], None]]:
+    """Rows so far, now and then."""
+    said = time.monotonic()
+
+    def tell(rows: int) -> None:
+        nonlocal said
+        if time.monotonic() - said >= PLAIN_EVERY_S:
+            said = time.monotonic()
+            say(f"{what}: {rows:,} rows")
+
+    yield tell
 
 
 @contextmanager

@@ -50,6 +50,13 @@ class Pacing:
         due = began + int((ts - first) / self.speed)
         return max(0, due - now)
 
+    def reached_ns(self, now: int) -> int:
+        """The recorded time up to which everything is due."""
+        if self.speed == "max" or self._began is None:
+            return 2**63 - 1
+        first, began = self._began
+        return first + int((now - began) * self.speed)
+
     def behind_ns(self, ts: int, now: int) -> int:
         """How late a tick recorded at `ts` is; 0 when it is on time."""
         if self.speed == "max" or self._began is None:

@@ -43,6 +43,8 @@ class Health:
         self._failure = ""
         self.read = asyncio.Event()
         self.draining = False
+        self.others: list[Callable[[], Check]] = []
+        """What else has to be so in this process."""
         self.turned_at = monotonic()
 
     def kafka_answered(self) -> None:
@@ -71,6 +73,7 @@ class Health:
             ),
             Check("lag", lag <= self._lag_max, f"{lag} ticks at most, of {self._lag_max}; {worst or 'no source yet'}"),
             Check("draining", not self.draining, "going away" if self.draining else "no"),
+            *(other() for other in self.others),
         ]
 
     def stalled_seconds(self) -> float:

@@ -34,8 +34,8 @@ class FileRules(Struct, frozen=True, kw_only=True):
     rotate_s: float
     keyframe_ratio: float
     """Bytes of updates for each byte of keyframes within a file."""
-    keyframe_rows_min: int
-    """Rows between two rounds of keyframes at least: a state that is quickly found needs none."""
+    keyframe_bytes_min: int
+    """Bytes of updates between two rounds of keyframes at least: a state that is quickly found needs none."""
 
 
 class _Table:
@@ -47,7 +47,6 @@ class _Table:
         self.begun = 0.0
         self.day = 0
         self.bytes = 0
-        self.rows = 0
         self.round_bytes = 0
         # with the dictionaries of the batch before: they may only grow
         self.empty = pa.RecordBatch.from_pylist([], schema=SCHEMAS[name])
@@ -65,13 +64,16 @@ class Commits:
         files: FileRules,
         *,
         clock: Callable[[], float] = time.monotonic,
+        wall_ns: Callable[[], int] = time.time_ns,
     ) -> None:
+        """`wall_ns` only names files that are begun before any source has told a time."""
         self.number = self.durable = number
         self.tables = tuple(tables)
         self._disk = disk
         self._rules = rules
         self._files = files
         self._clock = clock
+        self._wall_ns = wall_ns
         self._tables = {name: _Table(name) for name in tables}
         self._spans: dict[str, Span] = {}
 
@@ -95,7 +97,6 @@ class Commits:
             if rows is not None:
                 table.empty = rows.batch.slice(0, 0)
                 table.bytes += part.size - before
-                table.rows += rows.batch.num_rows
         self.number = number
 
     def sync(self) -> None:
@@ -113,6 +114,8 @@ class Commits:
         """The tables whose file is to be ended."""
         now, day = self._clock(), self._newest // _DAY_NS
         files = self._files
+        for table in self._tables.values():
+            table.day = table.day or day
         return [
             table.name
             for table in self._tables.values()
@@ -127,7 +130,7 @@ class Commits:
         return [
             table.name
             for table in self._tables.values()
-            if table.rows >= files.keyframe_rows_min and table.bytes >= files.keyframe_ratio * table.round_bytes
+            if table.bytes >= max(files.keyframe_bytes_min, files.keyframe_ratio * table.round_bytes)
         ]
 
     def end(self, name: str) -> str | None:
@@ -153,7 +156,7 @@ class Commits:
         table.round_bytes = part.size - before
         if batches:
             table.empty = batches[-1].slice(0, 0)
-        table.bytes = table.rows = 0
+        table.bytes = 0
 
     def end_all(self) -> list[str]:
         """Ends all files; their paths, to be sealed.
@@ -176,9 +179,9 @@ class Commits:
 
     def _begin(self, table: _Table, commit: int) -> Part:
         newest = self._newest
-        table.part = Part(self._disk, table.name, commit, newest, self._rules)
+        table.part = Part(self._disk, table.name, commit, newest or self._wall_ns(), self._rules)
         table.begun, table.day = self._clock(), newest // _DAY_NS
-        table.bytes = table.rows = table.round_bytes = 0
+        table.bytes = table.round_bytes = 0
         return table.part
 
 

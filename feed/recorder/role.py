@@ -221,10 +221,7 @@ class _Life:
         # where only the log's end has moved, that is worth a batch now and then
         idle = not self._taken and ticks == self._ticks
         newest = max((span.clock for span in self._spans.values()), default=0)
-        # before the first row no clock is known, and so no day to file anything under
-        if (not newest and not self._taken) or (
-            idle and now - self._written_at < self._settings.sync_interval_ms / 1000
-        ):
+        if not ticks or (idle and now - self._written_at < self._settings.sync_interval_ms / 1000):
             return False
         self._ticks, self._written_at = ticks, now
         self._newest_clock = newest
@@ -235,8 +232,8 @@ class _Life:
         if free < floor:
             raise DiskFull(free, floor)
         self._commits.write(self._taken, self._spans)
-        self._health.commits.value += 1
-        self._health.rows.value += sum(rows.batch.num_rows for rows in self._taken.values())
+        self._health.commits += 1
+        self._health.rows += sum(rows.batch.num_rows for rows in self._taken.values())
 
     def _rounds(self) -> list[tuple[str, list[pa.RecordBatch], list[str]]]:
         """Keyframes that are due: of sources that have none in the open files, and of tables that have written much."""
@@ -261,6 +258,6 @@ class _Life:
 
     async def _seal(self, path: str) -> None:
         await asyncio.to_thread(seal_ended, self._root, self._disk, path)
-        self._health.sealed.value += 1
+        self._health.sealed_files += 1
         gone = await asyncio.to_thread(keep, self._root, self._disk, self._settings.keep, self._newest_clock)
-        self._health.deleted.value += len(gone)
+        self._health.deleted_files += len(gone)

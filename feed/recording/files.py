@@ -44,6 +44,7 @@ class RecordedFile:
 
     Raises:
         CorruptRecording: it is damaged, or no file of this table.
+        FileNotFoundError: it is not there any more.
     """
 
     def __init__(self, folder: Folder, place: Place) -> None:
@@ -69,6 +70,8 @@ class RecordedFile:
                 self._open_sealed()
             else:
                 self._open_part()
+        except FileNotFoundError:
+            raise
         except Damaged as error:
             raise self.corrupt(str(error), len(self.blocks)) from error
         except _UNREADABLE as error:

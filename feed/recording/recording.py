@@ -44,6 +44,11 @@ class Recording:
         return max(lasts, key=lambda block: block.note.commit).note.sources if lasts else {}
 
     @property
+    def bytes(self) -> int:
+        """The size of all files."""
+        return sum(place.size for shelf in self.shelves.values() for place in shelf.places)
+
+    @property
     def rules(self) -> FoldRules:
         """What snapshots hold, as the recorder's settings said."""
         for shelf in self.shelves.values():

@@ -13,10 +13,10 @@ from typing import Final, NamedTuple
 import pyarrow as pa
 
 from feed.recording.files import RecordedFile
-from feed.recording.folder import Folder, Place
-from feed.recording.notes import Block, Span
+from feed.recording.folder import PART, SEALED, Folder, Place
+from feed.recording.notes import Block, CorruptRecording, Span
 
-FILES_OPEN_MAX: Final = 32
+FILES_OPEN_MAX: Final = 8
 NEVER: Final = 2**63 - 1
 
 
@@ -54,12 +54,26 @@ class Shelf:
         """
         found = self._open.get(number)
         if found is None:
-            found = self._open[number] = RecordedFile(self._folder, self._places[number])
-            if len(self._open) > FILES_OPEN_MAX:
-                self._open.popitem(last=False)[1].close()
+            found = self._open[number] = self._file(number)
+            while len(self._open) > FILES_OPEN_MAX:
+                oldest = next((other for other, file in self._open.items() if file.place.sealed), number)
+                if oldest == number:
+                    break
+                self._open.pop(oldest).close()
         else:
             self._open.move_to_end(number)
         return found
+
+    def _file(self, number: int) -> RecordedFile:
+        place = self._places[number]
+        try:
+            return RecordedFile(self._folder, place)
+        except FileNotFoundError as error:
+            if place.sealed:
+                raise CorruptRecording(f"{place.path} was deleted while it was to be read") from error
+        # it was sealed since the folder was listed
+        self._places[number] = place._replace(path=place.path.removesuffix(PART) + SEALED, sealed=True)
+        return self._file(number)
 
     def blocks(self, number: int) -> list[Block]:
         """The blocks of a file that count."""

@@ -33,10 +33,12 @@ from feed.up import make_topics
 from feed.venues.source import Source
 from feed.venues.symbol import Tick
 from feed.venues.table import venue as venue_named
+from tests.feed.venues.playing import CAPTURES
 from tests.integration.commands import REPLAY, Command, running
 from tests.reference_client import Channel, Client, Json, require
 
 DEADLINE_S: Final = 90.0
+PUBLISH_S: Final = 300.0
 MAIN: Final = "from feed.cli import main; main()"
 MARKET: Final = ("trades", "quotes", "book", "bars", "status")
 Key = tuple[str, str]
@@ -122,7 +124,13 @@ class Stage:
         named = ["--symbol", symbol] if symbol else []
         command = [*REPLAY, "publish", *map(str, files), "--venue", venue, "--speed", speed, *named]
         with running(*command, cwd=self.folder) as publishing:
-            assert await asyncio.to_thread(publishing.wait, DEADLINE_S) == 0, publishing.err
+            assert await asyncio.to_thread(publishing.wait, PUBLISH_S) == 0, publishing.err
+
+    async def publish_capture(self, name: str, data_dir: Path, speed: str = "max") -> None:
+        """A capture of `tests.feed.venues.playing`, to its end."""
+        capture = CAPTURES[name]
+        files = [data_dir / file for file in capture.files]
+        await self.publish(capture.venue, *files, speed=speed, symbol=capture.symbol)
 
     async def send(self, venue: str, ticks: Sequence[tuple[str, bytes]], *, partition: int = 0, **more: int) -> None:
         """Ticks, key and value, straight into a partition; `ts_recv` where it is not Kafka's time."""

@@ -19,7 +19,7 @@ from feed.recording.chosen import Chosen
 from feed.recording.disk import Disk
 from feed.recording.tables import GAPS, STATES
 
-FILES = FileRules(rotate_bytes=1 << 30, rotate_s=1e9, keyframe_ratio=4.0, keyframe_rows_min=1 << 16)
+FILES = FileRules(rotate_bytes=1 << 30, rotate_s=1e9, keyframe_ratio=4.0, keyframe_bytes_min=1 << 20)
 
 
 class Log:
@@ -49,7 +49,9 @@ class Tape:
         root.mkdir(exist_ok=True, parents=True)
         taken_up = take_up(root, self.disk, self.chosen.kinds)
         self.session = Session(taken_up, self.chosen, FoldRules())
-        self.commits = Commits(self.disk, (*self.chosen.kinds, GAPS, STATES), taken_up.commit, FoldRules(), files)
+        self.commits = Commits(
+            self.disk, (*self.chosen.kinds, GAPS, STATES), taken_up.commit, FoldRules(), files, wall_ns=lambda: 0
+        )
         self.logs = [_Followed(log, self.session) for log in logs]
 
     def read(self, log: int, count: int = 1) -> bool:
@@ -60,7 +62,7 @@ class Tape:
         """Writes what came in."""
         positions = {log.source: (log.reader.pos, log.taken) for log in self.logs if log.source}
         taken, spans = self.session.take(positions)
-        if not taken and not any(span.clock for span in spans.values()):
+        if not spans:
             return
         self.commits.write(taken, spans)
         fresh, self.session.fresh = self.session.fresh, set()
@@ -79,6 +81,13 @@ class Tape:
             self.commits.write_round(table, *self.session.keyframes(table))
             if path is not None:
                 seal_ended(self.root, self.disk, path)
+
+    def lose(self, table: str) -> None:
+        """A fault, planted: the rows of a table since the last commit are not written."""
+        positions = {log.source: (log.reader.pos, log.taken) for log in self.logs if log.source}
+        taken, spans = self.session.take(positions)
+        assert taken.pop(table).batch.num_rows
+        self.commits.write(taken, spans)
 
     def end(self) -> None:
         """As it ends when it is told to."""

@@ -18,7 +18,7 @@ from feed.recording.shelf import FROM_BEGIN, TO_END, Cut
 from tests.feed.recorder.made_up import MadeUp, head, truth_of
 from tests.feed.recorder.tape import FILES, Log, Tape
 
-EAGER = replace(FILES, rotate_bytes=40_000, keyframe_ratio=0.2, keyframe_rows_min=20)
+EAGER = replace(FILES, rotate_bytes=40_000, keyframe_ratio=0.2, keyframe_bytes_min=3000)
 DEATHS_MAX = 60
 Stream = list[tuple[int, str, int, int, bytes]]
 

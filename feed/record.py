@@ -1,0 +1,100 @@
+"""`feed record` put together: what a recorder is made of, and how it ends.
+
+Owns the way from settings to a running recorder. Leaves options and words to `feed.cli`, and the process beside other
+roles to `feed.beside`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from feed.channels.state import FoldRules
+from feed.errors import ConfigError
+from feed.recorder.commits import FileRules
+from feed.recorder.health import RecorderHealth
+from feed.recorder.retention import KeepRules
+from feed.recorder.role import Recorder, RecorderSettings
+from feed.recording.chosen import Chosen
+from feed.settings import Settings, load
+from feed.up import together, until_signal
+
+_STATUS_S: Final = 0.25
+
+
+def recorder(settings: Settings, health: RecorderHealth) -> Recorder:
+    """A recorder as the settings say; nothing runs yet.
+
+    Raises:
+        ConfigError: the folder cannot be made.
+    """
+    chosen = settings.record
+    root = Path(chosen.to)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"folder {root} cannot be made: {error.strerror}") from error
+    return Recorder(
+        settings.kafka.bootstrap,
+        {settings.feed_topic(name): name for name in settings.recorded_venues},
+        root,
+        chosen=Chosen(chosen.kinds, chosen.symbols),
+        rules=FoldRules(settings.normalize.trades_in_snapshot, settings.normalize.bars_closed_kept),
+        settings=RecorderSettings(
+            flush_interval_ms=chosen.flush_interval_ms,
+            flush_bytes=chosen.flush_bytes,
+            sync_interval_ms=chosen.sync_interval_ms,
+            retry_ms=chosen.retry_ms,
+            free_bytes_min=chosen.free_bytes_min,
+            files=FileRules(
+                rotate_bytes=chosen.rotate_bytes,
+                rotate_s=chosen.rotate_s,
+                keyframe_ratio=chosen.keyframe_ratio,
+                keyframe_bytes_min=chosen.keyframe_bytes_min,
+            ),
+            keep=KeepRules(seconds=chosen.keep_s, bytes=chosen.keep_bytes),
+        ),
+        health=health,
+        fetch_wait_ms=settings.kafka.fetch_max_wait_ms,
+    )
+
+
+async def record(settings: Settings, *, tells: bool, child: bool) -> None:
+    """Records until a signal (or, as a child, until stdin ends); `tells`: its status on stdout, line by line.
+
+    Raises:
+        Unreachable: no broker answered at the start.
+        FeedError: somebody else records into the folder, or a file there is damaged.
+    """
+    health = RecorderHealth()
+    working: list[Coroutine[Any, Any, object]] = [recorder(settings, health).run(), until_signal()]
+    if tells:
+        working.append(_tell(health))
+    if child:
+        working.append(_until_stdin_ends())
+    await together(working)
+
+
+def given_settings() -> Settings:
+    """The settings that a child is told on its stdin."""
+    return load(msgspec.json.decode(sys.stdin.buffer.readline())).settings
+
+
+async def _tell(health: RecorderHealth) -> None:
+    while True:
+        sys.stdout.buffer.write(msgspec.json.encode(health.status()) + b"\n")
+        sys.stdout.flush()
+        await asyncio.sleep(_STATUS_S)
+
+
+async def _until_stdin_ends() -> None:
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+    loop.add_reader(sys.stdin.fileno(), ended.set)
+    await ended.wait()
+    loop.remove_reader(sys.stdin.fileno())

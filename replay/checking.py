@@ -1,0 +1,161 @@
+"""Whether a recording is what it should be: files whole, sources in order, chains unbroken; crossed prices counted.
+
+Owns what `replay verify` looks at. A fault is told in words, with file and batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from feed.model import KINDS, NO_SEQ
+from feed.recording.folder import Folder
+from feed.recording.merge import order_of
+from feed.recording.recording import Recording
+from feed.recording.shelf import Shelf, Spot
+from feed.recording.tables import GAPS
+from feed.recording.verify import faults_of
+
+_UNKNOWN: Final = NO_SEQ - 1
+Key = tuple[str, str]
+"""Symbol and source."""
+
+
+def file_faults(folder: Folder, tell: Callable[[int], None] = lambda done: None) -> Iterator[str]:
+    """What is wrong with the files."""
+    done = 0
+    for place in folder.places():
+        yield from faults_of(folder, place)
+        done += place.size
+        tell(done)
+
+
+class Checked:
+    """What the rows say, over all tables; `faults` after `run`."""
+
+    def __init__(self, recording: Recording) -> None:
+        self.faults: list[str] = []
+        self.crossed: dict[str, int] = {"quotes": 0, "book": 0}
+        self._recording = recording
+        self._gaps: set[tuple[str, str, int]] = set()
+
+    def run(self, tell: Callable[[int], None] = lambda done: None) -> Checked:
+        """Reads everything once.
+
+        Raises:
+            CorruptRecording: a batch is damaged.
+        """
+        shelf = self._recording.shelves[GAPS]
+        for spot in shelf.spots():
+            batch = shelf.rows(spot)
+            columns = (batch.column(name).to_pylist() for name in ("channel", "symbol", "seq"))
+            self._gaps |= set(zip(*columns, strict=True))
+        done = 0
+        for kind in KINDS:
+            check = _Table(kind, self._recording.shelves[kind], self)
+            for spot in check.shelf.spots():
+                check.block(spot)
+                block = check.shelf.block(spot)
+                done += block.end - block.start
+                tell(done)
+        return self
+
+    def explains(self, kind: str, symbol: str, seq: int) -> bool:
+        """Whether a gap ends at this position."""
+        return (kind, symbol, seq) in self._gaps
+
+
+class _Table:
+    """One kind: where each channel and each source stands as its rows are read."""
+
+    def __init__(self, kind: str, shelf: Shelf, checked: Checked) -> None:
+        self.kind = kind
+        self.shelf = shelf
+        self._checked = checked
+        self._seqs: dict[Key, int] = {}
+        self._order: dict[str, tuple[int, int]] = {}
+
+    def block(self, spot: Spot) -> None:
+        batch = self.shelf.rows(spot)
+        if not batch.num_rows:
+            return
+        self._count_crossed(batch)
+        if "item" in batch.schema.names:
+            first = batch.column("item").fill_null(0).to_numpy() == 0
+            batch = batch if first.all() else batch.filter(pa.array(first))
+        where = f"{self.shelf.places[spot.file].path} batch {spot.block}"
+        if self.shelf.block(spot).note.keyframes:
+            self._begin(batch)
+            return
+        self._check_order(batch, where)
+        self._check_chains(batch, where)
+
+    def _begin(self, batch: pa.RecordBatch) -> None:
+        """Keyframes say where channels stand whose files before are gone."""
+        for symbol, source, seq in zip(
+            *(batch.column(n).to_pylist() for n in ("symbol", "source", "seq")), strict=True
+        ):
+            self._seqs.setdefault((symbol, source), seq)
+
+    def _check_order(self, batch: pa.RecordBatch, where: str) -> None:
+        clock, at = order_of(batch)
+        codes = batch.column("source").indices.to_numpy()
+        names = batch.column("source").dictionary
+        for code in np.unique(codes).tolist():
+            mine = np.flatnonzero(codes == code)
+            times, ticks = clock[mine], at[mine]
+            name = names[code].as_py()
+            before = self._order.get(name, (-1, NO_SEQ))
+            falls = (np.diff(times) < 0) | ((np.diff(times) == 0) & (np.diff(ticks) < 0))
+            if falls.any() or (int(times[0]), int(ticks[0])) < before:
+                self._checked.faults.append(f"{where}: rows of {name} are not in order")
+            self._order[name] = int(times[-1]), int(ticks[-1])
+
+    def _check_chains(self, batch: pa.RecordBatch, where: str) -> None:
+        symbols, sources = batch.column("symbol"), batch.column("source")
+        codes = symbols.indices.to_numpy().astype(np.int64) * len(sources.dictionary) + sources.indices.to_numpy()
+        seq = batch.column("seq").to_numpy()
+        prev = batch.column("prev").fill_null(_UNKNOWN).to_numpy()
+        order = np.argsort(codes, kind="stable")
+        codes, seq, prev = codes[order], seq[order], prev[order]
+        begins = np.flatnonzero(np.diff(codes, prepend=-1))
+        expected = np.empty(len(seq), np.int64)
+        expected[1:] = seq[:-1]
+        for begin, end in zip(begins.tolist(), [*begins[1:].tolist(), len(seq)], strict=True):
+            symbol, source = divmod(int(codes[begin]), len(sources.dictionary))
+            key = symbols.dictionary[symbol].as_py(), sources.dictionary[source].as_py()
+            expected[begin] = self._seqs.get(key, NO_SEQ)
+            self._seqs[key] = int(seq[end - 1])
+            for row in (
+                begin + np.flatnonzero((prev[begin:end] != expected[begin:end]) & (prev[begin:end] != _UNKNOWN))
+            ).tolist():
+                if not self._checked.explains(self.kind, key[0], int(prev[row])):
+                    self._checked.faults.append(
+                        f"{where}: {self.kind} of {key[0]} at {seq[row]} follows {prev[row]}, wanted {expected[row]}"
+                    )
+
+    def _count_crossed(self, batch: pa.RecordBatch) -> None:
+        crossed = self._checked.crossed
+        if self.kind == "quotes":
+            over = pc.greater_equal(batch.column("bid_price"), batch.column("ask_price"))
+            crossed["quotes"] += pc.sum(pc.fill_null(over, False)).as_py() or 0
+        elif self.kind == "book":
+            whole = batch.filter(batch.column("is_snapshot"))
+            bests = [_best(whole.column(side)) for side in ("bids", "asks")]
+            crossed["book"] += pc.sum(pc.fill_null(pc.greater_equal(*bests), False)).as_py() or 0
+
+
+def _best(side: pa.ListArray) -> pa.Array:
+    """The first price of each side, null where it is empty."""
+    offsets = side.offsets.to_numpy()
+    empty = np.diff(offsets) == 0
+    prices = side.values.field("price")
+    return (
+        prices.take(pa.array(np.where(empty, 0, offsets[:-1]), mask=empty))
+        if len(prices)
+        else pa.nulls(len(side), prices.type)
+    )
