@@ -20,7 +20,7 @@ from feed.gateway.limits import GatewaySettings, LimitSettings
 from feed.gateway.pulse import Pulse
 from feed.gateway.ws import StreamProtocol
 from feed.metrics import Metrics
-from feed.protocol.session import Session, SessionSettings
+from feed.protocol.session import Dialogue, Session, SessionSettings
 
 _REFUSED_MAX: Final = 256
 _CATCH_UP_SECONDS: Final = 3.0
@@ -134,7 +134,7 @@ class Gateway:
         self.connections: set[StreamProtocol] = set()
         self._serves = False
         # what welcome tells is what is enforced
-        self._session = told_settings(session, settings)
+        self.told = told_settings(session, settings)
         metrics.gauge("feed_gateway_connections", "WebSocket connections", lambda: len(self.connections))
         metrics.gauge("feed_gateway_sockets", "TCP connections", lambda: len(self.doors))
 
@@ -164,19 +164,19 @@ class Gateway:
         """Whether one more WebSocket connection is one too many."""
         return len(self.connections) >= self.settings.limits.connections_max
 
-    def joined(self, connection: StreamProtocol) -> Session:
-        """A connection was accepted; this is its session."""
+    def joined(self, connection: StreamProtocol, session: Dialogue | None) -> Dialogue:
+        """A connection was accepted; this is its session: of the live stream, where it has none yet."""
         self.connections.add(connection)
         self.counts.accepted.value += 1
         self.pulse.add(connection, connection.loop.time())
-        return Session(self.hub, connection, self._session)
+        return session or Session(self.hub, connection, self.told)
 
     def left(self, connection: StreamProtocol) -> None:
-        """A connection ended: its reader is given back as soon as no flush is under way."""
+        """A connection ended: what its session holds is given back as soon as no flush is under way."""
         self.connections.discard(connection)
         session = connection.session
         if session is not None:
-            self.fanout.when_idle(session.reader.close)
+            self.fanout.when_idle(session.close)
 
     def checks(self) -> list[Check]:
         """What has to be so for clients to be sent here."""

@@ -31,7 +31,7 @@ from websockets.protocol import OPEN
 from feed.gateway.limits import bound_socket, socket_progress
 from feed.gateway.parser import FrameParser
 from feed.gateway.rates import Rates, rate_limited
-from feed.protocol.session import Close, Session
+from feed.protocol.session import Close, Dialogue
 
 if TYPE_CHECKING:
     from feed.gateway.gateway import Gateway
@@ -57,7 +57,7 @@ class StreamProtocol(WebSocketsSansIOProtocol):
         self.gateway: Gateway = cast("GatewayConfig", config).gateway
         limits = self.gateway.settings.limits
         self.conn: FrameParser = FrameParser(max_size=limits.message_bytes_max, logger=self.logger)
-        self.session: Session | None = None
+        self.session: Dialogue | None = None
         self.full = False
         """Its socket is over the bound: what is sent now, is sent without it."""
         self.ended = False
@@ -98,14 +98,17 @@ class StreamProtocol(WebSocketsSansIOProtocol):
         if self.session is None:
             self.transport.close()
 
-    def start(self) -> None:
-        """Begins the protocol after the accept: `welcome` goes out, and what came early is worked off."""
+    def start(self, session: Dialogue | None = None) -> None:
+        """Begins the protocol after the accept: `welcome` goes out, and what came early is worked off.
+
+        `session`: another one than that of the live stream.
+        """
         if self.transport.is_closing():
             return
         limits = self.gateway.settings.limits
         self.transport.set_write_buffer_limits(high=limits.write_bytes_max, low=limits.write_bytes_max // 4)
         bound_socket(self.transport.get_extra_info("socket"), limits)
-        self.session = self.gateway.joined(self)
+        self.session = self.gateway.joined(self, session)
         self._answer(self.session.open)
         # the handshake's leftovers, 10 KiB of them
         del self.request, self.response, self.scope, self.queue, self.writable
@@ -222,7 +225,7 @@ class StreamProtocol(WebSocketsSansIOProtocol):
         self._push(frames)
         if self.ended:
             return
-        if not session.reader.in_step:
+        if session.due:
             self.gateway.fanout.catch_up(self)
         if session.wake_at is not None and self.wake_timer is None:
             # wall time may be set meanwhile: never wait for long

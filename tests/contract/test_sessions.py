@@ -18,8 +18,9 @@ import schemas
 from feed.channels.hub import Hub, HubSettings
 from feed.gateway.gateway import told_settings
 from feed.gateway.limits import GatewaySettings
+from feed.protocol.line import RETRY
 from feed.protocol.request import OPS, Request, request_of, start_of
-from feed.protocol.session import _RETRY, Close, Session, SessionSettings
+from feed.protocol.session import Close, Session, SessionSettings
 
 Message = dict[str, Any]
 WINDOW_MS = 10_000
@@ -281,7 +282,7 @@ def test_ops_are_those_of_the_schemas() -> None:
 
 
 def test_errors_that_may_be_tried_again_are_those_of_the_table() -> None:
-    assert {error.code for error in schemas.errors().values() if error.retry} == _RETRY
+    assert {error.code for error in schemas.errors().values() if error.retry} == RETRY
 
 
 def test_welcome_tells_the_limits_of_the_example_and_the_page() -> None:

@@ -64,9 +64,9 @@ def test_answers(request_: dict[str, Any], kind: str, code: str | None) -> None:
 
 
 def test_retry_is_what_the_table_says() -> None:
-    from feed.protocol.session import _RETRY
+    from feed.protocol.line import RETRY
 
-    assert {code for code, row in schemas.errors().items() if row.retry} == set(_RETRY)
+    assert {code for code, row in schemas.errors().items() if row.retry} == set(RETRY)
 
 
 def test_history_is_refused_item_by_item() -> None:

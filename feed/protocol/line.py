@@ -1,0 +1,218 @@
+"""The line of requests of one connection: taken in order, answered in order, at a rate.
+
+Owns what sessions of every kind have in common: the order of answers (one for each id, in the order of the requests),
+the rate of requests, the limits by name, and how a connection is told to end. Leaves what a request does to the
+session that it is made for.
+
+Requests over the rate are delayed, in order, until `wake_at`; those that find the line full are refused, in their place
+in it; who goes on is closed with 1008.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+import msgspec
+from msgspec import UNSET, Struct
+
+from feed.errors import BadRequest
+from feed.model import Ack, Error, Result, Welcome
+from feed.protocol.codec import message_frame, objects
+from feed.protocol.request import Request, id_of, request_of
+
+ABUSED: Final = 1008
+CHANNELS_A_TOKEN: Final = 500
+"""A request costs one token, and one more for so many channels that it touches."""
+_NS_PER_S: Final = 1_000_000_000
+_NS_PER_MS: Final = 1_000_000
+RETRY: Final = frozenset({"unknown_symbol", "auth_required", "rate_limited", "source_unavailable", "internal"})
+
+
+class SessionSettings(Struct, frozen=True, kw_only=True):
+    """What a session tells and allows; the limits are in `welcome` by these names."""
+
+    server: str = "gw-1"
+    heartbeat_ms: int = 5_000
+    page_bytes: int = 256 * 1024
+    """What follows an ack at once."""
+    message_bytes_max: int = 64 * 1024
+    """Enforced by the socket's owner, told here."""
+    subscriptions_max: int = 10_000
+    patterns_max: int = 64
+    symbols_max: int = 2_000
+    """Symbols of one request, times its channels at most five times as many results."""
+    requests_per_second: int = 20
+    requests_burst: int = 100
+    """Requests at once after a pause."""
+    requests_delayed_max: int = 100
+    """Requests that wait for the rate; one more is refused."""
+    requests_refused_max: int = 100
+    """Requests refused without a pause between; one more closes."""
+
+
+class Close(Exception):
+    """The connection is to be closed with this code, after these frames."""
+
+    def __init__(self, code: int, reason: str, frames: bytes = b"") -> None:
+        super().__init__(code, reason)
+        self.code = code
+        self.reason = reason
+        self.frames = frames
+
+
+class _Waiting(NamedTuple):
+    """A request in the line: its text, or what it is refused with."""
+
+    id: str | int | None
+    text: bytes
+    received_ns: int
+    refused: BadRequest | None
+
+
+Do = Callable[[Request, int, int], msgspec.Struct]
+"""Does a request and gives its answer; when it was received, and what time it is. Raises `BadRequest`."""
+
+
+class Line:
+    """Requests of one connection. `wake_at`: when delayed ones go on, None when there are none."""
+
+    def __init__(self, settings: SessionSettings, do: Do) -> None:
+        self.wake_at: int | None = None
+        self._settings = settings
+        self._do = do
+        self._line: deque[_Waiting] = deque()
+        self._delayed = 0
+        self._refused = 0
+        self._tokens = float(settings.requests_burst)
+        self._filled_ns: int | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self._line)
+
+    def spend(self, channels: int) -> None:
+        """The request that is being done touched so many channels."""
+        self._tokens -= channels / CHANNELS_A_TOKEN
+
+    def take(self, text: bytes, now_ns: int) -> None:
+        """Lines up what one text message of the client asks for.
+
+        Raises:
+            Close: 1008 after `rate_limited` was told often enough; its frames go out first.
+        """
+        try:
+            for one in objects(text):
+                self._line_up(one, now_ns)
+        except BadRequest as refused:
+            self._line.append(_Waiting(None, b"", now_ns, refused))
+            self._delayed += 1
+            self._limit(now_ns)
+
+    def work(self, now_ns: int) -> bytes:
+        """Does what is lined up, as far as the rate allows: the frames that answer it."""
+        if not self._line:
+            return b""
+        self._fill(now_ns)
+        return self._work(now_ns)
+
+    def _line_up(self, text: bytes, now_ns: int) -> None:
+        self._line.append(_Waiting(id_of(text), text, now_ns, None))
+        self._delayed += 1
+        self._limit(now_ns)
+
+    def _limit(self, now_ns: int) -> None:
+        """Refuses the newest request where the line is full."""
+        settings = self._settings
+        self._fill(now_ns)
+        over = self._delayed - settings.requests_delayed_max - int(self._tokens)
+        if over <= 0:
+            return
+        self._refused += 1
+        if self._refused > settings.requests_refused_max:
+            raise Close(ABUSED, "requests over the rate after rate_limited", self._work(now_ns))
+        after_ms = int(1000 * (self._delayed - self._tokens) / settings.requests_per_second) + 1
+        refusal = BadRequest(
+            "rate_limited",
+            f"{self._delayed} requests wait, wanted up to {settings.requests_delayed_max} "
+            f"at {settings.requests_per_second} a second",
+            retry_after_ms=after_ms,
+        )
+        last = self._line.pop()
+        self._line.append(_Waiting(last.id, b"", now_ns, refusal))
+        self._delayed -= 1
+
+    def _fill(self, now_ns: int) -> None:
+        settings = self._settings
+        if self._filled_ns is not None:
+            # a clock that was set back gives nothing, one that was set ahead at most a burst
+            passed = max(0, now_ns - self._filled_ns) / _NS_PER_S
+            self._tokens = min(self._tokens + passed * settings.requests_per_second, float(settings.requests_burst))
+            if self._tokens >= settings.requests_burst:
+                self._refused = 0
+        self._filled_ns = now_ns
+
+    def _work(self, now_ns: int) -> bytes:
+        frames: list[bytes] = []
+        line = self._line
+        while line:
+            waiting = line[0]
+            if waiting.refused is not None and waiting.refused.code == "rate_limited":
+                line.popleft()
+                frames.append(_refusal(waiting.id, waiting.refused))
+                continue
+            if self._tokens < 1:
+                break
+            line.popleft()
+            self._delayed -= 1
+            self._tokens -= 1
+            frames.append(self._answer(waiting, now_ns))
+        rate = self._settings.requests_per_second
+        self.wake_at = now_ns + max(int((1 - self._tokens) / rate * _NS_PER_S), _NS_PER_MS) if line else None
+        return b"".join(frames)
+
+    def _answer(self, waiting: _Waiting, now_ns: int) -> bytes:
+        try:
+            if waiting.refused is not None:
+                raise waiting.refused
+            return message_frame(self._do(request_of(waiting.text), waiting.received_ns, now_ns))
+        except BadRequest as refused:
+            return _refusal(waiting.id, refused)
+
+
+def welcome(settings: SessionSettings, now_ns: int) -> bytes:
+    """A session's first frame."""
+    limits = {
+        name: getattr(settings, name)
+        for name in settings.__struct_fields__
+        if name not in ("server", "heartbeat_ms", "page_bytes", "requests_refused_max")
+    }
+    return message_frame(Welcome(1, settings.server, str(now_ns), settings.heartbeat_ms, [], [], limits, "none"))
+
+
+def ack(id_: str | int, op: str, results: list[Result]) -> Ack:
+    """The answer to a request that was done."""
+    return Ack(id_, op, all(result.ok is not False for result in results), results)
+
+
+def check_size(channels: list[str], symbols: list[str], settings: SessionSettings) -> None:
+    """Refuses a request that names more than one may.
+
+    Raises:
+        BadRequest: it does.
+    """
+    most = settings.symbols_max
+    if len(symbols) > most or len(channels) * len(symbols) > 6 * most:
+        raise BadRequest("subscription_limit", f"found {len(symbols)} symbols in a request, wanted up to {most}")
+
+
+def _refusal(id_: str | int | None, refused: BadRequest) -> bytes:
+    return message_frame(
+        Error(
+            id=UNSET if id_ is None else id_,
+            code=refused.code,
+            message=refused.message,
+            retry=refused.code in RETRY,
+            retry_after_ms=UNSET if refused.retry_after_ms is None else refused.retry_after_ms,
+        )
+    )
