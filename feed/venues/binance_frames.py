@@ -6,10 +6,10 @@ Field names are the venue's. Owns reading bytes into these shapes; what they mea
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
-from msgspec import Meta, Raw, Struct
+from msgspec import Meta, Raw, Struct, field
 
 from feed.errors import BadTick
 
@@ -18,6 +18,7 @@ ABSENT: Final = Raw(b"")
 Time = Annotated[int, Meta(ge=1, le=9_200_000_000_000_000)]
 Id = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Sides = list[tuple[str, str]]
+Heads = Callable[[bytes], Any]
 Decoders = tuple[Callable[[bytes], Any], Callable[[bytes], Any]]
 """For a combined frame, and for its data alone."""
 
@@ -53,31 +54,33 @@ class Ticker(Struct, gc=False):
     T: Time | None = None
 
 
-class SpotDiff(Struct, gc=False):
+class SpotHead(Struct, gc=False):
+    """A depth update but for its sides; `time` is that of the event."""
+
     s: str
-    E: Time
     U: Id
     u: Id
-    b: Sides
-    a: Sides
-
-    @property
-    def time(self) -> int:
-        return self.E
+    time: Time = field(name="E")
 
 
-class FuturesDiff(Struct, gc=False):
+class FuturesHead(Struct, gc=False):
+    """As `SpotHead`; `pu` names the update before."""
+
     s: str
-    T: Time
     U: Id
     u: Id
     pu: Id
+    time: Time = field(name="T")
+
+
+class SpotDiff(SpotHead, gc=False):
     b: Sides
     a: Sides
 
-    @property
-    def time(self) -> int:
-        return self.T
+
+class FuturesDiff(FuturesHead, gc=False):
+    b: Sides
+    a: Sides
 
 
 class Depth(Struct, gc=False):
@@ -129,11 +132,20 @@ def decoder(data: type) -> Callable[[bytes], Any]:
     return msgspec.json.Decoder(frame).decode
 
 
+def _heads_decoder(head: type) -> Callable[[bytes], Any]:
+    """Reads a list of combined frames whose data is such a head and `"b":0`."""
+    data = msgspec.defstruct("Data", [("b", Literal[0])], bases=(head,), gc=False)
+    frame = msgspec.defstruct("Frame", [("stream", str), ("data", data)], gc=False)
+    return msgspec.json.Decoder(list[frame]).decode  # type: ignore[valid-type]  # made just above
+
+
 TRADE: Final = decoder(Trade), msgspec.json.Decoder(Trade).decode
 AGGREGATE: Final = decoder(Aggregate), msgspec.json.Decoder(Aggregate).decode
 TICKER: Final = decoder(Ticker), msgspec.json.Decoder(Ticker).decode
 SPOT_DIFF: Final = decoder(SpotDiff), msgspec.json.Decoder(SpotDiff).decode
 FUTURES_DIFF: Final = decoder(FuturesDiff), msgspec.json.Decoder(FuturesDiff).decode
+SPOT_HEADS: Final = _heads_decoder(SpotHead)
+FUTURES_HEADS: Final = _heads_decoder(FuturesHead)
 
 
 def keys_of(head: Head) -> list[str]:

@@ -10,29 +10,30 @@ from bisect import bisect_right
 from typing import Final
 
 _NUMBER_CHARS_MAX: Final = 18
+_NUMBER_MAX: Final = 10**_NUMBER_CHARS_MAX - 2
 
 
 class TradeIds:
     """The ids seen, at most `runs_max` runs of numbers (the lowest is forgotten first) and as many texts (the
     oldest)."""
 
-    __slots__ = ("_highest", "_runs", "_runs_max", "_texts")
+    __slots__ = ("_next", "_runs", "_runs_max", "_texts")
 
     def __init__(self, runs_max: int) -> None:
         self._runs: list[tuple[int, int]] = []
         self._texts: dict[str, None] = {}
         self._runs_max = runs_max
-        self._highest = -2
+        self._next: str | None = None  # the number after the highest: mostly it is the one that comes
 
     def add(self, trade_id: str) -> bool:
         """Whether the id is new; it is known afterwards."""
+        if trade_id == self._next:
+            low, high = self._runs[-1]
+            self._runs[-1] = low, high + 1
+            self._next = str(high + 2) if high < _NUMBER_MAX else None
+            return True
         if trade_id.isdecimal() and trade_id.isascii() and len(trade_id) <= _NUMBER_CHARS_MAX:
-            number = int(trade_id)
-            if number == self._highest + 1:
-                self._runs[-1] = (self._runs[-1][0], number)
-                self._highest = number
-                return True
-            return self._add_number(number)
+            return self._add_number(int(trade_id))
         if trade_id in self._texts:
             return False
         self._texts[trade_id] = None
@@ -48,7 +49,7 @@ class TradeIds:
         """Takes up what `save` gave."""
         self._runs = list(runs)
         self._texts = dict.fromkeys(texts)
-        self._highest = runs[-1][1] if runs else -2
+        self._next = _after(runs[-1][1]) if runs else None
 
     def _add_number(self, number: int) -> bool:
         runs = self._runs
@@ -64,5 +65,9 @@ class TradeIds:
         runs.insert(at, (low, high))
         if len(runs) > self._runs_max:
             del runs[0]
-        self._highest = runs[-1][1]
+        self._next = _after(runs[-1][1])
         return True
+
+
+def _after(number: int) -> str | None:
+    return str(number + 1) if number <= _NUMBER_MAX else None

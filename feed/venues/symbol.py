@@ -11,11 +11,10 @@ it likes: they become one update at the end of the tick.
 from __future__ import annotations
 
 from collections import deque
-from decimal import Decimal
 from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 import msgspec
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from feed.errors import CorruptLog
 from feed.model import (
@@ -40,13 +39,18 @@ from feed.parts import parted
 from feed.venues.bars import BarRules, Bars
 from feed.venues.bars import Saved as SavedBars
 from feed.venues.ids import TradeIds
+from feed.venues.levels import Levels
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-_FLOAT_EXACT_CHARS: Final = 15
-_PARTS_FROM_LEVELS: Final = 2500
-_PARTS_FROM_TRADES: Final = 512
+_LEVELS_FIT: Final = 2500
+_ITEMS_FIT: Final = 512
+# What makes a record full: about the bytes of an update, of a level and of anything else in its data.
+_UPDATE_WEIGHT: Final = 200
+_LEVEL_WEIGHT: Final = 24
+_ITEM_WEIGHT: Final = 120
+_BOOK: Final = msgspec.json.Decoder(Book)
 Message = Update | Snapshot | GapMessage | State
 
 
@@ -124,7 +128,7 @@ class SavedSymbol(Struct, frozen=True):
     texts: list[str]
     bars: SavedBars
     last_trades: Last
-    machine: msgspec.Raw
+    machine: Raw
 
 
 class Symbol:
@@ -133,14 +137,14 @@ class Symbol:
     def __init__(self, name: str, venue_symbol: str, now: Now, rules: Rules) -> None:
         self.name = name
         self.venue_symbol = venue_symbol
-        self.bids: dict[str, str] = {}
-        self.asks: dict[str, str] = {}
         self.bars = Bars(rules.bars)
         self._now = now
         self._rules = rules
+        self._makes_bars = bool(rules.bars.intervals)
         self._last: dict[Kind, Last] = {}
         self._trades: deque[Trade] = deque(maxlen=rules.trades_kept)
         self._ids = TradeIds(rules.trade_id_runs_max)
+        self._levels = Levels()
         self._hole = False
         self._quote: Quote | None = None
         self._status: Status | None = None
@@ -157,25 +161,25 @@ class Symbol:
 
     def trades(self, trades: list[Trade], ts_event: str | None) -> None:
         """Trades at market, in the venue's order; those whose id is known already are dropped."""
-        new = [trade for trade in trades if trade.trade_id is None or self._ids.add(trade.trade_id)]
+        is_new = self._ids.add
+        new = [trade for trade in trades if trade.trade_id is None or is_new(trade.trade_id)]
         if not new:
             return
-        last = self._last.get("trades")
-        if last is None:
-            last = self._last["trades"] = Last()
-        if last.seq == NO_SEQ:
+        now, last = self._now, self._last.get("trades")
+        seq = NO_SEQ if last is None else last.seq
+        if seq == NO_SEQ:
             self._trades.clear()
-        now = self._now
         if self._hole:
             self._hole = False
-            now.out.append(GapMessage("trades", self.name, now.source, last.seq, last.seq, None, "venue", True))
-        self._update("trades", last, new, ts_event)
+            now.out.append(GapMessage("trades", self.name, now.source, seq, seq, None, "venue", True))
+        self._update("trades", new, ts_event, _ITEM_WEIGHT * len(new), len(new) <= _ITEMS_FIT)
         self._trades.extend(new)
-        if not self._rules.bars.intervals:
+        if not self._makes_bars:
             return
-        clock, bars = now.clock, self.bars
+        clock, add = now.clock, self.bars.add
         for trade in new:
-            bars.add(clock if trade.ts_event is None else int(trade.ts_event), trade.price, trade.size, clock)
+            time = trade.ts_event
+            add(clock if time is None else int(time), trade.price, trade.size, clock)
 
     def history(self, trades: list[Trade]) -> None:
         """Trades that the venue sent again at subscription: they stand in the snapshot before the first live trade."""
@@ -200,27 +204,36 @@ class Symbol:
         status = Status(action, reason)
         if status != self._status:
             self._status = status
-            self._update("status", self._last_of("status"), status, ts_event)
+            self._update("status", status, ts_event)
 
     def instrument(self, instrument: Instrument, ts_event: str | None) -> None:
         """The symbol's definition; a repeated one is no update."""
         if instrument != self._instrument:
             self._instrument = instrument
-            self._update("instruments", self._last_of("instruments"), instrument, ts_event)
+            self._update("instruments", instrument, ts_event)
 
     def book_change(self, bids: list[Level], asks: list[Level], ts_event: str | None) -> None:
         """Levels as absolute sizes, "0" deletes. Deletes of unknown levels are passed on as they stand."""
-        self.bids.update(bids)
-        self.asks.update(asks)
+        self._levels.change(bids, asks)
         before = self._change
         if before is not None:
             bids = list({**dict(before[0]), **dict(bids)}.items())
             asks = list({**dict(before[1]), **dict(asks)}.items())
         self._change = bids, asks, ts_event
 
+    def book_told(self, text: bytes, levels: int, ts_event: str | None) -> None:
+        """`book_change` by the canonical JSON of a `Book` with so many levels, which is passed on as it stands; the one
+        word about the book in this tick."""
+        if levels > _LEVELS_FIT or self._rules.quotes_from == "book":
+            book = _BOOK.decode(text)
+            self.book_change(book.bids, book.asks, ts_event)
+        else:
+            self._levels.tell(text)
+            self._update("book", Raw(text), ts_event, _LEVEL_WEIGHT * levels)
+
     def book_replace(self, bids: dict[str, str], asks: dict[str, str], ts_event: str | None) -> None:
         """The venue's own snapshot: the difference goes out, and a stale book is good again."""
-        changed = _difference(self.bids, bids), _difference(self.asks, asks)
+        changed = self._levels.differences(bids, asks)
         self._live = True
         self.book_change(*changed, ts_event)
         if self._stale is not None:
@@ -242,7 +255,8 @@ class Symbol:
         if self._change is not None:
             bids, asks, ts_event = self._change
             self._change = None
-            self._update("book", self._last_of("book"), Book(bids, asks), ts_event)
+            levels = len(bids) + len(asks)
+            self._update("book", Book(bids, asks), ts_event, _LEVEL_WEIGHT * levels, levels <= _LEVELS_FIT)
             if self._rules.quotes_from == "book":
                 self._quote_from_book(bids, asks, ts_event)
         if self._state_change is not None:
@@ -254,7 +268,7 @@ class Symbol:
         bars = self.bars.emit(self._now.clock)
         if bars:
             last_trade = self._last["trades"].ts_event if "trades" in self._last else None
-            self._update("bars", self._last_of("bars"), bars, last_trade)
+            self._update("bars", bars, last_trade, _ITEM_WEIGHT * len(bars), len(bars) <= _ITEMS_FIT)
 
     def snapshots(self) -> list[Snapshot | State]:
         """The whole state of each channel that has one, in parts where large, a stale book followed by its state."""
@@ -284,7 +298,7 @@ class Symbol:
                 texts,
                 self.bars.save(),
                 self._last.get("trades", Last()),
-                msgspec.Raw(machine.save()),
+                Raw(machine.save()),
             )
         )
 
@@ -298,8 +312,7 @@ class Symbol:
             last.seq, last.ts_event, last.ts_recv = snapshot.seq, snapshot.ts_event, snapshot.ts_recv
             data = snapshot.data
             if isinstance(data, Book):
-                self.bids.update(data.bids)
-                self.asks.update(data.asks)
+                self._levels.change(data.bids, data.asks)
             elif isinstance(data, Quote):
                 self._quote = data
             elif isinstance(data, Status):
@@ -316,46 +329,41 @@ class Symbol:
         machine.load(bytes(saved.machine))
 
     def _last_of(self, kind: Kind) -> Last:
-        return self._last.setdefault(kind, Last())
+        last = self._last.get(kind)
+        if last is None:
+            last = self._last[kind] = Last()
+        return last
 
-    def _update(self, kind: Kind, last: Last, data: Data, ts_event: str | None) -> None:
-        now = self._now
+    def _update(
+        self, kind: Kind, data: Data | Raw, ts_event: str | None, weight: int = _ITEM_WEIGHT, fits: bool = True
+    ) -> None:
+        """Sends an update; `weight` is about the bytes of its data, which may need parts where it is not sure that it
+        `fits`. Raw data is the JSON of what it stands for."""
+        now, last = self._now, self._last.get(kind)
+        if last is None:
+            last = self._last[kind] = Last()
         if last.seq == now.seq:
             raise CorruptLog(f"second update of {kind} of {self.name} in tick {now.seq}, wanted one")
-        update = Update(kind, self.name, last.seq, now.seq, ts_event, now.ts_recv, data)
-        if kind == "book":
-            levels = len(data.bids) + len(data.asks)  # type: ignore[union-attr]  # of the channel book
-            now.weight += 200 + 24 * levels
-            if levels > _PARTS_FROM_LEVELS:
-                now.out += parted(update)
-            else:
-                now.out.append(update)
+        update = Update(kind, self.name, last.seq, now.seq, ts_event, now.ts_recv, data)  # type: ignore[arg-type]
+        if fits:
+            now.out.append(update)
         else:
-            count = len(data) if isinstance(data, list) else 1
-            now.weight += 200 + 120 * count
-            if count > _PARTS_FROM_TRADES:
-                now.out += parted(update)
-            else:
-                now.out.append(update)
+            now.out += parted(update)
+        now.weight += _UPDATE_WEIGHT + weight
         last.seq, last.ts_event, last.ts_recv = now.seq, ts_event, now.ts_recv
 
     def _set_quote(self, quote: Quote, ts_event: str | None) -> None:
         self._quote = quote
-        self._update("quotes", self._last_of("quotes"), quote, ts_event)
+        self._update("quotes", quote, ts_event)
 
     def _quote_from_book(self, bids: list[Level], asks: list[Level], ts_event: str | None) -> None:
-        quote = self._quote or Quote(None, None, None, None)
-        bid = _best(self.bids, bids, quote.bid_price, highest=True)
-        ask = _best(self.asks, asks, quote.ask_price, highest=False)
-        best = Quote(bid, self.bids[bid] if bid else None, ask, self.asks[ask] if ask else None)
+        best = self._levels.best(self._quote, bids, asks)
         if best != self._quote:
             self._set_quote(best, ts_event)
 
     def _data(self, kind: Kind) -> Data | None:
         if kind == "book":
-            self.bids = _swept(self.bids, descending=True)
-            self.asks = _swept(self.asks, descending=False)
-            return Book(list(self.bids.items()), list(self.asks.items()))
+            return self._levels.all()
         if kind == "trades":
             return list(self._trades)
         if kind == "bars":
@@ -363,28 +371,3 @@ class Symbol:
         if kind == "quotes":
             return self._quote
         return self._status if kind == "status" else self._instrument
-
-
-def _difference(old: dict[str, str], new: dict[str, str]) -> list[Level]:
-    """What turns one side into another: deletes first, in the old one's order of price, then what is new or changed."""
-    gone = sorted((price for price, size in old.items() if size != "0" and price not in new), key=Decimal)
-    return [(price, "0") for price in gone] + [level for level in new.items() if old.get(level[0], "0") != level[1]]
-
-
-def _swept(side: dict[str, str], *, descending: bool) -> dict[str, str]:
-    """The side without deleted levels, best first. Written back, so that the next sort finds it nearly sorted."""
-    longest = max(map(len, side), default=0)
-    # a float holds 15 digits: longer prices could be equal as floats and be sorted by the accident of their arrival
-    prices = sorted(side, key=float if longest <= _FLOAT_EXACT_CHARS else Decimal, reverse=descending)
-    return {price: size for price in prices if (size := side[price]) != "0"}
-
-
-def _best(side: dict[str, str], changed: list[Level], best: str | None, *, highest: bool) -> str | None:
-    """The best price after a change; looks at the whole side only when the best one was deleted."""
-    if best is not None and side.get(best, "0") == "0":
-        prices = [price for price, size in side.items() if size != "0"]
-        return (max if highest else min)(prices, key=Decimal, default=None)
-    for price, size in changed:
-        if size != "0" and (best is None or (price != best and (Decimal(price) > Decimal(best)) == highest)):
-            best = price
-    return best

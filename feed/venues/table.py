@@ -13,9 +13,9 @@ from feed.venues.venue import Venue
 _VENUES: Final = {
     venue.name: venue
     for venue in (
-        Venue("binance", "BINANCE", binance.spot, binance.keys, binance.wide, 10),
-        Venue("binance-usdm", "BINANCE-USDM", binance.usdm, binance.keys, binance.wide, 10),
-        Venue("binance-coinm", "BINANCE-COINM", binance.coinm, binance.keys, binance.wide, 10),
+        Venue("binance", "BINANCE", binance.spot, binance.keys, binance.wide, 10, binance.spot_ahead),
+        Venue("binance-usdm", "BINANCE-USDM", binance.usdm, binance.keys, binance.wide, 10, binance.futures_ahead),
+        Venue("binance-coinm", "BINANCE-COINM", binance.coinm, binance.keys, binance.wide, 10, binance.futures_ahead),
         Venue("coinbase", "COINBASE", coinbase.Coinbase, coinbase.keys, coinbase.wide, 10),
         Venue("kraken", "KRAKEN", kraken.Kraken, kraken.keys, kraken.wide, 10),
     )

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from feed.model import Action
-from feed.venues.symbol import Machine, Symbol
+from feed.venues.symbol import Machine, Symbol, Tick
 
 CODE_VERSION: Final = 1
 """Raised by one with every change of this package that changes the bytes of any update."""
@@ -23,3 +23,6 @@ class Venue(NamedTuple):
     wide: Callable[[bytes], tuple[Action, str | None] | None]
     """What a frame that speaks of all symbols says of them, if anything; raises `BadTick`."""
     silent_after_s: int
+    ahead: Callable[[Sequence[Tick]], Sequence[object]] | None = None
+    """What can be read of many ticks at once, whatever their symbols make of it: for each tick what its machine's
+    `apply_read` takes, or None where it is for `apply`."""

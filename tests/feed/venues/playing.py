@@ -21,6 +21,8 @@ from feed.venues.symbol import Rules, Tick
 from feed.venues.table import venue
 from replay.captures import Captured, read
 
+BOOK = msgspec.json.Decoder(Book)
+
 
 class Capture(NamedTuple):
     """Files that were captured together; `symbol` is that of REST answers which do not name it."""
@@ -118,7 +120,7 @@ class Folded:
             assert update.prev == self.last.get(kind, -1)
             self.updates[kind] += 1
         self.last[kind] = update.seq
-        data: Any = update.data
+        data: Any = BOOK.decode(update.data) if isinstance(update.data, msgspec.Raw) else update.data
         if kind == "trades":
             self.trades += data
         elif kind == "quotes":

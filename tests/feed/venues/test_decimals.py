@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from feed.errors import BadTick
-from feed.venues.decimals import canonical, canonical_book, canonical_levels, positive
+from feed.venues.decimals import canonical, canonical_levels, positive
 
-FRAME = b'"b":[%b],"a":[%b]}}'
 PLAIN = st.from_regex(r"(0|[1-9][0-9]{0,19})(\.[0-9]{1,18})?", fullmatch=True, alphabet="0123456789.")
 ODD = st.one_of(PLAIN, st.text('0123456789.,"\\-+eENaf _\u0661', max_size=8), st.text(max_size=3))
 
@@ -59,9 +57,6 @@ def test_zero_is_a_size_and_no_price(zero: str) -> None:
         positive(zero)
     with pytest.raises(BadTick):
         canonical_levels([("1", "1"), (zero, "1")])
-    for size in ("1", "1.0"):
-        with pytest.raises(BadTick):
-            in_frame([("2.0", size), (zero, size)], [])
 
 
 def test_message_shows_a_little_of_what_was_found() -> None:
@@ -78,46 +73,12 @@ def test_canonical_is_the_same_number_and_stays(text: str) -> None:
     assert "." not in number or not number.endswith(("0", "."))
 
 
-@given(st.lists(st.tuples(ODD, ODD), max_size=6), st.lists(st.tuples(ODD, ODD), max_size=6))
-def test_bulk_forms_agree_with_one_by_one(bids: list[tuple[str, str]], asks: list[tuple[str, str]]) -> None:
-    def one_by_one(levels: list[tuple[str, str]]) -> list[tuple[str, str]]:
-        return [(positive(price), canonical(size)) for price, size in levels]
-
+@given(st.lists(st.tuples(ODD, ODD), max_size=6))
+def test_bulk_form_agrees_with_one_by_one(levels: list[tuple[str, str]]) -> None:
     try:
-        wanted = one_by_one(bids), one_by_one(asks)
+        wanted = [(positive(price), canonical(size)) for price, size in levels]
     except BadTick:
         with pytest.raises(BadTick):
-            (canonical_levels(bids), canonical_levels(asks))
-        with pytest.raises(BadTick):
-            in_frame(bids, asks)
+            canonical_levels(levels)
         return
-    assert (canonical_levels(bids), canonical_levels(asks)) == wanted
-    assert in_frame(bids, asks) == wanted
-
-
-@given(st.lists(st.tuples(PLAIN, PLAIN), max_size=6), st.integers(0, 300), st.sampled_from(b'0123456789.,"[]-e\\ '))
-def test_text_that_is_not_what_was_decoded_is_never_trusted(levels: list[tuple[str, str]], at: int, byte: int) -> None:
-    # the frame is changed after it was decoded: either its numbers are still plain, or each is looked at
-    text = bytearray(frame_of(levels, []))
-    text[min(at, len(text) - 1)] = byte
-    try:
-        found = canonical_book(levels, [], bytes(text), FRAME)
-    except BadTick:
-        assert any(canonical(price) == "0" for price, _ in levels)
-        return
-    assert [(Decimal(price), Decimal(size)) for price, size in found[0]] == [
-        (Decimal(price), Decimal(size)) for price, size in levels
-    ]
-
-
-def frame_of(bids: list[tuple[str, str]], asks: list[tuple[str, str]]) -> bytes:
-    return FRAME % (msgspec.json.encode(bids)[1:-1], msgspec.json.encode(asks)[1:-1])
-
-
-def in_frame(
-    bids: list[tuple[str, str]], asks: list[tuple[str, str]]
-) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
-    try:
-        return canonical_book(bids, asks, frame_of(bids, asks), FRAME)
-    except UnicodeEncodeError as error:  # no JSON holds a lone surrogate
-        raise BadTick(str(error)) from error
+    assert canonical_levels(levels) == wanted

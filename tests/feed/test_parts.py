@@ -1,0 +1,38 @@
+"""Large messages in parts: cut by the size of their text, and nothing is lost."""
+
+from __future__ import annotations
+
+import random
+
+import msgspec
+import pytest
+
+from feed.model import Book, Snapshot
+from feed.parts import PART_TEXT_MAX, parted
+
+LEVEL_OVERHEAD = 8
+
+
+def snapshot(bids: int, asks: int, digits: int, seed: int = 1) -> Snapshot:
+    rng = random.Random(seed)
+    sides = [[(str(rng.randrange(10**digits)), str(rng.randrange(10**digits))) for _ in range(n)] for n in (bids, asks)]
+    return Snapshot("book", "X:Y", "x/0@a", 1, None, "2", Book(*sides))
+
+
+@pytest.mark.parametrize(("bids", "asks"), [(0, 0), (1, 0), (0, 1), (2667, 0), (1334, 1334), (3000, 3000)])
+@pytest.mark.parametrize("digits", [1, 10, 39])
+def test_message_is_whole_exactly_as_long_as_its_text_fits(bids: int, asks: int, digits: int) -> None:
+    message = snapshot(bids, asks, digits)
+    assert isinstance(message.data, Book)
+    levels = message.data.bids + message.data.asks
+    fits = sum(LEVEL_OVERHEAD + len(price) + len(size) for price, size in levels) <= PART_TEXT_MAX
+    parts = parted(message)
+    assert (len(parts) == 1) is fits
+    assert parts[0].part is msgspec.UNSET if fits else parts[-1].part == (len(parts), len(parts))
+    assert all(len(msgspec.json.encode(part)) <= 256 * 1024 for part in parts)
+    told: tuple[list[object], list[object]] = [], []
+    for part in parts:
+        assert isinstance(part.data, Book)
+        told[0].extend(part.data.bids)
+        told[1].extend(part.data.asks)
+    assert told == (message.data.bids, message.data.asks)
