@@ -23,12 +23,14 @@ class FolderLock:
         self._fd = -1
 
     def take(self) -> None:
-        """Takes it.
+        """Takes it, where it is not held.
 
         Raises:
             FeedError: another recorder writes here; says which.
             OSError: the folder cannot be written.
         """
+        if self._fd >= 0:
+            return
         self._path.parent.mkdir(parents=True, exist_ok=True)
         fd = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
         try:

@@ -86,6 +86,7 @@ class Recording:
         sealed: dict[str, int | None] = {}
         for table, shelf in self.shelves.items():
             if not len(shelf):
+                sealed[table] = 0  # its writer died in its first commit, or it is not recorded
                 continue
             newest = len(shelf) - 1
             open_ = not shelf.places[newest].sealed

@@ -158,7 +158,7 @@ def common_commit(parts: Mapping[str, int | None], sealed: Mapping[str, int | No
     """The last commit that every table has: of the last ones in open files and in sealed ones (None: there is none).
 
     A table without an open file either was just sealed, and then the others are one commit ahead of it at most (a new
-    recorder leaves a number out), or has lost its files.
+    recorder leaves a number out), or has lost its files, or never had any.
     """
     open_ = [commit for commit in parts.values() if commit is not None]
     if not open_:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,6 +18,7 @@ from feed.recording.folder import Folder
 from feed.recording.recording import Recording
 from feed.recording.verify import faults_of
 from tests.feed.recorder.test_session import stream_of, updates_of
+from tests.feed.venues.playing import CAPTURES
 from tests.integration.commands import Command
 from tests.integration.stage import DEADLINE_S, Stage, Truth, dispose, said, seeded
 
@@ -94,8 +98,109 @@ async def test_killed_50_times_during_a_publish_the_files_hold_each_update_once(
             await dispose(command)
         await asyncio.gather(*publishing)
         truth = await stage.truth()
-        async with stage.running("record") as command:
+        async with stage.running("record", "--json") as command:
+            await committed(command, 1)
             await wait_complete(root, truth)
             assert await asyncio.to_thread(command.end, signal.SIGTERM, timeout_s=DEADLINE_S) == 0
     assert not list(root.rglob("*.part"))
     check(root, truth)
+
+
+@asynccontextmanager
+async def on_tmpfs(folder: Path, size: str) -> AsyncIterator[tuple[str, Path]]:
+    """A process in its own mount namespace with a tmpfs of this size: its pid, and the folder as seen from here."""
+    folder.mkdir()
+    script = f"mount -t tmpfs -o size={size} none {folder} && echo ready && exec sleep 1000"
+    holder = subprocess.Popen(["unshare", "-m", "sh", "-c", script], stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout is not None
+        if holder.stdout.readline() != "ready\n":
+            pytest.skip("NO MOUNT NAMESPACE: a disk that is full was NOT tested; needs root")
+        yield str(holder.pid), Path(f"/proc/{holder.pid}/root{folder}")
+    finally:
+        holder.kill()
+        holder.wait()
+        if holder.stdout is not None:
+            holder.stdout.close()
+
+
+def inside(pid: str, *command: str) -> tuple[str, ...]:
+    """A command in that namespace."""
+    return ("nsenter", "-t", pid, "-m", *command)
+
+
+async def test_a_full_disk_pauses_it_and_nothing_is_lost(kafka: str, data_dir: Path, tmp_path: Path) -> None:
+    async with (
+        on_tmpfs(tmp_path / "disk", "1m") as (pid, disk),
+        recorded_stage(kafka, tmp_path, ("binance-usdm",)) as stage,
+        recording_inside(pid, tmp_path) as command,
+    ):
+        await committed(command, 1)
+        capture = CAPTURES["binance/usdm_btcusdt_20240808"]
+        await stage.publish("binance-usdm", data_dir / capture.files[0], symbol=capture.symbol)
+        await paused(command, "No space left on device")
+        subprocess.run(inside(pid, "mount", "-o", "remount,size=64m", str(tmp_path / "disk")), check=True)
+        await ends_well(command, disk / "recordings", await stage.truth())
+
+
+async def test_a_read_only_disk_pauses_it_until_it_can_be_written(kafka: str, data_dir: Path, tmp_path: Path) -> None:
+    async with (
+        on_tmpfs(tmp_path / "disk", "64m") as (pid, disk),
+        recorded_stage(kafka, tmp_path, ("kraken",)) as stage,
+    ):
+        (disk / "recordings").mkdir()
+        subprocess.run(inside(pid, "mount", "-o", "remount,ro", str(tmp_path / "disk")), check=True)
+        async with recording_inside(pid, tmp_path) as command:
+            await paused(command, "Read-only file system")
+            subprocess.run(inside(pid, "mount", "-o", "remount,rw", str(tmp_path / "disk")), check=True)
+            await committed(command, 1)
+            await stage.publish_capture("kraken/v1_5pairs_20210417.book", data_dir)
+            await ends_well(command, disk / "recordings", await stage.truth())
+
+
+@asynccontextmanager
+async def recording_inside(pid: str, folder: Path) -> AsyncIterator[Command]:
+    """`feed record` in that namespace."""
+    settings = f"FEED_CONFIG={folder / 'feed.toml'}"
+    main = ("env", settings, sys.executable, "-c", "from feed.cli import main; main()")
+    to = str(folder / "disk" / "recordings")
+    command = Command(*inside(pid, *main), "record", "--json", "--to", to, cwd=folder)
+    try:
+        yield command
+    finally:
+        await dispose(command)
+
+
+async def paused(command: Command, words: str) -> None:
+    """Waits until it says why it does not record."""
+    await asyncio.to_thread(
+        command.said, rf'"ok":false,"found":"paused: {words}', lines=command.out, timeout_s=DEADLINE_S
+    )
+
+
+async def ends_well(command: Command, root: Path, truth: Truth) -> None:
+    """It records again by itself, has everything, and ends with 0."""
+    await wait_complete(root, truth)
+    assert json.loads(command.out[-1])["ok"]
+    assert await asyncio.to_thread(command.end, signal.SIGTERM, timeout_s=DEADLINE_S) == 0
+    check(root, truth)
+
+
+async def test_a_file_size_limit_pauses_it_and_nothing_is_lost(kafka: str, data_dir: Path, tmp_path: Path) -> None:
+    root = tmp_path / "recordings"
+    async with recorded_stage(kafka, tmp_path, ("coinbase",)) as stage, stage.running("record", "--json") as command:
+        await committed(command, 1)
+        pid = str(command.process.pid)
+        subprocess.run(["prlimit", "--fsize=40000:unlimited", "--pid", pid], check=True)
+        await stage.publish_capture("coinbase/exchange_5products_20210417", data_dir)
+        await paused(command, "File too large")
+        subprocess.run(["prlimit", "--fsize=unlimited:unlimited", "--pid", pid], check=True)
+        await ends_well(command, root, await stage.truth())
+
+
+async def test_a_second_recorder_ends_and_says_why(kafka: str, tmp_path: Path) -> None:
+    async with recorded_stage(kafka, tmp_path, ("kraken",)) as stage, stage.running("record", "--json") as first:
+        await committed(first, 1)
+        async with stage.running("record") as second:
+            assert await asyncio.to_thread(second.wait, DEADLINE_S) == 1
+            assert f'"pid": {first.process.pid}' in second.err[-1]
