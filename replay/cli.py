@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from feed.recording.chosen import Chosen
     from feed.recording.shelf import Cut
+    from feed.settings import Settings
     from replay.opened import Opened
     from replay.pacing import Speed
     from replay.publish import Progress
@@ -102,6 +103,24 @@ def verify(recording: Recording, /, *, json: Json = False) -> int:
         if any(crossed.values()):
             say(f"crossed: {crossed['quotes']:,} quotes, {crossed['book']:,} whole books (bid at or above offer)")
     return 1 if faults else 0
+
+
+@app.command
+def repair(recording: Path, /) -> int:
+    """Keep every whole batch of damaged files; what they were is kept beside them, as `….damaged`.
+
+    Examples:
+        replay repair recordings/
+    """
+    from replay.repairing import repair as mend
+
+    count = 0
+    for found in mend(recording):
+        count += 1
+        what = f"{found.kept} batches kept in {found.mended}" if found.mended else "nothing of it is whole"
+        say(f"{found.path}: {what}, {found.lost} lost")
+    say(f"{count} files were damaged; `replay verify` tells what is missing" if count else "no file is damaged")
+    return 0
 
 
 @app.command
@@ -186,24 +205,31 @@ def publish(
     files: Annotated[list[Path], Parameter(negative=())],
     /,
     *,
-    venue: str,
+    venue: str | None = None,
     kafka: str | None = None,
     speed: str = "1",
     symbol: str | None = None,
     partitions: int | None = None,
+    channels: Channels = None,
+    symbols: Symbols = None,
+    start: Start = None,
+    end: End = None,
 ) -> int:
-    """Publish captures of a venue as ticks to Kafka.
+    """Publish captures of a venue as ticks to Kafka, or a recording as feed logs.
 
     Examples:
         replay publish trades.log.gz --venue binance-usdm --symbol BTCUSDT --kafka 127.0.0.1:9092 --speed max
         replay publish kraken.ws.cf.gz --venue kraken --speed 10
+        replay publish recordings/ --kafka 127.0.0.1:9092 --speed 10 --start 2026-11-20T14:30:00Z
 
     Parameters
     ----------
     files: list[Path]
-        Captures, gzip or not. Several files of one capture (socket and REST) are merged on receive time.
+        Captures, gzip or not; several files of one capture (socket and REST) are merged on receive time. Or the folder
+        of a recording: its updates go into the feed logs of their venues, which must be empty.
     venue: str
-        Whose format it is: binance, binance-usdm, binance-coinm, coinbase, kraken; any other name has JSON ticks.
+        Whose format captures have: binance, binance-usdm, binance-coinm, coinbase, kraken; any other name has JSON
+        ticks.
     kafka: str
         Brokers, HOST:PORT[,HOST:PORT] (from the settings if not given: 127.0.0.1:9092).
     speed: str
@@ -217,9 +243,13 @@ def publish(
     from feed.settings import load
 
     factor = _speed(speed)
+    settings = load({"kafka.bootstrap": kafka, "kafka.partitions": partitions}).settings
+    if len(files) == 1 and files[0].is_dir():
+        return _republish(settings, str(files[0]), _chosen(channels, symbols), *_cuts(start, end), factor)
+    if venue is None:
+        raise ConfigError("captures need the option --venue: whose format they have")
     if lost := [str(file) for file in files if not file.is_file()]:
         raise ConfigError(f"no such file {', '.join(lost)}")
-    settings = load({"kafka.bootstrap": kafka, "kafka.partitions": partitions}).settings
     from feed.venues.table import venue as venue_named
     from replay.captures import read
     from replay.publish import Target
@@ -240,6 +270,39 @@ def publish(
         f"published {done.frames:,} frames as {done.ticks:,} ticks to {target.topic} in {done.elapsed_s:.1f} s "
         f"({done.ticks / max(done.elapsed_s, 1e-9):,.0f} ticks/s, {done.recorded_s:.1f} s recorded)"
         + (f"; {done.unreadable} could not be read and will be dead letters" if done.unreadable else "")
+    )
+    return 0
+
+
+def _republish(settings: Settings, path: str, chosen: Chosen, start: Cut, end: Cut, speed: Speed) -> int:
+    from replay.republish import Published, republish
+
+    said = 0.0
+
+    def tell(done: Published) -> None:
+        nonlocal said
+        if done.elapsed_s - said >= PLAIN_EVERY_S:
+            said = done.elapsed_s
+            say(f"{done.messages:,} messages, {done.recorded_s:,.0f} s recorded")
+
+    with _opened(path) as opened:
+        done = asyncio.run(
+            republish(
+                opened.recording,
+                settings.kafka.bootstrap,
+                settings.feed_topic,
+                settings.topic_settings,
+                settings.kafka.compression,
+                chosen=chosen,
+                start=start,
+                end=end,
+                speed=speed,
+                tell=tell,
+            )
+        )
+    say(
+        f"published {done.messages:,} messages in {done.elapsed_s:.1f} s "
+        f"({done.messages / max(done.elapsed_s, 1e-9):,.0f} a second, {done.recorded_s:.1f} s recorded)"
     )
     return 0
 

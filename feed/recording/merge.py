@@ -39,6 +39,7 @@ class Page(NamedTuple):
     """Messages in order. `sources` and `symbols` are the names that the arrays `source` and `symbol` index.
 
     `messages`: the JSON of each, followed by the separator; `clock`: nanoseconds; `at`: the tick; `rank`: of `RANKS`.
+    A page never ends within a tick.
     """
 
     messages: pa.Array
@@ -66,6 +67,12 @@ class Page(NamedTuple):
             self.sources,
             self.symbols,
         )
+
+    def whole_ticks(self, at_least: int) -> int:
+        """How many messages from the begin are whole ticks, of so many and a few more; all of them at the end."""
+        if at_least >= len(self.clock):
+            return len(self.clock)
+        return int(np.searchsorted(self.clock, self.clock[at_least - 1], "right"))
 
     def take(self, rows: np.ndarray) -> Page:
         """These messages of it, in this order."""
@@ -136,8 +143,11 @@ class Reading:
             parts = [part for lane in lanes for part in lane.take(bound)]
             if parts:
                 page = self._page(parts)
-                for start in range(0, len(page), PAGE_MESSAGES):
-                    yield page.slice(start, min(start + PAGE_MESSAGES, len(page)))
+                start = 0
+                while start < len(page):
+                    stop = page.whole_ticks(start + PAGE_MESSAGES)
+                    yield page.slice(start, stop)
+                    start = stop
             if bound == NEVER:
                 return
             for lane in lanes:

@@ -76,7 +76,7 @@ class _Sealing:
 
     def write(self, batches: Iterator[Noted]) -> None:
         blocks: list[Block] = []
-        for batch, note in grouped(batches):
+        for batch, note in _led(grouped(batches)):
             start = self._file.size
             data, crc = self._writer.block(batch, note)
             self._append(data)
@@ -110,6 +110,18 @@ def grouped(batches: Iterator[Noted]) -> Iterator[Noted]:
             group, rows, size = [], 0, 0
     if group:
         yield _one(group)
+
+
+def _led(batches: Iterator[Noted]) -> Iterator[Noted]:
+    """The same after an empty batch: so damage to rows does not make the dictionaries doubtful, which come first."""
+    first = next(batches, None)
+    if first is None:
+        return
+    batch, note = first
+    spans = {source: Span(span.tick, span.offset, span.clock) for source, span in note.sources.items()}
+    yield batch.slice(0, 0), Note(_NO_CRC, note.commit, spans)
+    yield first
+    yield from batches
 
 
 def _one(group: list[Noted]) -> Noted:

@@ -122,7 +122,11 @@ class Stage:
     async def publish(self, venue: str, *files: Path, speed: str = "max", symbol: str | None = None) -> None:
         """`replay publish`, to its end."""
         named = ["--symbol", symbol] if symbol else []
-        command = [*REPLAY, "publish", *map(str, files), "--venue", venue, "--speed", speed, *named]
+        await self.replay("publish", *map(str, files), "--venue", venue, "--speed", speed, *named)
+
+    async def replay(self, *arguments: str) -> None:
+        """A command of `replay`, to its end."""
+        command = [*REPLAY, *arguments]
         with running(*command, cwd=self.folder) as publishing:
             assert await asyncio.to_thread(publishing.wait, PUBLISH_S) == 0, publishing.err
 

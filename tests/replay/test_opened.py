@@ -21,6 +21,8 @@ from feed.command import run
 from feed.errors import ConfigError, FeedError
 from feed.hashes import Hashes
 from feed.recording.chosen import Chosen
+from feed.recording.files import RecordedFile
+from feed.recording.folder import Folder
 from feed.recording.notes import CorruptRecording
 from feed.recording.recording import Recording
 from replay.cli import app
@@ -265,3 +267,39 @@ def test_what_is_no_moment_is_refused(text: str) -> None:
 
 def test_a_recording_is_reached_by_uri(recorded: tuple[Path, MadeUp], opened: Opened) -> None:
     assert replay.open(f"file://{recorded[0]}").trades().equals(opened.trades())
+
+
+@pytest.mark.parametrize("ended", [True, False], ids=["sealed", "open"])
+def test_repair_keeps_every_whole_batch(
+    recorded: tuple[Path, MadeUp], tmp_path: Path, ended: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = recorded[1].log
+    root = tmp_path / "recordings"
+    tape = Tape(root, [log])
+    more = True
+    while more:
+        more = tape.read(0, 20)
+        tape.commit()
+        if ended:
+            tape.rotate(["trades"])
+    tape.end() if ended else tape.die()
+    whole = truth_of([recorded[1]])
+    places = Folder(str(root)).places(["trades"])
+    place = places[len(places) // 2]
+    file = RecordedFile(Folder(str(root)), place)
+    block = next(block for number, block in enumerate(file.blocks) if number and block.rows)
+    data = bytearray((root / place.path).read_bytes())
+    data[block.end - 30] ^= 1
+    (root / place.path).write_bytes(data)
+    assert ran("verify", str(root), capsys=capsys)[0] == 1
+    code, _, words = ran("repair", str(root), capsys=capsys)
+    assert code == 0, words
+    assert "1 lost" in words
+    assert (root / f"{place.path}.damaged").exists()
+    code, out, _ = ran("verify", str(root), capsys=capsys)
+    assert "checksum" not in out
+    found = updates_of(stream_of(replay.open(str(root)).recording, Chosen()))
+    assert {k: v for k, v in found.items() if k[0] != "trades"} == {k: v for k, v in whole.items() if k[0] != "trades"}
+    kept = sum(len(updates) for key, updates in found.items() if key[0] == "trades")
+    assert 0 < kept < sum(len(updates) for key, updates in whole.items() if key[0] == "trades")
+    assert ran("repair", str(root), capsys=capsys)[2] == "no file is damaged\n"

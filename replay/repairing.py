@@ -1,0 +1,167 @@
+"""Mending a recording: of a damaged file every batch that is whole is kept, and the file as it was beside it.
+
+Owns the salvage. A batch counts when it fits its checksum and all dictionaries before it were in batches that do.
+What is missing then is told by `replay verify`: chains that are broken name their channel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import pyarrow as pa
+
+from feed.errors import ConfigError
+from feed.model import KINDS
+from feed.recorder.lock import FolderLock
+from feed.recorder.recovery import take_up
+from feed.recording.disk import Disk
+from feed.recording.folder import PART, SEALED, Folder, Place
+from feed.recording.frames import BATCH, CONTINUES, DICTIONARY, MAGIC, Damaged, Frame, crc_of, frames
+from feed.recording.notes import CorruptRecording, Note, note_of
+from feed.recording.seal import Noted, write_sealed
+from feed.recording.tables import SCHEMAS, rules_of, schema_of
+from feed.recording.verify import faults_of
+
+KEPT_AS: Final = ".damaged"
+
+
+class Mended(NamedTuple):
+    """One file that was damaged: batches kept and lost, its name before and after (None: nothing of it was whole)."""
+
+    path: str
+    kept: int
+    lost: int
+    mended: str | None
+
+
+def repair(root: Path) -> Iterator[Mended]:
+    """Mends what is damaged, then seals what a recorder left open.
+
+    Raises:
+        ConfigError: there is no such folder.
+        FeedError: it is being recorded.
+    """
+    folder = Folder(str(root))
+    if not folder.local:
+        raise ConfigError(f"{root} is not a local folder: only such a one can be repaired")
+    lock = FolderLock(root)
+    lock.take()
+    try:
+        disk = Disk(root)
+        for place in folder.places():
+            if any(faults_of(folder, place)):
+                yield _mend(disk, place)
+        take_up(root, disk, KINDS)
+    finally:
+        lock.release()
+
+
+def _mend(disk: Disk, place: Place) -> Mended:
+    data = (disk.root / place.path).read_bytes()
+    kept, lost, schema = _salvage(place, data)
+    final = place.path.removesuffix(PART).removesuffix(SEALED) + SEALED
+    (disk.root / place.path).rename(disk.root / (place.path + KEPT_AS))
+    if not kept:
+        return Mended(place.path, 0, lost, None)
+    write_sealed(disk, schema, iter(kept), final)
+    return Mended(place.path, len(kept), lost, final)
+
+
+def _salvage(place: Place, data: bytes) -> tuple[list[Noted], int, pa.Schema]:
+    """The whole batches, how many are not, and the schema to write them with."""
+    found: list[tuple[list[Frame], Frame | None, bool]] = list(_blocks(place, data))
+    schema = SCHEMAS[place.table]
+    head, kept, lost = b"", [], 0
+    trusted = True
+    for before, batch, whole in found:
+        if batch is None or not whole or not trusted:
+            lost += 1
+            # an index in a batch is worth nothing without the dictionary that it points into
+            trusted = trusted and (bool(head) and not any(frame.kind == DICTIONARY for frame in before))
+            continue
+        head += b"".join(data[frame.start : frame.end] for frame in before)
+        made = _decoded(place, head + data[batch.start : batch.end])
+        if made is None:
+            lost += 1
+            continue
+        note = _note_of(batch)
+        if note is not None:  # else the index of a sealed file
+            kept.append((made, note))
+    if head:
+        schema = schema_of(place.table, rules_of(pa.ipc.open_stream(head).schema))
+    return _same_dictionaries(kept), lost, schema
+
+
+def _blocks(place: Place, data: bytes) -> Iterator[tuple[list[Frame], Frame | None, bool]]:
+    """Each batch with the messages before it that belong to it, and whether it fits its checksum."""
+    at = len(MAGIC) if place.sealed else 0
+    start = 0
+    before: list[Frame] = []
+
+    def read_at(position: int, length: int) -> bytes:
+        return data[position : position + length]
+
+    while at < len(data):
+        try:
+            for frame in frames(read_at, at, len(data)):
+                at = frame.end
+                if frame.kind != BATCH:
+                    before.append(frame)
+                    continue
+                digits = data[frame.digits_at : frame.digits_at + 8]
+                whole = frame.digits_at >= 0 and crc_of(data[start : frame.end], frame.digits_at - start) == digits
+                yield before, frame, whole
+                before, start = [], frame.end
+            return
+        except Damaged as error:
+            at = data.find(CONTINUES, max(at, error.at) + 1)
+            yield before, None, False
+            if at < 0:
+                return
+            before, start = [], at
+
+
+def _decoded(place: Place, stream: bytes) -> pa.RecordBatch | None:
+    try:
+        reader = pa.ipc.open_stream(stream)
+        if not reader.schema.equals(SCHEMAS[place.table]):
+            return None
+        batch = reader.read_next_batch()
+        batch.validate(full=True)
+        return batch
+    except (ValueError, TypeError, KeyError, NotImplementedError, MemoryError, OSError, StopIteration):
+        return None
+
+
+def _note_of(batch: Frame) -> Note | None:
+    try:
+        return note_of(batch.note)
+    except CorruptRecording:
+        return None
+
+
+def _same_dictionaries(batches: list[Noted]) -> list[Noted]:
+    """The same with one dictionary a column: the longest, of which the others are the begin."""
+    if not batches:
+        return []
+    schema = batches[0][0].schema
+    longest = {
+        field.name: max((batch.column(field.name).dictionary for batch, _ in batches), key=len)
+        for field in schema
+        if pa.types.is_dictionary(field.type)
+    }
+    return [
+        (
+            pa.record_batch(
+                [
+                    pa.DictionaryArray.from_arrays(column.indices, longest[name]) if name in longest else column
+                    for name, column in zip(schema.names, batch.columns, strict=True)
+                ],
+                schema=schema,
+            ),
+            note,
+        )
+        for batch, note in batches
+    ]
