@@ -87,6 +87,7 @@ def record(
     kafka: Kafka = None,
     venues: Venues = None,
     to: Annotated[str | None, Parameter(help="The folder (record.to).")] = None,
+    raw: Annotated[bool | None, Parameter(negative=())] = None,
     json: Annotated[bool, Parameter(negative=())] = False,
     file: File = None,
     child: Annotated[bool, Parameter(show=False, negative=())] = False,
@@ -99,6 +100,8 @@ def record(
 
     Parameters
     ----------
+    raw: bool
+        Also the ticks as they lie in Kafka (record.raw).
     json: bool
         How it stands, as objects on stdout, four a second.
     child: bool
@@ -111,7 +114,8 @@ def record(
     if child:
         settings = given_settings()
     else:
-        settings = _loaded({"kafka.bootstrap": kafka, "record.venues": venues, "record.to": to}, file).settings
+        flags = {"kafka.bootstrap": kafka, "record.venues": venues, "record.to": to, "record.raw": raw}
+        settings = _loaded(flags, file).settings
         say(f"recording {', '.join(settings.recorded_venues)} to {settings.record.to}")
     set_up(settings.log.level, settings.log.form)
     return _loop(run_recorder(settings, tells=json or child, child=child))

@@ -18,10 +18,11 @@ from feed.channels.state import FoldRules
 from feed.errors import ConfigError
 from feed.recorder.commits import FileRules
 from feed.recorder.health import RecorderHealth
+from feed.recorder.raw import RawRecorder
 from feed.recorder.retention import KeepRules
 from feed.recorder.role import Recorder, RecorderSettings
 from feed.recording.chosen import Chosen
-from feed.settings import Settings, load
+from feed.settings import RecordSettings, Settings, load
 from feed.up import together, until_signal
 
 _STATUS_S: Final = 0.25
@@ -45,22 +46,38 @@ def recorder(settings: Settings, health: RecorderHealth) -> Recorder:
         root,
         chosen=Chosen(chosen.kinds, chosen.symbols),
         rules=FoldRules(settings.normalize.trades_in_snapshot, settings.normalize.bars_closed_kept),
-        settings=RecorderSettings(
-            flush_interval_ms=chosen.flush_interval_ms,
-            flush_bytes=chosen.flush_bytes,
-            sync_interval_ms=chosen.sync_interval_ms,
-            retry_ms=chosen.retry_ms,
-            free_bytes_min=chosen.free_bytes_min,
-            files=FileRules(
-                rotate_bytes=chosen.rotate_bytes,
-                rotate_s=chosen.rotate_s,
-                keyframe_ratio=chosen.keyframe_ratio,
-                keyframe_bytes_min=chosen.keyframe_bytes_min,
-            ),
-            keep=KeepRules(seconds=chosen.keep_s, bytes=chosen.keep_bytes),
-        ),
+        settings=_how(chosen),
         health=health,
         fetch_wait_ms=settings.kafka.fetch_max_wait_ms,
+    )
+
+
+def raw_recorder(settings: Settings, health: RecorderHealth) -> RawRecorder:
+    """A recorder of the tick topics of the same venues, into the same folder."""
+    return RawRecorder(
+        settings.kafka.bootstrap,
+        [settings.ticks_topic(name) for name in settings.recorded_venues],
+        Path(settings.record.to),
+        settings=_how(settings.record),
+        health=health,
+        fetch_wait_ms=settings.kafka.fetch_max_wait_ms,
+    )
+
+
+def _how(chosen: RecordSettings) -> RecorderSettings:
+    return RecorderSettings(
+        flush_interval_ms=chosen.flush_interval_ms,
+        flush_bytes=chosen.flush_bytes,
+        sync_interval_ms=chosen.sync_interval_ms,
+        retry_ms=chosen.retry_ms,
+        free_bytes_min=chosen.free_bytes_min,
+        files=FileRules(
+            rotate_bytes=chosen.rotate_bytes,
+            rotate_s=chosen.rotate_s,
+            keyframe_ratio=chosen.keyframe_ratio,
+            keyframe_bytes_min=chosen.keyframe_bytes_min,
+        ),
+        keep=KeepRules(seconds=chosen.keep_s, bytes=chosen.keep_bytes),
     )
 
 
@@ -72,7 +89,10 @@ async def record(settings: Settings, *, tells: bool, child: bool) -> None:
         FeedError: somebody else records into the folder, or a file there is damaged.
     """
     health = RecorderHealth()
-    working: list[Coroutine[Any, Any, object]] = [recorder(settings, health).run(), until_signal()]
+    main = recorder(settings, health)
+    working: list[Coroutine[Any, Any, object]] = [main.run(), until_signal()]
+    if settings.record.raw:
+        working.append(raw_recorder(settings, health).run(main.locked))
     if tells:
         working.append(_tell(health))
     if child:

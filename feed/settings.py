@@ -210,6 +210,8 @@ class RecordSettings(Section):
     """The kinds of channels that are recorded."""
     symbols: Names = ("*",)
     """Symbols or patterns (`KRAKEN:*`) that are recorded."""
+    raw: bool = False
+    """Also the ticks as they lie in Kafka, to be put through a normalizer again."""
     flush_interval_ms: Positive = 1_000
     """A batch is written at least so often, where anything happened."""
     flush_bytes: Positive = 8 * MEBIBYTE

@@ -17,7 +17,7 @@ from feed.recording.folder import Folder
 from feed.recording.merge import order_of
 from feed.recording.recording import Recording
 from feed.recording.shelf import Shelf, Spot
-from feed.recording.tables import GAPS
+from feed.recording.tables import GAPS, TABLES, TICKS
 from feed.recording.verify import faults_of
 
 _UNKNOWN: Final = NO_SEQ - 1
@@ -28,7 +28,7 @@ Key = tuple[str, str]
 def file_faults(folder: Folder, tell: Callable[[int], None] = lambda done: None) -> Iterator[str]:
     """What is wrong with the files."""
     done = 0
-    for place in folder.places():
+    for place in folder.places((*TABLES, TICKS)):
         yield from faults_of(folder, place)
         done += place.size
         tell(done)

@@ -214,19 +214,23 @@ def publish(
     symbols: Symbols = None,
     start: Start = None,
     end: End = None,
+    raw: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
-    """Publish captures of a venue as ticks to Kafka, or a recording as feed logs.
+    """Publish captures of a venue as ticks to Kafka, or a recording as feed logs, or its ticks.
 
     Examples:
         replay publish trades.log.gz --venue binance-usdm --symbol BTCUSDT --kafka 127.0.0.1:9092 --speed max
         replay publish kraken.ws.cf.gz --venue kraken --speed 10
         replay publish recordings/ --kafka 127.0.0.1:9092 --speed 10 --start 2026-11-20T14:30:00Z
+        replay publish recordings/ --raw --speed max
 
     Parameters
     ----------
     files: list[Path]
         Captures, gzip or not; several files of one capture (socket and REST) are merged on receive time. Or the folder
         of a recording: its updates go into the feed logs of their venues, which must be empty.
+    raw: bool
+        Of a recording with ticks: write these back into their topics, to be normalized again.
     venue: str
         Whose format captures have: binance, binance-usdm, binance-coinm, coinbase, kraken; any other name has JSON
         ticks.
@@ -244,6 +248,8 @@ def publish(
 
     factor = _speed(speed)
     settings = load({"kafka.bootstrap": kafka, "kafka.partitions": partitions}).settings
+    if raw:
+        return _publish_ticks(settings, str(files[0]), factor)
     if len(files) == 1 and files[0].is_dir():
         return _republish(settings, str(files[0]), _chosen(channels, symbols), *_cuts(start, end), factor)
     if venue is None:
@@ -304,6 +310,20 @@ def _republish(settings: Settings, path: str, chosen: Chosen, start: Cut, end: C
         f"published {done.messages:,} messages in {done.elapsed_s:.1f} s "
         f"({done.messages / max(done.elapsed_s, 1e-9):,.0f} a second, {done.recorded_s:.1f} s recorded)"
     )
+    return 0
+
+
+def _publish_ticks(settings: Settings, path: str, speed: Speed) -> int:
+    from replay.ticks import opened_ticks, publish_ticks
+
+    kafka = settings.kafka
+    recording = opened_ticks(path)
+    with _counted(f"ticks of {path}") as tell:
+        work = publish_ticks(
+            recording, kafka.bootstrap, settings.topic_settings, kafka.compression, speed=speed, tell=tell
+        )
+        done = asyncio.run(work)
+    say(f"published {done:,} ticks")
     return 0
 
 

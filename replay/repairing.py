@@ -21,7 +21,7 @@ from feed.recording.folder import PART, SEALED, Folder, Place
 from feed.recording.frames import BATCH, CONTINUES, DICTIONARY, MAGIC, Damaged, Frame, crc_of, frames
 from feed.recording.notes import CorruptRecording, Note, note_of
 from feed.recording.seal import Noted, write_sealed
-from feed.recording.tables import SCHEMAS, rules_of, schema_of
+from feed.recording.tables import SCHEMAS, TABLES, TICKS, rules_of, schema_of
 from feed.recording.verify import faults_of
 
 KEPT_AS: Final = ".damaged"
@@ -50,7 +50,7 @@ def repair(root: Path) -> Iterator[Mended]:
     lock.take()
     try:
         disk = Disk(root)
-        for place in folder.places():
+        for place in folder.places((*TABLES, TICKS)):
             if any(faults_of(folder, place)):
                 yield _mend(disk, place)
         take_up(root, disk, KINDS)

@@ -18,6 +18,7 @@ from feed.recording.notes import CorruptRecording, Span
 from feed.recording.recording import Recording
 from feed.recording.seal import seal
 from feed.recording.standing import Channel, last_seqs
+from feed.recording.tables import TABLES
 
 log: Final = logging.getLogger("feed.recorder")
 GROWING: Final = "*.sealing"
@@ -31,15 +32,15 @@ class TakenUp(NamedTuple):
     channels: dict[Channel, tuple[str, int]]
 
 
-def take_up(root: Path, disk: Disk, kinds: tuple[str, ...]) -> TakenUp:
-    """Seals what is open, and says where to go on.
+def take_up(root: Path, disk: Disk, kinds: tuple[str, ...], tables: tuple[str, ...] = TABLES) -> TakenUp:
+    """Seals what is open of the tables, and says where to go on.
 
     Raises:
         CorruptRecording: an open file is damaged before its end, not torn: `replay repair` keeps what is whole of it.
         OSError: the disk is full or fails; nothing is lost.
     """
-    _tidy(root)
-    recording = Recording(str(root))
+    _tidy(root, tables)
+    recording = Recording(str(root), tables=tables)
     try:
         limit = recording.limit
         for shelf in recording.shelves.values():
@@ -52,7 +53,7 @@ def take_up(root: Path, disk: Disk, kinds: tuple[str, ...]) -> TakenUp:
                     seal(disk, part, last_commit=limit)
     finally:
         recording.close()
-    recording = Recording(str(root))
+    recording = Recording(str(root), tables=tables)
     try:
         # a number is left out: the new files' names differ from that of a file in which nothing was committed
         return TakenUp(limit + 1, recording.positions, last_seqs(recording.shelves, kinds))
@@ -63,7 +64,7 @@ def take_up(root: Path, disk: Disk, kinds: tuple[str, ...]) -> TakenUp:
 def seal_ended(root: Path, disk: Disk, path: str) -> str | None:
     """Seals one file that its writer has ended."""
     folder = Folder(str(root))
-    (place,) = [place for place in folder.places() if place.path == path]
+    (place,) = [place for place in folder.places([path.partition("/")[0]]) if place.path == path]
     return seal(disk, RecordedFile(folder, place))
 
 
@@ -75,10 +76,11 @@ def _verify(part: RecordedFile) -> None:
             raise CorruptRecording(f"{error}; `replay repair` keeps the batches that are whole") from error
 
 
-def _tidy(root: Path) -> None:
+def _tidy(root: Path, tables: tuple[str, ...]) -> None:
     """Removes what a crash in the middle of a sealing has left."""
-    for growing in root.glob(f"*/date=*/{GROWING}"):
-        growing.unlink()
-    for part in root.glob("*/date=*/*.arrow.part"):
-        if part.with_suffix("").exists():
-            part.unlink()
+    for table in tables:
+        for growing in (root / table).glob(f"date=*/{GROWING}"):
+            growing.unlink()
+        for part in (root / table).glob("date=*/*.arrow.part"):
+            if part.with_suffix("").exists():
+                part.unlink()

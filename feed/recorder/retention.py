@@ -15,8 +15,10 @@ from msgspec import Struct
 from feed.recording.files import RecordedFile
 from feed.recording.folder import Folder
 from feed.recording.notes import CorruptRecording
+from feed.recording.tables import TABLES
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from feed.recording.disk import Disk
@@ -33,10 +35,10 @@ class KeepRules(Struct, frozen=True, kw_only=True):
     bytes: int = 0
 
 
-def keep(root: Path, disk: Disk, rules: KeepRules, newest_clock: int) -> list[str]:
+def keep(root: Path, disk: Disk, rules: KeepRules, newest_clock: int, tables: Sequence[str] = TABLES) -> list[str]:
     """Deletes what is older than allowed, or too much; says which files. The newest of a table is never deleted."""
     folder = Folder(str(root))
-    places = folder.places()
+    places = folder.places(tables)
     newest = {place.table: place.path for place in places}
     old = sorted((place for place in places if newest[place.table] != place.path), key=lambda place: place.commit)
     total = sum(place.size for place in places)

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from feed.recording.chosen import Chosen
 
 _NEVER_SILENT_S: Final = 1e9
-_NOT_OUR_DISK: Final = frozenset({errno.ECONNREFUSED, errno.ECONNRESET, errno.EPIPE, errno.ETIMEDOUT})
+NOT_OUR_DISK: Final = frozenset({errno.ECONNREFUSED, errno.ECONNRESET, errno.EPIPE, errno.ETIMEDOUT})
 log: Final = logging.getLogger("feed.recorder")
 
 
@@ -87,6 +87,8 @@ class Recorder:
         self._health = health
         self._fetch_wait_ms = fetch_wait_ms
         self._disk = disk or Disk(root)
+        self.locked = asyncio.Event()
+        """Set once the folder is ours."""
 
     async def run(self) -> None:
         """Records, pauses and goes on.
@@ -101,9 +103,10 @@ class Recorder:
             while True:
                 try:
                     lock.take()
+                    self.locked.set()
                     await self._record()
                 except OSError as error:
-                    if error.errno in _NOT_OUR_DISK:
+                    if error.errno in NOT_OUR_DISK:
                         raise
                     self._health.paused(error.strerror or str(error))
                     log.error("recording pauses: %s; Kafka holds what comes", error)

@@ -6,7 +6,7 @@ as it was at one moment. Everything that reads recordings goes through here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from feed.channels.state import FoldRules
 from feed.recording.chosen import Chosen
@@ -21,19 +21,19 @@ from feed.recording.tables import TABLES
 class Recording:
     """The files in a folder as they are now; `verify`: each batch is compared with its checksum when it is read.
 
-    `limit`: the last commit that all tables have.
+    `limit`: the last commit that all tables have. `tables`: those that are committed together.
 
     Raises:
         ConfigError: there is no such folder.
         CorruptRecording: a file is damaged.
     """
 
-    def __init__(self, path: str, *, verify: bool = True) -> None:
+    def __init__(self, path: str, *, verify: bool = True, tables: Sequence[str] = TABLES) -> None:
         self.folder = Folder(path)
-        places = self.folder.places()
+        places = self.folder.places(tables)
         self.shelves = {
             table: Shelf(self.folder, table, [place for place in places if place.table == table], verify=verify)
-            for table in TABLES
+            for table in tables
         }
         self.limit = self._settle()
 

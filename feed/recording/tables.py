@@ -18,6 +18,8 @@ from feed.model import KINDS
 GAPS: Final = "gaps"
 STATES: Final = "states"
 TABLES: Final[tuple[str, ...]] = (*KINDS, GAPS, STATES)
+TICKS: Final = "ticks"
+"""Records of tick topics as they are: a stream of its own, with positions of its own."""
 DECIMAL: Final = pa.decimal128(38, 18)
 TIME: Final = pa.timestamp("ns", tz="UTC")
 WORD: Final = pa.dictionary(pa.int32(), pa.string())

@@ -13,10 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from feed.kafka.cluster import Raw
 from feed.recording.chosen import Chosen
 from feed.recording.folder import Folder
 from feed.recording.recording import Recording
 from feed.recording.verify import faults_of
+from replay.checking import file_faults
+from replay.ticks import Tick, ticks_of
 from tests.feed.recorder.test_session import stream_of, updates_of
 from tests.feed.venues.playing import CAPTURES
 from tests.integration.commands import Command
@@ -204,3 +207,51 @@ async def test_a_second_recorder_ends_and_says_why(kafka: str, tmp_path: Path) -
         async with stage.running("record") as second:
             assert await asyncio.to_thread(second.wait, DEADLINE_S) == 1
             assert f'"pid": {first.process.pid}' in second.err[-1]
+
+
+async def test_raw_ticks_are_recorded_over_kills_and_played_back_as_they_were(
+    kafka: str, data_dir: Path, tmp_path: Path
+) -> None:
+    random = seeded(3)
+    root, again = tmp_path / "recordings", tmp_path / "again"
+    again.mkdir()
+    async with recorded_stage(kafka, tmp_path, ("kraken",)) as stage:
+        publishing = asyncio.create_task(stage.publish_capture("kraken/v1_5pairs_20210417.book", data_dir, speed="4"))
+        for _ in range(4):
+            command = stage.start("record", "--raw", "--json")
+            await committed(command, 1)
+            await asyncio.sleep(random.random())
+            await dispose(command)
+        await publishing
+        wanted = [[lain(raw) for raw in raws] for raws in await stage.records(stage.settings.ticks_topic("kraken"))]
+        async with stage.running("record", "--raw", "--json") as command:
+            await committed(command, 1)
+            async with asyncio.timeout(DEADLINE_S):
+                while sum(len(ticks) for ticks in ticks_in(root)) < sum(map(len, wanted)):
+                    await asyncio.sleep(0.5)
+            assert await asyncio.to_thread(command.end, signal.SIGTERM, timeout_s=DEADLINE_S) == 0
+        recorded = [
+            [(t.offset, *t.entry) for ticks in ticks_in(root) for t in ticks if t.partition.partition == n]
+            for n in (0, 1)
+        ]
+        assert recorded == wanted
+        assert list(file_faults(Folder(str(root)))) == []
+    async with Stage(kafka, again, ("kraken",), partitions=2) as other:
+        # the same names on another broker would be the usual case: here the topic of the first stage grows
+        await other.replay("publish", str(root), "--raw", "--speed", "max")
+        grown = [[lain(raw) for raw in raws] for raws in await other.records(stage.settings.ticks_topic("kraken"))]
+        for before, after in zip(wanted, grown, strict=True):
+            assert [tick[1:] for tick in after] == [tick[1:] for tick in before] * 2
+
+
+def lain(raw: Raw) -> tuple[int, bytes | None, bytes | None, list[tuple[str, bytes]]]:
+    """A record as it lies in a topic."""
+    return raw.offset, raw.key, raw.value, list(raw.headers)
+
+
+def ticks_in(root: Path) -> list[list[Tick]]:
+    """The recorded ticks, block by block."""
+    recording = Recording(str(root), tables=("ticks",))
+    found = list(ticks_of(recording))
+    recording.close()
+    return found

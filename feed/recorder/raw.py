@@ -1,0 +1,259 @@
+"""Ticks as they lie in Kafka, recorded: so that any incident can be put through the normalizers again.
+
+Owns the table `ticks` with commits of its own. Its positions are offsets of the tick topics; each partition is a source
+named `ticks.kraken/0`. What is gone from Kafka before it was read is logged and left out: the offsets show it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import pyarrow as pa
+from aiokafka.errors import KafkaError
+from aiokafka.structs import TopicPartition
+
+from feed.channels.state import FoldRules
+from feed.errors import Unreachable
+from feed.kafka.cluster import Cluster, OutOfRange, Raw
+from feed.kafka.fetch import Fetcher, Stream
+from feed.recorder.commits import Commits
+from feed.recorder.recovery import seal_ended, take_up
+from feed.recorder.retention import keep
+from feed.recorder.role import NOT_OUR_DISK, DiskFull, RecorderSettings
+from feed.recorder.taking import Taken
+from feed.recording.disk import Disk
+from feed.recording.notes import Span
+from feed.recording.tables import SCHEMAS, TICKS
+from feed.recording.words import Words
+from feed.tasks import end
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from feed.recorder.health import RecorderHealth
+
+_NS_PER_MS: Final = 1_000_000
+_LOOK_S: Final = 1.0
+_WAIT_S: Final = 0.25
+log: Final = logging.getLogger("feed.recorder")
+Source = str
+
+
+class RawRecorder:
+    """Records tick topics into a folder, until it is cancelled; somebody else holds the folder's lock."""
+
+    def __init__(
+        self,
+        bootstrap: str,
+        topics: Sequence[str],
+        root: Path,
+        *,
+        settings: RecorderSettings,
+        health: RecorderHealth,
+        fetch_wait_ms: int,
+        disk: Disk | None = None,
+    ) -> None:
+        self._topics = topics
+        self._root = root
+        self._settings = settings
+        self._health = health
+        self._disk = disk or Disk(root)
+        self._cluster = Cluster(bootstrap, client_id="feed-record-raw")
+        self._fetcher = Fetcher(self._cluster, wait_ms=fetch_wait_ms)
+
+    async def run(self, locked: asyncio.Event) -> None:
+        """Records, pauses and goes on, once the folder is locked.
+
+        Raises:
+            Unreachable: no broker answered at the start.
+            CorruptRecording: an open file is damaged before its end.
+        """
+        await locked.wait()
+        await self._cluster.start()
+        try:
+            while True:
+                try:
+                    await self._record()
+                except OSError as error:
+                    if error.errno in NOT_OUR_DISK:
+                        raise
+                    self._health.paused(error.strerror or str(error))
+                    log.error("recording of ticks pauses: %s; Kafka holds what comes", error)
+                await asyncio.sleep(self._settings.retry_ms / 1000)
+        finally:
+            await self._fetcher.stop()
+            await self._cluster.stop()
+
+    async def _record(self) -> None:
+        taken_up = await asyncio.to_thread(take_up, self._root, self._disk, (), (TICKS,))
+        commits = Commits(self._disk, (TICKS,), taken_up.commit, FoldRules(), self._settings.files)
+        life = RawTicks(commits, taken_up.positions)
+        streams: dict[TopicPartition, Stream] = {}
+        looking = asyncio.create_task(self._look(life, streams), name="tick partitions")
+        synced = time.monotonic()
+        try:
+            while True:
+                await self._arrived()
+                for partition, stream in list(streams.items()):
+                    self._take(life, partition, stream, streams)
+                if looking.done():
+                    looking.result()
+                if not life.due(self._settings.flush_bytes, self._settings.flush_interval_ms):
+                    continue
+                free, floor = self._disk.free_bytes(), self._settings.free_bytes_min
+                if free < floor:
+                    raise DiskFull(free, floor)
+                await asyncio.to_thread(life.write)
+                if time.monotonic() - synced >= self._settings.sync_interval_ms / 1000:
+                    synced = time.monotonic()
+                    await asyncio.to_thread(commits.sync)
+                await self._rotate(life)
+        except asyncio.CancelledError:
+            self._finish(life)
+            raise
+        finally:
+            for stream in streams.values():
+                self._fetcher.leave(stream)
+            await end([looking])
+            commits.close()
+
+    async def _arrived(self) -> None:
+        try:
+            async with asyncio.timeout(_WAIT_S):
+                await self._fetcher.arrived.wait()
+        except TimeoutError:
+            pass
+        self._fetcher.arrived.clear()
+
+    async def _look(self, life: RawTicks, streams: dict[TopicPartition, Stream]) -> None:
+        """Follows partitions that are new, or that were lost."""
+        while True:
+            try:
+                known = await self._cluster.topics()
+                for topic in self._topics:
+                    for number in range(known.get(topic, 0)):
+                        partition = TopicPartition(topic, number)
+                        if partition not in streams:
+                            begin, stop = await self._cluster.offsets(partition)
+                            start = life.start(source_of(partition), begin, stop)
+                            streams[partition] = self._fetcher.follow(partition, start)
+            except (KafkaError, OSError, Unreachable) as error:
+                log.warning("tick topics: %s", error)
+            await asyncio.sleep(_LOOK_S)
+
+    def _take(
+        self, life: RawTicks, partition: TopicPartition, stream: Stream, streams: dict[TopicPartition, Stream]
+    ) -> None:
+        try:
+            life.take(partition, stream.take())
+        except OutOfRange as error:
+            log.warning("%s; going on where the log begins now", error)
+            self._fetcher.leave(stream)
+            del streams[partition]
+
+    async def _rotate(self, life: RawTicks) -> None:
+        if not life.commits.full():
+            return
+        await asyncio.to_thread(life.commits.sync)
+        path = life.commits.end(TICKS)
+        if path is not None:
+            await asyncio.to_thread(seal_ended, self._root, self._disk, path)
+            gone = await asyncio.to_thread(keep, self._root, self._disk, self._settings.keep, life.newest, (TICKS,))
+            self._health.deleted_files += len(gone)
+
+    def _finish(self, life: RawTicks) -> None:
+        try:
+            life.write()
+            for path in life.commits.end_all():
+                seal_ended(self._root, self._disk, path)
+        except OSError as error:
+            log.error("not all ticks could be written at the end: %s; the next recorder goes on from what was", error)
+
+
+class RawTicks:
+    """Ticks on their way into the table."""
+
+    def __init__(self, commits: Commits, positions: dict[str, Span]) -> None:
+        self.commits = commits
+        self._spans = dict(positions)
+        self._words = Words(sorted({source.rpartition("/")[0] for source in positions}))
+        self._waiting: list[tuple[TopicPartition, list[Raw]]] = []
+        self._bytes = 0
+        self._written_at = time.monotonic()
+
+    @property
+    def newest(self) -> int:
+        """The newest time of a tick, nanoseconds."""
+        return max((span.clock for span in self._spans.values()), default=0)
+
+    def start(self, source: Source, begin: int, stop: int) -> int:
+        """Where a partition is read on from; new ones from their begin, so that nothing is left out."""
+        span = self._spans.get(source)
+        if span is None:
+            return begin
+        if not begin <= span.offset <= stop:
+            log.warning(
+                "%s: offset %d is not in the log any more, which holds %d to %d", source, span.offset, begin, stop
+            )
+            return begin
+        return span.offset
+
+    def take(self, partition: TopicPartition, raws: list[Raw]) -> None:
+        """Notes what has come."""
+        if raws:
+            self._waiting.append((partition, raws))
+            self._bytes += sum(len(raw.value or b"") for raw in raws)
+
+    def due(self, flush_bytes: int, flush_interval_ms: int) -> bool:
+        """Whether it is time to write."""
+        late = time.monotonic() - self._written_at >= flush_interval_ms / 1000
+        return bool(self._waiting) and (late or self._bytes >= flush_bytes)
+
+    def write(self) -> None:
+        """Writes what has come as one batch."""
+        if not self._waiting:
+            return
+        waiting, self._waiting, self._bytes = self._waiting, [], 0
+        self._written_at = time.monotonic()
+        rows = {source_of(partition): 0 for partition, _ in waiting}
+        firsts: dict[Source, tuple[int, int]] = {}
+        for partition, raws in waiting:
+            source = source_of(partition)
+            clock = max(self._spans[source].clock if source in self._spans else 0, raws[-1].timestamp * _NS_PER_MS)
+            firsts.setdefault(source, (clock, raws[0].offset))
+            rows[source] += len(raws)
+            self._spans[source] = Span(raws[-1].offset, raws[-1].offset + 1, clock)
+        spans = {
+            source: (count, *firsts[source], self._spans[source].clock, self._spans[source].tick)
+            for source, count in rows.items()
+        }
+        self.commits.write({TICKS: Taken(self._batch(waiting), spans)}, self._spans)
+
+    def _batch(self, waiting: list[tuple[TopicPartition, list[Raw]]]) -> pa.RecordBatch:
+        raws = [raw for _, page in waiting for raw in page]
+        counts = [len(page) for _, page in waiting]
+        topics = np.repeat([self._words.index(partition.topic) for partition, _ in waiting], counts)
+        schema = SCHEMAS[TICKS]
+        headers = [[{"name": name, "value": value} for name, value in raw.headers] for raw in raws]
+        return pa.record_batch(
+            [
+                self._words.column(topics.astype(np.int32)),
+                pa.array(np.repeat([partition.partition for partition, _ in waiting], counts), pa.int32()),
+                pa.array([raw.offset for raw in raws], pa.int64()),
+                pa.array([raw.timestamp for raw in raws], pa.int64()).cast(schema.field("timestamp").type),
+                pa.array([raw.key for raw in raws], pa.binary()),
+                pa.array([raw.value for raw in raws], pa.binary()),
+                pa.array(headers, schema.field("headers").type),
+            ],
+            schema=schema,
+        )
+
+
+def source_of(partition: TopicPartition) -> Source:
+    """The name of a partition among the positions."""
+    return f"{partition.topic}/{partition.partition}"
