@@ -20,6 +20,7 @@ from typing import Final
 
 import pytest
 from broker import Broker, NoBroker
+from hypothesis import settings
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 BROKER_FIXTURES: Final = frozenset({"kafka", "own_broker"})
@@ -28,6 +29,10 @@ USED: Final = "broker"
 _ADDRESS: Final = pytest.StashKey[str]()
 
 BrokerMaker = Callable[..., Broker]
+
+# how long an example takes says more of the machine's other work than of the code
+settings.register_profile("shared machine", deadline=None)
+settings.load_profile("shared machine")
 
 
 @pytest.fixture

@@ -327,17 +327,20 @@ def _read_ahead(ticks: Sequence[Tick], decode: frames.Heads) -> list[ReadAhead |
         return found
     heads, sides, indexes = [], [], []
     for index, (frame, cut) in enumerate(zip(values, cuts, strict=True)):
-        # two objects, and the second one is open: so what stands here are the data's own sides, up to the end
-        if cut > 0 and frame.count(b"{", 0, cut) == 2 and frame.endswith(b"}}") and ticks[index].request is None:
+        if cut > 0 and frame.endswith(b"}}") and ticks[index].request is None:
             heads.append(frame[:cut])
             sides.append(frame[cut + _SIDES_AT : -2])
             indexes.append(index)
     if sum(map(len, sides)) < _AHEAD_BYTES_MIN:
         return found
+    joined = b"[%b%b]" % ((_NO_SIDES + b",").join(heads), _NO_SIDES)
     try:
-        read = decode(b"[%b%b]" % ((_NO_SIDES + b",").join(heads), _NO_SIDES))
+        read = decode(joined)
     except frames.UNREADABLE:
         return found  # one of them is bad, and `apply` will say which
+    # each has two objects and no more, the second one is open: what stands there are its data's own sides, to the end
+    if joined.count(b"{") != 2 * len(heads):
+        return found
     for index, frame, told in zip(indexes, read, canonical_sides(sides), strict=True):
         if told is not None:
             found[index] = ReadAhead(frame.stream, frame.data, told)

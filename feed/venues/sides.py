@@ -11,7 +11,6 @@ take 1.0; 0.45 and 1.8 us of 11 levels. Fewer than about five updates at a time 
 
 from __future__ import annotations
 
-import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
@@ -28,14 +27,15 @@ if TYPE_CHECKING:
     Marks = npt.NDArray[np.bool_]
 
 _DIGITS: Final = b"0123456789"
-_DIVIDER: Final = b'],"a":['
-_TOLD_DIVIDER: Final = b'],"asks":['
+# The one letter stands between the halves; searching for single bytes costs a tenth of searching for `],"a":[`.
+_HALVES: Final = bytes.maketrans(b"a", b"\n")
+_BIDS_END: Final = b'],"'
+_ASKS_BEGIN: Final = b'":['
 _LEVELS: Final = {b'["%b","%b"]' % (price, size): (price, size) for price in (b".", b"") for size in (b".", b"")}
 """How a level looks without its digits, to the points of its price and its size."""
 _LOOKS_REMEMBERED: Final = 2048
 _LOOK_BYTES_MAX: Final = 2048
-_ZERO_PRICE: Final = re.compile(rb'\["0"').search
-_ZERO, _NINE, _POINT, _QUOTE = b'09."'
+_ZERO, _NINE, _POINT, _QUOTE, _OPEN, _CLOSE, _COMMA = b'09."[],'
 
 
 class Told(Struct, frozen=True, gc=False):
@@ -52,10 +52,10 @@ def canonical_sides(sides: Sequence[bytes]) -> list[Told | None]:
     """
     told: list[Told | None] = [None] * len(sides)
     joined = b"\n".join(sides)
-    halves = joined.translate(None, _DIGITS).replace(_DIVIDER, b"\n").split(b"\n")
+    halves = joined.translate(_HALVES, _DIGITS).split(b"\n")
     if len(halves) != 2 * len(sides):
         return told
-    # where one text has a divider too many and another one too few, a half stands where its kind does not fit
+    # where one text has a letter too many and another one too few, a half stands where its kind does not fit
     looks = [_look(half) if len(half) <= _LOOK_BYTES_MAX else _look.__wrapped__(half) for half in halves]
     groups: dict[bytes, list[int]] = {}
     for index, (bids, asks) in enumerate(zip(looks[::2], looks[1::2], strict=True)):
@@ -81,9 +81,9 @@ class _Look(Struct, frozen=True, gc=False):
 
 @lru_cache(_LOOKS_REMEMBERED)
 def _look(half: bytes) -> _Look | None:
-    opens = half.startswith(b"[[") or half == b"["
-    rows = half[1:] if opens else half[:-1]
-    if half != (b"[" + rows if opens else rows + b"]"):
+    opens = half.endswith(_BIDS_END)
+    rows = half[1:-3] if opens else half[3:-1]
+    if half != (b"[%b%b" % (rows, _BIDS_END) if opens else b"%b%b]" % (_ASKS_BEGIN, rows)):
         return None
     if not rows:
         return _Look(opens, b"", 0)
@@ -102,14 +102,15 @@ def _canonical(joined: bytes, level: bytes) -> list[bytes]:
         return []
     price_point, size_point = _LEVELS[level]
     if price_point and not size_point:
-        quote[:-1] &= text[1:] == ord(",")
+        quote[:-1] &= text[1:] == _COMMA
     elif size_point and not price_point:
-        quote[:-1] &= text[1:] == ord("]")
+        quote[:-1] &= text[1:] == _CLOSE
     if price_point or size_point:
-        joined = text[~_needless(zero, point, quote)].tobytes()
-    if _ZERO_PRICE(joined) is not None:
+        text = text[~_needless(zero, point, quote)]
+    quote = text == _QUOTE
+    if ((text[:-3] == _OPEN) & quote[1:-2] & (text[2:-1] == _ZERO) & quote[3:]).any():
         return []
-    return joined.replace(_DIVIDER, _TOLD_DIVIDER).split(b"\n")
+    return text.tobytes().replace(b"a", b"asks").split(b"\n")
 
 
 def _plain(digit: Marks, zero: Marks, point: Marks, quote: Marks) -> bool:
