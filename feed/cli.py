@@ -16,12 +16,14 @@ from cyclopts import App, Parameter
 from feed.command import run, say
 
 if TYPE_CHECKING:
+    from feed.gateway.app import Routes
     from feed.settings import Loaded, Settings
 
 Kafka = Annotated[str | None, Parameter(help="Brokers, HOST:PORT[,HOST:PORT] (kafka.bootstrap).")]
 Venues = Annotated[str | None, Parameter(help="Venues, separated by commas (normalize.venues).")]
 Host = Annotated[str | None, Parameter(help="Address to listen on (serve.host).")]
 Port = Annotated[int | None, Parameter(help="Port to listen on; 0 is any free one (serve.port).")]
+Recordings = Annotated[str | None, Parameter(help="Serve the recordings in this folder too (serve.recordings).")]
 Record = Annotated[str | None, Parameter(help="Record into this folder, in a process beside (record.to).")]
 File = Annotated[Path | None, Parameter(help="Settings file (default: feed.toml, where there is one).")]
 
@@ -56,8 +58,8 @@ def demo(
     from feed.showcase import run_demo
     from replay.sinks import TickTopic
 
-    flags = {"serve.host": host, "serve.port": port, "record.to": record}
-    return _loop(run_demo(flags, TickTopic, records=record is not None, seconds=seconds, seed=seed))
+    flags = {"serve.host": host, "serve.port": port, "record.to": record, "serve.recordings": record}
+    return _loop(run_demo(flags, TickTopic, _routes, records=record is not None, seconds=seconds, seed=seed))
 
 
 @app.command
@@ -76,7 +78,7 @@ def up(
         feed up --kafka 127.0.0.1:9092 --port 8000
         feed up --record recordings
     """
-    flags = {"record.to": record}
+    flags = {"record.to": record, "serve.recordings": record}
     settings = _server_settings(kafka, venues, host, port, file, flags)
     return _serve(settings, normalizes=True, serves=True, records=record is not None)
 
@@ -133,14 +135,22 @@ def normalize(*, kafka: Kafka = None, venues: Venues = None, file: File = None) 
 
 @app.command
 def serve(
-    *, kafka: Kafka = None, venues: Venues = None, host: Host = None, port: Port = None, file: File = None
+    *,
+    kafka: Kafka = None,
+    venues: Venues = None,
+    host: Host = None,
+    port: Port = None,
+    recordings: Recordings = None,
+    file: File = None,
 ) -> int:
     """Run a gateway: feed logs in, WebSocket clients out. Any number may run.
 
     Examples:
         feed serve --kafka 127.0.0.1:9092 --port 8000
+        feed serve --recordings recordings
     """
-    return _serve(_server_settings(kafka, venues, host, port, file), normalizes=False, serves=True)
+    settings = _server_settings(kafka, venues, host, port, file, {"serve.recordings": recordings})
+    return _serve(settings, normalizes=False, serves=True)
 
 
 @app.command
@@ -252,7 +262,7 @@ def _serve(settings: Settings, *, normalizes: bool, serves: bool, records: bool 
     async def run_all() -> None:
         if normalizes and (made := await make_topics(settings)):
             say(f"made topics {', '.join(made)}")
-        roles = build(settings, normalizes=normalizes, serves=serves)
+        roles = build(settings, normalizes=normalizes, serves=serves, routes=_routes(settings))
         if roles.server is None:
             say(f"normalizing {', '.join(settings.normalize.venues)}")
             await run_roles(settings, roles)
@@ -269,6 +279,15 @@ def _serve(settings: Settings, *, normalizes: bool, serves: bool, records: bool 
 
     set_up(settings.log.level, settings.log.form)
     return _loop(run_all())
+
+
+def _routes(settings: Settings) -> list[Routes]:
+    """What a gateway answers besides."""
+    if not settings.serve.recordings:
+        return []
+    from replay.routes import add_routes
+
+    return [add_routes]
 
 
 def _loaded(flags: Mapping[str, object], file: Path | None) -> Loaded:

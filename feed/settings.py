@@ -148,6 +148,7 @@ class LimitSettings(Section):
     handshake_bytes_max: Positive = 16 * 1024
     handshake_seconds: Seconds = 5.0
     response_seconds: Seconds = 30.0
+    histories_max: Positive = 4
     write_bytes_max: Positive = 256 * 1024
     kernel_unsent_bytes_max: Positive = 128 * 1024
     close_seconds: Seconds = 2.0
@@ -176,6 +177,8 @@ class ServeSettings(Section):
     """Its name in `welcome`."""
     venues: Names = ()
     """The venues that it serves; none named: those of `normalize.venues`."""
+    recordings: str = ""
+    """The folder (or URI) of recordings that it serves too: history and replays; empty: none."""
     origins: Names = ()
     """Origins of browsers allowed besides the server's own host; `null` may be named."""
     resume_window_s: Positive = 60

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from feed.beside import Beside
@@ -24,7 +24,7 @@ from feed.up import Roles, build, refuse_used_port, run_roles, say_where, when_r
 from feed.venues.table import venue as venue_named
 
 if TYPE_CHECKING:
-    pass
+    from feed.gateway.app import Routes
 
 _UPDATE: Final = b'{"type":"update",'
 
@@ -44,9 +44,15 @@ TopicMaker = Callable[[Appender, str, int, Callable[[bytes], list[str]]], Topic]
 
 
 async def run_demo(
-    flags: Mapping[str, object], make_topic: TopicMaker, *, records: bool, seconds: float | None, seed: int
+    flags: Mapping[str, object],
+    make_topic: TopicMaker,
+    routes: Callable[[Settings], Sequence[Routes]],
+    *,
+    records: bool,
+    seconds: float | None,
+    seed: int,
 ) -> None:
-    """Runs the demo until a signal, or for so many seconds.
+    """Runs the demo until a signal, or for so many seconds; `routes`: what its gateway answers besides.
 
     Raises:
         FeedError: the port is in use.
@@ -62,7 +68,7 @@ async def run_demo(
         venues = settings.normalize.venues
         topics = [name(venue) for venue in venues for name in (settings.ticks_topic, settings.feed_topic)]
         broker.make_topics([*topics, settings.kafka.dead_topic])
-        roles = build(settings, normalizes=True, serves=True)
+        roles = build(settings, normalizes=True, serves=True, routes=routes(settings))
         assert roles.server is not None
         demo = _Demo(settings, roles, broker.address)
         await demo.run(make_topic, seconds, seed, records=records)

@@ -10,7 +10,7 @@ import asyncio
 import errno
 import signal
 import socket
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final, NamedTuple
 
 from msgspec.structs import replace
@@ -19,6 +19,7 @@ from feed.channels.hub import Hub, HubSettings
 from feed.command import say
 from feed.errors import FeedError
 from feed.follower import Follower
+from feed.gateway.app import Routes
 from feed.gateway.gateway import Gateway
 from feed.gateway.limits import GatewaySettings
 from feed.gateway.server import GatewayServer, build_server, serve
@@ -48,11 +49,11 @@ class Roles(NamedTuple):
         return self.server.gateway if self.server is not None else None
 
 
-def build(settings: Settings, *, normalizes: bool, serves: bool) -> Roles:
-    """The objects of the roles that are asked for; nothing runs yet."""
+def build(settings: Settings, *, normalizes: bool, serves: bool, routes: Sequence[Routes] = ()) -> Roles:
+    """The objects of the roles that are asked for; nothing runs yet. `routes`: what the gateway answers besides."""
     metrics = Metrics()
     normalizer = _normalizer(settings) if normalizes else None
-    return Roles(metrics, normalizer, build_server(_gateway(settings, metrics)) if serves else None)
+    return Roles(metrics, normalizer, build_server(_gateway(settings, metrics), *routes) if serves else None)
 
 
 async def run_roles(settings: Settings, roles: Roles, *beside: Coroutine[Any, Any, object]) -> None:
@@ -173,7 +174,12 @@ def _gateway(settings: Settings, metrics: Metrics) -> Gateway:
         page_bytes=chosen.page_bytes,
         message_bytes_max=chosen.limits.message_bytes_max,
     )
-    return Gateway(convert(chosen, GatewaySettings), hub, session, metrics)
+    recordings = None
+    if chosen.recordings:
+        from feed.gateway.recordings import Recordings  # it brings pyarrow, a third of a second
+
+        recordings = Recordings(chosen.recordings)
+    return Gateway(convert(chosen, GatewaySettings), hub, session, metrics, recordings)
 
 
 def _follower(settings: Settings, gateway: Gateway) -> Follower:

@@ -68,7 +68,7 @@ def _again(first: pa.RecordBatch, rest: Iterator[pa.RecordBatch]) -> Iterator[pa
 class _writer:  # noqa: N801  # a context, used as a function
     def __init__(self, path: Path, schema: pa.Schema, form: Format) -> None:
         self._form = form
-        self._schema = _plain(schema) if form == "parquet" else _flat(schema)
+        self._schema = _plain(schema) if form == "parquet" else csv_schema(schema)
         if form == "parquet":
             self._file = pa.parquet.ParquetWriter(path, self._schema, compression="zstd")
         else:
@@ -85,7 +85,7 @@ class _writer:  # noqa: N801  # a context, used as a function
             # dictionaries differ from file to file: written as what they mean, Parquet makes its own
             self._file.write_table(pa.Table.from_batches([batch]).cast(self._schema), row_group_size=_ROW_GROUP)
         else:
-            columns = [_text(column) for column in batch.columns]
+            columns = [csv_text(column) for column in batch.columns]
             self._file.write_table(pa.Table.from_arrays(columns, schema=self._schema))
 
 
@@ -96,7 +96,8 @@ def _plain(schema: pa.Schema) -> pa.Schema:
     return pa.schema(fields)
 
 
-def _flat(schema: pa.Schema) -> pa.Schema:
+def csv_schema(schema: pa.Schema) -> pa.Schema:
+    """The columns as they stand in a CSV file: text, but for whole numbers and truths."""
     return pa.schema([pa.field(field.name, _flat_type(field.type)) for field in schema])
 
 
@@ -104,7 +105,8 @@ def _flat_type(type_: pa.DataType) -> pa.DataType:
     return type_ if pa.types.is_integer(type_) or pa.types.is_boolean(type_) else pa.string()
 
 
-def _text(column: pa.Array) -> pa.Array:
+def csv_text(column: pa.Array) -> pa.Array:
+    """A column as it stands in a CSV file."""
     type_ = column.type
     if pa.types.is_dictionary(type_):
         return column.cast(pa.string())

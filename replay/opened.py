@@ -149,7 +149,7 @@ class Opened:
         chosen = _chosen(KINDS, symbol)
         first = 0 if start is None else ns_of(start)
         last = NEVER if end is None else ns_of(end)
-        wanted = list(columns) if columns is not None else _columns(name, snapshots=snapshots)
+        wanted = list(columns) if columns is not None else columns_of(name, snapshots=snapshots)
         for spot in shelf.spots(shelf.start(Cut(first - 1))):
             note = shelf.block(spot).note
             if note.keyframes and not snapshots:
@@ -262,11 +262,12 @@ def _chosen(kinds: Iterable[str], symbols: Symbols) -> Chosen:
     return Chosen(kinds, [symbols] if isinstance(symbols, str) else symbols)
 
 
-def _columns(name: str, *, snapshots: bool) -> list[str]:
+def columns_of(name: str, *, snapshots: bool) -> list[str]:
+    """The columns that users of a table see; with `snapshots` all that it has."""
     names: list[str] = SCHEMAS[name].names
     return names if snapshots else [n for n in names if n not in _OUR_COLUMNS and n != "is_snapshot"]
 
 
 def _empty(name: str, *, snapshots: bool, columns: Iterable[str] | None) -> pa.Table:
-    wanted = list(columns) if columns is not None else _columns(name, snapshots=snapshots)
+    wanted = list(columns) if columns is not None else columns_of(name, snapshots=snapshots)
     return pa.schema([SCHEMAS[name].field(column) for column in wanted]).empty_table()

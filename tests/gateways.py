@@ -10,6 +10,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
@@ -18,8 +19,10 @@ import uvloop
 from feed.channels.hub import Hub
 from feed.gateway.gateway import Gateway
 from feed.gateway.limits import GatewaySettings
+from feed.gateway.recordings import Recordings
 from feed.gateway.server import GatewayServer, build_server, serve
 from feed.metrics import Metrics
+from replay.routes import add_routes
 
 Result = TypeVar("Result")
 
@@ -27,10 +30,19 @@ Result = TypeVar("Result")
 class Running:
     """A gateway that listens on a free port of 127.0.0.1 while the block runs."""
 
-    def __init__(self, settings: GatewaySettings | None = None, *, hub: Hub | None = None, ready: bool = True) -> None:
+    def __init__(
+        self,
+        settings: GatewaySettings | None = None,
+        *,
+        hub: Hub | None = None,
+        ready: bool = True,
+        recordings: Path | None = None,
+    ) -> None:
+        """`recordings`: a folder that it serves too."""
         self._settings = settings or GatewaySettings(port=0, heartbeat_ms=60_000, ping_interval_ms=60_000)
         self._hub = hub
         self._ready = ready
+        self._recordings = recordings
         self._listens = threading.Event()
         self._thread = threading.Thread(target=self._run, name="gateway", daemon=True)
         self.failure: BaseException | None = None
@@ -92,11 +104,11 @@ class Running:
 
     async def _serve(self) -> None:
         self.loop = asyncio.get_running_loop()
-        self.gateway = make_gateway(self._settings, self._hub)
+        self.gateway = make_gateway(self._settings, self._hub, self._recordings)
         if self._ready:
             self.gateway.health.kafka_answered()
             self.gateway.health.caught_up()
-        self.server = build_server(self.gateway)
+        self.server = build_server(self.gateway, *([add_routes] if self._recordings else []))
         serving = asyncio.create_task(serve(self.server))
         ready = asyncio.create_task(self.server.ready.wait())
         await asyncio.wait((serving, ready), return_when=asyncio.FIRST_COMPLETED)
@@ -108,9 +120,10 @@ class Running:
         await serving
 
 
-def make_gateway(settings: GatewaySettings, hub: Hub | None = None) -> Gateway:
+def make_gateway(settings: GatewaySettings, hub: Hub | None = None, recordings: Path | None = None) -> Gateway:
     """A gateway with an empty hub, where none is given; call it on the loop that it shall live on."""
     from feed.channels.hub import HubSettings
     from feed.protocol.session import SessionSettings
 
-    return Gateway(settings, hub or Hub(HubSettings()), SessionSettings(), Metrics())
+    folder = Recordings(str(recordings)) if recordings is not None else None
+    return Gateway(settings, hub or Hub(HubSettings()), SessionSettings(), Metrics(), folder)

@@ -7,6 +7,7 @@ checks of the handshake, accepts, starts the connection and is done: messages ne
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, Final, cast
 
 import msgspec
@@ -30,7 +31,7 @@ _JSON: Final = "application/json"
 _YAML: Final = "application/yaml"
 _SCHEMAS_AT: Final = "/v1/schemas/"
 _RETRY_AFTER: Final = {"retry-after": "5"}
-_ERROR: Final = {
+ERROR_ANSWER: Final = {
     "content": {_JSON: {"schema": {"type": "object"}}, "text/plain": {"schema": {"type": "string"}}},
     "description": "An `error` message of the protocol; plain text where the path itself is none",
 }
@@ -38,20 +39,26 @@ _ERROR: Final = {
 Told = dict[int | str, dict[str, Any]]  # FastAPI's own type for what a route says of its answers
 
 
+Routes = Callable[[FastAPI, "Gateway"], None]
+"""Adds routes to the application of a gateway."""
+
+
 def _json(body: object, status: int = 200) -> Response:
     return Response(msgspec.json.encode(body), status, {"cache-control": "no-store"}, _JSON)
 
 
-def _error(status: int, code: str, message: str) -> Response:
-    return _json(Error(code=code, message=message, retry=False), status)
+def error_answer(status: int, code: str, message: str, *, retry: bool = False) -> Response:
+    """An `error` of the protocol as the answer to a request over HTTP."""
+    return _json(Error(code=code, message=message, retry=retry), status)
 
 
-def _told(description: str, schema: dict[str, Any], kind: str = _JSON) -> Told:
+def told(description: str, schema: dict[str, Any], kind: str = _JSON) -> Told:
+    """What a route says of its good answer."""
     return {200: {"description": description, "content": {kind: {"schema": schema}}}}
 
 
-def create_app(gateway: Gateway) -> FastAPI:
-    """The application of one gateway."""
+def create_app(gateway: Gateway, *more: Routes) -> FastAPI:
+    """The application of one gateway; `more` are routes of others."""
     app = FastAPI(
         title="feed gateway",
         version="1",
@@ -62,6 +69,8 @@ def create_app(gateway: Gateway) -> FastAPI:
     _add_health(app, gateway)
     _add_data(app, gateway)
     _add_descriptions(app)
+    for add in more:
+        add(app, gateway)
     _add_stream(app, gateway)
 
     @app.exception_handler(HTTPException)
@@ -99,7 +108,7 @@ def _add_health(app: FastAPI, gateway: Gateway) -> None:
 def _add_data(app: FastAPI, gateway: Gateway) -> None:
     hub = gateway.hub
 
-    @app.get("/v1/symbols", responses=_told("Symbols in alphabetical order", {"type": "array"}))
+    @app.get("/v1/symbols", responses=told("Symbols in alphabetical order", {"type": "array"}))
     async def symbols() -> Response:
         """The symbols that can be subscribed now, with their channels and their source."""
         return _json(
@@ -109,8 +118,8 @@ def _add_data(app: FastAPI, gateway: Gateway) -> None:
     @app.get(
         "/v1/snapshot/{channel}/{symbol:path}",
         responses={
-            **_told("The channel's `snapshot` (in parts where it is large) and its `state`", {"type": "array"}),
-            404: _ERROR,
+            **told("The channel's `snapshot` (in parts where it is large) and its `state`", {"type": "array"}),
+            404: ERROR_ANSWER,
         },
     )
     async def snapshot(
@@ -119,13 +128,13 @@ def _add_data(app: FastAPI, gateway: Gateway) -> None:
     ) -> Response:
         """What a client that joined now would get first, as the same messages."""
         if channel not in KINDS:
-            return _error(404, "unknown_channel", f"found {channel!r}, wanted one of {', '.join(KINDS)}")
+            return error_answer(404, "unknown_channel", f"found {channel!r}, wanted one of {', '.join(KINDS)}")
         messages = hub.snapshot(channel, symbol)
         if messages is None:
-            return _error(404, "unknown_symbol", f"no channel {channel} of {symbol!r}")
+            return error_answer(404, "unknown_symbol", f"no channel {channel} of {symbol!r}")
         return Response(b"[" + b",".join(messages) + b"]", 200, {"cache-control": "no-store"}, _JSON)
 
-    @app.get("/v1/status", responses=_told("The gateway's state", {"type": "object"}))
+    @app.get("/v1/status", responses=told("The gateway's state", {"type": "object"}))
     async def status() -> Response:
         """What this gateway reads, serves and thinks of itself."""
         checks = gateway.checks()
@@ -162,7 +171,7 @@ def _add_descriptions(app: FastAPI) -> None:
     async def docs() -> Response:
         return HTMLResponse(reference(app.openapi()), headers=HEADERS)
 
-    @app.get("/v1/asyncapi.yaml", response_class=Response, responses=_told("AsyncAPI 3", {"type": "object"}, _YAML))
+    @app.get("/v1/asyncapi.yaml", response_class=Response, responses=told("AsyncAPI 3", {"type": "object"}, _YAML))
     async def asyncapi() -> Response:
         """The stream's messages, as AsyncAPI 3."""
         return Response(schemas.asyncapi(files_at=_SCHEMAS_AT), media_type=_YAML)
@@ -196,18 +205,18 @@ def _add_stream(app: FastAPI, gateway: Gateway) -> None:
     @app.websocket("/v1/stream")
     async def stream(websocket: WebSocket) -> None:
         if not allowed(websocket.scope["headers"], settings.origins):
-            await _refuse(websocket, 403, "this origin is not allowed")
+            await refuse(gateway, websocket, 403, "this origin is not allowed")
             return
         try:
             answer = subprotocol(websocket.scope["subprotocols"], SUBPROTOCOL)
         except LookupError:
-            await _refuse(websocket, 400, f"unknown subprotocol, wanted {SUBPROTOCOL}")
+            await refuse(gateway, websocket, 400, f"unknown subprotocol, wanted {SUBPROTOCOL}")
             return
         if gateway.health.draining or gateway.full:
-            await _refuse(websocket, 503, "going away" if gateway.health.draining else "this gateway is full")
+            await refuse(gateway, websocket, 503, "going away" if gateway.health.draining else "this gateway is full")
             return
         if not await gateway.serves():
-            await _refuse(websocket, 503, "the log is still being read")
+            await refuse(gateway, websocket, 503, "the log is still being read")
             return
         await websocket.accept(answer)
         connection: StreamProtocol = websocket.scope["state"]["connection"]
@@ -215,9 +224,11 @@ def _add_stream(app: FastAPI, gateway: Gateway) -> None:
 
     @app.websocket("/{path:path}")
     async def elsewhere(websocket: WebSocket) -> None:
-        await _refuse(websocket, 404, "the stream is at /v1/stream")
+        await refuse(gateway, websocket, 404, "the stream is at /v1/stream")
 
-    async def _refuse(websocket: WebSocket, status: int, text: str) -> None:
-        gateway.counts.refused.of(str(status)).value += 1
-        headers = _RETRY_AFTER if status == 503 else None
-        await websocket.send_denial_response(PlainTextResponse(f"{text}\n", status, headers))
+
+async def refuse(gateway: Gateway, websocket: WebSocket, status: int, text: str) -> None:
+    """Answers a handshake with an HTTP status and the reason, instead of accepting it."""
+    gateway.counts.refused.of(str(status)).value += 1
+    headers = _RETRY_AFTER if status == 503 else None
+    await websocket.send_denial_response(PlainTextResponse(f"{text}\n", status, headers))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import asdict
 
@@ -21,6 +21,9 @@ from feed.gateway.pulse import Pulse
 from feed.gateway.ws import StreamProtocol
 from feed.metrics import Metrics
 from feed.protocol.session import Dialogue, Session, SessionSettings
+
+if TYPE_CHECKING:
+    from feed.gateway.recordings import Recordings
 
 _REFUSED_MAX: Final = 256
 _CATCH_UP_SECONDS: Final = 3.0
@@ -105,10 +108,18 @@ def told_settings(session: SessionSettings, settings: GatewaySettings) -> ToldSe
 class Gateway:
     """Everything that the doors share."""
 
-    def __init__(self, settings: GatewaySettings, hub: Hub, session: SessionSettings, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        hub: Hub,
+        session: SessionSettings,
+        metrics: Metrics,
+        recordings: Recordings | None = None,
+    ) -> None:
         self.settings = settings
         self.hub = hub
         self.metrics = metrics
+        self.recordings = recordings
         self.started_at = time.monotonic()
         self.counts = Counts(metrics)
         self.doors = Doors(settings.limits)

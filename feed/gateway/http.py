@@ -1,8 +1,8 @@
 """HTTP as uvicorn speaks it by h11, with the bounds that it lacks.
 
 Owns, for each TCP connection: its admission (all connections, those of one address), the size of a request's head, an
-absolute deadline for the whole request and one for its response, and which bytes a header may hold. Leaves routes to
-`app`, and what follows an upgrade to `ws`.
+absolute deadline for the whole request and one for its response (for each piece of one that says so), and which bytes a
+header may hold. Leaves routes to `app`, and what follows an upgrade to `ws`.
 
 Why h11: httptools has no limit for headers at all. Why here: uvicorn has no deadline for a request, and ASGI
 middleware runs only after parsing.
@@ -156,6 +156,13 @@ class HttpProtocol(H11Protocol):
         if self.transport.is_closing() or self.transport.get_protocol() is not self:
             return
         if self.conn.our_state is h11.SEND_RESPONSE and self.conn.their_state in _WHOLE:
+            self.progressed()
+            # for answers of any length; the task that runs the application starts only after this
+            self.scope["state"]["http"] = self
+
+    def progressed(self) -> None:
+        """The client took what was written of a long response: its deadline starts anew."""
+        if not self.transport.is_closing():
             self._within(self.limits.response_seconds, self.transport.abort)
 
     def _request_late(self) -> None:

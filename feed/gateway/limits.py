@@ -44,7 +44,9 @@ class LimitSettings(Struct, frozen=True, kw_only=True):
     handshake_seconds: float = 5.0
     """From the connection (or the first byte of a later request) to the whole request; then HTTP 408."""
     response_seconds: float = 30.0
-    """From the whole request to the last byte of its response; then the connection is cut."""
+    """From the whole request to the last byte of its response, of a history to the next piece; then it is cut."""
+    histories_max: int = 4
+    """Answers of `/v1/history` at once; one more gets HTTP 503."""
     write_bytes_max: int = 256 * 1024
     """Unsent bytes of one client beyond the kernel's; a reader over it is left behind at its position."""
     kernel_unsent_bytes_max: int = 128 * 1024

@@ -24,7 +24,7 @@ from uvicorn.server import HANDLED_SIGNALS
 
 from feed.collector import settle
 from feed.errors import Unreachable
-from feed.gateway.app import create_app
+from feed.gateway.app import Routes, create_app
 from feed.gateway.gateway import Gateway
 from feed.gateway.http import GatewayConfig, HttpProtocol
 from feed.gateway.ws import StreamProtocol
@@ -98,11 +98,14 @@ class GatewayServer(uvicorn.Server):
         return random.randrange(self.gateway.settings.reconnect_spread_ms + 1)  # noqa: S311  # no secret
 
 
-def build_server(gateway: Gateway) -> GatewayServer:
-    """uvicorn with our protocol classes for this gateway; it logs through `logging`, and no requests."""
+def build_server(gateway: Gateway, *more: Routes) -> GatewayServer:
+    """uvicorn with our protocol classes for this gateway; it logs through `logging`, and no requests.
+
+    `more`: routes of others.
+    """
     settings = gateway.settings
     config = GatewayConfig(
-        create_app(gateway),
+        create_app(gateway, *more),
         host=settings.host,
         port=settings.port,
         http=HttpProtocol,
@@ -139,6 +142,8 @@ async def serve(server: GatewayServer) -> None:
         await server.serve()
         for task in helping:
             task.cancel()
+    if gateway.recordings is not None:
+        gateway.recordings.close()
 
 
 @contextlib.asynccontextmanager

@@ -121,7 +121,8 @@ def test_every_value_is_listed_once_and_described_except_those_of_the_gateway() 
 def test_every_value_is_used() -> None:
     package = Path(feed.__file__).parent
     own = (package / "settings.py").read_text().partition("class Settings(BaseSettings)")[2]
-    text = own + "".join(path.read_text() for path in package.rglob("*.py") if path.name != "settings.py")
+    code = [*package.rglob("*.py"), *(package.parent / "replay").rglob("*.py")]
+    text = own + "".join(path.read_text() for path in code if path.name != "settings.py")
     for name, _ in leaves(load().settings):
         assert re.search(rf"\.{name.rpartition('.')[2]}\b", text), name
 

@@ -1,0 +1,136 @@
+"""The recordings that a gateway serves: opened for each reader, read in threads, never on the loop.
+
+Owns the threads, how many readers there may be at once, and that a reader who goes away leaves no file open. What is
+read, and how, is the reader's.
+
+Each reader has a recording of its own, as it was when the reader came: its files are held open as long as it reads, so
+that retention passes them over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, Generic, NamedTuple, TypeVar
+
+from feed.errors import BadRequest, ConfigError
+from feed.gateway.catalog import Catalog
+from feed.recording.recording import Recording
+from feed.recording.shelf import NEVER
+
+THREADS: Final = 4
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Range(NamedTuple):
+    """Clock of the first row of a recording, and of the newest commit, in nanoseconds."""
+
+    begin: int
+    end: int
+
+
+class Recordings:
+    """The recordings in one folder (or at a URI). `catalog` knows their channels."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.catalog = Catalog()
+        self._threads: ThreadPoolExecutor | None = None
+
+    def open(self) -> Recording:
+        """The recording as it is now; blocks.
+
+        Raises:
+            BadRequest: `no_recording`, there is none yet.
+            CorruptRecording: a file is damaged.
+        """
+        try:
+            return Recording(self.path)
+        except ConfigError as error:
+            raise BadRequest("no_recording", "this server has no recording yet") from error
+
+    async def run(self, act: Callable[[], Result]) -> Result:
+        """Does something that blocks in one of the threads."""
+        return await asyncio.get_running_loop().run_in_executor(self._pool(), act)
+
+    def later(self, act: Callable[[], None]) -> None:
+        """The same, without waiting for it."""
+        self._pool().submit(act)
+
+    def close(self) -> None:
+        """Ends the threads; does not wait for them."""
+        if self._threads is not None:
+            self._threads.shutdown(wait=False)
+            self._threads = None
+
+    def _pool(self) -> ThreadPoolExecutor:
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="recordings")
+        return self._threads
+
+
+class Walk(Generic[Item]):
+    """An iterator over a recording that is advanced in threads, an item at a time.
+
+    `make` gets the recording, which is opened for it, and is run in a thread too.
+    """
+
+    def __init__(self, recordings: Recordings, make: Callable[[Recording], Iterator[Item]]) -> None:
+        self._recordings = recordings
+        self._make = make
+        self._lock = threading.Lock()
+        self._closed = False
+        self._recording: Recording | None = None
+        self._items: Iterator[Item] | None = None
+
+    async def next(self) -> Item | None:
+        """The next item; None at the end, and when it was closed meanwhile.
+
+        Raises:
+            BadRequest: `no_recording`.
+            CorruptRecording: a batch is damaged.
+        """
+        return await self._recordings.run(self._next)
+
+    def close(self) -> None:
+        """Closes the recording, after what is being read right now; does not wait for it."""
+        self._closed = True
+        self._recordings.later(self._close)
+
+    def _next(self) -> Item | None:
+        with self._lock:
+            if self._closed:
+                return None
+            if self._items is None:
+                self._recording = self._recordings.open()
+                self._items = self._make(self._recording)
+            return next(self._items, None)
+
+    def _close(self) -> None:
+        with self._lock:
+            self._items = None
+            if self._recording is not None:
+                self._recording.close()
+                self._recording = None
+
+
+def range_of(recording: Recording) -> Range:
+    """From when to when a recording is.
+
+    Raises:
+        BadRequest: `no_recording`, there is no row in it.
+    """
+    begin = NEVER
+    for shelf in recording.shelves.values():
+        for spot in shelf.spots():
+            note = shelf.block(spot).note
+            clocks = [span.first_clock for span in note.sources.values() if span.rows]
+            if clocks and not note.keyframes:
+                begin = min(begin, *clocks)
+                break
+    if begin == NEVER:
+        raise BadRequest("no_recording", "nothing is recorded yet")
+    return Range(begin, max(begin, *(span.clock for span in recording.positions.values())))
