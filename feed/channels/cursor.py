@@ -49,6 +49,7 @@ class Reader:
         self._rest: Rest | None = None
         self._told: dict[str, int] = {}
         self._losses: dict[tuple[int, int], tuple[int, int]] = {}
+        self._turned: set[tuple[int, int]] = set()
 
     # ---- in and out of step
 
@@ -108,7 +109,8 @@ class Reader:
         self.selection.readers[self] = None
 
     def ease(self) -> None:
-        """In step, after a flush: ends the holds that the sources have passed."""
+        """In step, after a flush that it got: ends the holds that the sources have passed."""
+        self._end_turned()
         self._drop_holds()
         if not self.holds:
             del self._hub.holders[self]
@@ -187,8 +189,12 @@ class Reader:
         return page.joined()
 
     def render(self, flush: Flush, page: Page) -> None:
-        """Adds what its selection gets of one flush; readers with the same one that are behind share it."""
+        """Adds what its selection gets of one flush; readers with the same one that are behind share it.
+
+        It may be rendered again, when it could not be sent: what it ends is ended afterwards.
+        """
         selection = self.selection
+        self._turned = set()
         kept = None if self.holds else selection.kept.get(flush.number)
         if kept is None:
             own = Page(0)
@@ -234,12 +240,18 @@ class Reader:
     def _held(self, id_: int, bit: int, seq: int) -> bool:
         """Whether an entry is at or below the mark that its channel resumed from."""
         hold = self.holds.get((id_, bit))
-        if hold is None:
+        if hold is None or (id_, bit) in self._turned:
             return False
         if seq == TURN_SEQ:
-            del self.holds[id_, bit]
+            self._turned.add((id_, bit))
             return False
         return seq <= hold[1]
+
+    def _end_turned(self) -> None:
+        """Positions start anew for channels that turned in the flush that it was sent."""
+        for key in self._turned:
+            self.holds.pop(key, None)
+        self._turned = set()
 
     def _drop_holds(self) -> None:
         current = self._hub.current
@@ -256,6 +268,7 @@ class Reader:
                     self._move_to(self._hub.current)
                 return
             self.render(following, page)
+            self._end_turned()
             self._move_to(following)
 
     def _lose(self) -> bool:

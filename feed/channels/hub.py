@@ -24,6 +24,7 @@ from feed.channels.message import KIND_INDEX, bare, whole
 from feed.channels.selection import Selections
 from feed.channels.state import FoldRules
 from feed.model import Kind, State, StateReason
+from feed.protocol.codec import Frames
 
 
 class HubSettings(Struct, frozen=True, kw_only=True):
@@ -149,7 +150,7 @@ class Hub:
         self._fanning = True
         return True
 
-    def fan_out(self) -> Iterator[tuple[bytes, Sequence[Reader]]]:
+    def fan_out(self) -> Iterator[tuple[Frames, Sequence[Reader]]]:
         """After `flush`: whole WebSocket frames, and the readers that get them, each reader at most once.
 
         Who cannot take its buffer is to `leave_behind`.

@@ -13,6 +13,7 @@ from feed.channels.flush import Flush
 from feed.channels.message import JOINT
 from feed.channels.record import PART_BYTES_MAX
 from feed.model import KINDS, Mode
+from feed.protocol.codec import Frames
 
 ANNOUNCE_SHIFT: Final = len(KINDS)
 
@@ -83,7 +84,7 @@ class Page:
 
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max
-        self._frames: list[bytes] = []
+        self._frames: list[Frames] = []
         self.size = 0
 
     @property
@@ -95,7 +96,7 @@ class Page:
         """Whether so many more bytes fill it."""
         return self.size + more >= self._bytes_max
 
-    def add(self, framed: bytes) -> None:
+    def add(self, framed: Frames) -> None:
         """Adds whole frames."""
         self._frames.append(framed)
         self.size += len(framed)

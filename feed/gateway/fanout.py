@@ -18,6 +18,7 @@ from time import perf_counter, thread_time
 from typing import Final, Protocol
 
 from feed.metrics import Metrics
+from feed.protocol.codec import Frames
 
 _SLICE_SECONDS: Final = 0.004
 _WRITES_BETWEEN_LOOKS: Final = 64
@@ -30,7 +31,7 @@ class Peer(Protocol):
     full: bool
     ended: bool
 
-    def write(self, frames: bytes) -> bool:
+    def write(self, frames: Frames) -> bool:
         """Sends frames, or says that the socket is over its bound."""
         ...
 
@@ -57,7 +58,7 @@ class Source(Protocol):
         """Closes the open flush; False when nothing changed."""
         ...
 
-    def fan_out(self) -> Iterable[tuple[bytes, Sequence[Cursor]]]:
+    def fan_out(self) -> Iterable[tuple[Frames, Sequence[Cursor]]]:
         """A buffer for each distinct selection, with its readers."""
         ...
 

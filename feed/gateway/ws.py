@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -31,6 +32,7 @@ from websockets.protocol import OPEN
 from feed.gateway.limits import bound_socket, socket_progress
 from feed.gateway.parser import FrameParser
 from feed.gateway.rates import Rates, rate_limited
+from feed.protocol.codec import Frames
 from feed.protocol.session import Close, Dialogue
 
 if TYPE_CHECKING:
@@ -62,6 +64,7 @@ class StreamProtocol(WebSocketsSansIOProtocol):
         """Its socket is over the bound: what is sent now, is sent without it."""
         self.ended = False
         self.finished = False
+        self.socket_number = -1
         self.end_timer: asyncio.TimerHandle | None = None
         self.end_by = 0.0
         # what has come and is not worked off: bytes, frames in reverse, fragments of a message
@@ -107,7 +110,9 @@ class StreamProtocol(WebSocketsSansIOProtocol):
             return
         limits = self.gateway.settings.limits
         self.transport.set_write_buffer_limits(high=limits.write_bytes_max, low=limits.write_bytes_max // 4)
-        bound_socket(self.transport.get_extra_info("socket"), limits)
+        peer = self.transport.get_extra_info("socket")
+        self.socket_number = peer.fileno()
+        bound_socket(peer, limits)
         self.session = self.gateway.joined(self, session)
         self._answer(self.session.open)
         # the handshake's leftovers, 10 KiB of them
@@ -278,11 +283,23 @@ class StreamProtocol(WebSocketsSansIOProtocol):
 
     # ---- what goes out
 
-    def write(self, frames: bytes) -> bool:
-        """Sends whole frames, unless the socket is over its bound or the connection is ending: then False."""
-        if self.full or self.ended or self.transport.is_closing():
+    def write(self, frames: Frames) -> bool:
+        """Sends whole frames, unless the socket is over its bound or the connection is ending: then False.
+
+        Straight to the socket where nothing waits before it: uvloop's transport would keep the frames until the loop
+        turns, and by then they have left the processor's cache.
+        """
+        transport = self.transport
+        if self.full or self.ended or transport.is_closing():
             return False
-        self.transport.write(frames)
+        sent = 0
+        if not transport.get_write_buffer_size():
+            try:
+                sent = os.write(self.socket_number, frames)
+            except OSError:
+                sent = 0  # where it is more than a full socket, the transport will find out
+        if sent < len(frames):
+            transport.write(memoryview(frames)[sent:] if sent else frames)
         return True
 
     def _push(self, frames: bytes) -> None:

@@ -15,6 +15,8 @@ import msgspec
 
 from feed.errors import BadRequest
 
+Frames = bytes | bytearray
+"""Whole WebSocket frames, one after the other."""
 _FIN_TEXT: Final = 0x81
 _LENGTH_7_MAX: Final = 125
 _LENGTH_16_MAX: Final = 0xFFFF

@@ -224,6 +224,22 @@ class TestAhead:
         desk.step("trades")
         desk.agrees(link, "trades")
 
+    def test_a_new_source_in_a_flush_that_it_could_not_take(self) -> None:
+        desk = Desk()
+        desk.step("trades")
+        link = desk.link()
+        link.subscribe("trades", "X:A", start={"marks": {"x/0@a": 1}})
+        desk.tick("trades")
+        desk.read(flush=False)
+        desk.switch("x/0@b", carries=False)
+        desk.tick("trades")
+        link.full = True
+        desk.read()
+        link.drain()
+        # not what lies at the mark, although the flush was rendered twice
+        assert [m["type"] for m in sent(link, "trades")] == ["gap", "snapshot"]
+        desk.agrees(link, "trades")
+
 
 class TestLag:
     def test_it_catches_up_from_the_window_in_pages(self) -> None:

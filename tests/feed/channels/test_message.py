@@ -7,7 +7,7 @@ import json
 import msgspec
 import pytest
 
-from feed.channels.message import bare, frame, head_of, split, whole
+from feed.channels.message import FRAME_START, bare, closed, frame, head_of, part, split, whole
 from feed.channels.record import PART_BYTES_MAX
 from feed.errors import CorruptLog
 from feed.model import Quote, Trade, Update
@@ -54,6 +54,23 @@ def test_joined_messages_are_taken_apart_only_where_they_are_too_large() -> None
     cut = list(payloads(frame([bare(update(9)), joined])))
     assert [m["seq"] for payload in cut for m in json.loads(payload)] == [9, 0, 1, 2]
     assert len(cut) == 3
+
+
+@pytest.mark.parametrize("sizes", [[1], [1, 1, 1], [40_000, 20_000], [60_000, 60_000], [200_000, 200_000]])
+def test_a_frame_of_parts_is_the_frame_of_their_messages(sizes: list[int]) -> None:
+    messages = [bare(update(seq, size=size)) for seq, size in enumerate(sizes)]
+    parts = [FRAME_START, b"", part(messages[:1]), b"", *([part(messages[1:])] if messages[1:] else [])]
+    assert closed(parts) == frame(messages)
+
+
+def test_a_frame_of_a_short_message_has_a_short_head() -> None:
+    messages = [b'pong","id":1,"received":"1","time":"2"']
+    assert closed([FRAME_START, part(messages)]) == frame(messages)
+    assert frame(messages)[1] < 126
+
+
+def test_nothing_is_no_frame() -> None:
+    assert closed([FRAME_START, b"", b""]) == b""
 
 
 @pytest.mark.parametrize("text", [b"", b"update", b'update","channel":"nonesuch","symbol":"X"', b'update","seq":\xff'])
