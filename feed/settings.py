@@ -217,7 +217,7 @@ class RecordSettings(Section):
     """Also the ticks as they lie in Kafka, to be put through a normalizer again."""
     flush_interval_ms: Positive = 1_000
     """A batch is written at least so often, where anything happened."""
-    flush_bytes: Positive = 8 * MEBIBYTE
+    flush_bytes: Positive = 4 * MEBIBYTE
     """And when so much has come: what a recorder holds in memory."""
     sync_interval_ms: Positive = 2_000
     """What was written survives a power cut after so long at most."""
@@ -227,7 +227,7 @@ class RecordSettings(Section):
     """So is one of this age."""
     keyframe_ratio: Annotated[float, Field(gt=0)] = 4.0
     """Bytes of updates for each byte of keyframes within a file: less is found sooner, more is smaller."""
-    keyframe_bytes_min: Positive = MEBIBYTE
+    keyframe_bytes_min: Positive = MEBIBYTE // 2
     """Bytes of updates between two rounds of keyframes at least."""
     keep_s: Count = 0
     """Sealed files older than this are deleted, on the recording's own clock; 0: never."""

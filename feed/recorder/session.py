@@ -53,6 +53,8 @@ class Session:
         self._taker.clocks = {source: span.clock for source, span in taken_up.positions.items()}
         self._taker.ticks = {source: span.tick for source, span in taken_up.positions.items()}
         self._behind = _newest(taken_up.positions)
+        self._known = set(self._behind)
+        self._goes_on = bool(taken_up.positions)
         self._recorded = dict(taken_up.channels)
         for (kind, symbol), (source, _) in taken_up.channels.items():
             self._taker.know(kind, symbol, source)
@@ -65,7 +67,8 @@ class Session:
         """The log offset at which the state of a partition (`kraken/0`) must be known, as long as it is not reached."""
         found = self._behind.get(partition)
         if found is None:
-            return None
+            # in a recording that goes on, a partition that is new has nothing yet that could be left out
+            return begin if self._goes_on and partition not in self._known else None
         if not begin <= found[1].offset <= end:
             # what lies there now does not go on from what was recorded: every channel will say what it missed
             self._behind[partition] = found[0], Span(found[1].tick, begin, found[1].clock)

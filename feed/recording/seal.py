@@ -6,10 +6,12 @@ checksum of the whole. The new file is synced before it gets its name, and only 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import Final
 
 import google_crc32c
+import numpy as np
 import pyarrow as pa
 
 from feed.recording.blocks import BlockWriter
@@ -17,11 +19,12 @@ from feed.recording.disk import Disk, NewFile
 from feed.recording.files import RecordedFile
 from feed.recording.folder import PART, SEALED
 from feed.recording.frames import DIGITS, ZEROS
+from feed.recording.merge import order_of
 from feed.recording.notes import Block, Index, Note, Span
 from feed.recording.tables import schema_of
 
 ROWS_MAX: Final = 32_768
-BATCH_BYTES_MAX: Final = 8 << 20
+BATCH_BYTES_MAX: Final = 2 << 20
 FOOTER_MARK: Final = b"crc32c:"
 _NO_CRC: Final = ZEROS.decode()
 
@@ -167,7 +170,31 @@ def _noted(part: RecordedFile, numbers: list[int]) -> Iterator[Noted]:
             _with_dictionary(part, column, dictionaries[name]) if name in dictionaries else column
             for name, column in zip(schema.names, batch.columns, strict=True)
         ]
-        yield pa.record_batch(columns, schema=schema), part.blocks[number].note
+        yield from _split(pa.record_batch(columns, schema=schema), part.blocks[number].note)
+
+
+def _split(batch: pa.RecordBatch, note: Note) -> Iterator[Noted]:
+    """A batch in pieces that a reader decodes quickly; a message stays whole. All have the positions after it."""
+    pieces = -(-batch.nbytes // BATCH_BYTES_MAX)
+    if pieces <= 1 or note.keyframes or batch.num_rows < 2 * pieces or "source" not in batch.schema.names:
+        yield batch, note
+        return
+    clock, at = order_of(batch)
+    source = batch.column("source")
+    begins = np.arange(batch.num_rows)
+    if "item" in batch.schema.names:
+        begins = np.flatnonzero(batch.column("item").fill_null(0).to_numpy() == 0)
+    bounds = sorted({0, *begins[:: max(1, len(begins) // pieces)].tolist(), batch.num_rows})
+    for start, stop in itertools.pairwise(bounds):
+        codes = source.indices.to_numpy()[start:stop]
+        spans = {name: Span(span.tick, span.offset, span.clock) for name, span in note.sources.items()}
+        for code in np.unique(codes).tolist():
+            mine = start + np.flatnonzero(codes == code)
+            first, last = mine[0], mine[-1]
+            name = source.dictionary[code].as_py()
+            place = int(clock[first]), int(at[first]), int(clock[last]), int(at[last])
+            spans[name] = Span(spans[name].tick, spans[name].offset, spans[name].clock, len(mine), *place)
+        yield batch.slice(start, stop - start), Note(_NO_CRC, note.commit, spans)
 
 
 def _with_dictionary(part: RecordedFile, column: pa.DictionaryArray, dictionary: pa.Array) -> pa.DictionaryArray:

@@ -170,5 +170,29 @@ def test_positions_cut_as_times_do(seed: int, tmp_path: Path) -> None:
     assert stream_of(recording, Chosen(), FROM_BEGIN, cut) == before
 
 
+@pytest.mark.slow
+def test_large_batches_are_split_when_they_are_sealed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chooser = random.Random(9)
+    logs = made_up(chooser, steps=200)
+    tape = Tape(tmp_path, [log.log for log in logs])
+    while any([tape.read(0, 60), tape.read(1, 60)]):
+        tape.commit()
+    tape.commit()
+    monkeypatch.setattr("feed.recording.seal.BATCH_BYTES_MAX", 500)
+    tape.end()
+    recording = Recording(str(tmp_path))
+    assert len(recording.shelves["trades"].file(0).blocks) > 12
+    stream = stream_of(recording, Chosen())
+    assert updates_of(stream) == truth_of(logs)
+    assert [entry[:4] for entry in stream] == sorted(entry[:4] for entry in stream)
+    for cut in [Cut(chooser.choice(stream)[0]) for _ in range(20)]:
+        told = {
+            key: [m[len(START) : -len(END)] for m in found.messages]
+            for key, found in recording.standing(Chosen(), cut).items()
+        }
+        assert told == standing_of([entry for entry in stream if entry[0] <= cut.time])
+        assert stream_of(recording, Chosen(), cut) == [entry for entry in stream if entry[0] > cut.time]
+
+
 def test_ranks_are_those_of_the_docs() -> None:
     assert RANKS["gaps"] < RANKS["trades"] < RANKS["book"] < RANKS["states"]
