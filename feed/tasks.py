@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Iterable
 from typing import Any, Final
 
-_AGAIN_S: Final = 3.0
+_AGAIN_S: Final = 10.0
 
 
 async def end(tasks: Iterable[asyncio.Future[Any]]) -> None:

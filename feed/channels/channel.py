@@ -157,6 +157,11 @@ class Channel:
         """Whether it has no state to join at: its source is new, and nothing has come."""
         return self.base is None
 
+    @property
+    def untold(self) -> bool:
+        """Whether its state came without any update (what the venue sent again): no mark tells who has it."""
+        return self.base is not None and bool(self.base.messages) and self.position == NO_SEQ
+
     def missed(self, after: int) -> bool:
         """Whether updates after this position are gone from the log."""
         return self.base is not None and after < self.log_from and after < self.base.seq

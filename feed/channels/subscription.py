@@ -71,6 +71,7 @@ class Subscribing:
             live=mode == "live",
             tells=ask.id if mode in ("marks", "last") else None,
         )
+        self._anew: Join | None = None
 
     def results(self) -> list[Result]:
         """Does it; one result for each kind and symbol, in the order asked."""
@@ -100,8 +101,18 @@ class Subscribing:
         wanted.add(listing, bit, self._ask.on_lag)
         return self._enter(kind, listing, bit, had=had)
 
+    def _join_of(self, channel: Channel) -> Join:
+        """The request's, but a channel that marks cannot speak of starts by snapshot, before `caught_up`."""
+        if self._join.marks is None or not channel.untold:
+            return self._join
+        if self._anew is None:
+            joins = self._reader.joins
+            self._anew = Join(self._join.number)
+            joins.insert(joins.index(self._join), self._anew)
+        return self._anew
+
     def _enter(self, kind: str, listing: Listing, bit: int, *, had: bool) -> Result:
-        reader, join = self._reader, self._join
+        reader = self._reader
         channel = listing.channels[KIND_INDEX[kind]]
         if channel is None:
             reader.wanted.add_silent(listing, bit)
@@ -115,6 +126,7 @@ class Subscribing:
                 return Result(kind, listing.name, ok=True, mode="snapshot", source=source, seq=self._joined_at(channel))
             return Result(kind, listing.name, ok=True, mode="resumed", source=source, seq=channel.position)
         reader.drop(listing.id, bit)
+        join = self._join_of(channel)
         reader.enter(channel, join, announce=False)
         mode = join.mode(channel)
         if mode == "snapshot":
@@ -150,7 +162,7 @@ class Subscribing:
                 if keeps:
                     continue
                 reader.drop(listing.id, bit)
-            reader.enter(channel, self._join, announce=True)
+            reader.enter(channel, self._join_of(channel), announce=True)
         wanted.add_pattern(prefix, bit, self._ask.on_lag, hub.listings)
         self.touched += matched
         return Result(kind, symbol, ok=True, matched=matched)

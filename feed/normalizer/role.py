@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING
 
 from aiokafka.structs import TopicPartition
@@ -42,14 +43,14 @@ class Normalizer:
         settle()
         self._failed = asyncio.get_running_loop().create_future()
         membership = asyncio.ensure_future(member(self))
-        try:
+        # a stack: who loses patience cancels once more, and what that interrupts must not keep the rest open
+        async with contextlib.AsyncExitStack() as ending:
+            ending.push_async_callback(self._cluster.stop)
+            ending.push_async_callback(self._appenders.stop)
+            ending.push_async_callback(self._fetcher.stop)
+            ending.push_async_callback(self.own, set())
+            ending.push_async_callback(end, [membership])
             await asyncio.wait([membership, self._failed], return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            await end([membership])
-            await self.own(set())
-            await self._fetcher.stop()
-            await self._appenders.stop()
-            await self._cluster.stop()
         if self._failed.done():
             self._failed.result()
         if not membership.cancelled():

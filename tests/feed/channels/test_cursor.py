@@ -11,6 +11,7 @@ from feed.model import Book
 from feed.protocol.session import Close
 from tests.feed.channels.desk import Desk
 from tests.feed.channels.test_intake import sent, subscribed
+from tests.truth import some_data
 
 MARKS = {"marks": {"x/0@a": 3}}
 
@@ -138,6 +139,22 @@ class TestResume:
         desk.step("trades")
         link = desk.link()
         assert link.subscribe("trades", "X:A", start={"marks": {"y/0@a": 3}})["results"][0]["mode"] == "snapshot"
+        desk.agrees(link, "trades")
+
+    @pytest.mark.parametrize("symbols", ["X:A", "*"])
+    def test_a_state_that_no_update_brought_comes_whole(self, symbols: str) -> None:
+        desk = Desk()
+        for _ in range(5):
+            desk.step("book", "X:B")
+        desk.source.history("X:A", some_data("trades", 5))
+        desk.keyframe()
+        desk.flush()
+        link = desk.link()
+        link.subscribe("trades book", symbols, start=MARKS)
+        assert [(m["type"], m["seq"]) for m in sent(link, "trades") if m["type"] != "joined"] == [("snapshot", -1)]
+        desk.agrees(link, "trades")
+        assert link.types()[-1] == "caught_up"
+        desk.step("trades")
         desk.agrees(link, "trades")
 
     @pytest.mark.parametrize("kind", ["trades", "book"])
