@@ -72,6 +72,7 @@ class Metrics(Collector):
     def __init__(self) -> None:
         self._counters: dict[str, tuple[str, Counter | Labelled]] = {}
         self._gauges: dict[str, tuple[str, str, Reading]] = {}
+        self._read: dict[str, tuple[str, str, Reading]] = {}
         self._histograms: dict[str, tuple[str, Histogram]] = {}
         self._registry = CollectorRegistry()
         self._registry.register(self)
@@ -95,6 +96,10 @@ class Metrics(Collector):
         """A number that is read when somebody asks; with `label`, a mapping of its values."""
         self._gauges[name] = (text, label, read)
 
+    def counted(self, name: str, text: str, read: Reading, *, label: str = "") -> None:
+        """A counter that is kept elsewhere and read when somebody asks; exported as `<name>_total`."""
+        self._read[name] = (text, label, read)
+
     def histogram(self, name: str, text: str, bounds: Sequence[float] = SECONDS) -> Histogram:
         """A distribution."""
         return self._histograms.setdefault(name, (text, Histogram(bounds)))[1]
@@ -108,7 +113,9 @@ class Metrics(Collector):
         for name, (text, counter) in self._counters.items():
             yield _counter_family(name, text, counter)
         for name, (text, label, read) in self._gauges.items():
-            yield _gauge_family(name, text, label, read)
+            yield _read_family(GaugeMetricFamily, name, text, label, read)
+        for name, (text, label, read) in self._read.items():
+            yield _read_family(CounterMetricFamily, name, text, label, read)
         for name, (text, histogram) in self._histograms.items():
             family = HistogramMetricFamily(name, text)
             family.add_metric([], list(_buckets(histogram)), histogram.total)
@@ -128,11 +135,13 @@ def _counter_family(name: str, text: str, counter: Counter | Labelled) -> Metric
     return family
 
 
-def _gauge_family(name: str, text: str, label: str, read: Reading) -> Metric:
+def _read_family(
+    family_of: type[GaugeMetricFamily | CounterMetricFamily], name: str, text: str, label: str, read: Reading
+) -> Metric:
     reading = read()
     if not isinstance(reading, Mapping):
-        return GaugeMetricFamily(name, text, value=reading)
-    family = GaugeMetricFamily(name, text, labels=[label])
+        return family_of(name, text, value=reading)
+    family = family_of(name, text, labels=[label])
     for value, number in reading.items():
         family.add_metric([value], number)
     return family

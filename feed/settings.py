@@ -149,7 +149,7 @@ class LimitSettings(Section):
     handshake_seconds: Seconds = 5.0
     response_seconds: Seconds = 30.0
     histories_max: Positive = 4
-    write_bytes_max: Positive = 256 * 1024
+    write_bytes_max: Positive = 128 * 1024
     kernel_unsent_bytes_max: Positive = 128 * 1024
     close_seconds: Seconds = 2.0
 
@@ -179,6 +179,8 @@ class ServeSettings(Section):
     """The venues that it serves; none named: those of `normalize.venues`."""
     recordings: str = ""
     """The folder (or URI) of recordings that it serves too: history and replays; empty: none."""
+    client_addresses: bool = False
+    """Whether `/v1/clients` tells the addresses of clients; the log always does."""
     origins: Names = ()
     """Origins of browsers allowed besides the server's own host; `null` may be named."""
     resume_window_s: Positive = 60
@@ -190,7 +192,7 @@ class ServeSettings(Section):
     ping_interval_ms: Positive = 10_000
     flush_share: Annotated[float, Field(gt=0, lt=1)] = 0.6
     flush_interval_max_ms: Positive = 1_000
-    page_bytes: Positive = 256 * 1024
+    page_bytes: Positive = 64 * 1024
     lag_ticks_max: Positive = 50_000
     kafka_silence_ms_max: Positive = 5_000
     stall_ms_max: Positive = 5_000

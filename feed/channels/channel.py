@@ -109,6 +109,7 @@ class Channel:
         "source",
         "state",
         "state_seq",
+        "states",
         "switched",
         "tail_of",
     )
@@ -125,6 +126,7 @@ class Channel:
         self.log: deque[Entry] = deque()
         self.log_from = NO_SEQ
         self.popped = 0
+        self.states = 0
         self.switched = -1
         self.begun = NO_SEQ
         self.born = -1
@@ -151,6 +153,11 @@ class Channel:
             if not message.startswith(b"state"):
                 return seq
         return NO_SEQ if self.base is None else self.base.seq
+
+    @property
+    def updates(self) -> int:
+        """How many updates it has had, over all its sources, as far as this hub has read them."""
+        return self.popped + len(self.log) - self.states
 
     @property
     def waits(self) -> bool:
@@ -243,7 +250,10 @@ class Channel:
         log = self.log
         while log and log[0][0] <= bound:
             self.log_from, _, message, _ = log.popleft()
-            self.popped += not message.startswith(b"state")
+            if message.startswith(b"state"):
+                self.states -= 1
+            else:
+                self.popped += 1
 
     def restart(
         self, source: Source, base: Folded | None, tail: list[Entry], *, switched: int, new_source: bool
@@ -253,7 +263,8 @@ class Channel:
             self.begun = NO_SEQ if base is None else base.covers
         self.source = source
         self.base = base
-        self.popped += len(self.log)
+        self.popped = self.updates
+        self.states = sum(entry[2].startswith(b"state") for entry in tail)
         self.log = deque(tail)
         self.listing.appends[self.bit] = self.log.append
         self.log_from = NO_SEQ if base is None else base.covers

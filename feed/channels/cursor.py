@@ -14,22 +14,22 @@ right.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from feed.channels.channel import TURN_SEQ, Channel
+from feed.channels.channel import TURN_SEQ, Channel, Entry
 from feed.channels.flush import Flush
 from feed.channels.join import ANNOUNCE_SHIFT, Join, Page, Rest
 from feed.channels.marks import Holds, marks_at
 from feed.channels.message import ALL_KINDS, bare, frame
 from feed.channels.selection import Selection
+from feed.channels.tally import Account, Tally, updates_in
 from feed.channels.wanted import Wanted
 from feed.model import NO_SEQ, CaughtUp, GapReason, Joined
 from feed.protocol.codec import message_frame
 
 if TYPE_CHECKING:
     from feed.channels.hub import Hub
-
-_EXACT_LOSSES_MAX: Final = 1000
 
 
 class Reader:
@@ -48,8 +48,11 @@ class Reader:
         self._cursor = hub.current
         self._rest: Rest | None = None
         self._told: dict[str, int] = {}
-        self._losses: dict[tuple[int, int], tuple[int, int]] = {}
         self._turned: set[tuple[int, int]] = set()
+        self._rendered = (0, 0)
+        self._tally = Tally()
+        self._sent_before = 0
+        self._left_some = False
 
     # ---- in and out of step
 
@@ -64,6 +67,9 @@ class Reader:
             return
         if self.in_step:
             self._step_out(self._hub.current)
+        else:
+            self._leave()
+        self._tally.settled += self._had()
         self.closed = True
         self._hub.forget(self, self._cursor)
         if self.selection.shared:
@@ -85,7 +91,9 @@ class Reader:
     def _step_out(self, cursor: Flush) -> None:
         self.in_step = False
         self._cursor = cursor
-        self.selection.readers.pop(self, None)
+        if self in self.selection.readers:
+            del self.selection.readers[self]
+            self._tally.delivered += self.selection.sent - self._sent_before
         self._hub.step_out(self, cursor)
 
     def _move_to(self, flush: Flush) -> None:
@@ -97,7 +105,8 @@ class Reader:
         self._drop_holds()
         self._hub.step_in(self, self._cursor)
         self.in_step = True
-        self._losses = {}
+        if self._left_some:
+            self._leave()
         if self.holds:
             self._hub.holders[self] = None
         else:
@@ -107,10 +116,11 @@ class Reader:
         if not self.selection.shared:
             self.selection = self._hub.selections.share(self.selection, self.wanted.watch())
         self.selection.readers[self] = None
+        self._sent_before = self.selection.sent
 
     def ease(self) -> None:
         """In step, after a flush that it got: ends the holds that the sources have passed."""
-        self._end_turned()
+        self._took()
         self._drop_holds()
         if not self.holds:
             del self._hub.holders[self]
@@ -119,10 +129,12 @@ class Reader:
     def empty(self) -> None:
         """Has nothing any more."""
         self.own()
+        self._tally.settled += self._had()
+        self._left_some = True
         self.selection = Selection()
         self.wanted.clear()
         self.holds.clear()
-        self._losses, self._rest = {}, None
+        self._rest = None
         for join in self.joins:
             join.pending.clear()
 
@@ -132,20 +144,26 @@ class Reader:
         """Takes a channel away, wherever it is."""
         own = self.own()
         mask = own.masks.get(id_, 0)
-        if mask & bit:
+        begun = bool(mask & bit)
+        if begun:
             own.set(id_, mask & ~bit)
         self.holds.pop((id_, bit), None)
-        self._losses.pop((id_, bit), None)
         both = bit | bit << ANNOUNCE_SHIFT
         for join in self.joins:
             left = join.pending.get(id_, 0)
             if left & bit:
+                begun |= join.lag and not left >> ANNOUNCE_SHIFT & bit
                 if left & ~both:
                     join.pending[id_] = left & ~both
                 else:
                     del join.pending[id_]
         if self._rest is not None and self._rest.channel.id == id_ and self._rest.channel.bit == bit:
             self._rest = None
+            begun = True
+        channel = self._hub.listings[id_].channels[bit.bit_length() - 1]
+        if begun and channel is not None:
+            self._tally.settled += channel.updates
+            self._left_some = True
 
     def take_silent(self, id_: int, bit: int) -> None:
         """Has a channel that has not begun: its first update comes with a flush."""
@@ -166,6 +184,11 @@ class Reader:
         return rest.join if rest is not None and rest.channel.id == id_ and rest.channel.bit == bit else None
 
     # ---- what it is sent alone
+
+    @property
+    def cursor(self) -> Flush:
+        """Out of step: the flush up to which it was sent its selection."""
+        return self._cursor
 
     def pull(self, bytes_max: int) -> bytes:
         """The next page of WebSocket frames: what it missed, then its joins. Empty: nothing is due.
@@ -196,37 +219,48 @@ class Reader:
         selection = self.selection
         self._turned = set()
         kept = None if self.holds else selection.kept.get(flush.number)
+        held = 0
         if kept is None:
             own = Page(0)
-            count = self._render(flush, own)
+            count, held = self._render(flush, own)
             kept = own.joined(), count
             if not self.holds:
                 selection.keep(flush.number, *kept)
         page.add(kept[0])
-        self._hub.counts.deliveries += kept[1]
+        self._rendered = kept[1], held
 
-    def _render(self, flush: Flush, page: Page) -> int:
+    def _render(self, flush: Flush, page: Page) -> tuple[int, int]:
+        """Returns how many updates it gets, and how many more there are that it has already."""
         hub, masks = self._hub, self.selection.masks
         for birth in flush.births:
             self._hear_of(birth.channel, birth.joined, page)
         changed = flush.changed
         smaller, larger = (masks, changed) if len(masks) < len(changed) else (changed, masks)
-        count = 0
+        count = held = 0
         for id_ in smaller:
             if id_ not in larger:
                 continue
             mask = masks[id_]
             entries = changed[id_]
             if self.holds:
-                entries = [entry for entry in entries if not self._held(id_, entry[1], entry[0])]
+                every, entries = entries, [entry for entry in entries if not self._held(id_, entry[1], entry[0])]
+                held += _updates(every, mask) - _updates(entries, mask)
             messages = [entry[2] for entry in entries if entry[1] & mask]
             if messages:
                 page.add(frame(messages))
-                count += len(messages)
+                count += _updates(entries, mask) if id_ in flush.uneven else len(messages)
         for source, message in flush.notices:
             if source in self.selection.sources(hub.listings, hub.moves):
                 page.add(frame([message]))
-        return count
+        return count, held
+
+    def _took(self) -> None:
+        """What was rendered is sent: counts it, and ends what it ended."""
+        (count, held), self._rendered = self._rendered, (0, 0)
+        self._tally.delivered += count
+        self._hub.counts.delivered += count
+        self._tally.settled -= held
+        self._end_turned()
 
     def _hear_of(self, channel: Channel, joined: bytes, page: Page) -> None:
         watch = self.wanted.watch()
@@ -268,7 +302,7 @@ class Reader:
                     self._move_to(self._hub.current)
                 return
             self.render(following, page)
-            self._end_turned()
+            self._took()
             self._move_to(following)
 
     def _lose(self) -> bool:
@@ -348,51 +382,59 @@ class Reader:
             at = channel.joined_at(hub.rules) if mode == "snapshot" else channel.position if mode == "live" else after
             joined = Joined(channel.kind, channel.listing.name, mode, channel.source.name, NO_SEQ if at is None else at)
             page.add(frame([bare(joined)]))
-        messages = self._messages(channel, join, announced=announce)
+        messages, gapped = self._messages(channel, join, announced=announce)
         notice = channel.source.notice
         if notice is not None and channel.source not in join.noticed:
             join.noticed.add(channel.source)
             messages.append(notice)
-        hub.counts.deliveries += len(messages)
-        self._give(Rest(channel, messages, self._cursor, join), page)
+        rest = Rest(channel, messages, self._cursor, join)
+        begins = not join.lag or (announce and channel.born > join.number)
+        self._count_missed(rest, begins=begins, gapped=gapped)
+        self._give(rest, page)
 
-    def _messages(self, channel: Channel, join: Join, *, announced: bool) -> list[bytes]:
+    def _messages(self, channel: Channel, join: Join, *, announced: bool) -> tuple[list[bytes], bool]:
+        """What it is sent of a channel whose turn has come, and whether the updates that are not in it are in a gap."""
         hub = self._hub
         after = join.after(channel.source)
         hold = self.holds.pop((channel.id, channel.bit), None)
-        if hold is not None and hold[0] is channel.source and after is not None:
+        held = hold is not None and hold[0] is channel.source and after is not None
+        if hold is not None and after is not None and held:
             after = max(after, hold[1])
         if channel.switched > join.number and not (announced and channel.born > join.number):
             # it turned since the request was answered: what the client was told is of another source
-            hub.counts.gaps += 1
-            return channel.gap_after(NO_SEQ if after is None else after, "source", hub.rules, prev=None, first=None)
+            at = NO_SEQ if after is None else after
+            return channel.gap_after(at, "source", hub.rules, prev=None, first=None), True
         if after is None or channel.waits or (announced and channel.born > join.number):
             hub.counts.joins += 1
             if join.last and channel.kind in ("trades", "bars"):
                 folded = channel.folded(hub.rules, join.last)
-                return [] if folded is None else folded.messages
-            return channel.fresh(hub.rules)
+                return [] if folded is None else folded.messages, False
+            return channel.fresh(hub.rules), False
         if channel.missed(after):
-            hub.counts.gaps += 1
-            prev, first = self._losses.pop((channel.id, channel.bit), (None, None)) if join.lag else (None, None)
+            # what a resume ahead holds back is no gap: how many are then is not known
+            prev, first = join.standing(channel) if join.lag and not held else (None, None)
             reason: GapReason = "source" if after < channel.begun else "lag" if join.lag or join.live else "evicted"
-            return channel.gap_after(after, reason, hub.rules, prev=prev, first=first)
+            return channel.gap_after(after, reason, hub.rules, prev=prev, first=first), first is not None
         if after > self._cursor.position(channel.source):
             self.holds[channel.id, channel.bit] = channel.source, after
-            return []
-        return channel.after(after)
+            return [], False
+        return channel.after(after), False
 
     def _give(self, rest: Rest, page: Page) -> None:
         """Sends a channel's messages as far as there is room; then the channel is in step, or goes on from there."""
         messages = rest.messages
         group: list[bytes] = []
         size = 0
+        first = rest.next
         while rest.next < len(messages) and not page.over(size):
             group.append(messages[rest.next])
             size += len(messages[rest.next])
             rest.next += 1
         if group:
             page.add(frame(group))
+            delivered = sum(rest.counts[first : rest.next])
+            self._tally.delivered += delivered
+            self._hub.counts.delivered += delivered
         channel = rest.channel
         if rest.next < len(messages):
             self._rest = rest
@@ -401,20 +443,72 @@ class Reader:
         if rest.flush is self._cursor:
             self.selection.set(channel.id, self.selection.masks.get(channel.id, 0) | channel.bit)
         else:
+            rest.flush.standings[channel.id, channel.bit] = rest.standing
             more = Join(rest.flush.number, flush=rest.flush, lag=True)
             more.pending[channel.id] = channel.bit
             self.joins.insert(0, more)
 
-    def note_losses(self) -> None:
-        """The flush after its cursor is about to go: notes where its channels stand."""
-        masks = self.selection.masks
-        if len(masks) > _EXACT_LOSSES_MAX:
-            return
-        for id_, mask in masks.items():
+    # ---- what it was sent, of all that there was
+
+    def account(self) -> Account:
+        """How it stands; walks over all its channels."""
+        account = self._tally.account(self._had())
+        if self in self.selection.readers:
+            sent = self.selection.sent - self._sent_before
+            account = account._replace(delivered=account.delivered + sent, pending=account.pending - sent)
+        return account
+
+    @property
+    def gapped(self) -> int:
+        """Updates that it was told of only in gaps."""
+        return self._tally.gapped
+
+    @property
+    def channels(self) -> int:
+        """How many channels it has begun."""
+        return sum(mask.bit_count() for _, mask in self._begun())
+
+    def _had(self) -> int:
+        """How many updates the channels have had that it has begun."""
+        had = 0
+        for id_, mask in self._begun():
             for channel in self._hub.listings[id_].channels:
-                if channel is not None and channel.bit & mask and channel.switched <= self._cursor.number:
-                    position = self._cursor.position(channel.source)
-                    self._losses[id_, channel.bit] = channel.standing(position)
+                if channel is not None and channel.bit & mask:
+                    had += channel.updates
+        return had
+
+    def _begun(self) -> Iterator[tuple[int, int]]:
+        """Its channels, of whose updates it was sent some or will be."""
+        yield from self.selection.masks.items()
+        for join in self.joins:
+            if join.lag:
+                for id_, bits in join.pending.items():
+                    yield id_, bits & ALL_KINDS & ~(bits >> ANNOUNCE_SHIFT)
+        if self._rest is not None:
+            yield self._rest.channel.id, self._rest.channel.bit
+
+    def _count_missed(self, rest: Rest, *, begins: bool, gapped: bool) -> None:
+        """A channel's turn has come: what it is not sent was before its beginning, or is in the gap that it is sent."""
+        channel, counts = rest.channel, self._hub.counts
+        missed = channel.updates - sum(rest.counts)
+        if not begins:
+            missed -= rest.join.standing(channel)[1]
+        if gapped:
+            self._tally.gaps += 1
+            counts.gaps += 1
+        if gapped and not begins:
+            self._tally.gapped += missed
+            counts.gapped += missed
+        else:
+            # of what is held back the client has said that it has it
+            self._tally.settled -= missed
+
+    def _leave(self) -> None:
+        """What is still pending will never be sent."""
+        pending = self._tally.account(self._had()).pending
+        self._tally.left += pending
+        self._hub.counts.left += pending
+        self._left_some = False
 
     def marks(self) -> dict[str, int]:
         """For each source: everything up to this position was sent, on the channels in step. Never goes back."""
@@ -424,3 +518,7 @@ class Reader:
         marks = {name: seq for name, seq in marks.items() if seq > NO_SEQ and seq >= told.get(name, NO_SEQ)}
         told.update(marks)
         return marks
+
+
+def _updates(entries: list[Entry], mask: int) -> int:
+    return sum(updates_in(entry[2]) for entry in entries if entry[1] & mask)

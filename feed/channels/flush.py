@@ -8,10 +8,12 @@ the state as of the last one and the next flush on top. Leaves what a record say
 from __future__ import annotations
 
 from collections import deque
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from feed.channels.channel import TURN_SEQ, Channel, Entry, Listing, Source
 from feed.channels.message import bare
+from feed.channels.tally import updates_in
 from feed.model import NO_SEQ, Joined, Mode
 
 if TYPE_CHECKING:
@@ -49,8 +51,11 @@ class Flush:
         "number",
         "offers",
         "positions",
+        "standings",
         "states",
+        "told",
         "turns",
+        "uneven",
     )
 
     def __init__(self, number: int) -> None:
@@ -61,11 +66,17 @@ class Flush:
         self.positions: tuple[int, ...] = ()
         self.closed_ns = 0
         self.bytes = 0
+        self.uneven: set[int] = set()
+        """Symbols of which not every entry is one update: turns, and states by themselves."""
+        self.standings: dict[tuple[int, int], tuple[int, int]] = {}
+        """Where channels stood at its end, as far as a reader lost what came after: last update, how many so far."""
         # for the commit only
         self.born: dict[Channel, None] = {}
         self.turns: set[int] = set()
         self.offers: list[tuple[Channel, Source, Folded]] = []
         self.states: list[tuple[Channel, Source, int, bytes]] = []
+        self.told: list[Channel] = []
+        """The channels of entries that only tell a state."""
 
     @property
     def empty(self) -> bool:
@@ -81,6 +92,11 @@ class Flush:
         """Makes it visible: births, entries in the logs of their channels, turns, states to join at."""
         for channel in self.born:
             self._bear(channel, listings, names)
+        for channel in self.told:
+            self.uneven.add(channel.id)
+            if channel.id not in self.turns:
+                channel.states += 1
+        self.uneven |= self.turns
         for id_, entries in self.changed.items():
             if id_ in self.turns:
                 self._commit_turns(entries, listings[id_])
@@ -95,7 +111,7 @@ class Flush:
         for channel, source, keyframe in self.offers:
             if channel.source is source:
                 channel.offer(keyframe)
-        self.born, self.turns, self.offers, self.states = {}, set(), [], []
+        self.born, self.turns, self.offers, self.states, self.told = {}, set(), [], [], []
 
     def clear(self) -> None:
         """Lets go of everything that is for readers."""
@@ -125,6 +141,10 @@ class Flush:
             turn = entry[3]
             if turn is None:
                 listing.appends[entry[1]](entry)
+                if entry[2].startswith(b"state"):
+                    channel = listing.channels[entry[1].bit_length() - 1]
+                    assert channel is not None
+                    channel.states += 1
             else:
                 message = turn.take(self.number)
                 self.bytes += len(message)
@@ -176,6 +196,29 @@ class Window:
         if self._ring and (self.bytes > self._bytes_max or self._ring[0].closed_ns < self._age_ns - self._ns):
             return self._ring[0]
         return None
+
+    def note_standings(self, cursor: Flush, masks: dict[int, int], listings: dict[int, Listing]) -> None:
+        """The flush after a reader's cursor is about to go: notes at the cursor where the reader's channels stood.
+
+        Readers at the same cursor share the notes.
+        """
+        for id_, mask in masks.items():
+            for channel in listings[id_].channels:
+                if channel is None or not channel.bit & mask or (id_, channel.bit) in cursor.standings:
+                    continue
+                if channel.switched <= cursor.number:
+                    standing = channel.standing(cursor.position(channel.source))
+                else:
+                    # its log is another one since: only the flushes tell how many there were
+                    standing = NO_SEQ, channel.updates - self._updates_after(cursor, id_, channel.bit)
+                cursor.standings[id_, channel.bit] = standing
+
+    def _updates_after(self, cursor: Flush, id_: int, bit: int) -> int:
+        """How many updates of a channel came after a flush that it still reaches; walks over all flushes since."""
+        found = 0
+        for flush in islice(self._ring, cursor.number - self._gone, None):
+            found += sum(updates_in(entry[2]) for entry in flush.changed.get(id_, ()) if entry[1] == bit)
+        return found
 
     def evict(self) -> None:
         """Lets go of the oldest flush."""

@@ -23,6 +23,7 @@ from feed.channels.join import Page
 from feed.channels.message import KIND_INDEX, bare, whole
 from feed.channels.selection import Selections
 from feed.channels.state import FoldRules
+from feed.channels.tally import Tally
 from feed.model import Kind, State, StateReason
 from feed.protocol.codec import Frames
 
@@ -34,22 +35,20 @@ class HubSettings(Struct, frozen=True, kw_only=True):
     """Updates of all channels that are kept for resumes and for readers left behind, their overhead included."""
     resume_window_ms: int = 60_000
     """How long they are kept."""
-    page_bytes: int = 256 * 1024
+    page_bytes: int = 64 * 1024
     """What a reader that joins or catches up is sent at a time."""
     trades_kept: int = 100
     bars_closed_kept: int = 5
     """What snapshots of trades and bars hold; the same as the normalizer's settings."""
 
 
-class Counts:
-    """What a hub has done so far."""
+class Counts(Tally):
+    """What a hub has done so far, of all its readers together."""
 
-    __slots__ = ("deliveries", "gaps", "joins", "losses")
+    __slots__ = ("joins", "losses")
 
     def __init__(self) -> None:
-        self.deliveries = 0
-        """Entries times readers."""
-        self.gaps = 0
+        super().__init__()
         self.joins = 0
         self.losses = 0
         """Times that a reader was behind further than the window reaches."""
@@ -158,9 +157,10 @@ class Hub:
         counts, flush = self.counts, self.current
         held = list(self.holders)
         for selection, buffer, count in self.selections.buffers(flush, self.moves):
-            readers = tuple(selection.readers)
-            counts.deliveries += count * len(readers)
-            yield buffer, readers
+            yield buffer, tuple(selection.readers)
+            # who was left behind meanwhile is not among them any more
+            selection.sent += count
+            counts.delivered += count * len(selection.readers)
         for reader in held:
             page = Page(0)
             reader.render(flush, page)
@@ -261,7 +261,7 @@ class Hub:
         window = self.window
         while (oldest := window.overfull()) is not None:
             for reader in self._waiters.get(oldest.number - 1, ()):
-                reader.note_losses()
+                window.note_standings(reader.cursor, reader.selection.masks, self.listings)
             for source, position in zip(self._intake.by_index, oldest.positions, strict=False):
                 source.evicted = max(source.evicted, position)
             changed = oldest.changed

@@ -244,6 +244,7 @@ class Intake:
         if channel.gathering is not None:
             entries.append(entry)
         else:
+            self.open.told.append(channel)
             self._add(channel, entry)
 
     # ---- sources that follow each other

@@ -12,7 +12,8 @@ from feed.channels.channel import Channel, Source
 from feed.channels.flush import Flush
 from feed.channels.message import JOINT
 from feed.channels.record import PART_BYTES_MAX
-from feed.model import KINDS, Mode
+from feed.channels.tally import updates_in
+from feed.model import KINDS, NO_SEQ, Mode
 from feed.protocol.codec import Frames
 
 ANNOUNCE_SHIFT: Final = len(KINDS)
@@ -57,6 +58,11 @@ class Join:
         if self.flush is not None:
             return self.flush.position(source)
         return None if self.marks is None else self.marks.get(source.name)
+
+    def standing(self, channel: Channel) -> tuple[int, int]:
+        """Of a lag: where a channel stood at the cursor, its last update and how many it had had; at nothing before."""
+        flush = self.flush
+        return (NO_SEQ, 0) if flush is None else flush.standings.get((channel.id, channel.bit), (NO_SEQ, 0))
 
     def next(self) -> int:
         """The symbol whose turn it is, in the order asked; there is one pending."""
@@ -109,13 +115,15 @@ class Page:
 class Rest:
     """A channel's messages that did not fit the page; the channel goes on after `flush` when they are sent."""
 
-    __slots__ = ("channel", "flush", "join", "messages", "next")
+    __slots__ = ("channel", "counts", "flush", "join", "messages", "next", "standing")
 
     def __init__(self, channel: Channel, messages: list[bytes], flush: Flush, join: Join) -> None:
         self.channel = channel
         if any(len(message) > PART_BYTES_MAX for message in messages):
             messages = [part for message in messages for part in message.split(JOINT)]
         self.messages = messages
+        self.counts = list(map(updates_in, messages))
+        self.standing = channel.position, channel.updates
         self.next = 0
         self.flush = flush
         self.join = join

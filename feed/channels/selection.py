@@ -15,6 +15,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from feed.channels.message import FRAME_START, closed, part
+from feed.channels.tally import updates_in
 from feed.protocol.codec import Frames
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ _SEEK_COST: Final = 4
 _TOUCHES_MAX: Final = 4
 """With so many slots filled for each selection nearly all are touched: not worth to find out which are not."""
 Part = tuple[Frames, int]
-"""Frames of a flush, and how many entries are in them."""
+"""Frames of a flush, and how many updates are in them."""
 Pick = Callable[[Sequence[Any]], tuple[Any, ...]]
 
 
@@ -96,7 +97,19 @@ def _no_slots(items: Sequence[Any]) -> tuple[Any, ...]:
 class Selection:
     """Symbols with the bits of their kinds; `readers` are in step, `users` also those that will be again."""
 
-    __slots__ = ("_sources", "_sources_at", "digest", "kept", "masks", "pick", "readers", "shared", "users", "watch")
+    __slots__ = (
+        "_sources",
+        "_sources_at",
+        "digest",
+        "kept",
+        "masks",
+        "pick",
+        "readers",
+        "sent",
+        "shared",
+        "users",
+        "watch",
+    )
 
     def __init__(self, masks: dict[int, int] | None = None, digest: int = 0) -> None:
         self.masks: dict[int, int] = {} if masks is None else masks
@@ -105,6 +118,8 @@ class Selection:
         self.shared = False
         self.readers: dict[Reader, None] = {}
         self.users = 0
+        self.sent = 0
+        """Updates that each of its readers has been sent while in step."""
         self.pick: Pick = _no_slots
         """The first item and those of its slots, out of those of all slots."""
         self.kept: dict[int, Part] = {}
@@ -164,7 +179,7 @@ class Selections:
         self._watching: dict[Selection, None] = {}
         self._all: dict[Selection, None] = {}
         self._extended: dict[Selection, None] = {}
-        # by slot, while a flush is given out: its part of a frame, and how many entries are in it; the first is no slot
+        # by slot, while a flush is given out: its part of a frame, and how many updates are in it; the first is no slot
         self._parts: list[bytes] = [FRAME_START]
         self._counts: list[int] = [0]
         self._free: list[int] = []
@@ -216,7 +231,7 @@ class Selections:
                 self._extend(selection, channel)
 
     def buffers(self, flush: Flush, moves: int) -> Iterator[tuple[Selection, Frames, int]]:
-        """What each selection with readers gets of a flush: whole WebSocket frames, and how many entries they hold."""
+        """What each selection with readers gets of a flush: whole WebSocket frames, and how many updates they hold."""
         for selection in self._extended:
             self._set_pick(selection)
         self._extended = {}
@@ -262,11 +277,12 @@ class Selections:
             by_mask = by_symbol.get(id_)
             if by_mask is None:
                 continue
+            even = id_ not in flush.uneven
             for mask, slot in by_mask.items():
                 messages = [entry[2] for entry in entries if entry[1] & mask]
                 if messages:
                     parts[slot.index] = part(messages)
-                    counts[slot.index] = len(messages)
+                    counts[slot.index] = len(messages) if even else sum(map(updates_in, messages))
                     filled.append(slot)
         return filled
 

@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, PlainTextResponse
 
 import schemas
+from feed.gateway.clients import add_clients
 from feed.gateway.origin import allowed, subprotocol
 from feed.gateway.pages import HEADERS, Pages, reference
 from feed.gateway.ws import SUBPROTOCOL
@@ -68,6 +69,7 @@ def create_app(gateway: Gateway, *more: Routes) -> FastAPI:
     )
     _add_health(app, gateway)
     _add_data(app, gateway)
+    add_clients(app, gateway)
     _add_descriptions(app)
     for add in more:
         add(app, gateway)

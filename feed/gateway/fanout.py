@@ -173,9 +173,9 @@ class Fanout:
                     if peer.write(frames):
                         writes += 1
                         sent += size
-                    elif not peer.ended:
+                    else:
                         reader.leave_behind()
-                        self._left.value += 1
+                        self._left.value += not peer.ended
                 look += 1 + len(readers)
                 if look >= _WRITES_BETWEEN_LOOKS:
                     look = 0

@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import asdict
 
 from feed.channels.hub import Hub
+from feed.gateway.clients import tell_of_losses
 from feed.gateway.fanout import Fanout
 from feed.gateway.health import Check, Health, Watchdog
 from feed.gateway.limits import GatewaySettings, LimitSettings
@@ -148,6 +150,16 @@ class Gateway:
         self.told = told_settings(session, settings)
         metrics.gauge("feed_gateway_connections", "WebSocket connections", lambda: len(self.connections))
         metrics.gauge("feed_gateway_sockets", "TCP connections", lambda: len(self.doors))
+        sums = hub.counts
+        metrics.counted(
+            "feed_gateway_updates",
+            "Updates that clients had coming, by what became of them",
+            lambda: {name: getattr(sums, name) for name in ("delivered", "merged", "gapped", "left")},
+            label="outcome",
+        )
+        metrics.counted("feed_gateway_gaps", "Gaps told to clients that lost updates", lambda: sums.gaps)
+        metrics.counted("feed_gateway_joins", "Channels begun with a snapshot", lambda: sums.joins)
+        metrics.gauge("feed_gateway_behind", "Readers that are not in step", lambda: hub.behind)
 
     def now_ns(self) -> int:
         """The wall clock, for messages that tell the time; nothing is measured by it."""
@@ -179,15 +191,20 @@ class Gateway:
         """A connection was accepted; this is its session: of the live stream, where it has none yet."""
         self.connections.add(connection)
         self.counts.accepted.value += 1
+        connection.number = self.counts.accepted.value
+        connection.joined_at = connection.loop.time()
         self.pulse.add(connection, connection.loop.time())
         return session or Session(self.hub, connection, self.told)
 
     def left(self, connection: StreamProtocol) -> None:
         """A connection ended: what its session holds is given back as soon as no flush is under way."""
         self.connections.discard(connection)
-        session = connection.session
-        if session is not None:
-            self.fanout.when_idle(session.close)
+        self.fanout.when_idle(partial(self._close, connection))
+
+    def _close(self, connection: StreamProtocol) -> None:
+        if connection.session is not None:
+            connection.session.close()
+            tell_of_losses(connection)
 
     def checks(self) -> list[Check]:
         """What has to be so for clients to be sent here."""

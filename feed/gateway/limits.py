@@ -47,7 +47,7 @@ class LimitSettings(Struct, frozen=True, kw_only=True):
     """From the whole request to the last byte of its response, of a history to the next piece; then it is cut."""
     histories_max: int = 4
     """Answers of `/v1/history` at once; one more gets HTTP 503."""
-    write_bytes_max: int = 256 * 1024
+    write_bytes_max: int = 128 * 1024
     """Unsent bytes of one client beyond the kernel's; a reader over it is left behind at its position."""
     kernel_unsent_bytes_max: int = 128 * 1024
     """Bytes that the kernel takes for one client before the network does (`TCP_NOTSENT_LOWAT`)."""
@@ -62,6 +62,8 @@ class GatewaySettings(Struct, frozen=True, kw_only=True):
     """Its name in `welcome`."""
     host: str = "127.0.0.1"
     port: int = 8000
+    client_addresses: bool = False
+    """Whether `/v1/clients` tells the addresses of clients; the log always does."""
     origins: tuple[str, ...] = ()
     """Origins allowed besides the server's own host, as browsers send them: `https://desk.example`, or `null`."""
     limits: LimitSettings = LimitSettings()
@@ -71,7 +73,7 @@ class GatewaySettings(Struct, frozen=True, kw_only=True):
     flush_share: float = 0.6
     """The share of the loop's time that sending may take."""
     flush_interval_max_ms: int = 1000
-    page_bytes: int = 256 * 1024
+    page_bytes: int = 64 * 1024
     """What a reader that catches up gets at a time."""
     lag_ticks_max: int = 50_000
     """Ticks that any source may be behind its raw log while the gateway calls itself ready."""

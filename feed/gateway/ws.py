@@ -65,6 +65,10 @@ class StreamProtocol(WebSocketsSansIOProtocol):
         self.ended = False
         self.finished = False
         self.socket_number = -1
+        self.number = 0
+        self.joined_at = 0.0
+        self.dropped = ""
+        """Why, where it was."""
         self.end_timer: asyncio.TimerHandle | None = None
         self.end_by = 0.0
         # what has come and is not worked off: bytes, frames in reverse, fragments of a message
@@ -342,7 +346,8 @@ class StreamProtocol(WebSocketsSansIOProtocol):
         moves = taken > self.taken and (self.full or unsent > 0)
         self.taken = taken
         if not moves and (self.full or (self.reading and not self.heard)):
-            self.gateway.counts.dropped.of("stalled" if self.full else "silent").value += 1
+            self.dropped = "stalled" if self.full else "silent"
+            self.gateway.counts.dropped.of(self.dropped).value += 1
             self.transport.abort()
             return
         if self.conn.state is OPEN and not self.full:

@@ -35,7 +35,7 @@ class SessionSettings(Struct, frozen=True, kw_only=True):
 
     server: str = "gw-1"
     heartbeat_ms: int = 5_000
-    page_bytes: int = 256 * 1024
+    page_bytes: int = 64 * 1024
     """What follows an ack at once."""
     message_bytes_max: int = 64 * 1024
     """Enforced by the socket's owner, told here."""

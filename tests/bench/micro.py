@@ -91,7 +91,7 @@ def _hub(opening: list[Lot], lots: list[Lot], crowd: Crowd) -> tuple[float, floa
     for owner, symbols in zip(owners, crowd.subscriptions(), strict=True):
         _subscribe(hub, owner, symbols)
     ready = [_at(lot) for lot in lots]
-    before = hub.counts.deliveries
+    before = hub.counts.delivered
     gc.collect()
     gc.freeze()
     taking = sending = 0.0
@@ -108,7 +108,7 @@ def _hub(opening: list[Lot], lots: list[Lot], crowd: Crowd) -> tuple[float, floa
         taking += took - began
         sending += time.process_time() - took
     gc.unfreeze()
-    return taking, sending, hub.counts.deliveries - before
+    return taking, sending, hub.counts.delivered - before
 
 
 def _at(lot: Lot) -> Lot:

@@ -23,6 +23,8 @@ def test_each_kind_is_exported() -> None:
     metrics.labelled("closed", "Connections closed", "code").of("1012").value += 1
     metrics.gauge("open", "Connections", lambda: 7)
     metrics.gauge("lag", "Ticks behind", lambda: {"a/0": 1, "b/0": 2}, label="source")
+    metrics.counted("seen", "Things seen", lambda: 11)
+    metrics.counted("ended", "Things ended", lambda: {"well": 3, "badly": 4}, label="how")
     histogram = metrics.histogram("took_seconds", "Time", (0.1, 1.0))
     for measure in (0.05, 0.1, 0.5, 3.0):
         histogram.observe(measure)
@@ -31,6 +33,8 @@ def test_each_kind_is_exported() -> None:
     assert found["closed_total"] == {"1000": 2, "1012": 1}
     assert found["open"] == {"": 7}
     assert found["lag"] == {"a/0": 1, "b/0": 2}
+    assert found["seen_total"] == {"": 11}
+    assert found["ended_total"] == {"well": 3, "badly": 4}
     assert found["took_seconds_bucket"] == {"0.1": 2, "1.0": 3, "+Inf": 4}
     assert found["took_seconds_sum"] == {"": 3.65}
     assert found["took_seconds_count"] == {"": 4}

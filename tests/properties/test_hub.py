@@ -14,6 +14,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from feed.channels.cursor import Reader
 from feed.channels.hub import Hub, HubSettings
 from feed.model import KINDS
 from feed.protocol.session import Session, SessionSettings
@@ -32,10 +33,20 @@ class Link:
         self.client = Client()
         self.session: Session | None = None
         self.full = False
+        # what came over this connection: updates, and those that gaps told of, None where one did not tell
+        self.updates = 0
+        self.gapped: int | None = 0
 
     def take(self, frames: bytes) -> None:
         for payload in payloads(frames):
             self.client.receive(payload)
+            for message in json.loads(payload):
+                part, parts = message.get("part", (1, 1))
+                if message["type"] == "update" and part == parts:
+                    self.updates += 1
+                if message["type"] == "gap" and message["reason"] in ("lag", "source", "evicted"):
+                    known = self.gapped is not None and message["count"] is not None
+                    self.gapped = (self.gapped or 0) + message["count"] if known else None
 
 
 class Gateways(RuleBasedStateMachine):
@@ -55,6 +66,7 @@ class Gateways(RuleBasedStateMachine):
     @initialize(window=st.sampled_from(WINDOWS), clients=st.integers(1, 3))
     def start(self, window: int, clients: int) -> None:
         self.hubs = [Hub(HubSettings(resume_window_bytes_max=window)) for _ in range(2)]
+        self.readers: list[list[Reader]] = [[], []]
         self.ticks_of([(symbol, list(KINDS)) for symbol in SYMBOLS[:2]])
         self.read_all(0)
         for _ in range(clients):
@@ -180,7 +192,8 @@ class Gateways(RuleBasedStateMachine):
 
     def _open(self, link: Link, which: int) -> None:
         link.session = Session(self.hubs[which], link, SessionSettings(requests_burst=10_000))
-        link.full = False
+        self.readers[which].append(link.session.reader)
+        link.full, link.updates, link.gapped = False, 0, 0
         link.take(link.session.open(self.now))
 
     def _ask(self, link: Link, text: bytes) -> None:
@@ -291,11 +304,22 @@ class Gateways(RuleBasedStateMachine):
             self._catch_up(link, 4_000)
             self._check(link.client)
             assert link.session is not None
+            self._check_sums(link, link.session.reader)
             link.session.reader.close()
-        for hub in self.hubs:
+        for hub, readers in zip(self.hubs, self.readers, strict=True):
+            for name in ("delivered", "merged", "gapped", "left", "gaps"):
+                assert getattr(hub.counts, name) == sum(getattr(reader.account(), name) for reader in readers), name
             assert hub.behind == 0
             assert len(hub.selections) == 0
             assert not hub.holders
+
+    def _check_sums(self, link: Link, reader: Reader) -> None:
+        """Every update of its channels was delivered or is in a gap, as the client counts them."""
+        account = reader.account()
+        assert account.pending == account.left == account.merged == 0, account
+        assert account.all == account.delivered + account.gapped, account
+        assert account.delivered == link.updates, account
+        assert link.gapped is None or account.gapped == link.gapped, account
 
     def _check(self, client: Client) -> None:
         for (kind, symbol), channel in client.channels.items():

@@ -9,16 +9,18 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from feed.channels import flush as flush_module
+from feed.channels import selection as selection_module
+from feed.channels import tally as tally_module
 from feed.channels.channel import Channel
 from feed.channels.cursor import Reader
-from feed.channels.flush import Flush
+from feed.channels.flush import Flush, Window
 from feed.channels.hub import Hub
 from feed.channels.join import Join
 from feed.channels.selection import Selections, Watch
 from tests.properties.test_hub import Gateways
 
 SEARCH = settings(
-    max_examples=400,
+    max_examples=1500,
     stateful_step_count=40,
     deadline=None,
     database=None,
@@ -100,6 +102,28 @@ def a_lag_is_not_named(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Join, "after", lambda self, source: None)
 
 
+def where_a_reader_stood_is_not_noted(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Window, "note_standings", lambda self, cursor, masks, listings: None)
+
+
+def a_told_state_counts_as_an_update(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(selection_module, "updates_in", lambda message: 1)
+
+
+def a_flush_that_could_not_be_sent_counts(patch: pytest.MonkeyPatch) -> None:
+    honest = Reader.leave_behind
+
+    def leave_behind(self: Reader) -> None:
+        self._tally.delivered += self.in_step
+        honest(self)
+
+    patch.setattr(Reader, "leave_behind", leave_behind)
+
+
+def parts_count_as_updates(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(tally_module, "_ends_update", lambda message: message.startswith(b"update"))
+
+
 FAULTS = [
     entries_are_lost_in_silence,
     a_resume_repeats_an_update,
@@ -112,6 +136,10 @@ FAULTS = [
     the_log_is_cut_at_the_newest_keyframe,
     a_keyframe_of_a_source_that_ended_is_taken,
     a_lag_is_not_named,
+    where_a_reader_stood_is_not_noted,
+    a_told_state_counts_as_an_update,
+    a_flush_that_could_not_be_sent_counts,
+    parts_count_as_updates,
 ]
 
 

@@ -27,7 +27,7 @@ def test_equal_selections_share_one_buffer_however_they_came_about() -> None:
     assert desk.hub.flush(5)
     sent = [(buffer, {reader.owner for reader in readers}) for buffer, readers in desk.hub.fan_out()]
     assert [owners for _, owners in sent] == [{first, second}, {third}]
-    assert desk.hub.counts.deliveries >= 5
+    assert desk.hub.counts.delivered >= 5
 
 
 def test_a_flush_without_anything_for_readers() -> None:

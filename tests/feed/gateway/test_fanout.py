@@ -169,7 +169,7 @@ async def test_a_full_socket_is_left_behind_and_nobody_else(runs: Callable[[Fano
     assert fast.got == [b"x"]
 
 
-async def test_a_connection_that_ended_is_not_left_behind(runs: Callable[[Fanout], None]) -> None:
+async def test_a_connection_that_ended_did_not_get_the_flush(runs: Callable[[Fanout], None]) -> None:
     clock, gone = Clock(), Peer()
     gone.ended = True
     reader = Reader(gone)
@@ -178,7 +178,8 @@ async def test_a_connection_that_ended_is_not_left_behind(runs: Callable[[Fanout
     runs(fanout)
     fanout.notify()
     await turns()
-    assert reader.left_at == []
+    assert reader.left_at == [1]
+    assert fanout._left.value == 0
 
 
 async def test_nothing_new_is_no_flush(runs: Callable[[Fanout], None]) -> None:

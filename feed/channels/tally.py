@@ -1,0 +1,68 @@
+"""What one reader was sent of all that its channels had to say: the sums that must agree.
+
+Owns the arithmetic. An *update is a reader's* when it was taken in while the reader had its channel, from the position
+on which the channel began for it. Each ends as exactly one of: delivered (handed to the socket), merged (into a later
+update of a view), gapped (in a gap that told how many), left (its channel was unsubscribed or the reader closed before
+it was sent); until then it is pending.
+
+How many there are in all is not the sum of these: it is counted at the channels, of which each knows how many updates
+it has had. So the sums can be checked against each other, and the tests do.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from feed.channels.message import JOINT
+
+_BRACKET = ord("]")
+_DIGITS = frozenset(b"0123456789")
+
+
+class Account(NamedTuple):
+    """How a reader stands: `all` is the sum of the next five; `gaps`: how often it was told of one."""
+
+    all: int
+    delivered: int
+    merged: int
+    gapped: int
+    left: int
+    pending: int
+    gaps: int
+
+
+class Tally:
+    """The sums of one reader, or of all."""
+
+    __slots__ = ("delivered", "gapped", "gaps", "left", "merged", "settled")
+
+    def __init__(self) -> None:
+        self.delivered = 0
+        self.merged = 0
+        self.gapped = 0
+        self.left = 0
+        self.gaps = 0
+        self.settled = 0
+        """All updates, less what its channels have had so far: lowered when one begins, raised when one ends."""
+
+    def account(self, had: int) -> Account:
+        """How it stands; `had`: how many updates its channels have had, from their beginning."""
+        every = self.settled + had
+        pending = every - self.delivered - self.merged - self.gapped - self.left
+        return Account(every, self.delivered, self.merged, self.gapped, self.left, pending, self.gaps)
+
+
+def updates_in(message: bytes) -> int:
+    """How many updates end in a bare message: of one in parts only the last part counts."""
+    if JOINT in message:
+        return sum(map(_ends_update, message.split(JOINT)))
+    return _ends_update(message)
+
+
+def _ends_update(message: bytes) -> int:
+    if not message.startswith(b"update"):
+        return 0
+    if message[-1] != _BRACKET or message[-2] not in _DIGITS:
+        return 1
+    part, _, parts = message[message.rfind(b"[") + 1 : -1].partition(b",")
+    return int(part == parts)

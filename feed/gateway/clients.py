@@ -1,0 +1,120 @@
+"""How each client stands: what it was sent of all that it had coming, and what it has not taken yet.
+
+Owns `/v1/clients` and the line that the log gets when a client that lost something is gone. Sums are exact and are kept
+by `feed.channels.tally`; what they cost is paid here, by who asks: a walk over the channels of each client shown.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import msgspec
+from fastapi import FastAPI, Query, Response
+
+from feed.gateway.limits import socket_progress
+from feed.protocol.session import Session
+
+if TYPE_CHECKING:
+    from feed.gateway.gateway import Gateway
+    from feed.gateway.ws import StreamProtocol
+
+_SHOWN: Final = 20
+_SHOWN_MAX: Final = 1000
+_SLICE_SECONDS: Final = 0.004
+_NS_PER_S: Final = 1_000_000_000
+_logger = logging.getLogger("feed.gateway")
+
+
+def add_clients(app: FastAPI, gateway: Gateway) -> None:
+    """The route."""
+
+    @app.get(
+        "/v1/clients",
+        responses={
+            200: {
+                "description": "How many there are, and those that stand worst",
+                "content": {"application/json": {"schema": {"type": "object"}}},
+            }
+        },
+    )
+    async def clients(
+        limit: Annotated[int, Query(description="How many are shown", ge=0, le=_SHOWN_MAX)] = _SHOWN,
+    ) -> Response:
+        """The clients of the stream: those that are behind first, then those that lost most.
+
+        Of each: `updates` = `delivered` + `merged` + `gapped` + `left` + `pending`, all of its channels since it has
+        them.
+        """
+        connections = sorted(gateway.connections, key=_badness, reverse=True)
+        rows: list[dict[str, Any]] = []
+        began = time.perf_counter()
+        for connection in connections[:limit]:
+            if not connection.ended:
+                rows.append(row(gateway, connection))
+            if time.perf_counter() - began > _SLICE_SECONDS:
+                await asyncio.sleep(0)
+                began = time.perf_counter()
+        body = msgspec.json.encode({"total": len(connections), "clients": rows})
+        return Response(body, 200, {"cache-control": "no-store"}, "application/json")
+
+
+def row(gateway: Gateway, connection: StreamProtocol) -> dict[str, Any]:
+    """One client as `/v1/clients` shows it; of a replay only what its socket tells."""
+    peer = connection.transport.get_extra_info("socket")
+    taken, unsent = (socket_progress(peer) if peer is not None else None) or (0, 0)
+    told: dict[str, Any] = {
+        "id": connection.number,
+        "since": str(gateway.now_ns() - int((connection.loop.time() - connection.joined_at) * _NS_PER_S)),
+        "taken_bytes": taken,
+        "waiting_bytes": unsent + connection.transport.get_write_buffer_size(),
+    }
+    if gateway.settings.client_addresses:
+        told["address"] = _address(connection)
+    session = connection.session
+    if isinstance(session, Session):
+        account = session.reader.account()
+        told |= {
+            "channels": session.reader.channels,
+            "in_step": session.reader.in_step,
+            "updates": account.all,
+            **{name: getattr(account, name) for name in ("delivered", "merged", "gapped", "left", "pending", "gaps")},
+        }
+    return told
+
+
+def tell_of_losses(connection: StreamProtocol) -> None:
+    """A client is gone, and its session closed: one line where it did not get all."""
+    session = connection.session
+    if not isinstance(session, Session):
+        return
+    account = session.reader.account()
+    level = logging.INFO if connection.dropped or account.gapped or account.left else logging.DEBUG
+    if _logger.isEnabledFor(level):
+        _logger.log(
+            level,
+            "client %d at %s %s: of %d updates %d delivered, %d merged, %d in %d gaps, %d left",
+            connection.number,
+            _address(connection),
+            f"was dropped, {connection.dropped}" if connection.dropped else "is gone",
+            account.all,
+            account.delivered,
+            account.merged,
+            account.gapped,
+            account.gaps,
+            account.left,
+        )
+
+
+def _badness(connection: StreamProtocol) -> tuple[bool, int, int]:
+    session = connection.session
+    if not isinstance(session, Session):
+        return connection.full, 0, 0
+    reader = session.reader
+    return not reader.in_step, reader.gapped, -connection.number
+
+
+def _address(connection: StreamProtocol) -> str:
+    return f"{connection.client[0]}:{connection.client[1]}" if connection.client else "unknown"
