@@ -193,6 +193,14 @@ class ServeSettings(Section):
     flush_share: Annotated[float, Field(gt=0, lt=1)] = 0.6
     flush_interval_max_ms: Positive = 1_000
     page_bytes: Positive = 64 * 1024
+    deflate: bool = True
+    """Whether clients that ask for permessage-deflate get it."""
+    deflate_level: Annotated[int, Field(ge=1, le=9)] = 1
+    """zlib's level, 1 (quick) to 9."""
+    deflate_bytes_min: Positive = 512
+    """A frame with fewer bytes goes out as it is."""
+    deflate_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    """The share of the loop's time that compressing may take; beyond it frames go out as they are."""
     lag_ticks_max: Positive = 50_000
     kafka_silence_ms_max: Positive = 5_000
     stall_ms_max: Positive = 5_000

@@ -10,6 +10,7 @@ import os
 import socket
 import struct
 import time
+import zlib
 from typing import Final, NamedTuple
 
 CONT: Final = 0x0
@@ -116,6 +117,10 @@ class RawClient:
         self.socket.connect((host, port))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.buffer = b""
+        self.inflates = False
+        """Whether permessage-deflate was agreed."""
+        self.compressed: list[bytes] = []
+        """Payloads that came compressed, as they came."""
 
     def __enter__(self) -> RawClient:
         return self
@@ -128,11 +133,12 @@ class RawClient:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self.socket.sendall(data)
 
-    def open(self) -> RawClient:
+    def open(self, **headers: str | None) -> RawClient:
         """Makes the handshake and takes the first frame, `welcome`."""
-        self.send(handshake(self.port))
+        self.send(handshake(self.port, **headers))
         answer = self.answer()
         assert answer.status == 101, answer
+        self.inflates = "sec-websocket-extensions" in answer.headers
         first = self.frame()
         assert first is not None
         assert b'"welcome"' in first.payload, first
@@ -201,7 +207,7 @@ class RawClient:
             return None
         size, at = data[1] & 0x7F, 2
         assert not data[1] & 0x80, "server frames are unmasked"
-        assert not data[0] & 0x70, "no extension was agreed"
+        assert not data[0] & (0x30 if self.inflates else 0x70), "no extension was agreed"
         if size == 126:
             if len(data) < 4:
                 return None
@@ -213,4 +219,22 @@ class RawClient:
         if len(data) < at + size:
             return None
         self.buffer = data[at + size :]
-        return Frame(data[0] & 0x0F, data[at : at + size], bool(data[0] & 0x80))
+        payload = data[at : at + size]
+        if data[0] & 0x40:
+            self.compressed.append(payload)
+            payload = inflated(payload)
+        return Frame(data[0] & 0x0F, payload, bool(data[0] & 0x80))
+
+
+def inflated(payload: bytes) -> bytes:
+    """A compressed message that rests on none before it (RFC 7692, 7.2.2)."""
+    inflating = zlib.decompressobj(-15)
+    found = inflating.decompress(payload + b"\x00\x00\xff\xff")
+    assert not inflating.unused_data
+    return found
+
+
+def deflated(payload: bytes, *, level: int = 6, window_bits: int = 15) -> bytes:
+    """The other way (7.2.1)."""
+    deflating = zlib.compressobj(level, zlib.DEFLATED, -window_bits)
+    return (deflating.compress(payload) + deflating.flush(zlib.Z_SYNC_FLUSH))[:-4]

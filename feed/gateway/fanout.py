@@ -30,6 +30,8 @@ class Peer(Protocol):
 
     full: bool
     ended: bool
+    deflates: bool
+    """Whether it gets frames compressed."""
 
     def write(self, frames: Frames) -> bool:
         """Sends frames, or says that the socket is over its bound."""
@@ -75,10 +77,11 @@ class Fanout:
         share: float,
         interval_max_seconds: float,
         page_bytes: int,
+        packed: Callable[[Frames], Frames] = bytes,
         clock: Callable[[], float] = perf_counter,
         cpu: Callable[[], float] = thread_time,
     ) -> None:
-        """`cpu` measures what a flush costs: on a busy machine the clock also counts what others take."""
+        """`packed` compresses frames; `cpu` measures what a flush costs, where the clock also counts others' work."""
         self.busy = False
         self._clock = clock
         self._cpu = cpu
@@ -87,6 +90,7 @@ class Fanout:
         self._rest = 1 / share - 1
         self._interval_max = interval_max_seconds
         self._page_bytes = page_bytes
+        self._packed = packed
         self._due = False
         self._behind: deque[Peer] = deque()
         self._behind_set: set[int] = set()
@@ -168,14 +172,22 @@ class Fanout:
         try:
             for frames, readers in self._hub.fan_out():
                 size = len(frames)
+                packed: Frames | None = None
                 for reader in readers:
                     peer: Peer = reader.owner  # type: ignore[assignment]  # the hub keeps it for us, unread
-                    if peer.write(frames):
+                    if peer.deflates:
+                        if packed is None:
+                            packed = self._packed(frames)
+                        if peer.write(packed):
+                            writes += 1
+                            sent += len(packed)
+                            continue
+                    elif peer.write(frames):
                         writes += 1
                         sent += size
-                    else:
-                        reader.leave_behind()
-                        self._left.value += not peer.ended
+                        continue
+                    reader.leave_behind()
+                    self._left.value += not peer.ended
                 look += 1 + len(readers)
                 if look >= _WRITES_BETWEEN_LOOKS:
                     look = 0

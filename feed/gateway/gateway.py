@@ -16,6 +16,7 @@ from msgspec.structs import asdict
 
 from feed.channels.hub import Hub
 from feed.gateway.clients import tell_of_losses
+from feed.gateway.deflate import DeflateFactory, Deflater
 from feed.gateway.fanout import Fanout
 from feed.gateway.health import Check, Health, Watchdog
 from feed.gateway.limits import GatewaySettings, LimitSettings
@@ -131,6 +132,13 @@ class Gateway:
             stall_ms_max=settings.stall_ms_max,
         )
         self.watchdog = Watchdog(self.health, metrics)
+        self.deflater = Deflater(
+            metrics,
+            level=settings.deflate_level,
+            bytes_min=settings.deflate_bytes_min,
+            share=settings.deflate_share,
+        )
+        self.extensions = [DeflateFactory()] if settings.deflate else []
         self.fanout = Fanout(
             hub,
             metrics,
@@ -138,6 +146,7 @@ class Gateway:
             share=settings.flush_share,
             interval_max_seconds=settings.flush_interval_max_ms / 1000,
             page_bytes=settings.page_bytes,
+            packed=self.deflater.packed,
         )
         self.pulse = Pulse(
             heartbeat_seconds=settings.heartbeat_ms / 1000,

@@ -75,6 +75,14 @@ class GatewaySettings(Struct, frozen=True, kw_only=True):
     flush_interval_max_ms: int = 1000
     page_bytes: int = 64 * 1024
     """What a reader that catches up gets at a time."""
+    deflate: bool = True
+    """Whether clients that ask for permessage-deflate get it."""
+    deflate_level: int = 1
+    """zlib's level, 1 (quick) to 9."""
+    deflate_bytes_min: int = 512
+    """A frame with fewer bytes goes out as it is."""
+    deflate_share: float = 0.2
+    """The share of the loop's time that compressing may take; beyond it frames go out as they are."""
     lag_ticks_max: int = 50_000
     """Ticks that any source may be behind its raw log while the gateway calls itself ready."""
     kafka_silence_ms_max: int = 5000

@@ -58,7 +58,10 @@ class StreamProtocol(WebSocketsSansIOProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self.gateway: Gateway = cast("GatewayConfig", config).gateway
         limits = self.gateway.settings.limits
-        self.conn: FrameParser = FrameParser(max_size=limits.message_bytes_max, logger=self.logger)
+        self.conn: FrameParser = FrameParser(
+            extensions=self.gateway.extensions, max_size=limits.message_bytes_max, logger=self.logger
+        )
+        self.deflates = False
         self.session: Dialogue | None = None
         self.full = False
         """Its socket is over the bound: what is sent now, is sent without it."""
@@ -117,6 +120,7 @@ class StreamProtocol(WebSocketsSansIOProtocol):
         peer = self.transport.get_extra_info("socket")
         self.socket_number = peer.fileno()
         bound_socket(peer, limits)
+        self.deflates = bool(self.conn.extensions)
         self.session = self.gateway.joined(self, session)
         self._answer(self.session.open)
         # the handshake's leftovers, 10 KiB of them
@@ -191,6 +195,9 @@ class StreamProtocol(WebSocketsSansIOProtocol):
     def _take(self, frame: Frame) -> None:
         if self.ended or frame.opcode in (Opcode.PING, Opcode.PONG, Opcode.CLOSE):
             return
+        if self.deflates:
+            # what it was inflated to is work, too
+            self.rates.use(len(frame.data), 0)
         if frame.opcode is Opcode.BINARY:
             self._fail(CloseCode.UNSUPPORTED_DATA, "text frames only")
             return
@@ -309,7 +316,7 @@ class StreamProtocol(WebSocketsSansIOProtocol):
     def _push(self, frames: bytes) -> None:
         """Sends an answer whatever the bound: what is asked while the socket is full waits in `_work`."""
         if frames and not self.ended and not self.transport.is_closing():
-            self.transport.write(frames)
+            self.transport.write(self.gateway.deflater.packed(frames) if self.deflates else frames)
 
     def pause_writing(self) -> None:
         """The transport holds more than the bound."""

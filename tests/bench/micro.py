@@ -9,13 +9,13 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from feed.channels.hub import Hub, HubSettings
 from feed.channels.reader import LogReader
 from feed.channels.record import record_of
 from feed.model import Quote, Update
-from feed.protocol.codec import encode, text_frame
+from feed.protocol.codec import Frames, encode, text_frame
 from feed.protocol.session import Session, SessionSettings
 from tests.bench.figures import Figure, Part, Result
 from tests.bench.market import PARTITIONS, PREFIX, Corpus, Lot, stamped
@@ -25,38 +25,50 @@ from tests.bench.trial import Crowd
 _UPDATES: Final = 60_000
 _LOTS_A_FLUSH: Final = 4
 _NOW_NS: Final = 1_795_467_600_000_000_000
-_CROWDS: Final = (("W1", Crowd(200, 100, 20, same=True), 256), ("W2", Crowd(1000, 500, 10, same=False), 128))
+CROWDS: Final = (("W1", Crowd(200, 100, 20, same=True), 256), ("W2", Crowd(1000, 500, 10, same=False), 128))
 
 WRITE: Final = Figure("pure: a quote through machine and writer, records of 256", "us a tick", of_python=True)
 ENCODE: Final = Figure("pure: encode 100 updates", "us an update", of_python=True)
 FRAME: Final = Figure("pure: frame of 16 KiB", "us a frame", of_python=True)
-TAKE: Final = {name: Figure(f"pure: take records in, {name}", "us an update", of_python=True) for name, *_ in _CROWDS}
-SEND: Final = {name: Figure(f"pure: fan out, {name}", "ns a delivery", of_python=True) for name, *_ in _CROWDS}
+TAKE: Final = {name: Figure(f"pure: take records in, {name}", "us an update", of_python=True) for name, *_ in CROWDS}
+SEND: Final = {name: Figure(f"pure: fan out, {name}", "ns a delivery", of_python=True) for name, *_ in CROWDS}
+
+
+class Sent(NamedTuple):
+    """CPU seconds of taking in and of sending, and how many deliveries, writes and bytes it was."""
+
+    taking: float
+    sending: float
+    deliveries: int
+    writes: int
+    bytes: int
 
 
 class _Owner:
     """A client that takes everything."""
 
     def __init__(self) -> None:
+        self.writes = 0
         self.taken = 0
 
-    def write(self, buffer: bytes) -> None:
+    def write(self, buffer: Frames) -> None:
+        self.writes += 1
         self.taken += len(buffer)
 
 
 def _measure(stage: Stage) -> Iterator[Result]:
     gc.set_threshold(50_000, 20, 20)
     count = stage.scale.of(_UPDATES, 2_000)
-    for name, crowd, record_updates in _CROWDS:
+    for name, crowd, record_updates in CROWDS:
         corpus = Corpus(crowd.symbols, record_updates)
         began = time.process_time()
         lots = corpus.lots(count)
         took = time.process_time() - began
         if name == "W1":
             yield Result(WRITE, took / count * 1e6)
-        taking, sending, deliveries = _hub(corpus.opening, lots, crowd._replace(clients=stage.scale.of(crowd.clients)))
-        yield Result(TAKE[name], taking / count * 1e6)
-        yield Result(SEND[name], sending / max(deliveries, 1) * 1e9, f"{deliveries:,} deliveries")
+        sent = through_hub(corpus.opening, lots, crowd._replace(clients=stage.scale.of(crowd.clients)))
+        yield Result(TAKE[name], sent.taking / count * 1e6)
+        yield Result(SEND[name], sent.sending / max(sent.deliveries, 1) * 1e9, f"{sent.deliveries:,} deliveries")
     update = Update("quotes", f"{PREFIX}:S000", 1, 2, str(_NOW_NS), str(_NOW_NS), Quote("60.1", "1", "61.1", "2"))
     batch = [update] * 100
     yield Result(ENCODE, _repeated(lambda: encode(batch), 300) / 100 * 1e6)
@@ -64,8 +76,10 @@ def _measure(stage: Stage) -> Iterator[Result]:
     yield Result(FRAME, _repeated(lambda: text_frame(payload), 10_000) * 1e6)
 
 
-def _hub(opening: list[Lot], lots: list[Lot], crowd: Crowd) -> tuple[float, float, int]:
-    """CPU seconds of taking in and of sending, and how many deliveries it was."""
+def through_hub(
+    opening: list[Lot], lots: list[Lot], crowd: Crowd, packed: Callable[[Frames], Frames] | None = None
+) -> Sent:
+    """Takes lots in and fans them out; `packed` is done to each buffer once, for all who get it."""
     hub = Hub(HubSettings())
     readers = [LogReader() for _ in range(PARTITIONS)]
     offsets = [0] * PARTITIONS
@@ -102,13 +116,16 @@ def _hub(opening: list[Lot], lots: list[Lot], crowd: Crowd) -> tuple[float, floa
         took = time.process_time()
         hub.flush(_NOW_NS + at * 10_000_000)
         for buffer, served in hub.fan_out():
+            if packed is not None:
+                buffer = packed(buffer)
             for reader in served:
                 owner_of: Any = reader.owner
                 owner_of.write(buffer)
         taking += took - began
         sending += time.process_time() - took
     gc.unfreeze()
-    return taking, sending, hub.counts.delivered - before
+    deliveries = hub.counts.delivered - before
+    return Sent(taking, sending, deliveries, sum(o.writes for o in owners), sum(o.taken for o in owners))
 
 
 def _at(lot: Lot) -> Lot:

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.bench import connections, latencies, micro, neighbours, normalizing, side_by_side, starting, views, yardstick
+from tests.bench import (
+    connections,
+    deflate,
+    latencies,
+    micro,
+    neighbours,
+    normalizing,
+    side_by_side,
+    starting,
+    views,
+    yardstick,
+)
 from tests.bench.figures import Part
 
 PARTS: Final[tuple[Part, ...]] = (
     yardstick.PART,
     micro.PART,
+    deflate.PART,
     *normalizing.PARTS,
     *side_by_side.PARTS,
     *latencies.PARTS,

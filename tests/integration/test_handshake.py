@@ -175,29 +175,6 @@ def test_names_of_other_languages_are_no_control_characters(gateway: Running) ->
     assert status_of(gateway, handshake(gateway.port).replace(b"\r\n\r\n", b"\r\n" + line + b"\r\n\r\n")) == 101
 
 
-EXTENSIONS: Final = [
-    "permessage-deflate",
-    "permessage-deflate; client_max_window_bits",
-    "permessage-deflate; client_max_window_bits=999",
-    "permessage-deflate; server_max_window_bits=-1",
-    'permessage-deflate; server_max_window_bits="8"; server_max_window_bits=9',
-    "permessage-deflate; server_max_window_bits=15" * 50,
-    "x-webkit-deflate-frame",
-    ";;;,,,===",
-    'permessage-deflate; =; "',
-    "",
-]
-
-
-@pytest.mark.parametrize("offered", EXTENSIONS, ids=range(len(EXTENSIONS)))
-def test_no_extension_is_agreed(gateway: Running, offered: str) -> None:
-    with RawClient(gateway.port) as client:
-        client.send(handshake(gateway.port, Sec_WebSocket_Extensions=offered))
-        answer = client.answer()
-    assert answer.status == 101
-    assert "sec-websocket-extensions" not in answer.headers
-
-
 GARBAGE: Final = [
     b"\r\n\r\n\r\n\r\nnot HTTP at all\r\n\r\n",
     b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",

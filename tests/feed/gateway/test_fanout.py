@@ -19,6 +19,7 @@ class Peer:
     def __init__(self, pages: int = 0) -> None:
         self.full = False
         self.ended = False
+        self.deflates = False
         self.got: list[bytes] = []
         self.pages = pages
         self.fanout: Fanout

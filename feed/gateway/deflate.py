@@ -1,0 +1,147 @@
+"""permessage-deflate (RFC 7692) as a fan-out needs it: a frame is compressed once for all who get it.
+
+Owns what is agreed in the handshake, compressed frames, and how much of the loop's time they may take. No message rests
+on the one before (`no_context_takeover`, both ways), so equal payloads are equal frames, and no connection keeps a
+compressor. Leaves inflating what clients send to websockets, which bounds it by the size of a message.
+
+A frame may always go out as it is (RFC 7692, section 6): small ones do, those that would not shrink, and all while
+compressing has used up its share.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Sequence
+from time import perf_counter, thread_time
+from typing import Final
+
+from websockets.exceptions import NegotiationError
+from websockets.extensions import Extension
+from websockets.extensions.permessage_deflate import PerMessageDeflate, ServerPerMessageDeflateFactory
+from websockets.typing import ExtensionParameter
+
+from feed.metrics import Metrics
+from feed.protocol.codec import Frames, frame_head
+
+WINDOW_BITS: Final = 12
+"""Of our compressor, for all clients: a client that asks for less is served without."""
+_MEMORY_LEVEL: Final = 5
+_RSV1: Final = 0x40
+_TEXT_OR_BINARY: Final = (0x81, 0x82)
+"""Of whole messages; nothing here is fragmented."""
+_TAIL_BYTES: Final = 4
+_KEPT_BYTES_MAX: Final = 4 * 1024 * 1024
+_KEPT_OVERHEAD_BYTES: Final = 200
+_BURST_SECONDS: Final = 0.02
+
+
+class DeflateFactory(ServerPerMessageDeflateFactory):
+    """What is agreed with a client: no context takeover either way, and our window."""
+
+    def __init__(self) -> None:
+        super().__init__(server_no_context_takeover=True, client_no_context_takeover=True)
+
+    def process_request_params(
+        self, params: Sequence[ExtensionParameter], accepted_extensions: Sequence[Extension]
+    ) -> tuple[list[ExtensionParameter], PerMessageDeflate]:
+        """As websockets'; an offer with a smaller window than ours is declined (7.1.2.1), the next one may do."""
+        answer, extension = super().process_request_params(params, accepted_extensions)
+        if extension.local_max_window_bits < WINDOW_BITS:
+            raise NegotiationError(f"server_max_window_bits {extension.local_max_window_bits} below {WINDOW_BITS}")
+        return answer, extension
+
+
+class Deflater:
+    """Compresses frames, each payload once as long as it is remembered."""
+
+    def __init__(
+        self,
+        metrics: Metrics,
+        *,
+        level: int,
+        bytes_min: int,
+        share: float,
+        clock: Callable[[], float] = perf_counter,
+        cpu: Callable[[], float] = thread_time,
+    ) -> None:
+        """`share`: of the time that passes on `clock`, how much compressing may use of `cpu`."""
+        self._level = level
+        self._bytes_min = bytes_min
+        self._share = share
+        self._clock = clock
+        self._cpu = cpu
+        self._credit_seconds = _BURST_SECONDS
+        self._credited_at = clock()
+        self._kept: dict[bytes, bytes] = {}
+        self._kept_bytes = 0
+        self._frames = metrics.counter("feed_gateway_deflated", "Frames compressed, each for all who get it")
+        self._before = metrics.counter("feed_gateway_deflated_bytes", "Their bytes before")
+        self._after = metrics.counter("feed_gateway_deflated_to_bytes", "Their bytes after")
+        self._passed = metrics.counter("feed_gateway_deflate_passed", "Frames sent as they are to save time")
+
+    def packed(self, frames: Frames) -> Frames:
+        """The same frames, those compressed that are worth it."""
+        if len(frames) < self._bytes_min:
+            return frames
+        out: list[bytes] = []
+        view = memoryview(frames)
+        at = plain_from = 0
+        while at < len(frames):
+            begin, end = _payload(frames, at)
+            if end - begin >= self._bytes_min and frames[at] in _TEXT_OR_BINARY:
+                frame = self._compressed(frames[at], bytes(view[begin:end]))
+                if frame:
+                    out += (bytes(view[plain_from:at]), frame)
+                    plain_from = end
+            at = end
+        if not out:
+            return frames
+        out.append(bytes(view[plain_from:]))
+        return b"".join(out)
+
+    def _compressed(self, first: int, payload: bytes) -> bytes:
+        """A frame of its own; empty where it is to go out as it is."""
+        kept = self._kept.get(payload)
+        if kept is not None:
+            return kept
+        if not self._may():
+            self._passed.value += 1
+            return b""
+        began = self._cpu()
+        compressor = zlib.compressobj(self._level, zlib.DEFLATED, -WINDOW_BITS, _MEMORY_LEVEL)
+        data = compressor.compress(payload) + compressor.flush(zlib.Z_SYNC_FLUSH)
+        size = len(data) - _TAIL_BYTES
+        frame = b""
+        if size < len(payload):
+            head = frame_head(size)
+            frame = b"".join((bytes((first | _RSV1,)), head[1:], memoryview(data)[:size]))
+        self._keep(payload, frame)
+        self._credit_seconds -= self._cpu() - began
+        self._frames.value += 1
+        self._before.value += len(payload)
+        self._after.value += min(size, len(payload))
+        return frame
+
+    def _may(self) -> bool:
+        now = self._clock()
+        earned = (now - self._credited_at) * self._share
+        self._credit_seconds = min(self._credit_seconds + earned, _BURST_SECONDS)
+        self._credited_at = now
+        return self._credit_seconds > 0
+
+    def _keep(self, payload: bytes, frame: bytes) -> None:
+        self._kept[payload] = frame
+        self._kept_bytes += len(payload) + len(frame) + _KEPT_OVERHEAD_BYTES
+        while self._kept_bytes > _KEPT_BYTES_MAX:
+            oldest = next(iter(self._kept))
+            self._kept_bytes -= len(oldest) + len(self._kept.pop(oldest)) + _KEPT_OVERHEAD_BYTES
+
+
+def _payload(frames: Frames, at: int) -> tuple[int, int]:
+    """Where the payload of the unmasked frame at this place begins and ends."""
+    size = frames[at + 1]
+    if size == 126:
+        return at + 4, at + 4 + int.from_bytes(frames[at + 2 : at + 4])
+    if size == 127:
+        return at + 10, at + 10 + int.from_bytes(frames[at + 2 : at + 10])
+    return at + 2, at + 2 + size
