@@ -1,8 +1,8 @@
 """Appending to a log: batches of records to one partition, in order, one batch in flight.
 
-Owns the producer. Its one rule: after a failure nothing more is sent through the same `Appender`; make a new one and
-look at what the log holds. Measured: records sent after a failed one are acknowledged, and the failed one is a hole
-for good.
+Owns how records are cut into batches. Its one rule: after a failure nothing more is sent through the same `Appender`;
+make a new one and look at what the log holds. Measured: records sent after a failed one are acknowledged, and the
+failed one is a hole for good. Leaves sending to `produce`.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Final, Literal
 
-from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
+from aiokafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
 
-from feed.errors import FeedError, Unreachable
+from feed.errors import FeedError
+from feed.kafka.produce import ProduceFailed, Producer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +26,15 @@ BATCH_BYTES_MAX: Final = 1 << 20
 RECORD_BYTES_MAX: Final = 15 << 20
 _METADATA_TRIES: Final = 40
 _METADATA_PAUSE_S: Final = 0.1
+_MAGIC: Final = 2
 Compression = Literal["none", "zstd", "lz4", "snappy", "gzip"]
+_CODECS: Final[dict[Compression, int]] = {
+    "none": DefaultRecordBatch.CODEC_NONE,
+    "zstd": DefaultRecordBatch.CODEC_ZSTD,
+    "lz4": DefaultRecordBatch.CODEC_LZ4,
+    "snappy": DefaultRecordBatch.CODEC_SNAPPY,
+    "gzip": DefaultRecordBatch.CODEC_GZIP,
+}
 
 
 class AppendFailed(FeedError):
@@ -36,17 +45,10 @@ class Appender:
     """An idempotent producer, `acks=all`. Serves several partitions, each with one batch in flight."""
 
     def __init__(self, bootstrap: str, *, compression: Compression = "none", timeout_ms: int = 30_000) -> None:
-        self._bootstrap = bootstrap
-        self._producer = AIOKafkaProducer(
-            bootstrap_servers=bootstrap,
-            enable_idempotence=True,
-            acks="all",
-            compression_type=None if compression == "none" else compression,
-            max_batch_size=BATCH_BYTES_MAX,
-            max_request_size=RECORD_BYTES_MAX + BATCH_BYTES_MAX,
-            request_timeout_ms=timeout_ms,
-            metadata_max_age_ms=30_000,
-        )
+        """`timeout_ms`: how long a batch that Kafka does not take is tried again."""
+        self._codec = _CODECS[compression]
+        request_bytes_max = RECORD_BYTES_MAX + BATCH_BYTES_MAX
+        self._producer = Producer(bootstrap, timeout_ms=timeout_ms, request_bytes_max=request_bytes_max)
 
     async def start(self) -> None:
         """Connects.
@@ -54,14 +56,7 @@ class Appender:
         Raises:
             Unreachable: no broker answered.
         """
-        try:
-            await self._producer.start()
-        except asyncio.CancelledError:
-            await self._producer.stop()
-            raise
-        except (KafkaError, OSError) as error:
-            await self._producer.stop()
-            raise Unreachable(f"no kafka broker answers at {self._bootstrap}") from error
+        await self._producer.start()
 
     async def stop(self) -> None:
         """Closes the producer; batches in flight are given up."""
@@ -79,29 +74,35 @@ class Appender:
         offsets: list[int] = []
         at = 0
         while at < len(records):
-            batch = self._producer.create_batch()
-            now_ms = int(time.time() * 1000)
-            count = 0
-            size = 0
-            for key, value, headers in records[at:]:
-                # the builder takes one record of any size, but counts what it holds before compression
-                size += len(value)
-                if count and size > BATCH_BYTES_MAX:
-                    break
-                if batch.append(timestamp=now_ms, key=key, value=value, headers=headers) is None:
-                    break
-                count += 1
-            if not count:
-                raise AppendFailed(f"record of {len(records[at][1])} bytes, wanted at most {RECORD_BYTES_MAX}")
-            batch.close()
+            count, buffer = self._batch(partition, records, at)
             try:
-                future = await self._producer.send_batch(batch, partition.topic, partition=partition.partition)
-                metadata = await future
-            except KafkaError as error:
+                offset = await self._producer.produce(partition, buffer)
+            except (KafkaError, ProduceFailed) as error:
                 raise AppendFailed(f"batch of {count} records to {partition}: {error!r}") from error
-            offsets += range(metadata.offset, metadata.offset + count)
+            offsets += range(offset, offset + count)
             at += count
         return offsets
+
+    def _batch(
+        self,
+        partition: TopicPartition,
+        records: Sequence[tuple[bytes | None, bytes, list[tuple[str, bytes]]]],
+        start: int,
+    ) -> tuple[int, bytearray]:
+        """As many of the records from `start` on as a batch holds, and the batch."""
+        builder = DefaultRecordBatchBuilder(_MAGIC, self._codec, 0, -1, -1, 0, BATCH_BYTES_MAX)
+        now_ms = int(time.time() * 1000)
+        count = size = 0
+        for key, value, headers in records[start:]:
+            # one record of any size is taken; what a batch holds is counted before compression
+            size += len(value)
+            if count and size > BATCH_BYTES_MAX:
+                break
+            if builder.append(count, now_ms, key, value, headers) is None:
+                break
+            count += 1
+        builder.set_producer_state(*self._producer.number(partition, count))
+        return count, builder.build()
 
     async def _know(self, partition: TopicPartition) -> None:
         """Waits until the producer has heard of the partition: one that was just added it takes for a mistake."""
