@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Struct, UnsetType, field
 
 Kind = Literal["trades", "quotes", "book", "bars", "status", "instruments"]
 KINDS: Final[tuple[Kind, ...]] = ("trades", "quotes", "book", "bars", "status", "instruments")
@@ -22,6 +22,7 @@ INTERVALS_NS: Final[dict[Interval, int]] = {"1s": 1_000_000_000, "1m": 60_000_00
 Action = Literal["trading", "halt", "pre-open", "close", "unknown"]
 GapReason = Literal["lag", "evicted", "source", "recording", "venue", "seek"]
 StateReason = Literal["silent", "disconnected", "gap", "checksum"]
+ReplayState = Literal["ready", "playing", "paused", "ended"]
 Mode = Literal["snapshot", "resumed", "live", "gap"]
 Level = tuple[str, str]
 NO_SEQ: Final = -1
@@ -147,6 +148,16 @@ class Heartbeat(Struct, frozen=True, tag_field="type", tag="heartbeat"):
     time: str
     marks: dict[str, int]
     lag_ms: int | None
+
+
+class Replayed(Struct, frozen=True, tag_field="type", tag="replay"):
+    """Where a replay stands: everything of its channels before `time` has been sent."""
+
+    state: ReplayState
+    time: str
+    speed: int | float | Literal["max"]
+    start: str = field(name="from")
+    to: str
 
 
 class CaughtUp(Struct, frozen=True, tag_field="type", tag="caught_up"):

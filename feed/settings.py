@@ -149,6 +149,7 @@ class LimitSettings(Section):
     handshake_seconds: Seconds = 5.0
     response_seconds: Seconds = 30.0
     histories_max: Positive = 4
+    replays_max: Positive = 16
     write_bytes_max: Positive = 128 * 1024
     kernel_unsent_bytes_max: Positive = 128 * 1024
     close_seconds: Seconds = 2.0

@@ -1,31 +1,36 @@
-"""What a gateway with recordings answers beside the stream: the past over HTTP.
+"""What a gateway with recordings answers beside the stream: the past over HTTP, and the door of replays.
 
-Owns paths, parameters and answers. Leaves the bytes to `history`, and files and threads to `feed.gateway.recordings`.
+Owns paths, parameters and answers. Leaves the bytes to `history`, replays to `session` and `player`, and files and
+threads to `feed.gateway.recordings`.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, Annotated, Final, cast
 
-from fastapi import FastAPI, Query, Request, Response
+from fastapi import FastAPI, Query, Request, Response, WebSocket
 from starlette.responses import StreamingResponse
 
 from feed.channels.wanted import is_pattern
 from feed.errors import BadRequest, ConfigError
-from feed.gateway.app import ERROR_ANSWER, Told, error_answer
+from feed.gateway.app import ERROR_ANSWER, Told, admitted, error_answer, refuse, upgrade_needed
 from feed.gateway.recordings import Range, Recordings, Walk, range_of
+from feed.gateway.ws import SUBPROTOCOL
 from feed.model import KINDS
 from feed.recording.chosen import Chosen
 from feed.recording.notes import CorruptRecording
 from feed.recording.shelf import NEVER
 from replay.history import FORMS, Piece, Wanted
+from replay.player import Player, Reader
 from replay.times import ns_of
 
 if TYPE_CHECKING:
     from feed.gateway.gateway import Gateway
     from feed.gateway.http import HttpProtocol
+    from feed.gateway.ws import StreamProtocol
     from feed.recording.recording import Recording
 
 _TIMES: Final = ["2026-11-20", "2026-11-20T14:30:00Z", "1795467600000000000"]
@@ -45,6 +50,52 @@ def add_routes(app: FastAPI, gateway: Gateway) -> None:
     """Adds all of them to a gateway that has recordings."""
     assert gateway.recordings is not None
     _add_history(app, gateway, gateway.recordings)
+    _add_replay(app, gateway, gateway.recordings)
+
+
+def _add_replay(app: FastAPI, gateway: Gateway, recordings: Recordings) -> None:
+    playing: set[asyncio.Task[None]] = set()
+    gateway.metrics.gauge("feed_gateway_replays", "Connections to /v1/replay", lambda: len(playing))
+    opening = 0
+
+    @app.get("/v1/replay", include_in_schema=False)
+    async def upgrade() -> Response:
+        return upgrade_needed()
+
+    @app.websocket("/v1/replay")
+    async def replay(websocket: WebSocket) -> None:
+        nonlocal opening
+        try:
+            answer = await admitted(gateway, websocket, (SUBPROTOCOL,))
+        except LookupError:
+            return
+        if len(playing) + opening >= gateway.settings.limits.replays_max:
+            await refuse(gateway, websocket, 503, "too many replays")
+            return
+        reader = Reader(recordings)
+        opening += 1
+        try:
+            recorded = await recordings.run(reader.open)
+        except CorruptRecording:
+            _logger.exception("a replay cannot begin")
+            await refuse(gateway, websocket, 500, "the recording is damaged")
+            recordings.later(reader.close)
+            return
+        finally:
+            opening -= 1
+        try:
+            await websocket.accept(answer)
+        except BaseException:  # the client has gone
+            recordings.later(reader.close)
+            raise
+        player = Player(gateway, recordings, reader, recorded)
+        connection: StreamProtocol = websocket.scope["state"]["connection"]
+        connection.start(player.session)
+        if connection.session is None:  # it went away meanwhile
+            player.session.close()
+        task = asyncio.create_task(player.run(connection), name="replay")
+        playing.add(task)
+        task.add_done_callback(playing.discard)
 
 
 def _add_history(app: FastAPI, gateway: Gateway, recordings: Recordings) -> None:

@@ -91,6 +91,8 @@ class Channel:
             self.partial = False
             self.source = told["source"]
         elif mode == "live":
+            if told["seq"] == -1:
+                self.data, self.partial, self.pos = None, False, -1
             if self.source != told["source"] or told["seq"] > self.pos:
                 self.partial = self.partial or told["seq"] != -1
                 self.pos, self.source = told["seq"], told["source"]
@@ -318,6 +320,10 @@ class Client:
             if not channel.update(message, raw):
                 self.holes.append(channel)
         elif kind == "gap":
+            if message["reason"] == "seek":
+                self._marks_here = {}
+                if message["seq"] == -1:  # it had not begun there: `joined` tells when it does
+                    self._patterns.append((message["channel"], message["symbol"]))
             channel.gap(message)
         else:
             channel.told_state(message)

@@ -7,7 +7,7 @@ checks of the handshake, accepts, starts the connection and is done: messages ne
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Final, cast
 
 import msgspec
@@ -196,26 +196,15 @@ def _add_descriptions(app: FastAPI) -> None:
 
 
 def _add_stream(app: FastAPI, gateway: Gateway) -> None:
-    settings = gateway.settings
-
     @app.get("/v1/stream", include_in_schema=False)
     async def upgrade() -> Response:
-        return PlainTextResponse(
-            "this is a WebSocket; its messages are described at /v1/asyncapi.yaml\n", 426, {"upgrade": "websocket"}
-        )
+        return upgrade_needed()
 
     @app.websocket("/v1/stream")
     async def stream(websocket: WebSocket) -> None:
-        if not allowed(websocket.scope["headers"], settings.origins):
-            await refuse(gateway, websocket, 403, "this origin is not allowed")
-            return
         try:
-            answer = subprotocol(websocket.scope["subprotocols"], SUBPROTOCOL)
+            answer = await admitted(gateway, websocket, (SUBPROTOCOL,))
         except LookupError:
-            await refuse(gateway, websocket, 400, f"unknown subprotocol, wanted {SUBPROTOCOL}")
-            return
-        if gateway.health.draining or gateway.full:
-            await refuse(gateway, websocket, 503, "going away" if gateway.health.draining else "this gateway is full")
             return
         if not await gateway.serves():
             await refuse(gateway, websocket, 503, "the log is still being read")
@@ -227,6 +216,32 @@ def _add_stream(app: FastAPI, gateway: Gateway) -> None:
     @app.websocket("/{path:path}")
     async def elsewhere(websocket: WebSocket) -> None:
         await refuse(gateway, websocket, 404, "the stream is at /v1/stream")
+
+
+def upgrade_needed() -> Response:
+    """The answer to who asks for a stream by plain HTTP."""
+    told = "this is a WebSocket; its messages are described at /v1/asyncapi.yaml\n"
+    return PlainTextResponse(told, 426, {"upgrade": "websocket"})
+
+
+async def admitted(gateway: Gateway, websocket: WebSocket, subprotocols: Sequence[str]) -> str | None:
+    """The checks of a handshake that hold for every stream; returns the subprotocol to accept with.
+
+    Raises:
+        LookupError: it was refused, and the client has been told.
+    """
+    if not allowed(websocket.scope["headers"], gateway.settings.origins):
+        await refuse(gateway, websocket, 403, "this origin is not allowed")
+        raise LookupError
+    try:
+        answer = subprotocol(websocket.scope["subprotocols"], subprotocols)
+    except LookupError as unknown:
+        await refuse(gateway, websocket, 400, f"unknown subprotocol, wanted {unknown}")
+        raise
+    if gateway.health.draining or gateway.full:
+        await refuse(gateway, websocket, 503, "going away" if gateway.health.draining else "this gateway is full")
+        raise LookupError
+    return answer
 
 
 async def refuse(gateway: Gateway, websocket: WebSocket, status: int, text: str) -> None:

@@ -47,6 +47,8 @@ class LimitSettings(Struct, frozen=True, kw_only=True):
     """From the whole request to the last byte of its response, of a history to the next piece; then it is cut."""
     histories_max: int = 4
     """Answers of `/v1/history` at once; one more gets HTTP 503."""
+    replays_max: int = 16
+    """Connections to `/v1/replay` at once, each some ten MB of memory; one more gets HTTP 503."""
     write_bytes_max: int = 128 * 1024
     """Unsent bytes of one client beyond the kernel's; a reader over it is left behind at its position."""
     kernel_unsent_bytes_max: int = 128 * 1024

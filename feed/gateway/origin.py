@@ -39,14 +39,15 @@ def _same_host(origin: str, host: str) -> bool:
     return (name, port or default) == (own[1].lower(), own[2] or default)
 
 
-def subprotocol(offered: Sequence[str], known: str) -> str | None:
-    """What to answer to the client's offer: ours, or nothing when it offered nothing.
+def subprotocol(offered: Sequence[str], known: Sequence[str]) -> str | None:
+    """What to answer to the client's offer: the first of ours in it, or nothing when it offered nothing.
 
     Raises:
         LookupError: it offered others only. A browser would drop the connection without saying why; so it is refused.
     """
-    if known in offered:
-        return known
+    for name in offered:
+        if name in known:
+            return name
     if any(offered):
-        raise LookupError(known)
+        raise LookupError(", ".join(known))
     return None

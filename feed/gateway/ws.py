@@ -120,7 +120,8 @@ class StreamProtocol(WebSocketsSansIOProtocol):
         peer = self.transport.get_extra_info("socket")
         self.socket_number = peer.fileno()
         bound_socket(peer, limits)
-        self.deflates = bool(self.conn.extensions)
+        # a replay's pages are nobody else's: compressing them would take the share of those that many get
+        self.deflates = bool(self.conn.extensions) and session is None
         self.session = self.gateway.joined(self, session)
         self._answer(self.session.open)
         # the handshake's leftovers, 10 KiB of them
@@ -195,7 +196,7 @@ class StreamProtocol(WebSocketsSansIOProtocol):
     def _take(self, frame: Frame) -> None:
         if self.ended or frame.opcode in (Opcode.PING, Opcode.PONG, Opcode.CLOSE):
             return
-        if self.deflates:
+        if self.conn.extensions:
             # what it was inflated to is work, too
             self.rates.use(len(frame.data), 0)
         if frame.opcode is Opcode.BINARY:

@@ -62,6 +62,10 @@ class Close(Exception):
         self.frames = frames
 
 
+class NotYet(Exception):
+    """A request waits for something that its session has asked for; it is done, from its begin, by the next `work`."""
+
+
 class _Waiting(NamedTuple):
     """A request in the line: its text, or what it is refused with."""
 
@@ -72,7 +76,7 @@ class _Waiting(NamedTuple):
 
 
 Do = Callable[[Request, int, int], msgspec.Struct]
-"""Does a request and gives its answer; when it was received, and what time it is. Raises `BadRequest`."""
+"""Does a request and gives its answer; when it was received, and what time it is. Raises `BadRequest`, or `NotYet`."""
 
 
 class Line:
@@ -110,7 +114,7 @@ class Line:
             self._limit(now_ns)
 
     def work(self, now_ns: int) -> bytes:
-        """Does what is lined up, as far as the rate allows: the frames that answer it."""
+        """Does what is lined up, as far as the rate and what requests wait for allow: the frames that answer it."""
         if not self._line:
             return b""
         self._fill(now_ns)
@@ -163,10 +167,14 @@ class Line:
                 continue
             if self._tokens < 1:
                 break
+            try:
+                frames.append(self._answer(waiting, now_ns))
+            except NotYet:
+                self.wake_at = None
+                return b"".join(frames)
             line.popleft()
             self._delayed -= 1
             self._tokens -= 1
-            frames.append(self._answer(waiting, now_ns))
         rate = self._settings.requests_per_second
         self.wake_at = now_ns + max(int((1 - self._tokens) / rate * _NS_PER_S), _NS_PER_MS) if line else None
         return b"".join(frames)

@@ -19,6 +19,7 @@ from feed.protocol.codec import UNREADABLE
 
 INTEGER_MAX: Final = 2**53 - 1
 Id = str | Annotated[int, Meta(ge=-INTEGER_MAX, le=INTEGER_MAX)]
+Do = Literal["open", "play", "pause", "seek", "speed", "step", "stop"]
 _Words = Annotated[list[str], Meta(min_length=1)]
 _RFC_3339: Final = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}:\d{2}(\.\d{1,9})?([Zz]|[+-]\d{2}:\d{2})", re.ASCII)
 _NANOSECONDS: Final = re.compile(r"0|[1-9]\d{0,18}", re.ASCII)
@@ -64,9 +65,16 @@ class Auth(Struct, frozen=True, tag_field="op", tag="auth"):
 
 
 class Replay(Struct, frozen=True, tag_field="op", tag="replay"):
-    """Controls a replay; not on a live stream."""
+    """Steers a replay; not on a live stream. Which fields belong to what is done is the replay's business."""
 
     id: Id
+    do: Do
+    start: str | UnsetType = field(default=UNSET, name="from")
+    to: str | UnsetType = UNSET
+    time: str | UnsetType = UNSET
+    speed: int | float | Literal["max"] | UnsetType = UNSET
+    n: int | UnsetType = UNSET
+    until: str | UnsetType = UNSET
 
 
 Request = Subscribe | Unsubscribe | List | Ping | Auth | Replay

@@ -1,6 +1,6 @@
 """Which channels are asked for, and the rows of a batch that are theirs.
 
-Owns the words of a choice (kinds, symbols, patterns) and the filtering of rows by it.
+Owns the words of a choice (kinds, symbols, patterns; or channels one by one) and the filtering of rows by it.
 """
 
 from __future__ import annotations
@@ -55,6 +55,30 @@ class Chosen:
         if table in (GAPS, STATES) and len(self.kinds) < len(KINDS):
             masks.append(_mask(batch.column("channel"), set(self.kinds).__contains__))
         return np.logical_and.reduce(masks) if masks else None
+
+
+class Picked(Chosen):
+    """Channels one by one, (kind, symbol). `whole`: kinds of which every symbol that is recorded is picked."""
+
+    def __init__(self, channels: Iterable[tuple[str, str]], whole: Iterable[str] = ()) -> None:
+        self._symbols: dict[str, set[str]] = {}
+        for kind, symbol in channels:
+            self._symbols.setdefault(kind, set()).add(symbol)
+        super().__init__(self._symbols, set().union(*self._symbols.values()))
+        self._whole = frozenset(whole)
+
+    def rows(self, table: str, batch: pa.RecordBatch) -> np.ndarray | None:
+        """As of any choice."""
+        if table in self._whole or len(self._whole) == len(KINDS):
+            return None
+        if table not in (GAPS, STATES):
+            mask = _mask(batch.column("symbol"), self._symbols.get(table, frozenset()).__contains__)
+        else:
+            mask = np.zeros(batch.num_rows, bool)
+            for kind, symbols in self._symbols.items():
+                of_kind = _mask(batch.column("channel"), kind.__eq__)
+                mask |= of_kind & _mask(batch.column("symbol"), symbols.__contains__)
+        return None if mask.all() else mask
 
 
 def _mask(column: pa.DictionaryArray, wanted: object) -> np.ndarray:

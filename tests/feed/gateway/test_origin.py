@@ -55,8 +55,9 @@ def test_any_bytes_have_an_answer(origin: bytes, host: bytes) -> None:
 
 
 def test_subprotocols() -> None:
-    assert subprotocol([], "a") is None
-    assert subprotocol([""], "a") is None
-    assert subprotocol(["b", "a"], "a") == "a"
+    assert subprotocol([], ["a"]) is None
+    assert subprotocol([""], ["a"]) is None
+    assert subprotocol(["b", "a"], ["a"]) == "a"
+    assert subprotocol(["b", "a"], ["a", "b"]) == "b"
     with pytest.raises(LookupError):
-        subprotocol(["b"], "a")
+        subprotocol(["b"], ["a"])
