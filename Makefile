@@ -29,7 +29,7 @@ $(READY): ops/requirements.lock pyproject.toml | $(BIN)/python
 	@echo "installing what ops/requirements.lock says into $(VENV)"
 	@sed -n '/^uv==/,/[^\\]$$/p' ops/requirements.lock > $(VENV)/uv.lock
 	@$(PIP) --require-hashes --only-binary :all: -r $(VENV)/uv.lock
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --no-build -r ops/requirements.lock || \
+	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes --no-build -r ops/requirements.lock || \
 		$(PIP) --require-hashes --only-binary :all: -r ops/requirements.lock
 	@$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@

@@ -23,7 +23,7 @@ from feed.recorder.retention import KeepRules
 from feed.recorder.role import Recorder, RecorderSettings
 from feed.recording.chosen import Chosen
 from feed.settings import RecordSettings, Settings, load
-from feed.up import together, until_signal
+from feed.tasks import together, until_signal
 
 _STATUS_S: Final = 0.25
 

@@ -1,4 +1,4 @@
-"""Ending tasks for sure.
+"""Tasks that end for sure: one by one, with the first of several, at a signal.
 
 Libraries below us can swallow a cancellation (`asyncio.wait_for` of Python 3.11 does when its time is just up), and a
 task that goes on after it would be waited for for ever: so it is cancelled again until it has ended.
@@ -7,7 +7,8 @@ task that goes on after it would be waited for for ever: so it is cancelled agai
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+import signal
+from collections.abc import Coroutine, Iterable
 from typing import Any, Final
 
 _AGAIN_S: Final = 10.0
@@ -20,3 +21,29 @@ async def end(tasks: Iterable[asyncio.Future[Any]]) -> None:
         for task in pending:
             task.cancel()
         _, pending = await asyncio.wait(pending, timeout=_AGAIN_S)
+
+
+async def until_signal() -> None:
+    """Returns at SIGTERM or SIGINT, for a process without uvicorn."""
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await stop.wait()
+
+
+async def together(working: list[Coroutine[Any, Any, object]]) -> None:
+    """Runs all until the first ends, however; cancels the others and raises what went wrong, the first cause of it."""
+    tasks = [asyncio.ensure_future(work) for work in working]
+    try:
+        ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        await end(tasks)
+    for task in ended:
+        if (error := task.exception()) is not None:
+            raise _first_cause(error)
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

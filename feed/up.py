@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import signal
 import socket
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final, NamedTuple
@@ -30,7 +29,7 @@ from feed.normalizer.role import Normalizer
 from feed.normalizer.settings import NormalizerSettings
 from feed.protocol.session import SessionSettings
 from feed.settings import Settings, convert
-from feed.tasks import end
+from feed.tasks import together, until_signal
 from feed.venues.table import venue as venue_named
 
 _DEAD_PARTITIONS: Final = 1
@@ -196,29 +195,3 @@ def _follower(settings: Settings, gateway: Gateway) -> Follower:
         resume_window_s=settings.serve.resume_window_s,
         fetch_wait_ms=settings.kafka.fetch_max_wait_ms,
     )
-
-
-async def until_signal() -> None:
-    """Returns at SIGTERM or SIGINT, for a process without uvicorn."""
-    loop, stop = asyncio.get_running_loop(), asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    await stop.wait()
-
-
-async def together(working: list[Coroutine[Any, Any, object]]) -> None:
-    """Runs all until the first ends, however; cancels the others and raises what went wrong, the first cause of it."""
-    tasks = [asyncio.ensure_future(work) for work in working]
-    try:
-        ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        await end(tasks)
-    for task in ended:
-        if (error := task.exception()) is not None:
-            raise _first_cause(error)
-
-
-def _first_cause(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import signal
 import subprocess
@@ -11,6 +12,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -19,16 +21,19 @@ from feed.recording.chosen import Chosen
 from feed.recording.folder import Folder
 from feed.recording.recording import Recording
 from feed.recording.verify import faults_of
+from feed.venues.table import venue as venue_named
 from replay.checking import file_faults
+from replay.sinks import TickTopic
 from replay.ticks import Tick, ticks_of
 from tests.feed.recorder.test_session import stream_of, updates_of
-from tests.feed.venues.playing import CAPTURES
+from tests.feed.venues.playing import CAPTURES, captured
 from tests.integration.commands import Command
 from tests.integration.stage import DEADLINE_S, Stage, Truth, dispose, said, seeded
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 KILLS = 50
+STEPS_A_LIFE = 40
 STARTS_S = 180.0
 VENUES = ("coinbase", "kraken", "binance-usdm")
 CAPTURES_USED = (
@@ -36,6 +41,15 @@ CAPTURES_USED = (
     "kraken/v1_5pairs_20210417.book",
     "binance/usdm_multi_20210722",
 )
+SLOW_DISK = """
+import os, time
+whole = os.write
+def in_pieces(fd, data):
+    time.sleep(0.0005)
+    return whole(fd, data[:max(len(data) // 2, 1024)])
+os.write = in_pieces
+"""
+"""So that one kill in three or so comes in the middle of a commit, between two tables or within a batch."""
 RECORD = """
 [record]
 flush_interval_ms = 30
@@ -93,27 +107,82 @@ def check(root: Path, truth: Truth) -> None:
     assert not any(b'"reason":"recording"' in entry[4] for entry in stream)
 
 
+class Publishing:
+    """Captures on their way into their topics, a piece for each life of a recorder: whenever it is killed some come."""
+
+    def __init__(self, stage: Stage, data_dir: Path, lives: int) -> None:
+        self.begun = 0
+        self._lives = lives
+        self._frames = {name: captured(data_dir, name) for name in CAPTURES_USED}
+        self._topics = {name: topic_of(stage, CAPTURES[name].venue) for name in CAPTURES_USED}
+
+    async def run(self) -> None:
+        """Sends a little, waits a little, up to what the lives so far may see."""
+        steps = self._lives * STEPS_A_LIFE
+        for step in range(steps):
+            while step >= self.begun * STEPS_A_LIFE:
+                await asyncio.sleep(0.01)
+            for name, frames in self._frames.items():
+                for frame in frames[len(frames) * step // steps : len(frames) * (step + 1) // steps]:
+                    self._topics[name].add(frame)
+                await self._topics[name].flush()
+            await asyncio.sleep(0.01)
+
+
+def topic_of(stage: Stage, venue: str) -> TickTopic:
+    """Where a venue's captures go."""
+    return TickTopic(stage.appender, stage.settings.ticks_topic(venue), 2, venue_named(venue).keys)
+
+
+def open_files(root: Path) -> set[tuple[str, int]]:
+    """Files that are being written, each with the time of its last write."""
+    found = set()
+    for file in root.glob("*/*/*.part"):
+        with contextlib.suppress(FileNotFoundError):
+            found.add((file.name, file.stat().st_mtime_ns))
+    return found
+
+
+async def killed_while_it(records: bool, command: Command, root: Path, random: Random) -> None:
+    """Kills it at random: once it `records`, or at any moment since it began to work."""
+    deadline = time.monotonic() + STARTS_S
+    before = open_files(root)
+    while not command.out or (records and before >= open_files(root)):
+        assert command.process.poll() is None, command.err[-5:]
+        assert time.monotonic() < deadline, f"no file in {STARTS_S} s; it says {command.out[-1:]}"
+        await asyncio.sleep(0.005)
+    await asyncio.sleep(0.3 * random.random())
+    await dispose(command)
+
+
 async def test_killed_50_times_during_a_publish_the_files_hold_each_update_once(
     kafka: str, data_dir: Path, tmp_path: Path
 ) -> None:
     random = seeded(11)
     root = tmp_path / "recordings"
     async with recorded_stage(kafka, tmp_path, VENUES) as stage:
+        # a recording begins where its first recorder comes: from then on it is to have everything
         await committed(first := stage.start("record", "--json"), 1)
-        publishing = [asyncio.create_task(stage.publish_capture(name, data_dir, speed="0.5")) for name in CAPTURES_USED]
         await dispose(first)
-        for _ in range(KILLS):
-            command = stage.start("record", "--json")
-            await committed(command, random.randrange(1, 8))
-            await asyncio.sleep(0.05 * random.random())
-            await dispose(command)
-        await asyncio.gather(*publishing)
+        stage.planted = SLOW_DISK
+        publishing = Publishing(stage, data_dir, KILLS + 1)
+        sending = asyncio.create_task(publishing.run())
+        killed: list[Command] = []
+        for number in range(KILLS):
+            publishing.begun += 1
+            killed.append(stage.start("record", "--json"))
+            await killed_while_it(number % 4 > 0, killed[-1], root, random)
+        assert not sending.done()
+        publishing.begun += 1
+        await sending
         truth = await stage.truth()
         async with stage.running("record", "--json") as command:
             await committed(command, 1)
             await wait_complete(root, truth)
             assert await asyncio.to_thread(command.end, signal.SIGTERM, timeout_s=DEADLINE_S) == 0
+        assert any("after its last whole batch" in line for command in killed for line in command.err)
     assert not list(root.rglob("*.part"))
+    assert len(list((root / "trades").rglob("*.arrow"))) > KILLS / 3
     check(root, truth)
 
 
