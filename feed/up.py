@@ -52,7 +52,7 @@ def build(settings: Settings, *, normalizes: bool, serves: bool, routes: Sequenc
     """The objects of the roles that are asked for; nothing runs yet. `routes`: what the gateway answers besides."""
     metrics = Metrics()
     normalizer = _normalizer(settings) if normalizes else None
-    return Roles(metrics, normalizer, build_server(_gateway(settings, metrics), *routes) if serves else None)
+    return Roles(metrics, normalizer, build_server(make_gateway(settings, metrics), *routes) if serves else None)
 
 
 async def run_roles(settings: Settings, roles: Roles, *beside: Coroutine[Any, Any, object]) -> None:
@@ -155,7 +155,8 @@ def _normalizer(settings: Settings) -> Normalizer:
     return Normalizer(kafka.bootstrap, venues, fetch_wait_ms=kafka.fetch_max_wait_ms, compression=kafka.compression)
 
 
-def _gateway(settings: Settings, metrics: Metrics) -> Gateway:
+def make_gateway(settings: Settings, metrics: Metrics, *, live: bool = True) -> Gateway:
+    """The gateway as the settings say; `live`: it follows feed logs."""
     chosen = settings.serve
     hub = Hub(
         HubSettings(
@@ -178,7 +179,7 @@ def _gateway(settings: Settings, metrics: Metrics) -> Gateway:
         from feed.gateway.recordings import Recordings  # it brings pyarrow, a third of a second
 
         recordings = Recordings(chosen.recordings)
-    return Gateway(convert(chosen, GatewaySettings), hub, session, metrics, recordings)
+    return Gateway(convert(chosen, GatewaySettings), hub, session, metrics, recordings, live=live)
 
 
 def _follower(settings: Settings, gateway: Gateway) -> Follower:

@@ -47,6 +47,8 @@ Channels = Annotated[str | None, Parameter(help="Kinds, separated by commas; all
 Symbols = Annotated[str | None, Parameter(help="Symbols or patterns (KRAKEN:*), separated by commas.")]
 Start = Annotated[str | None, Parameter(help="From this time on: 2026-11-20, 2026-11-20T14:30:00Z or nanoseconds.")]
 End = Annotated[str | None, Parameter(help="Up to this time.")]
+Host = Annotated[str | None, Parameter(help="Address to listen on (serve.host).")]
+Port = Annotated[int | None, Parameter(help="Port to listen on; 0 is any free one (serve.port).")]
 Json = Annotated[bool, Parameter(help="As JSON on stdout.", negative=())]
 
 
@@ -197,6 +199,27 @@ def print_(
             print_hashes(opened.recording, chosen, *_cuts(start, end), out=sys.stdout)
         else:
             print_messages(opened.recording, chosen, *_cuts(start, end), speed=_speed(speed), out=sys.stdout.buffer)
+    return 0
+
+
+@app.command
+def serve(recording: Recording, /, *, host: Host = None, port: Port = None) -> int:
+    """Serve a recording to WebSocket clients, on /v1/replay: no Kafka, no live stream, the same protocol.
+
+    Examples:
+        replay serve recordings/
+        replay serve s3://bucket/recordings --port 9000
+    """
+    import uvloop
+
+    from feed.logs import set_up
+    from feed.settings import load
+    from replay.alone import run_alone
+
+    settings = load({"serve.host": host, "serve.port": port, "serve.recordings": recording}).settings
+    set_up(settings.log.level, settings.log.form)
+    with suppress(KeyboardInterrupt):
+        uvloop.run(run_alone(settings))
     return 0
 
 

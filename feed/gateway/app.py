@@ -44,13 +44,14 @@ Routes = Callable[[FastAPI, "Gateway"], None]
 """Adds routes to the application of a gateway."""
 
 
-def _json(body: object, status: int = 200) -> Response:
+def json_answer(body: object, status: int = 200) -> Response:
+    """JSON that is not to be kept."""
     return Response(msgspec.json.encode(body), status, {"cache-control": "no-store"}, _JSON)
 
 
 def error_answer(status: int, code: str, message: str, *, retry: bool = False) -> Response:
     """An `error` of the protocol as the answer to a request over HTTP."""
-    return _json(Error(code=code, message=message, retry=retry), status)
+    return json_answer(Error(code=code, message=message, retry=retry), status)
 
 
 def told(description: str, schema: dict[str, Any], kind: str = _JSON) -> Told:
@@ -63,17 +64,27 @@ def create_app(gateway: Gateway, *more: Routes) -> FastAPI:
     app = FastAPI(
         title="feed gateway",
         version="1",
-        description="Normalized market data: snapshots and the state of the service. The data flows over /v1/stream.",
+        description="Normalized market data: snapshots and the state of the service. The data flows over "
+        + ("/v1/stream." if gateway.live else "/v1/replay."),
         docs_url=None,
         redoc_url=None,
     )
     _add_health(app, gateway)
-    _add_data(app, gateway)
+    pages = Pages()
+    _add_status(app, gateway)
     add_clients(app, gateway)
-    _add_descriptions(app)
+    _add_descriptions(app, pages)
     for add in more:
         add(app, gateway)
-    _add_stream(app, gateway)
+    if gateway.live:
+        _add_data(app, gateway)
+        _add_board(app, pages)
+        _add_stream(app, gateway)
+
+    @app.websocket("/{path:path}")
+    async def elsewhere(websocket: WebSocket) -> None:
+        at = "/v1/stream" if gateway.live else "/v1/replay"
+        await refuse(gateway, websocket, 404, f"the stream is at {at}")
 
     @app.exception_handler(HTTPException)
     async def refused(request: Request, error: Exception) -> Response:
@@ -113,7 +124,7 @@ def _add_data(app: FastAPI, gateway: Gateway) -> None:
     @app.get("/v1/symbols", responses=told("Symbols in alphabetical order", {"type": "array"}))
     async def symbols() -> Response:
         """The symbols that can be subscribed now, with their channels and their source."""
-        return _json(
+        return json_answer(
             [{"symbol": found.symbol, "channels": found.kinds, "source": found.source} for found in hub.symbols()]
         )
 
@@ -136,11 +147,13 @@ def _add_data(app: FastAPI, gateway: Gateway) -> None:
             return error_answer(404, "unknown_symbol", f"no channel {channel} of {symbol!r}")
         return Response(b"[" + b",".join(messages) + b"]", 200, {"cache-control": "no-store"}, _JSON)
 
+
+def _add_status(app: FastAPI, gateway: Gateway) -> None:
     @app.get("/v1/status", responses=told("The gateway's state", {"type": "object"}))
     async def status() -> Response:
         """What this gateway reads, serves and thinks of itself."""
         checks = gateway.checks()
-        return _json(
+        return json_answer(
             {
                 "server": gateway.settings.server,
                 "protocol": "feed.v1",
@@ -149,7 +162,7 @@ def _add_data(app: FastAPI, gateway: Gateway) -> None:
                 "checks": checks,
                 "sources": {
                     name: {"seq": source.pos, "end": source.end, "state": source.state, "reason": source.reason}
-                    for name, source in hub.sources.items()
+                    for name, source in gateway.hub.sources.items()
                 },
                 "connections": len(gateway.connections),
                 "limits": gateway.settings.limits,
@@ -157,14 +170,14 @@ def _add_data(app: FastAPI, gateway: Gateway) -> None:
         )
 
 
-def _add_descriptions(app: FastAPI) -> None:
-    pages = Pages()
-
+def _add_board(app: FastAPI, pages: Pages) -> None:
     @app.get("/", response_class=HTMLResponse)
     async def board(request: Request) -> Response:
         """The live board."""
         return pages.answer("index.html", request)
 
+
+def _add_descriptions(app: FastAPI, pages: Pages) -> None:
     @app.get("/board/{name}", include_in_schema=False)
     async def board_file(name: str, request: Request) -> Response:
         return pages.answer(name, request)
@@ -185,7 +198,7 @@ def _add_descriptions(app: FastAPI) -> None:
         """The JSON Schema of one message, as `asyncapi.yaml` refers to it."""
         if name not in names:
             raise HTTPException(404, "no such schema")
-        return _json(schemas.schema(name))
+        return json_answer(schemas.schema(name))
 
     @app.get(_SCHEMAS_AT + "examples/{name}.json", responses={404: {"description": "No such example"}})
     async def example(name: str) -> Response:
@@ -212,10 +225,6 @@ def _add_stream(app: FastAPI, gateway: Gateway) -> None:
         await websocket.accept(answer)
         connection: StreamProtocol = websocket.scope["state"]["connection"]
         connection.start()
-
-    @app.websocket("/{path:path}")
-    async def elsewhere(websocket: WebSocket) -> None:
-        await refuse(gateway, websocket, 404, "the stream is at /v1/stream")
 
 
 def upgrade_needed() -> Response:

@@ -118,7 +118,11 @@ class Gateway:
         session: SessionSettings,
         metrics: Metrics,
         recordings: Recordings | None = None,
+        *,
+        live: bool = True,
     ) -> None:
+        """`live`: there is a live stream; without one the hub stays empty."""
+        self.live = live
         self.settings = settings
         self.hub = hub
         self.metrics = metrics
@@ -130,6 +134,7 @@ class Gateway:
             kafka_silence_ms_max=settings.kafka_silence_ms_max,
             lag_ticks_max=settings.lag_ticks_max,
             stall_ms_max=settings.stall_ms_max,
+            live=live,
         )
         self.watchdog = Watchdog(self.health, metrics)
         self.deflater = Deflater(

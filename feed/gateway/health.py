@@ -35,7 +35,9 @@ class Check(Struct, frozen=True):
 class Health:
     """What was seen of Kafka and of the loop."""
 
-    def __init__(self, *, kafka_silence_ms_max: int, lag_ticks_max: int, stall_ms_max: int) -> None:
+    def __init__(self, *, kafka_silence_ms_max: int, lag_ticks_max: int, stall_ms_max: int, live: bool = True) -> None:
+        """`live`: Kafka is followed."""
+        self._live = live
         self._silence_max = kafka_silence_ms_max / 1000
         self._lag_max = lag_ticks_max
         self._stall_max = stall_ms_max / 1000
@@ -62,6 +64,13 @@ class Health:
 
     def checks(self, lag_ticks: dict[str, int]) -> list[Check]:
         """What has to be so for clients to be sent here; `lag_ticks` is each source's distance from its raw log."""
+        return [
+            *(self._followed(lag_ticks) if self._live else ()),
+            Check("draining", not self.draining, "going away" if self.draining else "no"),
+            *(other() for other in self.others),
+        ]
+
+    def _followed(self, lag_ticks: dict[str, int]) -> list[Check]:
         worst = max(lag_ticks, key=lag_ticks.__getitem__, default="")
         lag = lag_ticks.get(worst, 0)
         return [
@@ -72,8 +81,6 @@ class Health:
                 "the log was read to its end" if self.read.is_set() else "still reading",
             ),
             Check("lag", lag <= self._lag_max, f"{lag} ticks at most, of {self._lag_max}; {worst or 'no source yet'}"),
-            Check("draining", not self.draining, "going away" if self.draining else "no"),
-            *(other() for other in self.others),
         ]
 
     def stalled_seconds(self) -> float:

@@ -69,10 +69,10 @@ def reference(spec: dict[str, Any]) -> str:
         '<link rel="stylesheet" href="/board/board.css">'
         f'<main class="reference"><h1>{escape(info["title"])} <small>{escape(info["version"])}</small></h1>'
         f"<p>{escape(info.get('description', ''))}</p>"
-        "<p>The stream is <code>/v1/stream</code>: its messages are described in "
+        "<p>The messages of the WebSocket streams are described in "
         '<a href="/v1/asyncapi.yaml">asyncapi.yaml</a>; this page is made from '
         '<a href="/openapi.json">openapi.json</a>. '
-        '<a href="/">Live board</a>.</p>'
+        '<a href="/">Home</a>.</p>'
         f"{rows}</main></html>"
     )
 

@@ -1,0 +1,120 @@
+"""A gateway over recordings alone: `replay serve`. No Kafka, no live stream; the same protocol on `/v1/replay`.
+
+Owns the page and the list of symbols that stand in for the live ones, and how it runs. The rest is the gateway's.
+"""
+
+from __future__ import annotations
+
+from html import escape
+from typing import TYPE_CHECKING, Final
+
+from fastapi import FastAPI, Response
+from starlette.responses import HTMLResponse
+
+from feed.command import say
+from feed.errors import BadRequest, ConfigError
+from feed.gateway.app import json_answer, told
+from feed.gateway.health import Check
+from feed.gateway.pages import HEADERS
+from feed.gateway.recordings import Range, Recordings, range_of
+from feed.gateway.server import build_server, serve
+from feed.metrics import Metrics
+from feed.model import KINDS
+from feed.tasks import together
+from feed.up import make_gateway, refuse_used_port, when_ready
+from replay.routes import add_routes
+from replay.times import text_of
+
+if TYPE_CHECKING:
+    from feed.gateway.gateway import Gateway
+    from feed.settings import Settings
+
+_PAGE: Final = """<!doctype html><html lang="en"><meta charset="utf-8"><title>feed: a recording</title>
+<meta name="viewport" content="width=device-width"><link rel="icon" href="/board/icon.svg">
+<link rel="stylesheet" href="/board/board.css">
+<main class="reference"><h1>feed <small>a recording</small></h1>
+<p>This server has no live data. It plays what was recorded, over the same protocol as a live gateway.</p>
+<table><tr><th class="name">from<td>{begin}<tr><th class="name">to<td>{end}<tr><th class="name">symbols<td>{symbols}
+</table>
+<section><h2><code>/v1/replay</code></h2><p>WebSocket: subscribe, then</p>
+<p><code>{{"op":"replay","id":1,"do":"open","from":"{begin}","speed":10}}</code></p>
+<p><code>{{"op":"replay","id":2,"do":"play"}}</code></p>
+<p>Its messages: <a href="/v1/asyncapi.yaml">asyncapi.yaml</a>.</p></section>
+<section><h2><code>/v1/history</code></h2><p>All of a range at once, as Arrow, NDJSON or CSV: <a href="/docs">HTTP</a>.
+<a href="/v1/symbols">symbols</a>, <a href="/v1/status">status</a>.</p></section></main></html>
+"""
+
+
+async def run_alone(settings: Settings) -> None:
+    """Serves the recordings of the settings until a signal.
+
+    Raises:
+        ConfigError: there is no such folder.
+        FeedError: the port is in use.
+    """
+    gateway = make_gateway(settings, Metrics(), live=False)
+    assert gateway.recordings is not None
+    found = await gateway.recordings.run(lambda: _range(gateway.recordings))
+    words = f"{text_of(found.begin)} to {text_of(found.end)}" if found else "nothing is recorded yet"
+    gateway.health.others.append(lambda: Check("recording", True, words))
+    refuse_used_port(settings.serve.host, settings.serve.port)
+    server = build_server(gateway, add_routes, add_alone)
+
+    def tell() -> None:
+        host = f"[{settings.serve.host}]" if ":" in settings.serve.host else settings.serve.host
+        say(f"{settings.serve.recordings}: {words}")
+        say(f"replay  ws://{host}:{server.port}/v1/replay")
+        say(f"page    http://{host}:{server.port}/")
+        say(f"docs    http://{host}:{server.port}/docs")
+
+    await together([serve(server), when_ready(server, tell)])
+
+
+def add_alone(app: FastAPI, gateway: Gateway) -> None:
+    """What takes the place of the live routes."""
+    recordings = gateway.recordings
+    assert recordings is not None
+
+    @app.get("/", response_class=HTMLResponse)
+    async def page() -> Response:
+        """What this server is."""
+        found, channels = await recordings.run(lambda: _look(recordings))
+        begin, end = (text_of(found.begin), text_of(found.end)) if found else ("nothing yet", "nothing yet")
+        symbols = len({symbol for _, symbol in channels})
+        return HTMLResponse(_PAGE.format(begin=escape(begin), end=escape(end), symbols=symbols), headers=HEADERS)
+
+    @app.get("/v1/symbols", responses=told("Symbols in alphabetical order", {"type": "array"}))
+    async def symbols() -> Response:
+        """The recorded symbols, with their channels and the source in which they were last."""
+        _, channels = await recordings.run(lambda: _look(recordings))
+        rows = {
+            symbol: {"symbol": symbol, "channels": [kind for kind in KINDS if (kind, symbol) in channels]}
+            for symbol in sorted({symbol for _, symbol in channels})
+        }
+        sources = {symbol: source for (_, symbol), source in channels.items()}
+        return json_answer([{**row, "source": sources[symbol]} for symbol, row in rows.items()])
+
+
+def _range(recordings: Recordings | None) -> Range | None:
+    assert recordings is not None
+    try:
+        recording = recordings.open()
+    except BadRequest as error:
+        raise ConfigError(f"no recording in {recordings.path}") from error
+    try:
+        return range_of(recording)
+    except BadRequest:
+        return None
+    finally:
+        recording.close()
+
+
+def _look(recordings: Recordings) -> tuple[Range | None, dict[tuple[str, str], str]]:
+    """When and what was recorded, as it is now."""
+    recording = recordings.open()
+    try:
+        return range_of(recording), recordings.catalog.channels(recording)
+    except BadRequest:
+        return None, {}
+    finally:
+        recording.close()

@@ -1,0 +1,99 @@
+"""`replay serve`: a gateway over recordings alone, as a process, and a client that knows only its URL."""
+
+from __future__ import annotations
+
+import json
+import random
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
+
+from tests.feed.recorder.made_up import MadeUp
+from tests.feed.recorder.tape import Tape
+from tests.integration.commands import REPLAY, running
+
+SYMBOLS = ["TOY:A", "TOY:B"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    log = MadeUp("toy/0", SYMBOLS, random.Random(5))
+    log.grow(100)
+    log.record()
+    root = tmp_path_factory.mktemp("recordings")
+    tape = Tape(root, [log.log])
+    while tape.read(0, 20):
+        tape.commit()
+    tape.end()
+    return root
+
+
+@pytest.fixture(scope="module")
+def at(folder: Path) -> Iterator[str]:
+    """Where it listens."""
+    with running(*REPLAY, "serve", str(folder), "--port", "0", cwd=folder) as command:
+        yield command.said(r"replay  ws://(\S+)/v1/replay")[1]
+        assert command.end() == 0, command.err
+
+
+def get(url: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            return answer.status, answer.read().decode(errors="replace")
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def test_a_client_that_knows_only_the_url_plays_it(at: str) -> None:
+    updates = 0
+    with connect(f"ws://{at}/v1/replay") as socket:
+        for request in (
+            {"op": "subscribe", "id": 1, "channels": ["trades", "book"], "symbols": ["*"]},
+            {"op": "replay", "id": 2, "do": "open", "speed": "max"},
+            {"op": "replay", "id": 3, "do": "play"},
+        ):
+            socket.send(json.dumps(request))
+        state = ""
+        while state != "ended":
+            for message in json.loads(socket.recv(timeout=10)):
+                updates += message["type"] == "update"
+                state = message["state"] if message["type"] == "replay" else state
+    assert updates > 20
+
+
+def test_what_it_says_over_http(at: str) -> None:
+    assert get(f"http://{at}/livez") == (200, "ok\n")
+    status, ready = get(f"http://{at}/readyz?verbose=1")
+    assert status == 200
+    assert "kafka" not in ready
+    assert "[+] recording: 1970-01-01T00:00:00Z to 1970" in ready
+    listed: Any = json.loads(get(f"http://{at}/v1/symbols")[1])
+    assert [row["symbol"] for row in listed] == SYMBOLS
+    assert set(listed[0]) == {"symbol", "channels", "source"}
+    assert json.loads(get(f"http://{at}/v1/status")[1])["ready"]
+    page = get(f"http://{at}/")[1]
+    assert "no live data" in page
+    assert "/v1/replay" in page
+    assert "/v1/history" in get(f"http://{at}/docs")[1]
+    assert get(f"http://{at}/v1/history?channel=trades")[0] == 200
+    assert get(f"http://{at}/v1/snapshot/book/TOY:A")[0] == 404
+    assert "feed_gateway_replays" in get(f"http://{at}/metrics")[1]
+
+
+def test_there_is_no_live_stream_and_it_says_where_the_replay_is(at: str) -> None:
+    with pytest.raises(InvalidStatus) as refused, connect(f"ws://{at}/v1/stream"):
+        pass
+    assert refused.value.response.status_code == 404
+    assert b"/v1/replay" in refused.value.response.body
+
+
+def test_no_such_folder_is_a_usage_error(tmp_path: Path) -> None:
+    with running(*REPLAY, "serve", str(tmp_path / "nowhere"), "--port", "0", cwd=tmp_path) as command:
+        assert command.wait(30) == 2
+        assert "nowhere" in "".join(command.err)
