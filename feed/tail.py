@@ -57,6 +57,10 @@ class Rule:
         if "source" in result:
             self._source.setdefault(channel, result["source"])
 
+    def source(self, channel: tuple[str, str]) -> str:
+        """The source of a channel, as far as it was told."""
+        return self._source.get(channel, "")
+
     def takes(self, message: Message) -> bool:
         """Whether a message counts; moves the channel if it does."""
         kind: str = message["type"]
@@ -194,6 +198,8 @@ class Tail:
         elif kind == "error":
             raise FeedError(f"{message['code']}: {message['message']}")
         elif self._rule.takes(message):
+            if kind == "update":
+                message["source"] = self._rule.source((message["channel"], message["symbol"]))
             self._out(raw, message)
         if kind == "goaway":
             self._pause_s = message["after_ms"] / 1000
@@ -225,17 +231,15 @@ class Hashing:
 
     def __init__(self) -> None:
         self._hashes = Hashes()
-        self._sources: dict[tuple[str, str], str] = {}
 
     def take(self, raw: bytes, message: Message) -> None:
-        """A message that counts."""
+        """A message that counts; an update too has its `source`, though it was not sent."""
         if "channel" not in message or "seq" not in message:
             return
-        channel = message["channel"], message["symbol"]
         kind = message["type"]
-        source = self._sources[channel] = message.get("source") or self._sources.get(channel, "")
         if kind in ("update", "state") or (kind == "gap" and message["reason"] == "venue"):
-            self._hashes.take(*channel, source, kind, message["seq"], raw, message.get("part", (0, 0))[0])
+            channel, part = (message["channel"], message["symbol"]), message.get("part", (0, 0))[0]
+            self._hashes.take(*channel, message["source"], kind, message["seq"], raw, part)
 
     def say(self) -> None:
         """The lines."""

@@ -1,7 +1,7 @@
 """Every capture through everything: published to a real Kafka, normalized, served, and held by WebSocket clients.
 
 The clients apply the client's rule and nothing else; what they hold in the end is what an independent oracle found in
-the captures, to the last digit.
+the captures, to the last digit. What a recorder beside them writes has the hash of what a client was sent.
 """
 
 from __future__ import annotations
@@ -17,9 +17,14 @@ from typing import Any
 import msgspec
 import pytest
 
+from feed.command import run
+from feed.model import KINDS as ALL_KINDS
+from feed.recording.recording import Recording
+from feed.tail import Hashing
 from feed.venues.table import venue as venue_named
+from replay.cli import app
 from tests.feed.venues.playing import BIG, CAPTURES
-from tests.integration.stage import Key, Stage, Viewer, joined, lines_of, seeded
+from tests.integration.stage import DEADLINE_S, Key, Stage, Viewer, joined, lines_of, seeded
 from tests.reference_client import Broken, Channel, Client
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
@@ -115,7 +120,8 @@ def check_against_facts(client: Client, facts: dict[str, dict[str, Any]], ends: 
                 last = fact[kind]["last"]
                 wanted = [last["bid"], last["bid_size"], last["ask"], last["ask_size"]]
                 assert [channel.data[name] for name in ("bid_price", "bid_size", "ask_price", "ask_size")] == wanted
-    assert {key for key, channel in client.channels.items() if channel.applied} == {key for key in ends if ends[key]}
+    applied = {key for key, channel in client.channels.items() if channel.applied and key[0] in KINDS}
+    assert applied == {key for key in ends if ends[key]}
 
 
 def check_trades(trades: list[dict[str, Any]], fact: dict[str, Any], factor: int) -> None:
@@ -169,18 +175,55 @@ def check_joiners(first: Client, joiners: list[dict[Key, tuple[int, tuple[int, .
     return compared
 
 
-async def test_all_captures_arrive_as_the_facts_say_and_late_joiners_hold_the_same_books(
-    kafka: str, data_dir: Path, tmp_path: Path
+class HashedClient(Client):
+    """A client that hashes what it is sent, as `feed tail --hash` does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hashing = Hashing()
+
+    def take(self, raw: bytes) -> None:
+        """One message."""
+        super().take(raw)
+        message = msgspec.json.decode(raw)
+        if message["type"] == "update":
+            message["source"] = self.channels[message["channel"], message["symbol"]].source
+        self.hashing.take(raw, message)
+
+
+async def recorded(root: Path, client: Client) -> None:
+    """Waits until everything that a client has is in a recording."""
+    wanted: dict[str, int] = {}
+    for channel in client.channels.values():
+        if channel.source is not None:
+            wanted[channel.source] = max(wanted.get(channel.source, -1), channel.pos)
+    async with asyncio.timeout(DEADLINE_S):
+        while True:
+            recording = Recording(str(root))
+            found = recording.positions
+            recording.close()
+            if all(source in found and found[source].tick >= seq for source, seq in wanted.items()):
+                return
+            await asyncio.sleep(0.2)
+
+
+async def test_all_captures_arrive_as_the_facts_say_for_late_joiners_too_and_are_recorded_as_sent(
+    kafka: str, data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     chance = seeded(31)
     facts = facts_of(data_dir)
     ends = ends_of(facts, 1)
+    root = tmp_path / "recordings"
+    viewer, client = Viewer(lambda: url, ALL_KINDS), HashedClient()
+    viewer.client = client
     async with (
         Stage(kafka, tmp_path, VENUES, partitions=2) as stage,
         stage.up() as url,
-        Viewer(lambda: url, KINDS) as first,
+        stage.running("record", "--to", str(root), "--json") as recorder,
+        viewer as first,
     ):
         await first.answered()
+        await asyncio.to_thread(recorder.said, '"commits":[1-9]', lines=recorder.out, timeout_s=DEADLINE_S)
         publishing = [
             asyncio.create_task(
                 stage.publish(one.venue, *(data_dir / file for file in one.files), speed=one.speed, symbol=one.symbol)
@@ -198,10 +241,23 @@ async def test_all_captures_arrive_as_the_facts_say_and_late_joiners_hold_the_sa
             joiners.append({key: (one.pos, short(one.book())) for key, one in late.channels.items()})
         await asyncio.gather(*publishing)
         await first.until(lambda: not lacking(first.client, ends), lambda: f"{lacking(first.client, ends)} left")
+        await recorded(root, client)
+        assert await asyncio.to_thread(recorder.end, timeout_s=DEADLINE_S) == 0
+    check_hashes(root, client.hashing, capsys)
     check_against_facts(first.client, facts, ends, 1)
     assert check_joiners(first.client, joiners) > 2 * JOINERS
     positions = {joiner[key][0] for joiner in joiners for key in joiner}
     assert len(positions) > JOINERS // 4  # on a slow machine many join at the same one
+
+
+def check_hashes(root: Path, live: Hashing, capsys: pytest.CaptureFixture[str]) -> None:
+    """`replay print --hash` says of a recording what a client says of the stream."""
+    capsys.readouterr()
+    live.say()
+    wanted = capsys.readouterr().out.splitlines()
+    assert run(app, ["print", str(root), "--hash"]) == 0
+    assert capsys.readouterr().out.splitlines() == wanted
+    assert len(wanted) > 70
 
 
 async def test_ticks_sent_twice_are_known_where_the_venue_gives_identity(

@@ -10,6 +10,7 @@ import pytest
 
 from feed import tail
 from feed.gateway.limits import GatewaySettings
+from feed.hashes import Hashes
 from feed.model import Quote, Snapshot, Update
 from tests.gateways import Running
 
@@ -41,9 +42,17 @@ async def _until(holds: Any) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_each_update_is_printed_once_over_lost_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_each_update_is_printed_once_over_lost_connections(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(tail, "FIRST_PAUSE_S", 0.05)
     printed: list[tuple[str, int]] = []
+    hashing, wanted = tail.Hashing(), Hashes()
+
+    def out(raw: bytes, message: tail.Message) -> None:
+        printed.append((message["type"], message["seq"]))
+        hashing.take(raw, message)
+
     settings = GatewaySettings(port=0, heartbeat_ms=50, ping_interval_ms=60_000)
     with Running(settings) as running:
         snapshot = Snapshot("quotes", SYMBOL, SOURCE, 10, None, "1", QUOTE)
@@ -54,7 +63,7 @@ async def test_each_update_is_printed_once_over_lost_connections(monkeypatch: py
             f"ws://127.0.0.1:{running.port}/v1/stream",
             "quotes",
             ["TOY:*"],
-            out=lambda raw, message: printed.append((message["type"], message["seq"])),
+            out=out,
         )
         following = asyncio.create_task(follower.run())
         await _until(lambda: printed and printed[-1][1] == 20)
@@ -72,3 +81,8 @@ async def test_each_update_is_printed_once_over_lost_connections(monkeypatch: py
     start = printed[0][1]
     assert [seq for kind, seq in printed if kind == "update"] == list(range(start + 1, 61))
     assert [kind for kind, _ in printed].count("snapshot") == 1
+    for seq in range(start + 1, 61):
+        message = msgspec.json.encode(Update("quotes", SYMBOL, seq - 1, seq, None, "1", QUOTE))
+        wanted.take("quotes", SYMBOL, SOURCE, "update", seq, message)
+    hashing.say()
+    assert capsys.readouterr().out == f"{next(wanted.lines())[0]} quotes {SYMBOL}\n{wanted.total()}\n"

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pandas as pd
@@ -25,6 +26,8 @@ from feed.recording.files import RecordedFile
 from feed.recording.folder import Folder
 from feed.recording.notes import CorruptRecording
 from feed.recording.recording import Recording
+from feed.recording.shelf import FROM_BEGIN, TO_END
+from replay import printing
 from replay.cli import app
 from replay.opened import Opened
 from replay.times import ns_of, text_of
@@ -195,6 +198,47 @@ def test_print_gives_every_byte_or_its_hash(
             hashes.take(read["channel"], read["symbol"], source, read["type"], read["seq"], message)
             hashes.take(read["channel"], read["symbol"], source, read["type"], read["seq"], message)
     assert told == [*(" ".join(line) for line in hashes.lines()), hashes.total()]
+
+
+class Clock:
+    """Time that passes only where somebody sleeps; stands in for `time`."""
+
+    def __init__(self) -> None:
+        self.now = 0
+
+    def monotonic_ns(self) -> int:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += int(seconds * 1e9) + 1
+
+
+class Timed(io.BytesIO):
+    """Notes when each line was written."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__()
+        self.clock = clock
+        self.times: list[int] = []
+
+    def write(self, data: Any) -> int:
+        """Some lines."""
+        self.times += [self.clock.now] * bytes(data).count(b"\n")
+        return super().write(data)
+
+
+@pytest.mark.parametrize("speed", [1e-6, 1e-7])  # what is made up takes 240 ns
+def test_print_at_a_pace_writes_each_line_when_it_is_due(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch, speed: float
+) -> None:
+    out = Timed(clock := Clock())
+    monkeypatch.setattr(printing, "time", clock)
+    printing.print_messages(opened.recording, Chosen(), FROM_BEGIN, TO_END, speed=speed, out=out)
+    stream = stream_of(opened.recording, Chosen())
+    assert out.getvalue().splitlines() == [entry[4] for entry in stream]
+    due = [int((entry[0] - stream[0][0]) / speed) for entry in stream]
+    assert due[-1] > 1_000_000
+    assert max(abs(found - wanted) for found, wanted in zip(out.times, due, strict=True)) < 1_000_000
 
 
 def test_export_writes_parquet_and_exact_csv(
