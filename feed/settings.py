@@ -192,6 +192,7 @@ class ServeSettings(Section):
     """How often a client gets its marks."""
     ping_interval_ms: Positive = 10_000
     flush_share: Annotated[float, Field(gt=0, lt=1)] = 0.6
+    flush_interval_busy_ms: Count = 25
     flush_interval_max_ms: Positive = 1_000
     page_bytes: Positive = 64 * 1024
     deflate: bool = True

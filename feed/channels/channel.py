@@ -248,12 +248,13 @@ class Channel:
         evicted = self.source.evicted
         bound = evicted if self.base is None else min(self.base.covers, evicted)
         log = self.log
+        before = len(log)
         while log and log[0][0] <= bound:
             self.log_from, _, message, _ = log.popleft()
-            if message.startswith(b"state"):
+            if self.states and message.startswith(b"state"):
                 self.states -= 1
-            else:
-                self.popped += 1
+                before -= 1
+        self.popped += before - len(log)
 
     def restart(
         self, source: Source, base: Folded | None, tail: list[Entry], *, switched: int, new_source: bool

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from feed.channels.assembly import covered, keyframes, with_part
 from feed.channels.channel import NOTHING, TURN_SEQ, Channel, Entry, Listing, Source
 from feed.channels.flush import Flush
@@ -29,6 +31,7 @@ _EMPTY_BYTES_MAX: Final = 2
 _BRACKET: Final = ord("]")
 _BRACE: Final = ord("}")
 _NOT_LIVE: Final = b""
+_seqs_of: Final = msgspec.json.Decoder(list[int]).decode
 
 
 class Intake:
@@ -69,36 +72,33 @@ class Intake:
         if source.leftover:
             self._leave_over(source)
         if len(value) > _EMPTY_BYTES_MAX:
-            open_ = self.open
-            open_.bytes += len(value)
-            changed = open_.changed
+            self.open.bytes += len(value)
             find = source.channels.get
-            usual = 0
             messages = value[_FIRST:-2].split(JOINT)
             newest = messages[-1]
             to = newest.find(SEQ) + len(SEQ)
             if source.uncovered or newest.startswith(b"gap") or int(newest[to : newest.find(_COMMA, to)]) > last:
                 messages = covered(source, messages, last)
+            usual: list[bytes] = []
+            channels: list[Channel] = []
+            seqs: list[bytes] = []
             for message in messages:
                 key, _, rest = message.partition(PREV)
                 channel = find(key)
-                if channel is None:
-                    self._unusual(source, pos, message)
-                    continue
-                prev, seq_field, _ = rest.split(_COMMA, 2)
-                if prev != channel.pos_text or (message[-1] == _BRACKET and message[-2] != _BRACE):
-                    self._unusual(source, pos, message)
-                    continue
-                seq = seq_field[_SEQ_HEAD:]
-                channel.pos_text = seq
-                entry = (int(seq), channel.bit, message, None)
-                id_ = channel.id
-                if id_ in changed:
-                    changed[id_].append(entry)
-                else:
-                    changed[id_] = [entry]
-                usual += 1
-            self.updates += usual
+                if channel is not None:
+                    prev, seq_field, _ = rest.split(_COMMA, 2)
+                    if prev == channel.pos_text and (message[-1] != _BRACKET or message[-2] == _BRACE):
+                        channel.pos_text = seq = seq_field[_SEQ_HEAD:]
+                        usual.append(message)
+                        channels.append(channel)
+                        seqs.append(seq)
+                        continue
+                if usual:
+                    self._usual(usual, channels, seqs)
+                    usual, channels, seqs = [], [], []
+                self._unusual(source, pos, message)
+            if usual:
+                self._usual(usual, channels, seqs)
         source.pos = max(source.pos, last)
 
     def keyframe(self, source: Source, symbol: str, value: bytes) -> None:
@@ -140,7 +140,19 @@ class Intake:
         tail = [entry for entry in gathering.entries if entry[0] > keyframe.covers]
         self._turn(channel, channel.tail_of, keyframe, tail, reason=gathering.reason, prev=gathering.prev)
 
-    # ---- messages that are not the next of their chain
+    # ---- messages
+
+    def _usual(self, messages: list[bytes], channels: list[Channel], seqs: list[bytes]) -> None:
+        """Updates that are each the next of its channel."""
+        # read at once: 35 ns a seq, by `int` 100
+        changed = self.open.changed
+        for message, channel, seq in zip(messages, channels, _seqs_of(b"[%b]" % b",".join(seqs)), strict=True):
+            id_ = channel.id
+            if id_ in changed:
+                changed[id_].append((seq, channel.bit, message, None))
+            else:
+                changed[id_] = [(seq, channel.bit, message, None)]
+        self.updates += len(messages)
 
     def _unusual(self, source: Source, pos: int, message: bytes) -> None:
         head = head_of(message)

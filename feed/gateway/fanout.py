@@ -1,8 +1,8 @@
 """The task that sends: flushes to those in step, then pages to those who catch up, in turns.
 
-Owns when that happens. While idle a flush follows a log batch at once. Under load the next one waits in proportion to
-what the last one cost, so that sending takes at most `flush_share` of the loop: the more there is to do, the more
-updates share a write. Leaves what is sent to whom to `feed.channels.hub`, and sockets to the connections.
+Owns when that happens. While idle a flush follows a log batch at once. Under load the next one waits (`pace`): the more
+there is to do, the more updates share a write. Leaves what is sent to whom to `feed.channels.hub`, and sockets to the
+connections.
 
 While a flush is being sent (`busy`) nothing else may touch readers: it gives way to the loop every few milliseconds,
 and a client that unsubscribed in between would get data after its ack. Who has to wait asks to be called by
@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from time import perf_counter, thread_time
 from typing import Final, Protocol
 
+from feed.gateway.pace import Pace
 from feed.metrics import Metrics
 from feed.protocol.codec import Frames
 
@@ -74,8 +75,7 @@ class Fanout:
         metrics: Metrics,
         *,
         now_ns: Callable[[], int],
-        share: float,
-        interval_max_seconds: float,
+        pace: Pace,
         page_bytes: int,
         packed: Callable[[Frames], Frames] = bytes,
         clock: Callable[[], float] = perf_counter,
@@ -87,8 +87,7 @@ class Fanout:
         self._cpu = cpu
         self._hub = hub
         self._now_ns = now_ns
-        self._rest = 1 / share - 1
-        self._interval_max = interval_max_seconds
+        self._pace = pace
         self._page_bytes = page_bytes
         self._packed = packed
         self._due = False
@@ -140,8 +139,9 @@ class Fanout:
             rest = next_flush - self._clock()
             if self._due and rest <= _SLEEP_SECONDS_MIN:
                 self._due = False
+                began = self._clock()
                 cost = await self._flush()
-                next_flush = self._clock() + min(cost * self._rest, self._interval_max)
+                next_flush = self._pace.next_flush(began=began, now=self._clock(), cost=cost, cpu=self._cpu())
             elif not self._behind:
                 await self._sleep(rest)
             if self._behind:

@@ -20,6 +20,7 @@ from feed.gateway.deflate import DeflateFactory, Deflater
 from feed.gateway.fanout import Fanout
 from feed.gateway.health import Check, Health, Watchdog
 from feed.gateway.limits import GatewaySettings, LimitSettings
+from feed.gateway.pace import Pace
 from feed.gateway.pulse import Pulse
 from feed.gateway.ws import StreamProtocol
 from feed.metrics import Metrics
@@ -148,8 +149,11 @@ class Gateway:
             hub,
             metrics,
             now_ns=self.now_ns,
-            share=settings.flush_share,
-            interval_max_seconds=settings.flush_interval_max_ms / 1000,
+            pace=Pace(
+                share=settings.flush_share,
+                interval_busy=settings.flush_interval_busy_ms / 1000,
+                interval_max=settings.flush_interval_max_ms / 1000,
+            ),
             page_bytes=settings.page_bytes,
             packed=self.deflater.packed,
         )

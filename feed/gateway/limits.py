@@ -74,6 +74,8 @@ class GatewaySettings(Struct, frozen=True, kw_only=True):
     """A client that has answered no ping, sent nothing and taken nothing until the ping after it is dropped."""
     flush_share: float = 0.6
     """The share of the loop's time that sending may take."""
+    flush_interval_busy_ms: int = 25
+    """How far apart flushes are where the loop has little time left: fewer and larger writes."""
     flush_interval_max_ms: int = 1000
     page_bytes: int = 64 * 1024
     """What a reader that catches up gets at a time."""

@@ -1,17 +1,22 @@
-"""aiokafka's connections as they must be under uvloop.
+"""aiokafka's connections as they must be under uvloop, and for large answers.
 
-Owns one correction. uvloop raises `RuntimeError` for a write to a transport that is closed, where asyncio drops the
+Owns two corrections. uvloop raises `RuntimeError` for a write to a transport that is closed, where asyncio drops the
 bytes: when a broker dies, that is often the first thing that is heard of it. aiokafka expects only `OSError`, and the
 tasks that keep its metadata and send its batches end for good. Here it becomes what a broken connection is everywhere.
+
+And aiokafka stops reading whenever 128 KiB lie there unread, so that an answer of some MiB comes in dozens of pieces,
+each with two calls of the kernel and a turn of the loop. Answers are bounded by what we ask for.
 """
 
 from __future__ import annotations
 
 from typing import Any, Final
 
+import aiokafka.conn
 from aiokafka.conn import AIOKafkaConnection, CloseReason
 from aiokafka.errors import KafkaConnectionError
 
+_ANSWER_BYTES_MAX: Final = 64 << 20
 _send: Final = AIOKafkaConnection.send
 
 
@@ -29,3 +34,4 @@ def send(connection: Any, request: Any, expect_response: bool = True) -> Any:
 
 
 AIOKafkaConnection.send = send
+aiokafka.conn.READER_LIMIT = _ANSWER_BYTES_MAX

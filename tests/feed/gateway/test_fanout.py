@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 import pytest
 
 from feed.gateway.fanout import Fanout
+from feed.gateway.pace import Pace
 from feed.metrics import Metrics
 
 pytestmark = pytest.mark.anyio
@@ -88,9 +89,8 @@ class Clock:
 
 def fanout_of(hub: Hub, clock: Clock, share: float = 0.5) -> Fanout:
     """A fan-out on a clock of the test's own."""
-    return Fanout(
-        hub, Metrics(), now_ns=lambda: 7, share=share, interval_max_seconds=1.0, page_bytes=1000, clock=clock, cpu=clock
-    )
+    pace = Pace(share=share, interval_busy=0.0, interval_max=1.0)
+    return Fanout(hub, Metrics(), now_ns=lambda: 7, pace=pace, page_bytes=1000, clock=clock, cpu=clock)
 
 
 async def turns(count: int = 20) -> None:
