@@ -24,6 +24,7 @@ Venues = Annotated[str | None, Parameter(help="Venues, separated by commas (norm
 Host = Annotated[str | None, Parameter(help="Address to listen on (serve.host).")]
 Port = Annotated[int | None, Parameter(help="Port to listen on; 0 is any free one (serve.port).")]
 Recordings = Annotated[str | None, Parameter(help="Serve the recordings in this folder too (serve.recordings).")]
+Workers = Annotated[int | None, Parameter(help="Processes that share the port (serve.workers).")]
 Record = Annotated[str | None, Parameter(help="Record into this folder, in a process beside (record.to).")]
 File = Annotated[Path | None, Parameter(help="Settings file (default: feed.toml, where there is one).")]
 
@@ -141,15 +142,28 @@ def serve(
     host: Host = None,
     port: Port = None,
     recordings: Recordings = None,
+    workers: Workers = None,
     file: File = None,
+    child: Annotated[bool, Parameter(show=False, negative=())] = False,
 ) -> int:
     """Run a gateway: feed logs in, WebSocket clients out. Any number may run.
 
     Examples:
         feed serve --kafka 127.0.0.1:9092 --port 8000
+        feed serve --workers 4
         feed serve --recordings recordings
+
+    Parameters
+    ----------
+    child: bool
+        Be one of several workers: what it is to do comes from stdin, and it ends when that does.
     """
-    settings = _server_settings(kafka, venues, host, port, file, {"serve.recordings": recordings})
+    if child:
+        return _work()
+    flags = {"serve.recordings": recordings, "serve.workers": workers}
+    settings = _server_settings(kafka, venues, host, port, file, flags)
+    if settings.serve.workers > 1:
+        return _serve_by_workers(settings)
     return _serve(settings, normalizes=False, serves=True)
 
 
@@ -279,6 +293,27 @@ def _serve(settings: Settings, *, normalizes: bool, serves: bool, records: bool 
 
     set_up(settings.log.level, settings.log.form)
     return _loop(run_all())
+
+
+def _serve_by_workers(settings: Settings) -> int:
+    from feed.logs import set_up
+    from feed.up import say_where
+    from feed.workers import Workers
+
+    async def run_all() -> None:
+        await Workers(settings, lambda port: say_where(settings.serve.host, port)).run()
+
+    set_up(settings.log.level, settings.log.form)
+    return _loop(run_all())
+
+
+def _work() -> int:
+    from feed.logs import set_up
+    from feed.workers import given_task, work
+
+    task, settings = given_task()
+    set_up(settings.log.level, settings.log.form)
+    return _loop(work(task, settings, _routes(settings)))
 
 
 def _routes(settings: Settings) -> list[Routes]:

@@ -10,6 +10,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
+from msgspec import Struct
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -17,6 +18,25 @@ from prometheus_client.registry import Collector
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 SECONDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _LABELLED_MAX: Final = 1000
+_OURS: Final = "feed_"
+_ADDED: Final = ("counter", "histogram")
+
+Sample = tuple[str, dict[str, str], float]
+"""Name, labels, value."""
+
+
+class Family(Struct, frozen=True):
+    """One name with its samples, as another process can be told of it."""
+
+    name: str
+    kind: str
+    text: str
+    samples: list[Sample]
+
+    @property
+    def adds_up(self) -> bool:
+        """Whether the numbers of several processes are one number: what we count, but no gauge."""
+        return self.kind in _ADDED and self.name.startswith(_OURS)
 
 
 class Counter:
@@ -108,6 +128,14 @@ class Metrics(Collector):
         """Everything, in Prometheus' text format."""
         return generate_latest(self._registry)
 
+    def families(self) -> list[Family]:
+        """Everything, for another process."""
+        return [_family(metric) for metric in self._registry.collect()]
+
+    def counted_families(self) -> list[Family]:
+        """What must not go down when this process ends."""
+        return [family for family in map(_family, self.collect()) if family.adds_up]
+
     def collect(self) -> Iterator[Metric]:
         """What Prometheus' client asks for at a scrape."""
         for name, (text, counter) in self._counters.items():
@@ -124,6 +152,59 @@ class Metrics(Collector):
     def describe(self) -> Iterable[Metric]:
         """Nothing: names come later than the registration."""
         return ()
+
+
+def together(live: Mapping[str, Iterable[Family]], ended: Iterable[Iterable[Family]], label: str) -> list[Family]:
+    """The numbers of several processes as those of one: what adds up is added, all else has `label`.
+
+    `live` by the label's value; of what has `ended` only what adds up counts.
+    """
+    found: dict[str, Family] = {}
+    sums: dict[str, dict[tuple[str, tuple[tuple[str, str], ...]], float]] = {}
+    for value, families in [*live.items(), *(("", families) for families in ended)]:
+        for family in families:
+            if family.adds_up:
+                found.setdefault(family.name, family)
+                of = sums.setdefault(family.name, {})
+                for name, labels, number in family.samples:
+                    key = name, tuple(labels.items())
+                    of[key] = of.get(key, 0) + number
+            elif value:
+                known = found.setdefault(family.name, Family(family.name, family.kind, family.text, []))
+                known.samples.extend(
+                    (name, {**labels, label: value}, number) for name, labels, number in family.samples
+                )
+    for name, of in sums.items():
+        samples = [(sample, dict(labels), number) for (sample, labels), number in of.items()]
+        found[name] = Family(name, found[name].kind, found[name].text, samples)
+    return list(found.values())
+
+
+def text_of(families: Iterable[Family]) -> bytes:
+    """Families in Prometheus' text format."""
+    registry = CollectorRegistry()
+    registry.register(_Told(families))
+    return generate_latest(registry)
+
+
+class _Told(Collector):
+    def __init__(self, families: Iterable[Family]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterator[Metric]:
+        for family in self._families:
+            metric = Metric(family.name, family.text, family.kind)
+            for name, labels, value in family.samples:
+                metric.add_sample(name, labels, value)
+            yield metric
+
+    def describe(self) -> Iterable[Metric]:
+        return ()
+
+
+def _family(metric: Metric) -> Family:
+    samples = [(sample.name, dict(sample.labels), float(sample.value)) for sample in metric.samples]
+    return Family(metric.name, metric.type, metric.documentation, samples)
 
 
 def _counter_family(name: str, text: str, counter: Counter | Labelled) -> Metric:

@@ -176,6 +176,8 @@ class ServeSettings(Section):
     """The port it listens on; 0: any free one."""
     server: str = Field(default_factory=socket.gethostname)
     """Its name in `welcome`."""
+    workers: Annotated[int, Field(ge=1, le=256)] = 1
+    """Processes that share the port, each with limits and a resume window of its own."""
     venues: Names = ()
     """The venues that it serves; none named: those of `normalize.venues`."""
     recordings: str = ""

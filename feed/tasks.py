@@ -40,10 +40,11 @@ async def together(working: list[Coroutine[Any, Any, object]]) -> None:
         await end(tasks)
     for task in ended:
         if (error := task.exception()) is not None:
-            raise _first_cause(error)
+            raise first_cause(error)
 
 
-def _first_cause(error: BaseException) -> BaseException:
+def first_cause(error: BaseException) -> BaseException:
+    """What went wrong first, out of a group of errors."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error

@@ -68,7 +68,7 @@ async def run_roles(settings: Settings, roles: Roles, *beside: Coroutine[Any, An
         working.append(_normalize(settings, roles.normalizer))
     if roles.server is not None:
         refuse_used_port(settings.serve.host, settings.serve.port)
-        working += [_follower(settings, roles.server.gateway).run(), serve(roles.server)]
+        working += [follower(settings, roles.server.gateway).run(), serve(roles.server)]
     else:
         working.append(until_signal())
     await together(working)
@@ -182,7 +182,8 @@ def make_gateway(settings: Settings, metrics: Metrics, *, live: bool = True) -> 
     return Gateway(convert(chosen, GatewaySettings), hub, session, metrics, recordings, live=live)
 
 
-def _follower(settings: Settings, gateway: Gateway) -> Follower:
+def follower(settings: Settings, gateway: Gateway) -> Follower:
+    """What feeds a gateway's hub."""
     topics = {
         settings.feed_topic(name): float(settings.silent_after_s(name, venue_named(name).silent_after_s))
         for name in settings.served_venues

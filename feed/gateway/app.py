@@ -6,6 +6,7 @@ checks of the handshake, accepts, starts the connection and is done: messages ne
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Final, cast
@@ -17,11 +18,12 @@ from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, PlainTextResponse
 
 import schemas
-from feed.gateway.clients import add_clients
+from feed.gateway.clients import add_clients, worst
 from feed.gateway.origin import allowed, subprotocol
 from feed.gateway.pages import HEADERS, Pages, reference
+from feed.gateway.siblings import Report, Siblings
 from feed.gateway.ws import SUBPROTOCOL
-from feed.metrics import CONTENT_TYPE
+from feed.metrics import CONTENT_TYPE, text_of
 from feed.model import KINDS, Error
 
 if TYPE_CHECKING:
@@ -106,7 +108,7 @@ def _add_health(app: FastAPI, gateway: Gateway) -> None:
         verbose: Annotated[str | None, Query(description="Any value: tell each check")] = None,
     ) -> Response:
         """Whether clients should be sent here: Kafka answers, the log was read to its end, no source lags."""
-        checks = gateway.checks()
+        checks = await gateway.all_checks()
         ready = all(check.ok for check in checks)
         shown = checks if verbose is not None else [check for check in checks if not check.ok]
         lines = [f"[{'+' if check.ok else '-'}] {check.name}: {check.found}" for check in shown]
@@ -114,8 +116,10 @@ def _add_health(app: FastAPI, gateway: Gateway) -> None:
 
     @app.get("/metrics", response_class=PlainTextResponse)
     async def metrics() -> Response:
-        """All figures, in Prometheus' text format."""
-        return Response(gateway.metrics.export(), media_type=CONTENT_TYPE)
+        """All figures, in Prometheus' text format; of several workers their sums, and what has no sum by `worker`."""
+        siblings = gateway.siblings
+        text = gateway.metrics.export() if siblings is None else text_of(await siblings.families())
+        return Response(text, media_type=CONTENT_TYPE)
 
 
 def _add_data(app: FastAPI, gateway: Gateway) -> None:
@@ -151,23 +155,55 @@ def _add_data(app: FastAPI, gateway: Gateway) -> None:
 def _add_status(app: FastAPI, gateway: Gateway) -> None:
     @app.get("/v1/status", responses=told("The gateway's state", {"type": "object"}))
     async def status() -> Response:
-        """What this gateway reads, serves and thinks of itself."""
-        checks = gateway.checks()
-        return json_answer(
-            {
-                "server": gateway.settings.server,
-                "protocol": "feed.v1",
-                "uptime_s": round(time.monotonic() - gateway.started_at),
-                "ready": all(check.ok for check in checks),
-                "checks": checks,
-                "sources": {
-                    name: {"seq": source.pos, "end": source.end, "state": source.state, "reason": source.reason}
-                    for name, source in gateway.hub.sources.items()
-                },
-                "connections": len(gateway.connections),
-                "limits": gateway.settings.limits,
-            }
-        )
+        """What this gateway reads, serves and thinks of itself; of several workers the one that answers does, and a
+        line tells of each."""
+        told = status_of(gateway)
+        if gateway.siblings is not None:
+            told |= await _status_of_all(gateway.siblings)
+        return json_answer(told)
+
+
+def status_of(gateway: Gateway) -> dict[str, Any]:
+    """How this process stands, as `/v1/status` tells it."""
+    checks = gateway.checks()
+    return {
+        "server": gateway.settings.server,
+        "protocol": "feed.v1",
+        "uptime_s": round(time.monotonic() - gateway.started_at),
+        "ready": all(check.ok for check in checks),
+        "checks": checks,
+        "sources": {
+            name: {"seq": source.pos, "end": source.end, "state": source.state, "reason": source.reason}
+            for name, source in gateway.hub.sources.items()
+        },
+        "connections": len(gateway.connections),
+        "limits": gateway.settings.limits,
+    }
+
+
+def report_of(gateway: Gateway, number: int, clients: int) -> Report:
+    """The same for the other workers, with so many of its clients."""
+    checks = gateway.checks()
+    return Report(
+        worker=number,
+        pid=os.getpid(),
+        ready=all(check.ok for check in checks),
+        found="; ".join(f"{check.name}: {check.found}" for check in checks if not check.ok),
+        uptime_s=round(time.monotonic() - gateway.started_at),
+        families=gateway.metrics.families(),
+        connections=len(gateway.connections),
+        clients=worst(gateway, clients),
+    )
+
+
+async def _status_of_all(siblings: Siblings) -> dict[str, Any]:
+    reports = await siblings.reports()
+    shown = ("worker", "pid", "ready", "found", "uptime_s", "connections")
+    return {
+        "ready": len(reports) == siblings.count and all(report.ready for report in reports),
+        "connections": sum(report.connections for report in reports),
+        "workers": [{name: getattr(report, name) for name in shown} for report in reports],
+    }
 
 
 def _add_board(app: FastAPI, pages: Pages) -> None:

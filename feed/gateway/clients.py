@@ -6,9 +6,8 @@ by `feed.channels.tally`; what they cost is paid here, by who asks: a walk over 
 
 from __future__ import annotations
 
-import asyncio
+import heapq
 import logging
-import time
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
@@ -22,8 +21,7 @@ if TYPE_CHECKING:
     from feed.gateway.ws import StreamProtocol
 
 _SHOWN: Final = 20
-_SHOWN_MAX: Final = 1000
-_SLICE_SECONDS: Final = 0.004
+_SHOWN_MAX: Final = 200
 _NS_PER_S: Final = 1_000_000_000
 _logger = logging.getLogger("feed.gateway")
 
@@ -48,17 +46,21 @@ def add_clients(app: FastAPI, gateway: Gateway) -> None:
         Of each: `updates` = `delivered` + `merged` + `gapped` + `left` + `pending`, all of its channels since it has
         them.
         """
-        connections = sorted(gateway.connections, key=_badness, reverse=True)
-        rows: list[dict[str, Any]] = []
-        began = time.perf_counter()
-        for connection in connections[:limit]:
-            if not connection.ended:
-                rows.append(row(gateway, connection))
-            if time.perf_counter() - began > _SLICE_SECONDS:
-                await asyncio.sleep(0)
-                began = time.perf_counter()
-        body = msgspec.json.encode({"total": len(connections), "clients": rows})
+        if gateway.siblings is None:
+            total, rows = len(gateway.connections), worst(gateway, limit)
+        else:
+            reports = await gateway.siblings.reports(limit)
+            total = sum(report.connections for report in reports)
+            every = [{"worker": report.worker, **one} for report in reports for one in report.clients]
+            rows = sorted(every, key=lambda one: (one.get("in_step", True), -one.get("gapped", 0)))[:limit]
+        body = msgspec.json.encode({"total": total, "clients": rows})
         return Response(body, 200, {"cache-control": "no-store"}, "application/json")
+
+
+def worst(gateway: Gateway, limit: int) -> list[dict[str, Any]]:
+    """So many clients of this process: those behind first, then those that lost most."""
+    chosen = heapq.nlargest(limit, gateway.connections, key=_badness) if limit else []
+    return [row(gateway, connection) for connection in chosen if not connection.ended]
 
 
 def row(gateway: Gateway, connection: StreamProtocol) -> dict[str, Any]:

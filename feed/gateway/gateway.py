@@ -28,6 +28,7 @@ from feed.protocol.session import Dialogue, Session, SessionSettings
 
 if TYPE_CHECKING:
     from feed.gateway.recordings import Recordings
+    from feed.gateway.siblings import Siblings
 
 _REFUSED_MAX: Final = 256
 _CATCH_UP_SECONDS: Final = 3.0
@@ -164,6 +165,8 @@ class Gateway:
         )
         self.connections: set[StreamProtocol] = set()
         self._serves = False
+        self.siblings: Siblings | None = None
+        """The other workers, where this gateway is several processes."""
         # what welcome tells is what is enforced
         self.told = told_settings(session, settings)
         metrics.gauge("feed_gateway_connections", "WebSocket connections", lambda: len(self.connections))
@@ -228,3 +231,8 @@ class Gateway:
         """What has to be so for clients to be sent here."""
         lags = {name: source.end - source.pos for name, source in self.hub.sources.items()}
         return self.health.checks(lags)
+
+    async def all_checks(self) -> list[Check]:
+        """The same, and that all other workers are ready."""
+        own = self.checks()
+        return own if self.siblings is None else await self.siblings.checks(own)

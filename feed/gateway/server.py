@@ -126,8 +126,12 @@ def build_server(gateway: Gateway, *more: Routes) -> GatewayServer:
     return GatewayServer(config)
 
 
-async def serve(server: GatewayServer) -> None:
+async def serve(
+    server: GatewayServer, listener: socket.socket | None = None, *, first: asyncio.Event | None = None
+) -> None:
     """Runs the server and its tasks until a signal, or until `server.should_exit` is set; then drains.
+
+    `listener`: a socket that is bound; else it is bound here. `first`: listens only when this has happened.
 
     Raises:
         Exception: what one of the tasks raised; everything is stopped then.
@@ -139,11 +143,22 @@ async def serve(server: GatewayServer) -> None:
             tasks.create_task(gateway.pulse.run(), name="pulse"),
             tasks.create_task(gateway.watchdog.run(), name="watchdog"),
         ]
-        await server.serve()
+        if first is not None:
+            await _until(first, server)
+        await server.serve(None if listener is None else [listener])
         for task in helping:
             task.cancel()
     if gateway.recordings is not None:
         gateway.recordings.close()
+
+
+async def _until(first: asyncio.Event, server: GatewayServer) -> None:
+    """Waits for something before the server listens, or for the signal that it need not."""
+    with server.capture_signals():
+        while not first.is_set() and not server.should_exit:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_POLL_SECONDS):
+                    await first.wait()
 
 
 @contextlib.asynccontextmanager

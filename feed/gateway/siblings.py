@@ -1,0 +1,178 @@
+"""Workers that are one gateway to the outside: each is told by the others how they stand.
+
+Owns the folder in which workers of one parent find each other: a socket for each that answers with its report, and a
+file for each with what it has counted. Any worker that is asked over HTTP asks the others, so whoever the kernel gives
+the connection to tells the same. Leaves starting and watching workers to their parent.
+
+Counters of a worker that died must not go missing: Prometheus would take the sum, smaller than before, for a restart,
+and add all of it once more. So a worker writes its file before it tells anybody, and once a second: what was told once
+is in a file whatever happens. The parent adds the files of the dead up into one (`retire`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+
+from feed.gateway.health import Check
+from feed.metrics import Family, Metrics, together
+
+LABEL: Final = "worker"
+_ANSWER_SECONDS: Final = 1.0
+_KEEP_SECONDS: Final = 1.0
+_RETIRED: Final = "retired"
+_STATE: Final = ".state"
+_logger = logging.getLogger("feed.gateway")
+
+
+class Report(Struct, frozen=True, kw_only=True):
+    """How a worker stands."""
+
+    worker: int
+    pid: int
+    ready: bool
+    found: str
+    """What is not well."""
+    uptime_s: int
+    families: list[Family]
+    connections: int
+    clients: list[dict[str, Any]] = []
+    """Those that stand worst, as `/v1/clients` shows them."""
+
+
+class _Retired(Struct):
+    """What the dead have counted, and whose files are in it."""
+
+    names: list[str]
+    families: list[Family]
+
+
+class Siblings:
+    """The workers of one parent, as worker `number` of `count` sees them."""
+
+    def __init__(self, folder: Path, number: int, count: int, metrics: Metrics) -> None:
+        self.number = number
+        self.count = count
+        self._folder = folder
+        self._metrics = metrics
+        self._name = f"{number}-{os.getpid()}{_STATE}"
+        self._told: Callable[[int], Report] | None = None
+
+    @contextlib.asynccontextmanager
+    async def listening(self, told: Callable[[int], Report]) -> AsyncIterator[None]:
+        """Answers the others with `told(clients)` as long as the block runs, and keeps what was counted."""
+        self._told = told
+        path = _socket(self._folder, self.number)
+        path.unlink(missing_ok=True)
+        server = await asyncio.start_unix_server(self._answer, path)
+        keeping = asyncio.create_task(self._keep_on(), name="keep-counts")
+        try:
+            yield
+        finally:
+            keeping.cancel()
+            server.close()
+            self.keep()
+
+    async def reports(self, clients: int = 0) -> list[Report]:
+        """The reports of all that answer in time, in order of their numbers; with so many of their clients each."""
+        others = [number for number in range(1, self.count + 1) if number != self.number]
+        asked = await asyncio.gather(*(self._ask(number, clients) for number in others))
+        return sorted([self._report(clients), *(one for one in asked if one is not None)], key=lambda one: one.worker)
+
+    async def checks(self, own: list[Check]) -> list[Check]:
+        """What has to be so of this worker, and that every other is ready."""
+        reports = {report.worker: report for report in await self.reports()}
+        for number in range(1, self.count + 1):
+            if number == self.number:
+                continue
+            report = reports.get(number)
+            found = "does not answer" if report is None else report.found or "ready"
+            own = [*own, Check(f"worker_{number}", report is not None and report.ready, found)]
+        return own
+
+    async def families(self) -> list[Family]:
+        """The numbers of all, those of the dead included."""
+        reports = await self.reports()
+        live = {f"{report.worker}-{report.pid}{_STATE}" for report in reports}
+        # files first: what is retired meanwhile is then in both, and is left out of one
+        files = {path.name: _families_in(path) for path in self._folder.glob(f"*{_STATE}") if path.name not in live}
+        retired = _retired(self._folder)
+        ended = [families for name, families in files.items() if name not in retired.names]
+        return together({str(one.worker): one.families for one in reports}, [*ended, retired.families], LABEL)
+
+    def keep(self) -> None:
+        """Writes what was counted so far."""
+        _write(self._folder / self._name, self._metrics.counted_families())
+
+    def _report(self, clients: int) -> Report:
+        assert self._told is not None
+        report = self._told(clients)
+        _write(self._folder / self._name, [family for family in report.families if family.adds_up])
+        return report
+
+    async def _keep_on(self) -> None:
+        while True:
+            self.keep()
+            await asyncio.sleep(_KEEP_SECONDS)
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            clients = int(await reader.readline())
+            writer.write(msgspec.msgpack.encode(self._report(clients)))
+            await writer.drain()
+        writer.close()
+
+    async def _ask(self, number: int, clients: int) -> Report | None:
+        try:
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                reader, writer = await asyncio.open_unix_connection(_socket(self._folder, number))
+                try:
+                    writer.write(b"%d\n" % clients)
+                    return msgspec.msgpack.decode(await reader.read(-1), type=Report)
+                finally:
+                    writer.close()
+        except (OSError, TimeoutError, msgspec.DecodeError) as error:
+            _logger.debug("worker %d does not answer: %r", number, error)
+            return None
+
+
+def retire(folder: Path, number: int, pid: int) -> None:
+    """A worker is dead: adds what it has counted to that of all the dead. For one process, the parent."""
+    path = folder / f"{number}-{pid}{_STATE}"
+    retired = _retired(folder)
+    families = together({}, [retired.families, _families_in(path)], LABEL)
+    _write(folder / _RETIRED, _Retired([*retired.names, path.name], families))
+    path.unlink(missing_ok=True)
+
+
+def _socket(folder: Path, number: int) -> Path:
+    return folder / f"{number}.socket"
+
+
+def _retired(folder: Path) -> _Retired:
+    try:
+        return msgspec.msgpack.decode((folder / _RETIRED).read_bytes(), type=_Retired)
+    except FileNotFoundError:
+        return _Retired([], [])
+
+
+def _families_in(path: Path) -> list[Family]:
+    try:
+        return msgspec.msgpack.decode(path.read_bytes(), type=list[Family])
+    except FileNotFoundError:
+        return []
+
+
+def _write(path: Path, what: object) -> None:
+    """All of it or nothing."""
+    beside = path.with_name(f".{path.name}.new")
+    beside.write_bytes(msgspec.msgpack.encode(what))
+    beside.replace(path)

@@ -1,0 +1,129 @@
+"""Workers find each other in a folder, and what one has counted is counted when it is gone."""
+
+from __future__ import annotations
+
+import os
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from feed.gateway import siblings as module
+from feed.gateway.health import Check
+from feed.gateway.siblings import Report, Siblings, retire
+from feed.metrics import Family, Metrics, text_of, together
+
+pytestmark = pytest.mark.anyio
+
+
+class Worker:
+    """One of three, in this process; `pid` is made up."""
+
+    def __init__(self, folder: Path, number: int, pid: int) -> None:
+        self.metrics = Metrics()
+        self.sent = self.metrics.counter("feed_sent", "Sent")
+        self.closed = self.metrics.labelled("feed_closed", "Closed", "code")
+        self.took = self.metrics.histogram("feed_took_seconds", "Took", (0.1, 1.0))
+        self.metrics.gauge("feed_open", "Open", lambda: number)
+        self.number = number
+        self.pid = pid
+        self.ready = True
+        self.siblings = Siblings(folder, number, 3, self.metrics)
+        self.siblings._name = f"{number}-{pid}{module._STATE}"
+
+    def report(self, clients: int) -> Report:
+        return Report(
+            worker=self.number,
+            pid=self.pid,
+            ready=self.ready,
+            found="" if self.ready else "lag: 7",
+            uptime_s=1,
+            families=self.metrics.families(),
+            connections=self.number,
+            clients=[{"id": number} for number in range(clients)],
+        )
+
+
+def samples(families: list[Family]) -> dict[tuple[str, str], float]:
+    return {(name, ",".join(labels.values())): value for family in families for name, labels, value in family.samples}
+
+
+def ours(found: dict[tuple[str, str], float]) -> dict[tuple[str, str], float]:
+    return {key: value for key, value in found.items() if key[0].startswith("feed_")}
+
+
+async def test_numbers_add_up_and_do_not_go_down_when_one_dies(tmp_path: Path) -> None:
+    async with AsyncExitStack() as stack:
+        first, second, third = (Worker(tmp_path, number, 100 + number) for number in (1, 2, 3))
+        for worker in (first, third):
+            await stack.enter_async_context(worker.siblings.listening(worker.report))
+        async with AsyncExitStack() as life:
+            await life.enter_async_context(second.siblings.listening(second.report))
+            for number, worker in enumerate((first, second, third), 1):
+                worker.sent.value += 10**number
+                worker.closed.of("1000").value += number
+                worker.took.observe(0.05 * number)
+            second.closed.of("1012").value += 5
+            for asked in (first, second, third):
+                found = samples(await asked.siblings.families())
+                assert found["feed_sent_total", ""] == 1110
+                assert found["feed_closed_total", "1000"] == 6
+                assert found["feed_closed_total", "1012"] == 5
+                assert found["feed_took_seconds_bucket", "0.1"] == 2
+                assert found["feed_took_seconds_count", ""] == 3
+                assert {found["feed_open", str(number)] for number in (1, 2, 3)} == {1, 2, 3}
+                assert ("process_resident_memory_bytes", "2") in found
+            assert [report.worker for report in await first.siblings.reports(2)] == [1, 2, 3]
+            assert [len(report.clients) for report in await first.siblings.reports(2)] == [2, 2, 2]
+            # what was told is kept: as if it were killed now
+            kept = (tmp_path / second.siblings._name).read_bytes()
+            second.sent.value += 5
+        (tmp_path / second.siblings._name).write_bytes(kept)
+        found = samples(await first.siblings.families())
+        assert found["feed_sent_total", ""] == 1110
+        assert ("feed_open", "2") not in found
+        retire(tmp_path, 2, 102)
+        assert ours(samples(await first.siblings.families())) == ours(found)
+        assert not (tmp_path / second.siblings._name).exists()
+        # one in its place, and a file that is there again while it is in the sum already
+        (tmp_path / second.siblings._name).write_bytes(kept)
+        again = Worker(tmp_path, 2, 202)
+        async with again.siblings.listening(again.report):
+            again.sent.value += 1
+            assert samples(await third.siblings.families())["feed_sent_total", ""] == 1111
+        for _ in range(3):
+            retire(tmp_path, 2, 202)
+        retire(tmp_path, 2, 303)
+        assert samples(await third.siblings.families())["feed_sent_total", ""] == 1111
+        assert "feed_sent_total 1111.0" in text_of(await first.siblings.families()).decode()
+
+
+async def test_all_must_be_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_ANSWER_SECONDS", 0.2)
+    own = [Check("kafka", True, "answered")]
+    first, second = Worker(tmp_path, 1, os.getpid()), Worker(tmp_path, 2, 7)
+    async with first.siblings.listening(first.report):
+        async with second.siblings.listening(second.report):
+            second.ready = False
+            assert await first.siblings.checks(own) == [
+                *own,
+                Check("worker_2", False, "lag: 7"),
+                Check("worker_3", False, "does not answer"),
+            ]
+            second.ready = True
+            assert (await first.siblings.checks(own))[1] == Check("worker_2", True, "ready")
+        assert not (await first.siblings.checks(own))[1].ok
+
+
+def test_what_has_no_sum_is_told_by_worker() -> None:
+    families = [
+        Family("feed_open", "gauge", "Open", [("feed_open", {}, 3.0)]),
+        Family("process_cpu_seconds", "counter", "CPU", [("process_cpu_seconds_total", {}, 1.5)]),
+    ]
+    found = samples(together({"1": families, "2": families}, [families], "worker"))
+    assert found == {
+        ("feed_open", "1"): 3.0,
+        ("feed_open", "2"): 3.0,
+        ("process_cpu_seconds_total", "1"): 1.5,
+        ("process_cpu_seconds_total", "2"): 1.5,
+    }
