@@ -71,6 +71,7 @@ def up(
     host: Host = None,
     port: Port = None,
     record: Record = None,
+    workers: Workers = None,
     file: File = None,
 ) -> int:
     """Run all roles: normalizer and gateway, and with `--record` a recorder beside them. Makes topics that are missing.
@@ -79,7 +80,7 @@ def up(
         feed up --kafka 127.0.0.1:9092 --port 8000
         feed up --record recordings
     """
-    flags = {"record.to": record, "serve.recordings": record}
+    flags = {"record.to": record, "serve.recordings": record, "serve.workers": workers}
     settings = _server_settings(kafka, venues, host, port, file, flags)
     return _serve(settings, normalizes=True, serves=True, records=record is not None)
 
@@ -162,8 +163,6 @@ def serve(
         return _work()
     flags = {"serve.recordings": recordings, "serve.workers": workers}
     settings = _server_settings(kafka, venues, host, port, file, flags)
-    if settings.serve.workers > 1:
-        return _serve_by_workers(settings)
     return _serve(settings, normalizes=False, serves=True)
 
 
@@ -276,6 +275,9 @@ def _serve(settings: Settings, *, normalizes: bool, serves: bool, records: bool 
     async def run_all() -> None:
         if normalizes and (made := await make_topics(settings)):
             say(f"made topics {', '.join(made)}")
+        if serves and settings.serve.workers > 1:
+            await _run_workers(settings, normalizes=normalizes, records=records)
+            return
         roles = build(settings, normalizes=normalizes, serves=serves, routes=_routes(settings))
         if roles.server is None:
             say(f"normalizing {', '.join(settings.normalize.venues)}")
@@ -295,16 +297,23 @@ def _serve(settings: Settings, *, normalizes: bool, serves: bool, records: bool 
     return _loop(run_all())
 
 
-def _serve_by_workers(settings: Settings) -> int:
-    from feed.logs import set_up
-    from feed.up import say_where
+async def _run_workers(settings: Settings, *, normalizes: bool, records: bool) -> None:
+    """A gateway of several processes, the other roles in their parent."""
+    from feed.up import build, run_roles, say_where
     from feed.workers import Workers
 
-    async def run_all() -> None:
-        await Workers(settings, lambda port: say_where(settings.serve.host, port)).run()
+    def tell(port: int) -> None:
+        say_where(settings.serve.host, port)
 
-    set_up(settings.log.level, settings.log.form)
-    return _loop(run_all())
+    roles = build(settings, normalizes=normalizes, serves=False)
+    if not records:
+        await run_roles(settings, roles, Workers(settings, tell).run(), at_signal=False)
+        return
+    from feed.beside import Beside
+
+    beside = Beside(settings, roles.metrics)
+    workers = Workers(settings, tell, metrics=roles.metrics, checks=[beside.check])
+    await run_roles(settings, roles, workers.run(), beside.run(), at_signal=False)
 
 
 def _work() -> int:

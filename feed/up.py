@@ -55,8 +55,12 @@ def build(settings: Settings, *, normalizes: bool, serves: bool, routes: Sequenc
     return Roles(metrics, normalizer, build_server(make_gateway(settings, metrics), *routes) if serves else None)
 
 
-async def run_roles(settings: Settings, roles: Roles, *beside: Coroutine[Any, Any, object]) -> None:
+async def run_roles(
+    settings: Settings, roles: Roles, *beside: Coroutine[Any, Any, object], at_signal: bool = True
+) -> None:
     """Runs the roles, and what is given beside them, until a signal or until one of them ends; then ends the others.
+
+    `at_signal`: without a gateway, which looks to that itself; False where what is beside does.
 
     Raises:
         Unreachable: no broker answered at the start.
@@ -69,7 +73,7 @@ async def run_roles(settings: Settings, roles: Roles, *beside: Coroutine[Any, An
     if roles.server is not None:
         refuse_used_port(settings.serve.host, settings.serve.port)
         working += [follower(settings, roles.server.gateway).run(), serve(roles.server)]
-    else:
+    elif at_signal:
         working.append(until_signal())
     await together(working)
 

@@ -14,12 +14,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import shutil
 import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,8 +31,10 @@ from msgspec import Struct
 from feed.errors import ConfigError, FeedError, Unreachable
 from feed.gateway.app import Routes, report_of
 from feed.gateway.gateway import Gateway
+from feed.gateway.health import Check
 from feed.gateway.server import GatewayServer, serve
-from feed.gateway.siblings import Siblings, retire
+from feed.gateway.siblings import PARENT, Report, Siblings, retire
+from feed.metrics import Metrics
 from feed.settings import Settings, leaves, load
 from feed.tasks import first_cause, together
 from feed.up import build, follower, refuse_used_port
@@ -53,7 +57,7 @@ class Task(Struct, frozen=True, kw_only=True):
     settings: dict[str, Any]
     folder: str
     number: int
-    count: int
+    numbers: list[int]
     late: bool
 
 
@@ -61,12 +65,26 @@ class Task(Struct, frozen=True, kw_only=True):
 
 
 class Workers:
-    """The workers of one port; `tell` is called with the port as soon as all of them listen."""
+    """The workers of one port; `tell` is called with the port as soon as all of them listen.
 
-    def __init__(self, settings: Settings, tell: Callable[[int], None]) -> None:
+    `metrics` and `checks`: what the parent itself has to tell, where it runs other roles.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        tell: Callable[[int], None],
+        *,
+        metrics: Metrics | None = None,
+        checks: Sequence[Callable[[], Check]] = (),
+    ) -> None:
         self._settings = settings
         self._tell = tell
+        self._metrics = metrics
+        self._checks = checks
         self._count = settings.serve.workers
+        self._numbers = [*([PARENT] if metrics is not None else []), *range(1, self._count + 1)]
+        self._began_at = time.monotonic()
         self._running: dict[int, asyncio.subprocess.Process] = {}
         self._listen: set[int] = set()
         self._was_ready = False
@@ -88,7 +106,7 @@ class Workers:
             for number in _SIGNALS:
                 loop.add_signal_handler(number, self._pass_on)
             try:
-                async with asyncio.TaskGroup() as tasks:
+                async with self._telling(Path(folder)), asyncio.TaskGroup() as tasks:
                     for worker in range(1, self._count + 1):
                         tasks.create_task(self._keep(worker, port, Path(folder)), name=f"worker-{worker}")
             except BaseExceptionGroup as group:
@@ -96,6 +114,27 @@ class Workers:
             finally:
                 for number in _SIGNALS:
                     loop.remove_signal_handler(number)
+
+    @contextlib.asynccontextmanager
+    async def _telling(self, folder: Path) -> AsyncIterator[None]:
+        if self._metrics is None:
+            yield
+            return
+        async with Siblings(folder, PARENT, self._numbers, self._metrics).listening(self._report):
+            yield
+
+    def _report(self, clients: int) -> Report:
+        assert self._metrics is not None
+        bad = [check for check in (checked() for checked in self._checks) if not check.ok]
+        return Report(
+            worker=PARENT,
+            pid=os.getpid(),
+            ready=not bad,
+            found="; ".join(f"{check.name}: {check.found}" for check in bad),
+            uptime_s=round(time.monotonic() - self._began_at),
+            families=self._metrics.families(),
+            connections=0,
+        )
 
     def _pass_on(self) -> None:
         self._ending.set()
@@ -123,7 +162,7 @@ class Workers:
 
     async def _once(self, worker: int, port: int, folder: Path, *, late: bool) -> int:
         settings = {**dict(leaves(self._settings)), "serve.port": port}
-        task = Task(settings=settings, folder=str(folder), number=worker, count=self._count, late=late)
+        task = Task(settings=settings, folder=str(folder), number=worker, numbers=self._numbers, late=late)
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-c", _CHILD, "serve", "--child"),
             stdin=asyncio.subprocess.PIPE,
@@ -230,7 +269,7 @@ async def work(task: Task, settings: Settings, routes: Sequence[Routes]) -> None
     server = roles.server
     assert server is not None
     gateway, folder = server.gateway, Path(task.folder)
-    siblings = gateway.siblings = Siblings(folder, task.number, task.count, roles.metrics)
+    siblings = gateway.siblings = Siblings(folder, task.number, task.numbers, roles.metrics)
     listener = bound(settings.serve.host, settings.serve.port)
     async with siblings.listening(lambda clients: report_of(gateway, task.number, clients)):
         working: list[Coroutine[Any, Any, object]] = [

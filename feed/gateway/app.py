@@ -21,7 +21,7 @@ import schemas
 from feed.gateway.clients import add_clients, worst
 from feed.gateway.origin import allowed, subprotocol
 from feed.gateway.pages import HEADERS, Pages, reference
-from feed.gateway.siblings import Report, Siblings
+from feed.gateway.siblings import PARENT, Report, Siblings
 from feed.gateway.ws import SUBPROTOCOL
 from feed.metrics import CONTENT_TYPE, text_of
 from feed.model import KINDS, Error
@@ -200,9 +200,9 @@ async def _status_of_all(siblings: Siblings) -> dict[str, Any]:
     reports = await siblings.reports()
     shown = ("worker", "pid", "ready", "found", "uptime_s", "connections")
     return {
-        "ready": len(reports) == siblings.count and all(report.ready for report in reports),
+        "ready": len(reports) == len(siblings.numbers) and all(report.ready for report in reports),
         "connections": sum(report.connections for report in reports),
-        "workers": [{name: getattr(report, name) for name in shown} for report in reports],
+        "workers": [{name: getattr(report, name) for name in shown} for report in reports if report.worker != PARENT],
     }
 
 

@@ -15,7 +15,7 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +26,8 @@ from feed.gateway.health import Check
 from feed.metrics import Family, Metrics, together
 
 LABEL: Final = "worker"
+PARENT: Final = 0
+"""The number of the parent, where it has something to tell itself."""
 _ANSWER_SECONDS: Final = 1.0
 _KEEP_SECONDS: Final = 1.0
 _RETIRED: Final = "retired"
@@ -56,11 +58,11 @@ class _Retired(Struct):
 
 
 class Siblings:
-    """The workers of one parent, as worker `number` of `count` sees them."""
+    """The workers of one parent, as worker `number` of all `numbers` sees them."""
 
-    def __init__(self, folder: Path, number: int, count: int, metrics: Metrics) -> None:
+    def __init__(self, folder: Path, number: int, numbers: Sequence[int], metrics: Metrics) -> None:
         self.number = number
-        self.count = count
+        self.numbers = tuple(numbers)
         self._folder = folder
         self._metrics = metrics
         self._name = f"{number}-{os.getpid()}{_STATE}"
@@ -83,19 +85,20 @@ class Siblings:
 
     async def reports(self, clients: int = 0) -> list[Report]:
         """The reports of all that answer in time, in order of their numbers; with so many of their clients each."""
-        others = [number for number in range(1, self.count + 1) if number != self.number]
+        others = [number for number in self.numbers if number != self.number]
         asked = await asyncio.gather(*(self._ask(number, clients) for number in others))
         return sorted([self._report(clients), *(one for one in asked if one is not None)], key=lambda one: one.worker)
 
     async def checks(self, own: list[Check]) -> list[Check]:
         """What has to be so of this worker, and that every other is ready."""
         reports = {report.worker: report for report in await self.reports()}
-        for number in range(1, self.count + 1):
+        for number in self.numbers:
             if number == self.number:
                 continue
             report = reports.get(number)
             found = "does not answer" if report is None else report.found or "ready"
-            own = [*own, Check(f"worker_{number}", report is not None and report.ready, found)]
+            name = f"worker_{number}" if number != PARENT else "parent"
+            own = [*own, Check(name, report is not None and report.ready, found)]
         return own
 
     async def families(self) -> list[Family]:

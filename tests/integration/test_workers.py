@@ -230,3 +230,20 @@ async def test_what_cannot_begin_says_so(kafka: str, fresh: Callable[[str], str]
             async with stage.running("serve", "--workers", "2", "--port", taken) as command:
                 assert await asyncio.to_thread(command.wait) == 1
                 assert f"port {taken} of 127.0.0.1 is in use" in command.err[-1]
+
+
+async def test_all_roles_with_a_gateway_of_workers(kafka: str, tmp_path: Path) -> None:
+    """Normalizer and recorder are the parent's, and any worker tells of them."""
+    async with Stage(kafka, tmp_path, [VENUE]) as stage:
+        folder = str(tmp_path / "recordings")
+        async with stage.running("up", "--workers", "2", "--port", "0", "--record", folder) as command:
+            port = Port(command, await said(command, r"ws://\S+"))
+            await port.ready()
+            samples = await port.samples()
+            assert samples["feed_record_ok"] == {"0": 1}
+            assert set(samples["feed_gateway_connections"]) == {"1", "2"}
+            verbose = (await asyncio.to_thread(port.get, "/readyz?verbose"))[1]
+            assert "[+] parent: ready" in verbose
+            assert [worker["worker"] for worker in (await port.status())["workers"]] == [1, 2]
+            assert await asyncio.to_thread(command.end, signal.SIGTERM) == 0
+        assert not any("Traceback" in line for line in command.err)

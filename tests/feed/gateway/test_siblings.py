@@ -28,7 +28,7 @@ class Worker:
         self.number = number
         self.pid = pid
         self.ready = True
-        self.siblings = Siblings(folder, number, 3, self.metrics)
+        self.siblings = Siblings(folder, number, (1, 2, 3), self.metrics)
         self.siblings._name = f"{number}-{pid}{module._STATE}"
 
     def report(self, clients: int) -> Report:
