@@ -33,6 +33,8 @@ class Beside:
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self._settings = settings
+        self.begun = asyncio.Event()
+        """Set once nothing passes it by: it has caught up with all logs (or its disk takes nothing, and it will)."""
         self.status = Status(False, "it has not begun")
         numbers = {
             "rows": "Rows written by the recorder",
@@ -77,6 +79,8 @@ class Beside:
             process.stdin.write(msgspec.json.encode(dict(leaves(self._settings))) + b"\n")
             while line := await process.stdout.readline():
                 self.status = msgspec.json.decode(line, type=Status)
+                if self.status.caught_up or self.status.pauses:
+                    self.begun.set()
             return await process.wait()
         finally:
             await _end(process)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from feed.beside import Beside
@@ -39,6 +39,7 @@ class Topic(Protocol):
         """Returns when all of them are in the log."""
 
 
+Send = Callable[[list[tuple[str, Captured]]], Awaitable[None]]
 TopicMaker = Callable[[Appender, str, int, Callable[[bytes], list[str]]], Topic]
 """Makes one from a producer, the topic's name and partitions, and what tells the symbols of a frame."""
 
@@ -126,6 +127,7 @@ class _Demo:
             await asyncio.gather(*(topic.flush() for topic in topics.values()))
 
         beside: list[Coroutine[Any, Any, object]] = []
+        child: Beside | None = None
         if records:
             child = Beside(self._settings, self._roles.metrics)
             self._server.gateway.health.others.append(child.check)
@@ -134,9 +136,9 @@ class _Demo:
             await run_roles(
                 self._settings,
                 self._roles,
-                collect(Exchanges(seed), send),
+                self._markets(child, seed, send),
                 when_ready(self._server, self._say_where),
-                self._figures(seconds),
+                self._figures(child, seconds),
                 *beside,
             )
         finally:
@@ -147,8 +149,16 @@ class _Demo:
         say_where(self._settings.serve.host, port)
         say(f"try     feed tail trades '*' --url ws://{self._settings.serve.host}:{port}/v1/stream (Ctrl-C ends it)")
 
-    async def _figures(self, seconds: float | None) -> None:
+    async def _markets(self, child: Beside | None, seed: int, send: Send) -> None:
+        """The venues, once a recorder hears them: a recording holds what the demo did from its first tick on."""
+        if child is not None:
+            await child.begun.wait()
+        await collect(Exchanges(seed), send)
+
+    async def _figures(self, child: Beside | None, seconds: float | None) -> None:
         await self._server.ready.wait()
+        if child is not None:
+            await child.begun.wait()
         await tell(self.read, seconds)
         self._server.should_exit = True
         await asyncio.Event().wait()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from replay.opened import Opened
 
 
@@ -20,3 +22,13 @@ def open(path: str, *, verify: bool = True) -> Opened:  # reads as what it does:
     from replay.opened import Opened
 
     return Opened(str(path), verify=verify)
+
+
+def floats(table: pa.Table) -> pa.Table:
+    """The same table with float64 for every exact decimal, also within the levels of books: for arithmetic.
+
+    Exact decimals have 38 digits and leave no room for a product: `size * price` of them overflows in most libraries.
+    """
+    from replay.opened import with_floats
+
+    return with_floats(table)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import gzip
 import sys
-import time
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -153,13 +152,14 @@ def export(
     from feed.recording.tables import TABLES
     from replay.exporting import FORMATS
     from replay.exporting import export as write
+    from replay.progress import counted
 
     if table not in TABLES:
         raise ConfigError(f"table {table!r} is none of {', '.join(TABLES)}")
     form = to.suffix.removeprefix(".")
     if form not in FORMATS:
         raise ConfigError(f"file {to} ends with none of .parquet, .csv")
-    with _opened(recording) as opened, _counted(f"{table} to {to}") as tell:
+    with _opened(recording) as opened, counted(f"{table} to {to}", "rows") as tell:
         rows = write(opened, table, to, form, symbols=_listed(symbols), start=start, end=end, tell=tell)
     say(f"wrote {rows:,} rows to {to}")
     return 0
@@ -304,17 +304,10 @@ def publish(
 
 
 def _republish(settings: Settings, path: str, chosen: Chosen, start: Cut, end: Cut, speed: Speed) -> int:
-    from replay.republish import Published, republish
+    from replay.progress import counted
+    from replay.republish import republish
 
-    said = 0.0
-
-    def tell(done: Published) -> None:
-        nonlocal said
-        if done.elapsed_s - said >= PLAIN_EVERY_S:
-            said = done.elapsed_s
-            say(f"{done.messages:,} messages, {done.recorded_s:,.0f} s recorded")
-
-    with _opened(path) as opened:
+    with _opened(path) as opened, counted(f"publishing {path}", "messages") as tell:
         done = asyncio.run(
             republish(
                 opened.recording,
@@ -326,7 +319,7 @@ def _republish(settings: Settings, path: str, chosen: Chosen, start: Cut, end: C
                 start=start,
                 end=end,
                 speed=speed,
-                tell=tell,
+                tell=lambda done: tell(done.messages),
             )
         )
     say(
@@ -337,11 +330,12 @@ def _republish(settings: Settings, path: str, chosen: Chosen, start: Cut, end: C
 
 
 def _publish_ticks(settings: Settings, path: str, speed: Speed) -> int:
+    from replay.progress import counted
     from replay.ticks import opened_ticks, publish_ticks
 
     kafka = settings.kafka
     recording = opened_ticks(path)
-    with _counted(f"ticks of {path}") as tell:
+    with counted(f"publishing {path}", "ticks") as tell:
         work = publish_ticks(
             recording, kafka.bootstrap, settings.topic_settings, kafka.compression, speed=speed, tell=tell
         )
@@ -389,20 +383,6 @@ def _print_json(value: object) -> None:
     import msgspec
 
     sys.stdout.write(msgspec.json.format(msgspec.json.encode(value)).decode() + "\n")
-
-
-@contextmanager
-def _counted(what: str) -> Iterator[Callable[[int], None]]:
-    """Rows so far, now and then."""
-    said = time.monotonic()
-
-    def tell(rows: int) -> None:
-        nonlocal said
-        if time.monotonic() - said >= PLAIN_EVERY_S:
-            said = time.monotonic()
-            say(f"{what}: {rows:,} rows")
-
-    yield tell
 
 
 @contextmanager

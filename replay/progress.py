@@ -42,6 +42,39 @@ def told(what: str, total_bytes: int) -> Iterator[Callable[[int], None]]:
         yield lambda done: bar.update(task, completed=done)
 
 
+@contextmanager
+def counted(what: str, things: str) -> Iterator[Callable[[int], None]]:
+    """The same where nobody knows how many there are: gives what is to be called with how many are done so far."""
+    if not sys.stderr.isatty():
+        yield _counts(what, things)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns: tuple[Any, ...] = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:,.0f} {task.fields[things]}"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=None, things=things)
+        yield lambda done: bar.update(task, completed=done)
+
+
+def _counts(what: str, things: str) -> Callable[[int], None]:
+    began = said = time.monotonic()
+
+    def tell(done: int) -> None:
+        nonlocal said
+        now = time.monotonic()
+        if now - said >= PLAIN_EVERY_S:
+            said = now
+            say(f"{what}: {done:,} {things}, {done / (now - began):,.0f}/s")
+
+    return tell
+
+
 def _lines(what: str, total: int) -> Callable[[int], None]:
     began = said = time.monotonic()
 

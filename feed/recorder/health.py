@@ -18,6 +18,8 @@ class Status(Struct, frozen=True):
     sealed_files: int = 0
     deleted_files: int = 0
     pauses: int = 0
+    caught_up: bool = False
+    """Whether it follows all logs, and has read them to the end that they had when it came."""
     durable_age_s: float = -1.0
     """How long ago what is durable was read; -1: nothing is yet."""
 
@@ -31,6 +33,7 @@ class RecorderHealth:
         self.sealed_files = 0
         self.deleted_files = 0
         self.pauses = 0
+        self._caught_up = False
         self._clock = clock
         self._silence_max = silence_s_max
         self._answered_at: float | None = None
@@ -50,12 +53,14 @@ class RecorderHealth:
 
     def caught_up(self) -> None:
         """All logs were read to the end that they had at the start."""
+        self._caught_up = True
 
     # ---- what the recorder tells
 
     def paused(self, why: str) -> None:
         """The disk takes nothing."""
         self._why_paused = why
+        self._caught_up = False
         self.pauses += 1
 
     def goes_on(self) -> None:
@@ -77,6 +82,7 @@ class RecorderHealth:
             sealed_files=self.sealed_files,
             deleted_files=self.deleted_files,
             pauses=self.pauses,
+            caught_up=self._caught_up,
             durable_age_s=-1.0 if self._durable_at is None else round(self._clock() - self._durable_at, 3),
         )
 

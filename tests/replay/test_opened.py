@@ -9,13 +9,16 @@ import shutil
 from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import duckdb
 import pandas as pd
 import polars as pl
+import pyarrow.fs
 import pyarrow.parquet
 import pytest
+from pyarrow._fs import _MockFileSystem
 
 import replay
 from feed.command import run
@@ -309,8 +312,48 @@ def test_what_is_no_moment_is_refused(text: str) -> None:
         ns_of(text)
 
 
+def test_numbers_become_floats_for_arithmetic(opened: Opened) -> None:
+    trades = replay.floats(opened.trades())
+    exact = opened.trades().to_pylist()
+    found = pl.from_arrow(trades).select(pl.col("price") * pl.col("size")).to_series().to_list()
+    assert found == [float(row["price"]) * float(row["size"]) for row in exact]
+    book = replay.floats(opened.book()).column("bids").to_pylist()
+    levels = opened.book().column("bids").to_pylist()
+    assert book == [[{name: float(one[name]) for name in one} for one in row] for row in levels]
+    assert any(book)
+
+
 def test_a_recording_is_reached_by_uri(recorded: tuple[Path, MadeUp], opened: Opened) -> None:
     assert replay.open(f"file://{recorded[0]}").trades().equals(opened.trades())
+
+
+@pytest.mark.parametrize("ended", [True, False], ids=["sealed", "open"])
+def test_a_recording_is_read_from_another_file_system(
+    recorded: tuple[Path, MadeUp], opened: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ended: bool
+) -> None:
+    root = recorded[0]
+    if not ended:
+        tape = Tape(root := tmp_path / "open", [recorded[1].log])
+        while tape.read(0, 20):
+            tape.commit()
+        tape.commit()
+        tape.die()
+    memory = _MockFileSystem()
+    for file in root.rglob("*.arrow*"):
+        name = f"bucket/{file.relative_to(root)}"
+        memory.create_dir(name.rpartition("/")[0], recursive=True)
+        with memory.open_output_stream(name) as stream:
+            stream.write(file.read_bytes())
+    asked = SimpleNamespace(from_uri=lambda uri: (memory, uri.removeprefix("s3://")))
+    monkeypatch.setattr("feed.recording.folder.fs", SimpleNamespace(**{**vars(pyarrow.fs), "FileSystem": asked}))
+    far = replay.open("s3://bucket")
+    assert not far.recording.folder.local
+    assert far.book_at("TOY:A", 10**18) == opened.book_at("TOY:A", 10**18)
+    assert list(far.messages()) == list(opened.messages())
+    assert run(app, ["verify", "s3://bucket"]) == run(app, ["info", "s3://bucket"]) == 0
+    if ended:
+        assert far.trades().equals(opened.trades())
+        assert far.dataset("trades").count_rows() == opened.dataset("trades").count_rows()
 
 
 @pytest.mark.parametrize("ended", [True, False], ids=["sealed", "open"])
