@@ -150,6 +150,7 @@ class LimitSettings(Section):
     response_seconds: Seconds = 30.0
     histories_max: Positive = 4
     replays_max: Positive = 16
+    walks_max: Positive = 8
     write_bytes_max: Positive = 128 * 1024
     kernel_unsent_bytes_max: Positive = 128 * 1024
     close_seconds: Seconds = 2.0

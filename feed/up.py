@@ -22,6 +22,7 @@ from feed.gateway.app import Routes
 from feed.gateway.gateway import Gateway
 from feed.gateway.limits import GatewaySettings
 from feed.gateway.server import GatewayServer, build_server, serve
+from feed.gateway.walker import FeedLogs
 from feed.kafka.cluster import Cluster
 from feed.membership import AllPartitions, GroupMember
 from feed.metrics import Metrics
@@ -183,7 +184,9 @@ def make_gateway(settings: Settings, metrics: Metrics, *, live: bool = True) -> 
         from feed.gateway.recordings import Recordings  # it brings pyarrow, a third of a second
 
         recordings = Recordings(chosen.recordings)
-    return Gateway(convert(chosen, GatewaySettings), hub, session, metrics, recordings, live=live)
+    topics = {name: settings.feed_topic(name) for name in settings.served_venues}
+    past = FeedLogs(settings.kafka.bootstrap, topics) if live else None
+    return Gateway(convert(chosen, GatewaySettings), hub, session, metrics, recordings, past, live=live)
 
 
 def follower(settings: Settings, gateway: Gateway) -> Follower:

@@ -383,7 +383,7 @@ class Client:
                 self._patterns.append((result["channel"], result["symbol"]))
                 if "last" in (request.get("from") or ()):
                     self._partly.add((result["channel"], result["symbol"]))
-        if isinstance(request.get("from"), dict) and "time" not in request["from"]:
+        if isinstance(request.get("from"), dict):
             self._waits_caught_up[request["id"]] = begun
 
     def _is_open(self, result: Json) -> bool:

@@ -169,6 +169,11 @@ class Channel:
         """Whether its state came without any update (what the venue sent again): no mark tells who has it."""
         return self.base is not None and bool(self.base.messages) and self.position == NO_SEQ
 
+    @property
+    def silent(self) -> bool:
+        """Whether it has had no update and no snapshot: at most a state is known of it."""
+        return self.base is not None and not self.base.messages and self.position == NO_SEQ
+
     def missed(self, after: int) -> bool:
         """Whether updates after this position are gone from the log."""
         return self.base is not None and after < self.log_from and after < self.base.seq
@@ -231,6 +236,12 @@ class Channel:
             return [self.gap(prev, seq, reason, lost=False, count=self._between(first, seq)), *fresh]
         count = self._between(first, self.log_from)
         return [self.gap(prev, self.log_from, reason, lost=True, count=count), *self._tail(self.log_from)]
+
+    def broken(self, reason: GapReason, prev: int, rules: FoldRules) -> list[bytes]:
+        """What a reader gets of whose past nothing is left between `prev` and the state to join at."""
+        fresh = self.fresh(rules)
+        seq = NO_SEQ if self.base is None else self.base.seq
+        return [self.gap(prev, seq, reason, lost=False), *fresh]
 
     def gap(self, prev: int, seq: int, reason: GapReason, *, lost: bool, count: int | None = None) -> bytes:
         """A gap on this channel, in bare form."""

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from feed.channels.channel import TURN_SEQ, Channel, Entry
+from feed.channels.channel import TURN_SEQ, Channel, Entry, Listing
 from feed.channels.flush import Flush
 from feed.channels.join import ANNOUNCE_SHIFT, Join, Page, Rest
 from feed.channels.marks import Holds, marks_at
@@ -169,6 +169,12 @@ class Reader:
         """Has a channel that has not begun: its first update comes with a flush."""
         own = self.own()
         own.set(id_, own.masks.get(id_, 0) | bit)
+
+    def wait_for(self, listing: Listing, bit: int) -> None:
+        """Is told of a silent kind of a symbol that it is live: it has it from its first update on."""
+        self.wanted.add_silent(listing, bit)
+        listing.told.setdefault(bit, listing.owner)
+        self.take_silent(listing.id, bit)
 
     def enter(self, channel: Channel, join: Join, *, announce: bool) -> None:
         """Has a channel as soon as this join comes to it."""
@@ -376,6 +382,8 @@ class Reader:
 
     def _begin(self, channel: Channel, join: Join, page: Page, *, announce: bool) -> None:
         hub = self._hub
+        if join.exact and join.mode(channel) in ("snapshot", "gap"):
+            channel.folded(hub.rules)
         if announce:
             after = join.after(channel.source)
             mode = join.mode(channel) if channel.born <= join.number else "snapshot"
@@ -404,6 +412,9 @@ class Reader:
             # it turned since the request was answered: what the client was told is of another source
             at = NO_SEQ if after is None else after
             return channel.gap_after(at, "source", hub.rules, prev=None, first=None), True
+        if channel.source.name in join.broken and not channel.waits and channel.born <= join.number:
+            at = NO_SEQ if after is None else after
+            return channel.broken(join.broken[channel.source.name], at, hub.rules), False
         if after is None or channel.waits or (announced and channel.born > join.number):
             hub.counts.joins += 1
             if join.last and channel.kind in ("trades", "bars"):

@@ -92,6 +92,12 @@ class Hub:
         """A source begins, in place of `ends` (empty: none); `carries`: its keyframes come before its data."""
         self._intake.opened(source, ends)
 
+    def expect(self, symbol: str, source: str) -> None:
+        """A symbol of which nothing was said yet can be asked for: its kinds are silent."""
+        if symbol not in self.names:
+            listing = self._intake.listing(symbol, self._intake.source(source))
+            self.listings[listing.id] = self.names[symbol] = listing
+
     def keyframe(self, source: str, symbol: str, value: bytes) -> None:
         """A keyframe record of a valid source: snapshots and states of one symbol, or a part of a large snapshot.
 

@@ -109,7 +109,7 @@ class Intake:
     # ---- keyframes
 
     def _snapshot(self, source: Source, symbol: str, head: Head, keyframe: Folded) -> None:
-        listing = self._listing(symbol, source)
+        listing = self.listing(symbol, source)
         received = int(head.ts_recv or 0)
         if listing.owner is source.replaces:
             listing.owner = source
@@ -156,7 +156,7 @@ class Intake:
 
     def _unusual(self, source: Source, pos: int, message: bytes) -> None:
         head = head_of(message)
-        listing = self._listing(head.symbol, source)
+        listing = self.listing(head.symbol, source)
         if head.type == "update":
             if listing.owner is not source and not self._moves(listing, source, head):
                 return
@@ -304,7 +304,8 @@ class Intake:
 
     # ---- what all of them come to
 
-    def _listing(self, symbol: str, source: Source) -> Listing:
+    def listing(self, symbol: str, source: Source) -> Listing:
+        """A symbol's; new ones belong to this source."""
         listing = self.listings.get(symbol)
         if listing is None:
             listing = self.listings[symbol] = Listing(symbol, len(self.listings), source)

@@ -13,7 +13,7 @@ from feed.channels.flush import Flush
 from feed.channels.message import JOINT
 from feed.channels.record import PART_BYTES_MAX
 from feed.channels.tally import updates_in
-from feed.model import KINDS, NO_SEQ, Mode
+from feed.model import KINDS, NO_SEQ, GapReason, Mode
 from feed.protocol.codec import Frames
 
 ANNOUNCE_SHIFT: Final = len(KINDS)
@@ -26,10 +26,23 @@ class Join:
 
     They start by snapshot, unless `marks` (the client's) or `flush` (a cursor's) say where they go on. `number`: the
     flush at which that was so. `lag`: the client has these channels in step as far as it knows, so its marks wait for
-    them.
+    them. `exact`: snapshots are folded to where the channel stands, not older ones and the updates since.
     """
 
-    __slots__ = ("_order", "flush", "lag", "last", "live", "marks", "noticed", "number", "pending", "tells")
+    __slots__ = (
+        "_order",
+        "broken",
+        "exact",
+        "flush",
+        "lag",
+        "last",
+        "live",
+        "marks",
+        "noticed",
+        "number",
+        "pending",
+        "tells",
+    )
 
     def __init__(
         self,
@@ -41,7 +54,9 @@ class Join:
         lag: bool = False,
         live: bool = False,
         tells: str | int | None = None,
+        broken: Mapping[str, GapReason] | None = None,
     ) -> None:
+        """`broken`: of a past, sources of which what was asked for is gone, and why."""
         self.number = number
         self.marks = marks
         self.flush = flush
@@ -49,6 +64,8 @@ class Join:
         self.lag = lag
         self.live = live
         self.tells = tells
+        self.broken = broken or {}
+        self.exact = broken is not None
         self.pending: dict[int, int] = {}
         self._order: list[int] | None = None
         self.noticed: set[Source] = set()
@@ -76,8 +93,10 @@ class Join:
     def mode(self, channel: Channel) -> Mode:
         """How a channel would begin now."""
         after = self.after(channel.source)
+        if channel.source.name in self.broken and not channel.waits:
+            return "gap"
         if after is None or channel.waits:
-            return "snapshot"
+            return "live" if channel.silent else "snapshot"
         if self.live:
             return "live"
         return "gap" if channel.missed(after) else "resumed"

@@ -15,7 +15,7 @@ from feed.channels.cursor import Reader
 from feed.channels.join import Join
 from feed.channels.message import KIND_BIT, KIND_INDEX
 from feed.channels.wanted import OnLag, is_pattern, prefix_of
-from feed.model import KINDS, NO_SEQ, Result
+from feed.model import KINDS, NO_SEQ, GapReason, Result
 
 if TYPE_CHECKING:
     from feed.channels.channel import Channel, Listing
@@ -54,7 +54,10 @@ class Limits(Struct, frozen=True, kw_only=True):
 class Subscribing:
     """One subscribe request under way; `touched` counts channels, as a measure of what it cost."""
 
-    def __init__(self, hub: Hub, reader: Reader, ask: Ask, limits: Limits) -> None:
+    def __init__(
+        self, hub: Hub, reader: Reader, ask: Ask, limits: Limits, broken: Mapping[str, GapReason] | None = None
+    ) -> None:
+        """`broken`: of a past, sources of which what was asked for is gone, and why: they begin with a gap."""
         start = ask.start
         mode = None if start is None else start.mode
         self.touched = 0
@@ -70,16 +73,22 @@ class Subscribing:
             last=0 if start is None else start.last,
             live=mode == "live",
             tells=ask.id if mode in ("marks", "last") else None,
+            broken=broken,
         )
         self._anew: Join | None = None
 
-    def results(self) -> list[Result]:
-        """Does it; one result for each kind and symbol, in the order asked."""
+    def results(self, known: Mapping[tuple[str, str], Result] | None = None) -> list[Result]:
+        """Does it; one result for each kind and symbol, in the order asked. `known`: those that somebody else did."""
+        done = known or {}
         reader, join, ask = self._reader, self._join, self._ask
         reader.own()
         reader.joins.append(join)
         symbols = list(dict.fromkeys(ask.symbols))
-        results = [self._item(kind, symbol) for kind in dict.fromkeys(ask.channels) for symbol in symbols]
+        results = [
+            done.get((kind, symbol)) or self._item(kind, symbol)
+            for kind in dict.fromkeys(ask.channels)
+            for symbol in symbols
+        ]
         if not join.pending and join.tells is None:
             reader.joins.remove(join)
         return results
@@ -115,9 +124,7 @@ class Subscribing:
         reader = self._reader
         channel = listing.channels[KIND_INDEX[kind]]
         if channel is None:
-            reader.wanted.add_silent(listing, bit)
-            listing.told.setdefault(bit, listing.owner)
-            reader.take_silent(listing.id, bit)
+            reader.wait_for(listing, bit)
             return Result(kind, listing.name, ok=True, mode="live", source=listing.owner.name, seq=NO_SEQ)
         source = channel.source.name
         if had and self._ask.start is None:
@@ -130,7 +137,7 @@ class Subscribing:
         reader.enter(channel, join, announce=False)
         mode = join.mode(channel)
         if mode == "snapshot":
-            seq = channel.position if join.last else self._joined_at(channel)
+            seq = channel.position if join.last or join.exact else self._joined_at(channel)
         elif mode == "live":
             seq = channel.position
         else:

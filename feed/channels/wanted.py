@@ -158,6 +158,34 @@ class Wanted:
                 if rule.mask & bit:
                     yield kind, f"{rule.prefix}*", "close" if rule.close else "skip"
 
+    def kinds(self, listing: Listing) -> int:
+        """All subscribed kinds of a symbol."""
+        return self._exact.get(listing.id, 0) | self.by_pattern(listing)
+
+    def take_over(
+        self,
+        other: Wanted,
+        others: dict[int, Listing],
+        names: dict[str, Listing],
+        listings: dict[int, Listing],
+    ) -> None:
+        """Has also what another reader asked for of another hub (`others`), in whose place it goes on."""
+        for rule in other.rules:
+            if rule.add:
+                for bit in _bits_of(rule.mask):
+                    self.add_pattern(rule.prefix, bit, "close" if rule.close else "skip", listings)
+            else:
+                self.rules.append(rule)
+        for id_, mask in other._excluded.items():
+            if (listing := names.get(others[id_].name)) is not None:
+                for bit in _bits_of(mask):
+                    _set(self._excluded, listing.id, bit)
+        for id_, mask in other.exact():
+            if (listing := names.get(others[id_].name)) is not None:
+                for bit in _bits_of(mask):
+                    self.add(listing, bit, "close" if other.closes(others[id_], bit) else "skip")
+        self._watch = None
+
     def by_pattern(self, listing: Listing) -> int:
         """The kinds of a symbol that patterns have subscribed."""
         if not self.rules:
@@ -180,6 +208,10 @@ class Wanted:
             if rule.mask:
                 kept.append(rule)
         self.rules = kept
+
+
+def _bits_of(mask: int) -> Iterator[int]:
+    return (bit for bit in KIND_BIT.values() if mask & bit)
 
 
 def _bits(masks: dict[int, int]) -> frozenset[tuple[int, int]]:

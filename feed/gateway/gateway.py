@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections import Counter
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from msgspec.structs import asdict
 
@@ -22,6 +22,7 @@ from feed.gateway.health import Check, Health, Watchdog
 from feed.gateway.limits import GatewaySettings, LimitSettings
 from feed.gateway.pace import Pace
 from feed.gateway.pulse import Pulse
+from feed.gateway.walker import FeedLogs, Walker
 from feed.gateway.ws import StreamProtocol
 from feed.metrics import Metrics
 from feed.protocol.session import Dialogue, Session, SessionSettings
@@ -120,10 +121,14 @@ class Gateway:
         session: SessionSettings,
         metrics: Metrics,
         recordings: Recordings | None = None,
+        past: FeedLogs | None = None,
         *,
         live: bool = True,
     ) -> None:
-        """`live`: there is a live stream; without one the hub stays empty."""
+        """`past`: the feed logs, to be read again for clients that ask for what memory does not hold any more.
+
+        `live`: there is a live stream; without one the hub stays empty.
+        """
         self.live = live
         self.settings = settings
         self.hub = hub
@@ -158,6 +163,7 @@ class Gateway:
             page_bytes=settings.page_bytes,
             packed=self.deflater.packed,
         )
+        self.walker = None if past is None else Walker(past, self._catch_up, settings.limits.walks_max)
         self.pulse = Pulse(
             heartbeat_seconds=settings.heartbeat_ms / 1000,
             ping_seconds=settings.ping_interval_ms / 1000,
@@ -170,6 +176,10 @@ class Gateway:
         # what welcome tells is what is enforced
         self.told = told_settings(session, settings)
         metrics.gauge("feed_gateway_connections", "WebSocket connections", lambda: len(self.connections))
+        walker = self.walker
+        metrics.gauge(
+            "feed_gateway_walks", "Requests on their way from the past", lambda: walker.walks if walker else 0
+        )
         metrics.gauge("feed_gateway_sockets", "TCP connections", lambda: len(self.doors))
         sums = hub.counts
         metrics.counted(
@@ -215,7 +225,7 @@ class Gateway:
         connection.number = self.counts.accepted.value
         connection.joined_at = connection.loop.time()
         self.pulse.add(connection, connection.loop.time())
-        return session or Session(self.hub, connection, self.told)
+        return session or Session(self.hub, connection, self.told, self.walker)
 
     def left(self, connection: StreamProtocol) -> None:
         """A connection ended: what its session holds is given back as soon as no flush is under way."""
@@ -226,6 +236,11 @@ class Gateway:
         if connection.session is not None:
             connection.session.close()
             tell_of_losses(connection)
+
+    def _catch_up(self, owner: object) -> None:
+        connection = cast("StreamProtocol", owner)
+        if not connection.ended:
+            self.fanout.catch_up(connection)
 
     def checks(self) -> list[Check]:
         """What has to be so for clients to be sent here."""

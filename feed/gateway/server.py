@@ -148,6 +148,8 @@ async def serve(
         await server.serve(None if listener is None else [listener])
         for task in helping:
             task.cancel()
+    if gateway.walker is not None:
+        await gateway.walker.stop()
     if gateway.recordings is not None:
         gateway.recordings.close()
 

@@ -162,6 +162,16 @@ class Cluster:
             yield [record for record in records if record.offset < stop]
             offset = after
 
+    async def page(self, partition: TopicPartition, offset: int, bytes_max: int) -> tuple[list[Raw], int]:
+        """The records that come next, about so many bytes but at least a batch, and the offset after them.
+
+        None where there are none: at the end of the log.
+
+        Raises:
+            OutOfRange: the offset is not in the log.
+        """
+        return records_of(await self._fetch(partition, offset, bytes_max), offset)
+
     async def settings(self, topic: str) -> Mapping[str, str]:
         """A topic's settings as the broker has them; empty where it does not say (the demo's broker)."""
         admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap)
@@ -224,8 +234,8 @@ class Cluster:
             await asyncio.sleep(_LOOK_UP_PAUSE_S)
         raise Unreachable(f"no answer on the offsets of partition {partition.partition} of {partition.topic}")
 
-    async def _fetch(self, partition: TopicPartition, offset: int) -> bytes:
-        request = FetchRequest(50, 1, 50 << 20, 0, [(partition.topic, [(partition.partition, offset, FETCH_BYTES)])])
+    async def _fetch(self, partition: TopicPartition, offset: int, bytes_max: int = FETCH_BYTES) -> bytes:
+        request = FetchRequest(50, 1, 50 << 20, 0, [(partition.topic, [(partition.partition, offset, bytes_max)])])
         for _ in range(_LOOK_UP_TRIES):
             try:
                 node = await self.leader(partition)

@@ -7,6 +7,7 @@ protocol says; known ones must be of their type. Leaves what a request does to `
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from typing import Annotated, Final, Literal
 
 import msgspec
@@ -21,7 +22,9 @@ INTEGER_MAX: Final = 2**53 - 1
 Id = str | Annotated[int, Meta(ge=-INTEGER_MAX, le=INTEGER_MAX)]
 Do = Literal["open", "play", "pause", "seek", "speed", "step", "stop"]
 _Words = Annotated[list[str], Meta(min_length=1)]
-_RFC_3339: Final = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}:\d{2}(\.\d{1,9})?([Zz]|[+-]\d{2}:\d{2})", re.ASCII)
+_RFC_3339: Final = re.compile(r"(\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}:\d{2})(\.\d{1,9})?([Zz]|[+-]\d{2}:\d{2})", re.ASCII)
+_S_PER_DAY: Final = 86_400
+_NS_PER_S: Final = 1_000_000_000
 _NANOSECONDS: Final = re.compile(r"0|[1-9]\d{0,18}", re.ASCII)
 
 
@@ -163,6 +166,25 @@ def start_of(request: Subscribe) -> Start | Literal["time"] | None:
     if not (_NANOSECONDS.fullmatch(str(found.time)) or _RFC_3339.fullmatch(str(found.time))):
         raise BadRequest("bad_position", "from.time is neither nanoseconds nor RFC 3339")
     return "time"
+
+
+def time_of(request: Subscribe) -> int:
+    """The moment of a subscribe from a time, in nanoseconds since 1970 UTC.
+
+    Raises:
+        BadRequest: there is no such day, or no such hour.
+    """
+    assert not isinstance(request.start, UnsetType)
+    text = str(_FROMS.decode(request.start).time)
+    if _NANOSECONDS.fullmatch(text):
+        return int(text)
+    head, fraction, zone = _RFC_3339.fullmatch(text).group(1, 2, 3)  # type: ignore[union-attr]  # `start_of` has looked
+    try:
+        moment = datetime.fromisoformat(f"{head.upper()}{zone.upper().replace('Z', '+00:00')}")
+    except ValueError as error:
+        raise BadRequest("bad_position", f"from.time: {error}") from error
+    since = moment - datetime(1970, 1, 1, tzinfo=UTC)
+    return (since.days * _S_PER_DAY + since.seconds) * _NS_PER_S + int((fraction or "").lstrip(".").ljust(9, "0"))
 
 
 def _from_marks(marks: dict[str, int]) -> Start:

@@ -10,10 +10,11 @@ from typing import Final, Protocol
 
 import msgspec
 from msgspec import UNSET
+from msgspec.structs import replace
 
 from feed.channels.cursor import Reader
 from feed.channels.hub import Hub
-from feed.channels.subscription import Ask, Limits, Subscribing, subscribed, unsubscribe, unsubscribe_all
+from feed.channels.subscription import Ask, Limits, Start, Subscribing, subscribed, unsubscribe, unsubscribe_all
 from feed.errors import BadRequest
 from feed.model import Ack, Goaway, Heartbeat, Pong, Result
 from feed.protocol.codec import message_frame
@@ -27,7 +28,9 @@ from feed.protocol.request import (
     Subscribe,
     Unsubscribe,
     start_of,
+    time_of,
 )
+from feed.protocol.walks import Door, Walks
 
 __all__ = ["Close", "Dialogue", "Session", "SessionSettings"]
 TOO_SLOW: Final = 4008
@@ -81,11 +84,14 @@ class Dialogue(Protocol):
 class Session:
     """One connection to the live stream."""
 
-    def __init__(self, hub: Hub, owner: object, settings: SessionSettings) -> None:
+    def __init__(self, hub: Hub, owner: object, settings: SessionSettings, door: Door | None = None) -> None:
+        """`door`: what reads what memory does not hold any more."""
         self.reader: Reader = hub.reader(owner)
         self._hub = hub
         self._settings = settings
         self._limits = Limits(subscriptions_max=settings.subscriptions_max, patterns_max=settings.patterns_max)
+        self._walks = Walks(hub, self.reader, door, self._limits)
+        self._offers_past = door is not None
         self._line = Line(settings, self._do)
 
     @property
@@ -96,7 +102,7 @@ class Session:
     @property
     def due(self) -> bool:
         """Whether the reader misses something."""
-        return not self.reader.in_step
+        return not self.reader.in_step or self._walks.due
 
     # ---- what the server says by itself
 
@@ -118,13 +124,18 @@ class Session:
         Raises:
             Close: 4008, the reader lagged on a channel with `on_lag: close`.
         """
-        page = self.reader.pull(bytes_max)
+        page = b""
+        if self._walks.due:
+            page = self.wake(now_ns) if self._walks.answered else b""
+            page += self._walks.pull(bytes_max)
+        page += self.reader.pull(bytes_max)
         if self.reader.too_slow:
             raise Close(TOO_SLOW, "too slow", page + self.goaway("lag", 0, now_ns))
         return page
 
     def close(self) -> None:
         """The connection is gone; not while a flush is under way."""
+        self._walks.close()
         self.reader.close()
 
     # ---- requests
@@ -159,11 +170,11 @@ class Session:
     def _do(self, request: Request, received_ns: int, now_ns: int) -> msgspec.Struct:
         match request:
             case Subscribe():
-                return self._subscribe(request)
+                return self._subscribe(request, now_ns)
             case Unsubscribe():
                 return self._unsubscribe(request)
             case List():
-                return ack(request.id, "list", subscribed(self._hub, self.reader))
+                return ack(request.id, "list", self._walks.subscribed(subscribed(self._hub, self.reader)))
             case Ping():
                 return Pong(request.id, str(received_ns), str(now_ns))
             case Auth():
@@ -171,32 +182,45 @@ class Session:
             case Replay():
                 raise BadRequest("bad_replay", "this is a live stream")
 
-    def _subscribe(self, request: Subscribe) -> Ack:
+    def _subscribe(self, request: Subscribe, now_ns: int) -> Ack:
         for name, value in (("every_ms", request.every_ms), ("depth", request.depth)):
             if value is not UNSET:
                 raise BadRequest("bad_message", f"{name} is not offered by this server")
         check_size(request.channels, request.symbols, self._settings)
         start = start_of(request)
+        time = None
         if start == "time":
-            results = [
-                Result(channel, symbol, ok=False, code="no_recording")
-                for channel in dict.fromkeys(request.channels)
-                for symbol in dict.fromkeys(request.symbols)
-            ]
-            return ack(request.id, "subscribe", results)
+            time = time_of(request)
+            if not self._offers_past:
+                return ack(request.id, "subscribe", _no_past(request))
+            start = Start("snapshot")
         ask = Ask(id=request.id, channels=request.channels, symbols=request.symbols, start=start, on_lag=request.on_lag)
-        subscribing = Subscribing(self._hub, self.reader, ask, self._limits)
-        results = subscribing.results()
+        if time is not None and time > now_ns:
+            ask = replace(ask, start=Start("last"))  # all that there is now, and `caught_up`
+        elif time is not None or (start is not None and start.mode == "marks"):
+            walked = self._walks.results(ask, time)
+            if walked is not None:
+                self._line.spend(sum(result.matched or 1 for result in walked))
+                return ack(request.id, "subscribe", walked)
+        kept = self._walks.keep(ask)
+        subscribing = Subscribing(self._hub, self.reader, ask, self._walks.limits)
+        results = subscribing.results(kept)
         self._line.spend(subscribing.touched)
         return ack(request.id, "subscribe", results)
 
     def _unsubscribe(self, request: Unsubscribe) -> Ack:
         channels, symbols = request.channels, request.symbols
         if channels is UNSET and symbols is UNSET:
-            return ack(request.id, "unsubscribe", unsubscribe_all(self._hub, self.reader))
+            gone = unsubscribe_all(self._hub, self.reader)
+            return ack(request.id, "unsubscribe", gone + self._walks.unsubscribe_all())
         if channels is UNSET or symbols is UNSET:
             raise BadRequest("bad_message", "one of channels and symbols is missing, wanted both or neither")
         check_size(channels, symbols, self._settings)
-        results = unsubscribe(self._hub, self.reader, channels, symbols)
+        results = self._walks.unsubscribe(channels, symbols, unsubscribe(self._hub, self.reader, channels, symbols))
         self._line.spend(sum(result.matched or 1 for result in results))
         return ack(request.id, "unsubscribe", results)
+
+
+def _no_past(request: Subscribe) -> list[Result]:
+    kinds, symbols = dict.fromkeys(request.channels), dict.fromkeys(request.symbols)
+    return [Result(kind, symbol, ok=False, code="no_recording") for kind in kinds for symbol in symbols]

@@ -233,6 +233,10 @@ class Viewer:
         """Waits until it could resume so many sources."""
         await self.until(lambda: len(self.marks) >= sources, "marks of every source")
 
+    async def caught_up(self, times: int) -> None:
+        """Waits until it has come back and caught up so many times."""
+        await self.until(lambda: len(self.client.caught_up) >= times, f"to have caught up {times} times")
+
     async def has(self, truth: Truth, timeout_s: float = DEADLINE_S) -> None:
         """Waits until each channel stands where it ends."""
         ends = {key: msgspec.json.decode(updates[-1])["seq"] for key, updates in truth.items() if key[0] in self._kinds}

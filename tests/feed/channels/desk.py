@@ -6,6 +6,7 @@ from typing import Any
 
 from feed.channels.hub import Hub, HubSettings
 from feed.protocol.session import Session, SessionSettings
+from feed.protocol.walks import Door
 from tests.reference_client import Channel, Client, payloads
 from tests.truth import TrueSource, some_data
 
@@ -15,12 +16,14 @@ MEGABYTE = 1 << 20
 class Link:
     """A client, its session and its socket; `full`: the socket takes nothing. `frames` is what it was sent."""
 
-    def __init__(self, hub: Hub, settings: SessionSettings, client: Client | None = None) -> None:
+    def __init__(
+        self, hub: Hub, settings: SessionSettings, client: Client | None = None, door: Door | None = None
+    ) -> None:
         self.client = client or Client()
         self.full = False
         self.now = 1
         self.frames: list[bytes] = []
-        self.session = Session(hub, self, settings)
+        self.session = Session(hub, self, settings, door)
         self.take(self.session.open(1))
 
     @property
@@ -41,7 +44,7 @@ class Link:
             request["from"] = fields.pop("start")
         text = self.client.ask(request | fields)
         self.take(self.session.receive(text, self.now))
-        return self.client.answers[list(self.client.answers)[-1]]
+        return self.client.answers[list(self.client.answers)[-1]] if self.client.answers else {}
 
     def subscribe(self, channels: str, symbols: str, **fields: Any) -> dict[str, Any]:
         return self.ask("subscribe", channels, symbols, **fields)

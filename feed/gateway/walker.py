@@ -1,0 +1,252 @@
+"""The door to the past: what lies in feed logs, read for walks, a task each.
+
+Owns the tasks, how many walks read at once (the others wait in line), and what is done when Kafka does not answer or
+has deleted what was to be read. A page is read only when the walk has sent the one before, so memory does not grow;
+and what a page says is worked out in the client's own turns, so that nobody else waits for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Final
+
+from aiokafka.errors import KafkaError
+from aiokafka.structs import TopicPartition
+
+from feed.channels.past import RECORDS_A_PAGE
+from feed.channels.reader import HoleInLog
+from feed.channels.record import EMPTY, record_of
+from feed.errors import BadRequest, FeedError, Unreachable
+from feed.gateway.places import OutOfRange, Place, earliest_of, place_of, records
+from feed.kafka.cluster import Cluster
+from feed.tasks import end
+
+if TYPE_CHECKING:
+    from feed.channels.past import Cut, PastLog
+    from feed.gateway.places import Log
+    from feed.kafka.cluster import Raw
+    from feed.protocol.walks import Walk
+
+_PAGE_BYTES: Final = 64 * 1024
+_TRIES_MAX: Final = 4
+_RETRY_S: Final = 0.5
+_PAUSE_S: Final = 0.02
+"""Between looks at logs that were read to their ends, while memory has yet to come there."""
+log: Final = logging.getLogger("feed.gateway")
+
+
+class KafkaLog:
+    """A partition of a feed log on a broker."""
+
+    def __init__(self, cluster: Cluster, partition: TopicPartition) -> None:
+        self._cluster = cluster
+        self._partition = partition
+
+    async def bounds(self) -> tuple[int, int]:
+        """Offset of the first record, and after the last."""
+        return await self._cluster.offsets(self._partition)
+
+    async def page(self, offset: int) -> tuple[Sequence[Raw], int]:
+        """The records from an offset on, a page of them, and the offset after them."""
+        return await self._cluster.page(self._partition, offset, _PAGE_BYTES)
+
+
+class FeedLogs:
+    """The feed logs of some venues on a broker, connected to when first needed. `topics`: by the name of the venue."""
+
+    def __init__(self, bootstrap: str, topics: Mapping[str, str]) -> None:
+        self._bootstrap = bootstrap
+        self._topics = topics
+        self._cluster: Cluster | None = None
+        self._lock = asyncio.Lock()
+
+    async def log(self, partition: str) -> Log | None:
+        """The log of `kraken/0`; None where this venue is not read.
+
+        Raises:
+            Unreachable: no broker answers.
+        """
+        venue, _, number = partition.partition("/")
+        topic = self._topics.get(venue)
+        if topic is None:
+            return None
+        async with self._lock:
+            if self._cluster is None:
+                cluster = Cluster(self._bootstrap, client_id="feed-serve-past")
+                await cluster.start()
+                self._cluster = cluster
+        return KafkaLog(self._cluster, TopicPartition(topic, int(number)))
+
+    async def stop(self) -> None:
+        """Closes the connections."""
+        if self._cluster is not None:
+            await self._cluster.stop()
+
+
+class Walker:
+    """Reads for walks. `catch_up`: called with a walk's owner after everything that it is told."""
+
+    def __init__(self, logs: FeedLogs, catch_up: Callable[[object], None], walks_max: int) -> None:
+        self._logs = logs
+        self._catch_up = catch_up
+        self._looking = asyncio.Semaphore(walks_max)
+        self._walking = asyncio.Semaphore(walks_max)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def walks(self) -> int:
+        """How many there are, those that wait in line among them."""
+        return len(self._tasks)
+
+    def start(self, walk: Walk) -> None:
+        """Begins with a walk."""
+        room = asyncio.Event()
+        walk.more = room.set
+        task = asyncio.create_task(self._run(walk, room), name="walk")
+        walk.end = task.cancel  # type: ignore[assignment]  # whether it ran is nothing to the walk
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def stop(self) -> None:
+        """Ends all walks."""
+        await end(list(self._tasks))
+        await self._logs.stop()
+
+    async def _run(self, walk: Walk, room: asyncio.Event) -> None:
+        try:
+            async with self._looking:
+                logs = await self._stand(walk)
+        except (KafkaError, FeedError, OSError) as error:
+            log.warning("the past cannot be read: %s", error)
+            walk.refused = BadRequest("source_unavailable", "the feed log cannot be read now")
+            self._catch_up(walk.owner)
+            return
+        walk.stands = True
+        self._catch_up(walk.owner)
+        async with self._walking:
+            await _Reading(walk, logs, room, self._catch_up).run()
+
+    async def _stand(self, walk: Walk) -> dict[PastLog, Log]:
+        """Brings the past to its cuts."""
+        logs: dict[PastLog, Log] = {}
+        for partition, cut in walk.cuts.items():
+            found = await self._logs.log(partition)
+            if found is None:
+                continue
+            for tries in range(_TRIES_MAX):
+                try:
+                    past_log = await _bring(walk, found, cut)
+                    break
+                except OutOfRange:
+                    if tries == _TRIES_MAX - 1:
+                        raise
+            logs[past_log] = found
+        return logs
+
+
+async def _bring(walk: Walk, found: Log, cut: Cut) -> PastLog:
+    """Reads one partition up to its cut."""
+    place = await place_of(found, cut)
+    _, stop = await found.bounds()
+    past_log = walk.past.log(place.start)
+    for _ in range(_TRIES_MAX):
+        try:
+            await _read(past_log, found, place, stop, cut)
+            break
+        except HoleInLog as hole:
+            place = place._replace(start=hole.floor)
+            past_log = walk.past.restart(past_log, hole.floor)
+    if place.broken and cut.time is not None:
+        walk.broken[past_log.reader.source] = "evicted"
+    return past_log
+
+
+async def _read(past_log: PastLog, found: Log, place: Place, stop: int, cut: Cut) -> None:
+    count = 0
+    async for record in records(found, place.start, stop):
+        last = place.broken and record.offset >= place.known
+        known = record.offset > place.known and not place.broken
+        if past_log.take(record, cut if known else None) or last:
+            return
+        count += 1
+        if count % RECORDS_A_PAGE == 0:
+            await asyncio.sleep(0)
+
+
+class _Reading:
+    """A walk that stands: gives it pages as it asks for them, of the partition that is furthest behind."""
+
+    def __init__(
+        self, walk: Walk, logs: dict[PastLog, Log], room: asyncio.Event, catch_up: Callable[[object], None]
+    ) -> None:
+        self._walk = walk
+        self._logs = logs
+        self._room = room
+        self._catch_up = catch_up
+        self._next = {past_log: past_log.next for past_log in logs}
+        self._ended: set[PastLog] = set()
+        self._waits = False
+
+    async def run(self) -> None:
+        """Until it is cancelled."""
+        walk = self._walk
+        while True:
+            await self._room.wait()
+            self._room.clear()
+            try:
+                await self._mend()
+                await self._give()
+            except (KafkaError, OSError, Unreachable) as error:
+                log.warning("a walk waits: %s", error)
+                await asyncio.sleep(_RETRY_S)
+                self._room.set()
+            else:
+                self._catch_up(walk.owner)
+
+    async def _give(self) -> None:
+        """The next page; or says that there is none for now."""
+        if self._waits:
+            await asyncio.sleep(_PAUSE_S)
+            self._waits = False
+        while True:
+            open_ = [past_log for past_log in self._logs if past_log not in self._ended]
+            if not open_:
+                break
+            past_log = min(open_, key=lambda one: one.clock)
+            try:
+                raws, self._next[past_log] = await self._logs[past_log].page(self._next[past_log])
+            except OutOfRange as error:
+                log.warning("a walk was overtaken: %s", error)
+                await self._start_anew(past_log)
+                continue
+            if raws:
+                found = [record_of(raw.headers, raw.value or EMPTY, raw.offset) for raw in raws]
+                self._walk.past.give(past_log, found)
+                return
+            self._ended.add(past_log)
+        if not self._walk.past.due:
+            self._ended.clear()
+            self._walk.at_end = self._waits = True
+
+    async def _mend(self) -> None:
+        """Reads again where records were missing."""
+        holes, self._walk.past.holes = self._walk.past.holes, []
+        for past_log, hole in holes:
+            self._ended.discard(past_log)
+            if hole.floor < past_log.start:
+                # from the same position on: copies are passed over
+                self._next[past_log] = hole.floor
+            else:
+                self._change(past_log, self._walk.past.restart(past_log, hole.floor), hole.floor)
+
+    async def _start_anew(self, past_log: PastLog) -> None:
+        """What was to be read is deleted: goes on where the log can be read from."""
+        place = await earliest_of(self._logs[past_log])
+        self._change(past_log, self._walk.past.restart(past_log, place.start), place.start)
+
+    def _change(self, old: PastLog, new: PastLog, start: int) -> None:
+        self._logs[new] = self._logs.pop(old)
+        del self._next[old]
+        self._next[new] = start

@@ -1,0 +1,275 @@
+"""Walks: requests of one connection that begin in the past, on their way into the present.
+
+Owns which requests walk, that each is answered in its place as soon as it is known where it begins, and that what a
+walk is sent goes out in pages, as the socket has room. Leaves what a past says to `feed.channels.past`, the way into
+the live hub to `feed.channels.handover`, and reading what lies in Kafka and in recordings to the `Door`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Final, Protocol
+
+from msgspec.structs import replace
+
+from feed.channels.handover import hand_over, leave
+from feed.channels.message import KIND_BIT, KIND_INDEX
+from feed.channels.past import Cut, Past
+from feed.channels.subscription import Ask, Limits, Subscribing, subscribed, unsubscribe, unsubscribe_all
+from feed.channels.wanted import is_pattern
+from feed.model import Result
+from feed.protocol.line import NotYet
+
+if TYPE_CHECKING:
+    from feed.channels.channel import Listing
+    from feed.channels.cursor import Reader
+    from feed.channels.hub import Hub
+    from feed.errors import BadRequest
+    from feed.model import GapReason
+
+WALKS_MAX: Final = 8
+"""Of one connection at once; the next one waits in the line of requests."""
+
+
+class Walk:
+    """One request on its way; `owner`: whose it is, as the reader's.
+
+    The door brings `past` to the `cuts` of its partitions (`kraken/0`), notes sources of which too little is left as
+    `broken`, and says that it `stands`, or why not (`refused`). From then on it gives records whenever it is asked for
+    `more`, and says when those were the last ones for now (`at_end`). `end` tells it to stop.
+    """
+
+    def __init__(self, ask: Ask, cuts: Mapping[str, Cut], past: Past, owner: object) -> None:
+        self.ask = ask
+        self.cuts = cuts
+        self.past = past
+        self.owner = owner
+        self.broken: dict[str, GapReason] = {}
+        self.stands = False
+        self.refused: BadRequest | None = None
+        self.at_end = False
+        self.more: Callable[[], None] = _nothing
+        self.end: Callable[[], None] = _nothing
+
+
+class Door(Protocol):
+    """What reads the past; it has the owner's `pull` called after everything that it says."""
+
+    def start(self, walk: Walk) -> None:
+        """Begins with a walk; does not block."""
+        ...
+
+
+class Walks:
+    """The walks of one session. `door`: None where the past cannot be read."""
+
+    def __init__(self, hub: Hub, reader: Reader, door: Door | None, limits: Limits) -> None:
+        self._hub = hub
+        self._reader = reader
+        self._door = door
+        self._limits = limits
+        self._walks: list[Walk] = []
+        self._asking: Walk | None = None
+        self._full = False
+
+    # ---- requests
+
+    @property
+    def answered(self) -> bool:
+        """Whether the request that waits can be done now."""
+        if self._asking is None:
+            return self._full and len(self._walks) < WALKS_MAX
+        return self._asking.stands or self._asking.refused is not None
+
+    @property
+    def limits(self) -> Limits:
+        """What of the reader's limits is left to the live stream."""
+        return Limits(
+            subscriptions_max=self._limits.subscriptions_max - sum(w.past.reader.wanted.count for w in self._walks),
+            patterns_max=self._limits.patterns_max - sum(w.past.reader.wanted.patterns for w in self._walks),
+        )
+
+    def results(self, ask: Ask, time: int | None) -> list[Result] | None:
+        """Does a subscribe from a time, or from marks; None: the past has nothing to add to what memory holds.
+
+        Raises:
+            NotYet: it has still to be found where it begins.
+            BadRequest: that could not be found.
+        """
+        walk = self._asking
+        if walk is None:
+            cuts = None if self._door is None else self._cuts(ask, time)
+            if self._door is None or cuts is None:
+                return None
+            self._full = len(self._walks) >= WALKS_MAX
+            if not self._full:
+                self._asking = Walk(ask, cuts, Past(ask.symbols, self._hub.settings), self._reader.owner)
+                self._door.start(self._asking)
+            raise NotYet
+        if walk.refused is not None:
+            self._asking = None
+            raise walk.refused
+        if not walk.stands:
+            raise NotYet
+        self._asking = None
+        return self._begin(walk)
+
+    def keep(self, ask: Ask) -> dict[tuple[str, str], Result]:
+        """A subscribe on the live stream: walks go on without what it begins anew.
+
+        The results of channels by name that it only changes, for those stay where they are.
+        """
+        if ask.start is not None:
+            self._leave(ask.channels, ask.symbols)
+            return {}
+        self._leave(ask.channels, [symbol for symbol in ask.symbols if is_pattern(symbol)])
+        kept: dict[tuple[str, str], Result] = {}
+        for past in [walk.past for walk in self._walks]:
+            wanted, names = past.reader.wanted, past.hub.names
+            for kind in ask.channels:
+                for symbol in ask.symbols:
+                    bit = KIND_BIT.get(kind, 0)
+                    if symbol in names and wanted.has(names[symbol], bit):
+                        one = replace(ask, channels=[kind], symbols=[symbol])
+                        kept[kind, symbol] = Subscribing(past.hub, past.reader, one, self._limits).results()[0]
+        return kept
+
+    def unsubscribe(self, channels: list[str], symbols: list[str], results: list[Result]) -> list[Result]:
+        """Takes channels away from the walks too; `results`: what came of it on the live stream."""
+        for theirs in self._leave(channels, symbols):
+            results = [_either(one, other) for one, other in zip(results, theirs, strict=True)]
+        return results
+
+    def unsubscribe_all(self) -> list[Result]:
+        """Takes everything away; the results are what was there."""
+        results = [result for w in self._walks for result in unsubscribe_all(w.past.hub, w.past.reader)]
+        for walk in list(self._walks):
+            self._end(walk, told=False)
+        return results
+
+    def subscribed(self, results: list[Result]) -> list[Result]:
+        """What walks have, besides what the live stream has."""
+        every = results + [result for w in self._walks for result in subscribed(w.past.hub, w.past.reader)]
+        return sorted(every, key=lambda one: (isinstance(one.matched, int), KIND_INDEX[one.channel]))
+
+    def close(self) -> None:
+        """The connection is gone."""
+        for walk in [*self._walks, *([self._asking] if self._asking is not None else [])]:
+            walk.end()
+        self._walks, self._asking = [], None
+
+    # ---- what is sent
+
+    @property
+    def due(self) -> bool:
+        """Whether `pull` goes on."""
+        return self.answered or any(walk.past.due or walk.at_end for walk in self._walks)
+
+    def pull(self, bytes_max: int) -> bytes:
+        """The next page of each walk, as far as there is room; those that have come to the present end.
+
+        Raises:
+            CorruptLog: a record cannot be read.
+        """
+        pages: list[bytes] = []
+        for walk in list(self._walks):
+            if bytes_max <= 0:
+                self._walks = [*self._walks[1:], self._walks[0]]  # another one is the first to be served next time
+                break
+            past = walk.past
+            if past.due:
+                pages.append(past.pull(bytes_max))
+                bytes_max -= len(pages[-1])
+            if past.due:
+                continue
+            if walk.at_end:
+                walk.at_end = False
+                if hand_over(past, self._hub, self._reader, walk.ask.id):
+                    self._end(walk, told=True)
+                    continue
+            walk.more()
+        return b"".join(pages)
+
+    # ---- inside
+
+    def _cuts(self, ask: Ask, time: int | None) -> dict[str, Cut] | None:
+        """For each partition that has to be read where it is cut; None: none has to be read."""
+        prefixes = tuple(symbol[:-1] for symbol in ask.symbols if is_pattern(symbol))
+        names = set(ask.symbols)
+        listings = [li for li in self._hub.names.values() if li.name in names or li.name.startswith(prefixes)]
+        if time is None:
+            return self._cuts_at_marks(ask, listings)
+        partitions = {_partition_of(listing.owner.name) for listing in listings}
+        venues = {listing.owner.venue for listing in listings if listing.name.startswith(prefixes)}
+        for source in self._hub.sources.values():
+            if "" in prefixes or source.venue in venues:
+                partitions.add(_partition_of(source.name))
+        return {partition: Cut(time=time) for partition in partitions}
+
+    def _cuts_at_marks(self, ask: Ask, listings: list[Listing]) -> dict[str, Cut] | None:
+        assert ask.start is not None
+        marks = ask.start.marks
+        bits = sum(KIND_BIT[kind] for kind in set(ask.channels) if kind in KIND_BIT)
+        cuts: dict[str, Cut] = {}
+        missed = False
+        for listing in listings:
+            source = listing.owner.name
+            mark = marks.get(source)
+            cuts[_partition_of(source)] = Cut() if mark is None else Cut(source=source, mark=mark)
+            if mark is not None:
+                missed |= any(
+                    c is not None and c.bit & bits and c.source is listing.owner and c.begun <= mark and c.missed(mark)
+                    for c in listing.channels
+                )
+        return cuts if missed else None
+
+    def _begin(self, walk: Walk) -> list[Result]:
+        ask, past = walk.ask, walk.past
+        sources = {_partition_of(log.reader.source): log.reader.source for log in past.logs if log.reader.source}
+        for symbol in ask.symbols:
+            listing = self._hub.names.get(symbol)
+            if listing is not None:
+                past.expect(symbol, sources.get(_partition_of(listing.owner.name), listing.owner.name))
+        self._leave(ask.channels, ask.symbols)
+        unsubscribe(self._hub, self._reader, ask.channels, ask.symbols)
+        limits = self.limits
+        own = self._reader.wanted
+        left = Limits(
+            subscriptions_max=limits.subscriptions_max - own.count, patterns_max=limits.patterns_max - own.patterns
+        )
+        results = past.begin(ask, left, walk.broken)
+        self._walks.append(walk)
+        if not past.reader.wanted.count:
+            self._end(walk, told=False)
+        return results
+
+    def _leave(self, channels: list[str], symbols: list[str]) -> list[list[Result]]:
+        found = [unsubscribe(w.past.hub, w.past.reader, channels, symbols) for w in self._walks]
+        for walk in list(self._walks):
+            if not walk.past.reader.wanted.count:
+                self._end(walk, told=False)
+        return found
+
+    def _end(self, walk: Walk, *, told: bool) -> None:
+        """`told`: the join that follows says that it has caught up."""
+        self._walks.remove(walk)
+        walk.end()
+        if not told:
+            leave(self._hub, self._reader, walk.ask.id)
+
+
+def _partition_of(source: str) -> str:
+    return source.partition("@")[0]
+
+
+def _either(one: Result, other: Result) -> Result:
+    """Of the results of the same item on two streams what holds for both together."""
+    if not other.ok or not one.ok:
+        return other if other.ok else one
+    if isinstance(one.matched, int) and isinstance(other.matched, int):
+        return Result(one.channel, one.symbol, ok=True, matched=one.matched + other.matched)
+    return one
+
+
+def _nothing() -> None:
+    """Nobody walks."""

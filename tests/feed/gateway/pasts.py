@@ -1,0 +1,132 @@
+"""Feed logs in memory, a live hub that follows them with a short memory, and clients that walk, without a broker."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+from typing import Any
+
+from feed.channels.hub import Hub, HubSettings
+from feed.channels.reader import LogReader
+from feed.channels.record import Record, headers_of
+from feed.gateway.places import OutOfRange
+from feed.gateway.walker import Walker
+from feed.protocol.session import SessionSettings
+from tests.feed.channels.desk import Link
+from tests.feed.recorder.made_up import MadeUp
+from tests.reference_client import Client
+
+
+class Lain:
+    """A record as it lies in a log."""
+
+    def __init__(self, record: Record) -> None:
+        self.offset = record.offset
+        self.timestamp = 0
+        self.key = None
+        self.value = record.value
+        self.headers = headers_of(record)
+
+
+class MemoryLog:
+    """A partition that is a list; `begin`: what was before is deleted. Pages are of a chance's sizes."""
+
+    def __init__(self, records: list[Record], chance: random.Random) -> None:
+        self.records = records
+        self.begin = 0
+        self.pages = 0
+        self._chance = chance
+
+    async def bounds(self) -> tuple[int, int]:
+        return self.begin, len(self.records)
+
+    async def page(self, offset: int) -> tuple[Sequence[Any], int]:
+        await asyncio.sleep(0)
+        self.pages += 1
+        if not self.begin <= offset <= len(self.records):
+            raise OutOfRange(f"offset {offset}")
+        page = self.records[offset : offset + self._chance.randrange(1, 12)]
+        return [Lain(record) for record in page], offset + len(page)
+
+
+class Town:
+    """Logs that grow, the gateway over them, and its clients."""
+
+    def __init__(self, logs: list[MadeUp], chance: random.Random, **settings: Any) -> None:
+        self.made = logs
+        self.hub = Hub(HubSettings(**{"resume_window_ms": 20} | settings))
+        self.logs = {log.name: MemoryLog(log.records, chance) for log in logs}
+        self.walker = Walker(self, lambda owner: self._due.append(owner), 2)  # type: ignore[arg-type]  # as `FeedLogs`
+        self.links: list[Link] = []
+        self._due: list[Any] = []
+        self._chance = chance
+        self._read = {log.name: (LogReader(), 0, "") for log in logs}
+        self.now = 1
+        self.follow()
+
+    async def log(self, partition: str) -> MemoryLog | None:
+        """As of `FeedLogs`."""
+        return self.logs.get(partition)
+
+    async def stop(self) -> None:
+        """As of `FeedLogs`."""
+
+    def link(self, client: Client | None = None, settings: SessionSettings | None = None) -> Link:
+        """A new client."""
+        link = Link(self.hub, settings or SessionSettings(requests_burst=1000), client, self.walker)
+        link.now = 10**12
+        self.links.append(link)
+        return link
+
+    def grow(self, steps: int) -> None:
+        """So many things happen in each log, and are served."""
+        for log in self.made:
+            log.grow(steps)
+            log.record()
+        self.follow()
+
+    def follow(self) -> None:
+        """Reads the logs to their ends, and flushes."""
+        for log in self.made:
+            reader, at, source = self._read[log.name]
+            for record in log.records[at:]:
+                before = reader.take(record)
+                assert before is not None
+                if record.kind == "source" or reader.source != source:
+                    self.hub.opened(reader.source, source, True)
+                    source = reader.source
+                if record.kind == "data":
+                    self.hub.data(record.source, before, reader.pos, record.value, record.end)
+                elif record.kind == "keyframe":
+                    self.hub.keyframe(record.source, record.symbol, record.value)
+            self._read[log.name] = reader, len(log.records), source
+        self.now += 1_000_000
+        if self.hub.flush(self.now):
+            for frames, readers in self.hub.fan_out():
+                for one in readers:
+                    one.owner.take(frames)  # type: ignore[attr-defined]  # a link
+
+    async def turn(self) -> None:
+        """The loop turns: who has something due gets a page."""
+        await asyncio.sleep(0)
+        due, self._due = self._due, []
+        for link in due:
+            link.pull(self._chance.choice([1, 500, 100_000]))
+        for link in self.links:
+            if link.session.due:
+                link.pull(self._chance.choice([1, 500, 100_000]))
+
+    async def until(self, holds: Any, grows: bool = False) -> None:
+        """Turns until something holds; `grows`: while much happens."""
+        for _ in range(20_000):
+            if holds():
+                return
+            if grows and self._chance.random() < 0.2:
+                self.grow(self._chance.randrange(3))
+            await self.turn()
+        raise AssertionError("it does not come to hold")
+
+    async def walked(self, link: Link, id_: str, grows: bool = False) -> None:
+        """Turns until a client has caught up."""
+        await self.until(lambda: id_ in link.client.caught_up, grows)

@@ -1,0 +1,302 @@
+"""Walks over feed logs in memory: from any time, and from marks older than memory, each update once and in order."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+
+from feed.errors import Unreachable
+from feed.gateway import walker
+from feed.model import KINDS
+from feed.protocol.session import SessionSettings
+from feed.protocol.walks import WALKS_MAX
+from tests.feed.gateway.pasts import Town
+from tests.feed.recorder.made_up import MadeUp, head, truth_of
+from tests.reference_client import Client
+
+pytestmark = pytest.mark.anyio
+SYMBOLS = {"x/0": ["X:A", "X:B"], "x/1": ["X:C"]}
+
+
+@pytest.fixture(autouse=True)
+def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A turn of the loop is all the time that there is."""
+    monkeypatch.setattr(walker, "_PAUSE_S", 0)
+
+
+def town(chance: random.Random, steps: int = 150, **settings: Any) -> Town:
+    """Two partitions in which much has happened, and more than memory holds."""
+    made = [MadeUp(name, symbols, chance) for name, symbols in SYMBOLS.items()]
+    for log in made:
+        log.grow(steps)
+        log.record()
+    return Town(made, chance, **settings)
+
+
+def clock_of(log: MadeUp) -> int:
+    return log.source.seq
+
+
+def wanted_after(town: Town, time: int) -> dict[tuple[str, str], list[bytes]]:
+    """The updates of each channel received after a time."""
+    truth = truth_of(town.made)
+    return {key: [one for one in updates if int(head(one)["ts_recv"]) > time] for key, updates in truth.items()}
+
+
+def check(client: Client, wanted: dict[tuple[str, str], list[bytes]]) -> None:
+    for key, updates in wanted.items():
+        channel = client.channels.get(key)
+        applied = channel.applied if channel is not None else []
+        assert applied == updates, (channel, len(applied), len(updates))
+        assert channel is None or not [gap for gap in channel.gaps if gap["reason"] != "venue"]
+    assert not client.holes
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("symbols", ["*", "X:A X:C", "X:*"])
+async def test_from_any_time_every_update_comes_once(seed: int, symbols: str) -> None:
+    chance = random.Random(seed)
+    place = town(chance)
+    link = place.link()
+    time = chance.randrange(-1, min(map(clock_of, place.made)) + 2)
+    link.subscribe(" ".join(KINDS), symbols, id="t", start={"time": str(max(time, 0))})
+    await place.walked(link, "t", grows=True)
+    place.grow(20)
+    await place.until(lambda: link.in_step)
+    wanted = wanted_after(place, max(time, 0))
+    named = symbols.split()
+    check(link.client, {key: value for key, value in wanted.items() if "*" in symbols or key[1] in named})
+    await place.walker.stop()
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("symbols", ["*", "X:A X:C"])
+@pytest.mark.parametrize("steps", [3, 150])
+async def test_marks_older_than_memory_resume_as_if_the_client_had_stayed(seed: int, symbols: str, steps: int) -> None:
+    chance = random.Random(seed)
+    place = town(chance, steps)
+    stayed, left = place.link(), place.link()
+    for link in (stayed, left):
+        link.subscribe(" ".join(KINDS), symbols)
+        await place.until(lambda link=link: link.in_step)
+    place.grow(5)
+    left.take(left.session.heartbeat(5))
+    marks = dict(left.client.marks)
+    assert marks
+    place.links.remove(left)
+    left.session.close()
+    for _ in range(60):
+        place.grow(chance.randrange(4))
+    left.client.connect()
+    back = place.link(left.client)
+    back.subscribe(" ".join(KINDS), symbols, id="r", start={"marks": marks})
+    await place.walked(back, "r", grows=True)
+    place.grow(10)
+    await place.until(lambda: back.in_step and stayed.in_step)
+    for key, channel in stayed.client.channels.items():
+        found = back.client.channels[key]
+        # what marks cannot speak of begins by snapshot again: nothing of a source, or a state that no update brought
+        anew = found.snapshots > channel.snapshots
+        assert not anew or steps < 100
+        assert anew or found.applied == channel.applied, key
+        assert not [gap for gap in back.client.channels[key].gaps if gap["reason"] != "venue"]
+        assert back.client.channels[key].holds() == channel.holds()
+    await place.walker.stop()
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_a_source_that_ends_on_the_way_is_told_as_live(seed: int) -> None:
+    chance = random.Random(seed)
+    place = town(chance, 60)
+    stayed = place.link()
+    stayed.subscribe(" ".join(KINDS), "*")
+    await place.until(lambda: stayed.in_step)
+    time = min(map(clock_of, place.made))
+    for log in place.made:
+        log.grow(30)
+        log.new_source()
+        place.follow()
+        log.grow(30)
+        log.record()
+        place.follow()
+    place.grow(60)
+    link = place.link()
+    link.subscribe(" ".join(KINDS), "*", id="t", start={"time": str(time)})
+    await place.walked(link, "t", grows=True)
+    await place.until(lambda: link.in_step)
+    reasons = {gap["reason"] for channel in link.client.channels.values() for gap in channel.gaps}
+    assert "source" in reasons
+    for key, channel in stayed.client.channels.items():
+        assert link.client.channels[key].holds() == channel.holds(), key
+        assert link.client.channels[key].pos == channel.pos
+    await place.walker.stop()
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_what_is_deleted_is_a_gap_and_a_snapshot(seed: int) -> None:
+    chance = random.Random(seed)
+    place = town(chance, 300)
+    for log in place.logs.values():
+        log.begin = len(log.records) // 2
+    link = place.link()
+    link.subscribe(" ".join(KINDS), "*", id="t", start={"time": "3"})
+    await place.walked(link, "t", grows=True)
+    place.grow(10)
+    await place.until(lambda: link.in_step)
+    truth = truth_of(place.made)
+    for key, channel in link.client.channels.items():
+        evicted = [gap for gap in channel.gaps if gap["reason"] == "evicted"]
+        if channel.snapshots:
+            assert [gap["prev"] for gap in evicted] == [-1], channel
+        assert channel.applied == truth[key][-len(channel.applied) :]
+        assert channel.applied
+    await place.walker.stop()
+
+
+async def test_a_log_that_is_deleted_under_a_walk_is_a_gap() -> None:
+    chance = random.Random(4)
+    place = town(chance, 400)
+    link = place.link()
+    link.subscribe(" ".join(KINDS), "X:C", id="t", start={"time": "3"})
+    await place.until(lambda: link.client.answers)
+    for log in place.logs.values():
+        log.begin = len(log.records) - 120
+    await place.walked(link, "t")
+    await place.until(lambda: link.in_step)
+    truth = truth_of(place.made)
+    for key, channel in link.client.channels.items():
+        assert [gap["reason"] for gap in channel.gaps if gap["reason"] != "venue"] == ["evicted"], channel
+        assert channel.applied[-3:] == truth[key][-3:]
+    await place.walker.stop()
+
+
+async def test_requests_behind_it_wait_until_it_is_answered() -> None:
+    place = town(random.Random(1))
+    link = place.link()
+    link.subscribe("trades", "X:A X:NOPE", id="t", start={"time": "9"})
+    link.ask("ping", id="p")
+    assert not link.client.answers
+    await place.until(lambda: "p" in link.client.answers)
+    assert list(link.client.answers) == ["t", "p"]
+    first, second = link.client.answers["t"]["results"]
+    assert (first["mode"], first["source"]) == ("snapshot", "x/0@a")
+    assert first["seq"] <= 9
+    assert second["code"] == "unknown_symbol"
+    await place.walked(link, "t")
+    await place.walker.stop()
+
+
+async def test_channels_that_are_taken_away_on_the_way_say_nothing_more() -> None:
+    place = town(random.Random(2), 500)
+    link = place.link()
+    link.subscribe("trades book", "X:A X:B", id="t", start={"time": "9"})
+    await place.until(lambda: link.client.answers and link.channel("trades", "X:A").applied)
+    listed = link.ask("list", id="l")["results"]
+    assert [(one["channel"], one["symbol"]) for one in listed] == [
+        ("trades", "X:A"),
+        ("trades", "X:B"),
+        ("book", "X:A"),
+        ("book", "X:B"),
+    ]
+    assert link.ask("unsubscribe", "trades", "X:A", id="u")["results"][0]["ok"]
+    assert link.subscribe("book", "X:A", id="again", start="snapshot")["results"][0]["mode"] == "snapshot"
+    kept = link.subscribe("book trades", "X:B", id="kept", on_lag="close")["results"]
+    assert {result["mode"] for result in kept} <= {"resumed", "snapshot", "live"}
+    await place.walked(link, "t")
+    place.grow(20)
+    await place.until(lambda: link.in_step)
+    assert not link.channel("trades", "X:A").open  # the client is strict: a message would have raised
+    assert link.channel("book", "X:A").snapshots == 2
+    check(
+        link.client,
+        {key: v for key, v in wanted_after(place, 9).items() if key in [("trades", "X:B"), ("book", "X:B")]},
+    )
+    listed = link.ask("list", id="l2")["results"]
+    found = [(one["channel"], one["symbol"], one["on_lag"]) for one in listed]
+    assert found == [("trades", "X:B", "close"), ("book", "X:A", "skip"), ("book", "X:B", "close")]
+    await place.walker.stop()
+
+
+async def test_a_walk_without_channels_ends_and_tells_it() -> None:
+    place = town(random.Random(2), 500)
+    link = place.link()
+    link.subscribe("trades", "*", id="t", start={"time": "9"})
+    await place.until(lambda: link.client.answers)
+    assert place.walker.walks == 1
+    link.ask("unsubscribe", id="u")
+    await place.walked(link, "t")
+    await place.until(lambda: not place.walker.walks)
+    assert link.ask("list", id="l")["results"] == []
+
+
+async def test_a_client_that_goes_ends_its_walks() -> None:
+    place = town(random.Random(2), 500)
+    link = place.link()
+    link.subscribe("trades", "*", id="t", start={"time": "9"})
+    await place.until(lambda: link.client.answers)
+    link.subscribe("book", "*", id="b", start={"time": "9"})
+    assert place.walker.walks == 2
+    place.links.remove(link)
+    link.session.close()
+    await place.until(lambda: not place.walker.walks)
+
+
+async def test_walks_of_one_client_are_counted_and_the_next_waits() -> None:
+    place = town(random.Random(2), 500)
+    link = place.link()
+    for number in range(12):
+        link.subscribe(KINDS[number % 6], "X:A" if number < 6 else "X:B", id=f"t{number}", start={"time": "9"})
+    for number in range(12):
+        await place.walked(link, f"t{number}")
+        assert place.walker.walks <= WALKS_MAX + 1
+    await place.until(lambda: link.in_step)
+    check(link.client, {key: v for key, v in wanted_after(place, 9).items() if key[1] != "X:C"})
+    await place.walker.stop()
+
+
+async def test_a_time_to_come_begins_now() -> None:
+    place = town(random.Random(2))
+    link = place.link()
+    link.subscribe("trades quotes", "X:A", id="t", start={"time": "2999-01-01T00:00:00Z"})
+    await place.walked(link, "t")
+    assert link.channel("trades", "X:A").snapshots == 1
+    assert place.walker.walks == 0
+    assert link.channel("quotes", "X:A").holds() is not None
+
+
+async def test_a_time_after_the_newest_tick_is_the_end_of_the_log() -> None:
+    place = town(random.Random(2))
+    link = place.link()
+    link.subscribe("trades quotes", "X:A X:C", id="t", start={"time": "1970-01-01T00:00:01Z"})
+    await place.walked(link, "t")
+    assert link.channel("trades", "X:A").snapshots == 1
+    assert not link.channel("trades", "X:A").applied
+    await place.walker.stop()
+
+
+async def test_a_log_that_cannot_be_read_refuses_the_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    place = town(random.Random(2))
+
+    async def away(partition: str) -> Any:
+        raise Unreachable("no kafka broker answers")
+
+    monkeypatch.setattr(place, "log", away)
+    link = place.link()
+    link.subscribe("trades", "*", id="t", start={"time": "9"})
+    link.ask("ping", id="p")
+    await place.until(lambda: "p" in link.client.answers)
+    assert link.client.answers["t"]["code"] == "source_unavailable"
+
+
+async def test_limits_count_what_is_on_its_way() -> None:
+    place = town(random.Random(2))
+    link = place.link(settings=SessionSettings(subscriptions_max=3, patterns_max=1))
+    link.subscribe("trades quotes", "X:A", id="t", start={"time": "9"})
+    await place.until(lambda: link.client.answers)
+    results = link.subscribe("book bars", "X:A", id="more")["results"]
+    assert [result.get("code") for result in results] == [None, "subscription_limit"]
+    await place.walked(link, "t")
+    assert len(link.ask("list", id="l")["results"]) == 3
+    await place.walker.stop()

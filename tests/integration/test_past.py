@@ -1,0 +1,188 @@
+"""Clients that begin in the past, on a real broker: from any time, and from marks older than the gateway's memory."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from websockets.asyncio.client import connect
+
+from tests.feed.venues.playing import CAPTURES
+from tests.integration.stage import DEADLINE_S, MARKET, Stage, Truth, Viewer, check_exact, said, seeded
+from tests.reference_client import Client, require
+
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
+
+VENUES = ("coinbase", "kraken", "binance-usdm")
+CAPTURES_USED = (
+    "coinbase/exchange_5products_20210417",
+    "kraken/v1_5pairs_20210417.book",
+    "binance/usdm_multi_20210722",
+)
+SHORT_S = 2
+SHORT = f"resume_window_s = {SHORT_S}"
+
+
+async def publish(stage: Stage, data_dir: Path, names: tuple[str, ...], speed: str) -> None:
+    """Captures, all at once, to their ends."""
+    await asyncio.gather(
+        *(
+            stage.publish(CAPTURES[name].venue, *(data_dir / file for file in CAPTURES[name].files), speed=speed)
+            for name in names
+        )
+    )
+
+
+Clocks = dict[tuple[str, str, int], int]
+
+
+async def clocks_of(stage: Stage) -> Clocks:
+    """For each update, by kind, symbol and seq: the newest time that its source had seen by then."""
+    clocks: Clocks = {}
+    for venue in VENUES:
+        for raws in await stage.records(stage.settings.feed_topic(venue)):
+            clock = 0
+            for raw in raws:
+                if dict(raw.headers)["kind"] != b"data":
+                    continue
+                for message in msgspec.json.decode(raw.value or b"[]"):
+                    if message["type"] == "update":
+                        clock = max(clock, int(message["ts_recv"]))
+                        clocks.setdefault((message["channel"], message["symbol"], message["seq"]), clock)
+    return clocks
+
+
+def times_of(clocks: Clocks) -> dict[str, list[int]]:
+    """The times of all updates and of each venue's, by pattern, in order."""
+    times: dict[str, list[int]] = {"*": sorted(clocks.values())}
+    for (_, symbol, _), clock in clocks.items():
+        times.setdefault(f"{symbol.partition(':')[0]}:*", []).append(clock)
+    return {pattern: sorted(found) for pattern, found in times.items()}
+
+
+class Walker:
+    """A client that asks for everything of some kinds from a time on."""
+
+    def __init__(self, url: str, time: int, symbols: str, kinds: tuple[str, ...] = MARKET) -> None:
+        self.client = Client()
+        self.time = time
+        self._url = url
+        self._request: dict[str, Any] = {
+            "op": "subscribe",
+            "id": "t",
+            "channels": list(kinds),
+            "symbols": [symbols],
+            "from": {"time": str(time)},
+        }
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Walker:
+        self._task = asyncio.create_task(self._run())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._task is not None
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
+
+    async def caught_up(self) -> None:
+        """Waits until it is live."""
+        async with asyncio.timeout(DEADLINE_S):
+            while "t" not in self.client.caught_up:
+                assert self._task is not None
+                if self._task.done():
+                    self._task.result()
+                await asyncio.sleep(0.02)
+
+    async def has(self, truth: Truth) -> None:
+        """Waits until each channel that it has stands where it ends."""
+        ends = {key: msgspec.json.decode(updates[-1])["seq"] for key, updates in truth.items()}
+        async with asyncio.timeout(DEADLINE_S):
+            while not all(channel.pos >= ends.get(key, -1) for key, channel in self.client.channels.items()):
+                assert self._task is not None
+                if self._task.done():
+                    self._task.result()
+                await asyncio.sleep(0.02)
+
+    def check(self, truth: Truth, clocks: Clocks) -> None:
+        """Each update after the time came once, in order, byte for byte, and none before it."""
+        require(bool(self.client.channels), "no channels")
+        for key, channel in self.client.channels.items():
+            wanted = [
+                update for update in truth.get(key, []) if clocks[*key, msgspec.json.decode(update)["seq"]] > self.time
+            ]
+            require(channel.applied == wanted, f"{channel}: {len(channel.applied)} updates, wanted {len(wanted)}")
+            gaps = [gap for gap in channel.gaps if gap["reason"] != "venue"]
+            require(not gaps, f"{channel}: gaps {gaps[:3]}")
+
+    async def _run(self) -> None:
+        async with connect(self._url, max_size=None, compression=None, proxy=None, ping_interval=None) as socket:
+            await socket.send(self.client.ask(self._request).decode())
+            async for payload in socket:
+                self.client.receive(payload if isinstance(payload, bytes) else payload.encode())
+                require(not self.client.holes, f"a hole in {self.client.holes}")
+
+
+async def test_from_any_time_the_chain_has_no_seam(kafka: str, data_dir: Path, tmp_path: Path) -> None:
+    chance = seeded(7)
+    async with (
+        Stage(kafka, tmp_path, VENUES, partitions=2, serve=SHORT) as stage,
+        stage.running("normalize") as normalizer,
+        stage.running("serve", "--port", "0") as gateway,
+    ):
+        await said(normalizer, "normalizing")
+        url = await said(gateway, r"ws://\S+")
+        published = asyncio.create_task(publish(stage, data_dir, CAPTURES_USED, "3"))
+        await asyncio.sleep(3 * SHORT_S)
+        while len(times := times_of(await clocks_of(stage))) <= len(VENUES):
+            await asyncio.sleep(0.2)
+        everywhere = [time for time in times["*"] if time <= min(max(of_venue) for of_venue in times.values())]
+        async with contextlib.AsyncExitStack() as stack:
+            walkers = [
+                await stack.enter_async_context(
+                    Walker(url, chance.choice(everywhere if symbols == "*" else times[symbols]), symbols)
+                )
+                for symbols in ("*", "*", "COINBASE:*", "KRAKEN:*", "BINANCE-USDM:*")
+            ]
+            for walker in walkers:
+                await walker.caught_up()
+            await published
+            truth, clocks = await stage.truth(), await clocks_of(stage)
+            for walker in walkers:
+                await walker.has(truth)
+                walker.check(truth, clocks)
+        async with Walker(url, times["*"][0] - 1, "*") as all_of_it:
+            await all_of_it.caught_up()
+            await all_of_it.has(truth)
+            all_of_it.check(truth, clocks)
+            assert all_of_it.client.channels.keys() >= {key for key in truth if key[0] in MARKET}
+
+
+async def test_marks_that_memory_has_long_forgotten(kafka: str, data_dir: Path, tmp_path: Path) -> None:
+    async with (
+        Stage(kafka, tmp_path, VENUES[1:], serve=SHORT) as stage,
+        stage.running("normalize") as normalizer,
+        stage.running("serve", "--port", "0") as gateway,
+    ):
+        await said(normalizer, "normalizing")
+        address = [await said(gateway, r"ws://\S+")]
+        url = address[0]
+        async with Viewer(lambda: address[0]) as viewer:
+            await viewer.answered()
+            published = asyncio.create_task(publish(stage, data_dir, CAPTURES_USED[1:], "3"))
+            await viewer.has_marks(2)
+            for connections in (1, 2):
+                address[0] = "ws://127.0.0.1:9/"
+                viewer.drop()
+                await asyncio.sleep(5)  # longer than memory reaches
+                address[0] = url
+                await viewer.caught_up(connections)
+            await published
+            truth = await stage.truth()
+            await viewer.has(truth)
+            check_exact(viewer.client, truth)
