@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,11 +17,14 @@ from msgspec.structs import fields
 
 import schemas
 from feed.channels.hub import Hub, HubSettings
+from feed.channels.record import Record
 from feed.gateway.gateway import told_settings
 from feed.gateway.limits import GatewaySettings
 from feed.protocol.line import RETRY
 from feed.protocol.request import OPS, Request, request_of, start_of
 from feed.protocol.session import Close, Session, SessionSettings
+from tests.feed.recorder.tape import Log, Tape
+from tests.replay.desk import Desk
 
 Message = dict[str, Any]
 WINDOW_MS = 10_000
@@ -249,6 +253,54 @@ def test_a_reader_that_asked_to_be_closed() -> None:
         assert closed.value.code == 4008
 
     play("session_close", feed=feed)
+
+
+# replays
+
+BTC = "COINBASE:BTC-USD"
+RECORDED: list[tuple[str, int, int, Any]] = [
+    ("book", -1, 88110, {"bids": [["67187.47", "1.2"], ["67187.4", "0.05"]], "asks": [["67188", "2"]]}),
+    ("trades", -1, 88112, [["67187.48", "0.01", "buy", "712344"]]),
+    ("book", 88110, 88120, {"bids": [], "asks": [["67187.48", "0.3"]]}),
+    ("book", 88120, 88129, {"bids": [["67187.4", "0"], ["67187.39", "0.75"]], "asks": []}),
+    ("trades", 88112, 88131, [["67187.48", "0.00214", "buy", "712345"]]),
+    ("book", 88129, 88131, {"bids": [], "asks": [["67187.48", "0.29786"]]}),
+]
+
+
+def _recorded(root: Path) -> None:
+    """A recording of these updates, made by a recorder from a feed log."""
+    values = []
+    for channel, prev, seq, data in RECORDED:
+        event = str(1795467600000000000 + (seq - 88000) * 1_000_000)
+        received = str(int(event) + 3_417_000)
+        if channel == "trades":
+            names = ("price", "size", "side", "trade_id")
+            data = [{**dict(zip(names, trade, strict=True)), "ts_event": event} for trade in data]
+        head = {"type": "update", "channel": channel, "symbol": BTC, "prev": prev, "seq": seq}
+        values.append({**head, "ts_event": event, "ts_recv": received, "data": data})
+    common: Any = {"source": "coinbase/0@k7qd", "partitions": 1, "version": "1.x", "floor": 0, "since": -1, "at": 0}
+    opening = Record(**common, kind="source", after=-1, first=-1, last=-1, end=0, value=b"[]", offset=0, carries=False)
+    data_ = Record(**common, kind="data", after=-1, first=0, last=88131, end=88132, value=compact(values), offset=1)
+    tape = Tape(root, [Log("coinbase/0", [opening, data_])])
+    tape.read(0, 2)
+    tape.end()
+
+
+def test_a_replay_is_as_it_is_written(tmp_path: Path) -> None:
+    _recorded(tmp_path / "recordings")
+    steps = json.loads(schemas.example("session_replay"))["steps"]
+    desk = Desk(tmp_path / "recordings", settings=settings("gw-1"), now_ns=int(steps[0]["frame"][0]["time"]))
+    for step in steps:
+        if step["from"] == "client":
+            assert not desk.sent
+            desk.ask(**step["frame"])
+            continue
+        wanted = [compact(message) for message in step["frame"]]
+        assert desk.sent[: len(wanted)] == wanted
+        del desk.sent[: len(wanted)]
+    assert not desk.sent
+    desk.close()
 
 
 # requests

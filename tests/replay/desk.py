@@ -24,7 +24,9 @@ _DATA = tuple(b'{"type":"%s"' % type_ for type_ in (b"update", b"snapshot", b"ga
 class Desk:
     """One connection to a recording's replay; `page_bytes` is what the client's socket takes at a time."""
 
-    def __init__(self, folder: Path, *, page_bytes: int = 1 << 20, settings: SessionSettings | None = None) -> None:
+    def __init__(
+        self, folder: Path, *, page_bytes: int = 1 << 20, settings: SessionSettings | None = None, now_ns: int = 0
+    ) -> None:
         self.now = 0
         self.page_bytes = page_bytes
         self.client = Client()
@@ -39,7 +41,7 @@ class Desk:
             changed=lambda: None,
             steady_ns=lambda: self.now,
         )
-        self.told(self.session.open(0))
+        self.told(self.session.open(now_ns))
 
     def told(self, frames: bytes) -> None:
         """What the session said goes to the client."""
@@ -51,8 +53,7 @@ class Desk:
 
     def ask(self, **request: Any) -> Json:
         """A request, and all that follows from it now; its answer."""
-        if "from_" in request:
-            request["from"] = request.pop("from_")
+        request = {name.rstrip("_"): value for name, value in request.items()}
         text = self.client.ask(request)
         id_ = json.loads(text)["id"]
         self.told(self.session.receive(text, self.now))
