@@ -36,6 +36,7 @@ class Head(msgspec.Struct):
 
 
 _HEAD: Final = msgspec.json.Decoder(Head)
+head_of: Final = _HEAD.decode
 
 
 class Ahead:
@@ -62,7 +63,7 @@ class Ahead:
             self.seqs = page.at.copy()
             symbols = {name: number for number, name in enumerate(page.symbols)}
             for row in others:
-                head = self.heads[row] = _HEAD.decode(self.message(row))
+                head = self.heads[row] = head_of(self.message(row))
                 self.codes[row] = KIND_INDEX[head.channel] + len(KINDS) * symbols[head.symbol]
                 self.seqs[row] = head.seq
 
@@ -103,7 +104,7 @@ class Ahead:
 
     def prev(self, row: int) -> int:
         """The position before an update."""
-        return _HEAD.decode(self.message(row)).prev
+        return head_of(self.message(row)).prev
 
     def fitting(self, start: int, stop: int, bytes_max: int) -> int:
         """How far a frame from `start` goes that is about as long; at least one row."""

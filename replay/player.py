@@ -23,8 +23,10 @@ from feed.recording.recording import Recording
 from feed.recording.shelf import Cut
 from feed.recording.standing import Standing
 from replay.ahead import SEPARATOR, Ahead
+from replay.arrow_ahead import ArrowReading
+from replay.flow import Order
 from replay.selection import Channel
-from replay.session import Order, Recorded, ReplaySession
+from replay.session import Recorded, ReplaySession
 
 if TYPE_CHECKING:
     from feed.gateway.gateway import Gateway
@@ -38,7 +40,9 @@ _logger = logging.getLogger("feed.gateway")
 class Reader:
     """A recording and where it is being read; methods block, and are called by one thread at a time."""
 
-    def __init__(self, recordings: Recordings) -> None:
+    def __init__(self, recordings: Recordings, *, arrow: bool = False) -> None:
+        """`arrow`: pages are rows instead of messages."""
+        self.arrow = arrow
         self._lock = threading.Lock()
         self._closed = False
         self._recordings = recordings
@@ -73,8 +77,11 @@ class Reader:
             standing: Mapping[Channel, Standing] = {}
             if order.standing:
                 standing = self._recording.standing(Picked(order.standing), after)
-            pages = self._recording.pages(order.picked, after, Cut(order.until), separator=SEPARATOR)
-            self._pages = map(Ahead, pages)
+            until = Cut(order.until)
+            if self.arrow:
+                self._pages = ArrowReading(self._recording.shelves, order.picked, after, until).aheads()
+            else:
+                self._pages = map(Ahead, self._recording.pages(order.picked, after, until, separator=SEPARATOR))
             return standing
 
     def next(self) -> Ahead | None:

@@ -43,6 +43,8 @@ _ANSWERS: Final[Told] = {
     500: ERROR_ANSWER,
     503: {**ERROR_ANSWER, "description": "Too many histories are being read; again after `retry-after`"},
 }
+ARROW: Final = "feed.v1.arrow"
+"""The subprotocol with binary frames of Arrow."""
 _logger = logging.getLogger("feed.gateway")
 
 
@@ -66,13 +68,13 @@ def _add_replay(app: FastAPI, gateway: Gateway, recordings: Recordings) -> None:
     async def replay(websocket: WebSocket) -> None:
         nonlocal opening
         try:
-            answer = await admitted(gateway, websocket, (SUBPROTOCOL,))
+            answer = await admitted(gateway, websocket, (SUBPROTOCOL, ARROW))
         except LookupError:
             return
         if len(playing) + opening >= gateway.settings.limits.replays_max:
             await refuse(gateway, websocket, 503, "too many replays")
             return
-        reader = Reader(recordings)
+        reader = Reader(recordings, arrow=answer == ARROW)
         opening += 1
         try:
             recorded = await recordings.run(reader.open)

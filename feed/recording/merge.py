@@ -92,7 +92,7 @@ class Page(NamedTuple):
 class Rows(NamedTuple):
     """The messages of one block that are read, by lane: for each source their places in the arrays."""
 
-    messages: pa.Array
+    messages: pa.Array | pa.RecordBatch
     clock: np.ndarray
     at: np.ndarray
     symbol: np.ndarray
@@ -137,17 +137,26 @@ class Reading:
         Raises:
             CorruptRecording: a batch is damaged.
         """
+        for parts in self.steps():
+            page = self._page(parts)
+            start = 0
+            while start < len(page):
+                stop = page.whole_ticks(start + PAGE_MESSAGES)
+                yield page.slice(start, stop)
+                start = stop
+
+    def steps(self) -> Iterator[list[Part]]:
+        """All of it, by lanes: every part of a step is before all of the next one.
+
+        Raises:
+            CorruptRecording: a batch is damaged.
+        """
         lanes = [lane for table in self._tables for lane in table.lanes]
         while lanes:
             bound = min(lane.bound for lane in lanes)
             parts = [part for lane in lanes for part in lane.take(bound)]
             if parts:
-                page = self._page(parts)
-                start = 0
-                while start < len(page):
-                    stop = page.whole_ticks(start + PAGE_MESSAGES)
-                    yield page.slice(start, stop)
-                    start = stop
+                yield parts
             if bound == NEVER:
                 return
             for lane in lanes:
@@ -156,19 +165,34 @@ class Reading:
 
     def rows(self, shelf: Shelf, spot: Spot) -> Rows:
         """The chosen messages of a block that lie between the cuts."""
-        batch = shelf.rows(spot)
-        mask = self._chosen.rows(shelf.table, batch)
-        batch = _without_keyframes(batch if mask is None else batch.filter(pa.array(mask)))
+        batch = self.chosen_rows(shelf, spot)
         texts = messages_of(shelf.table, batch, self._separator)
         clock, at = (values[texts.rows] for values in order_of(batch))
         source = self.sources.indices(batch.column("source"))[texts.rows]
         symbol = self.symbols.indices(batch.column("symbol"))[texts.rows]
+        return self.by_lane(texts.messages, clock, at, source, symbol)
+
+    def chosen_rows(self, shelf: Shelf, spot: Spot) -> pa.RecordBatch:
+        """The chosen rows of a block, without keyframes."""
+        batch = shelf.rows(spot)
+        mask = self._chosen.rows(shelf.table, batch)
+        return _without_keyframes(batch if mask is None else batch.filter(pa.array(mask)))
+
+    def by_lane(
+        self,
+        messages: pa.Array | pa.RecordBatch,
+        clock: np.ndarray,
+        at: np.ndarray,
+        source: np.ndarray,
+        symbol: np.ndarray,
+    ) -> Rows:
+        """Rows with their places in the arrays, those between the cuts."""
         lanes: dict[str, np.ndarray] = {}
         for number in np.unique(source).tolist():
             name = self.sources.names[number]
             places = np.flatnonzero(source == number)
             lanes[name] = places[self._between(name, clock[places], at[places])]
-        return Rows(texts.messages, clock, at, symbol, lanes)
+        return Rows(messages, clock, at, symbol, lanes)
 
     def wants(self, source: str, span: Span, note: Note) -> bool:
         """Whether a block has rows of a source between the cuts."""
@@ -179,7 +203,7 @@ class Reading:
     def _between(self, source: str, clock: np.ndarray, at: np.ndarray) -> slice:
         return slice(_before(self.start, source, clock, at), _before(self._end, source, clock, at))
 
-    def _page(self, taken: list[_Part]) -> Page:
+    def _page(self, taken: list[Part]) -> Page:
         messages = pa.concat_arrays([part.messages for part in taken]) if len(taken) > 1 else taken[0].messages
         clock = np.concatenate([part.clock for part in taken])
         at = np.concatenate([part.at for part in taken])
@@ -189,28 +213,32 @@ class Reading:
         page = Page(messages, clock, at, source, symbol, rank, self.sources.names, self.symbols.names)
         if len(taken) == 1:
             return page
+        order = self.order(clock, source, at, rank)
+        return page if np.array_equal(order, np.arange(len(order))) else page.take(order)
+
+    def order(self, clock: np.ndarray, source: np.ndarray, at: np.ndarray, rank: np.ndarray) -> np.ndarray:
+        """How rows of several lanes stand to each other."""
         names = self.sources.names
         by_name = np.empty(len(names), np.int32)
         by_name[sorted(range(len(names)), key=names.__getitem__)] = np.arange(len(names))
-        order = np.lexsort((rank, at, by_name[source], clock))
-        return page if np.array_equal(order, np.arange(len(order))) else page.take(order)
+        return np.lexsort((rank, at, by_name[source], clock))
 
 
-class _Part(NamedTuple):
-    """What a lane gives to a page."""
+class Part(NamedTuple):
+    """What a lane gives to a page: messages, or the rows themselves."""
 
     source: str
     rank: int
-    messages: pa.Array
+    messages: pa.Array | pa.RecordBatch
     clock: np.ndarray
     at: np.ndarray
     symbol: np.ndarray
 
-    def slice(self, start: int, stop: int) -> _Part:
+    def slice(self, start: int, stop: int) -> Part:
         """Some of it."""
         part = slice(start, stop)
         messages = self.messages.slice(start, stop - start)
-        return _Part(self.source, self.rank, messages, self.clock[part], self.at[part], self.symbol[part])
+        return Part(self.source, self.rank, messages, self.clock[part], self.at[part], self.symbol[part])
 
 
 class _Table:
@@ -247,7 +275,7 @@ class _Lane:
         self._source = source
         self._ahead = ahead
         self._next = 0
-        self._loaded: deque[_Part] = deque()
+        self._loaded: deque[Part] = deque()
 
     @property
     def bound(self) -> int:
@@ -264,16 +292,16 @@ class _Lane:
             return
         messages, clock, at, symbol = rows.messages, rows.clock, rows.at, rows.symbol
         if len(places) == len(clock):
-            self._loaded.append(_Part(self._source, self._table.rank, messages, clock, at, symbol))
+            self._loaded.append(Part(self._source, self._table.rank, messages, clock, at, symbol))
         elif places[-1] - places[0] == len(places) - 1:
             part = slice(places[0], places[-1] + 1)
             found = messages.slice(places[0], len(places))
-            self._loaded.append(_Part(self._source, self._table.rank, found, clock[part], at[part], symbol[part]))
+            self._loaded.append(Part(self._source, self._table.rank, found, clock[part], at[part], symbol[part]))
         else:
             found = messages.take(pa.array(places))
-            self._loaded.append(_Part(self._source, self._table.rank, found, clock[places], at[places], symbol[places]))
+            self._loaded.append(Part(self._source, self._table.rank, found, clock[places], at[places], symbol[places]))
 
-    def take(self, bound: int) -> Iterator[_Part]:
+    def take(self, bound: int) -> Iterator[Part]:
         """Takes what is loaded and has a smaller clock."""
         while self._loaded:
             part = self._loaded.popleft()

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from feed.gateway.recordings import Recordings
 from feed.protocol.session import SessionSettings
 from replay.player import Reader
@@ -25,15 +27,23 @@ class Desk:
     """One connection to a recording's replay; `page_bytes` is what the client's socket takes at a time."""
 
     def __init__(
-        self, folder: Path, *, page_bytes: int = 1 << 20, settings: SessionSettings | None = None, now_ns: int = 0
+        self,
+        folder: Path,
+        *,
+        page_bytes: int = 1 << 20,
+        settings: SessionSettings | None = None,
+        now_ns: int = 0,
+        arrow: bool = False,
     ) -> None:
         self.now = 0
         self.page_bytes = page_bytes
         self.client = Client()
         self.sent: list[bytes] = []
+        self.rows: list[tuple[int, pa.Table]] = []
+        """Tables of rows, and how many messages were sent before each."""
         self.reads = True
         recordings = Recordings(str(folder))
-        self._reader = Reader(recordings)
+        self._reader = Reader(recordings, arrow=arrow)
         self.recorded = self._reader.open()
         self.session = ReplaySession(
             settings or SessionSettings(page_bytes=page_bytes, requests_per_second=10**9, requests_burst=10**9),
@@ -44,7 +54,20 @@ class Desk:
         self.told(self.session.open(now_ns))
 
     def told(self, frames: bytes) -> None:
-        """What the session said goes to the client."""
+        """What the session said goes to the client; rows, where they come as Arrow, are kept."""
+        while frames and self._reader.arrow:
+            length, head = frames[1], 2
+            if length >= 126:
+                head += 2 if length == 126 else 8
+                length = int.from_bytes(frames[2:head])
+            frame, frames = frames[: head + length], frames[head + length :]
+            if frame[0] == 0x82:
+                self.rows.append((len(self.sent), pa.ipc.open_stream(frame[head:]).read_all()))
+            else:
+                self._told(frame)
+        self._told(frames)
+
+    def _told(self, frames: bytes) -> None:
         for payload in payloads(frames):
             self.client.receive(payload)
             self.sent += [

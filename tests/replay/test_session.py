@@ -194,7 +194,7 @@ def test_it_tells_where_it_is_once_a_second(folder: Path, truth: Truth) -> None:
     desk.close()
     slow = Desk(folder)
     slow.replay("open", speed=0.1)
-    slow.session._to = 10**12  # as if nothing came for a long time
+    slow.session.flow.end = 10**12  # as if nothing came for a long time
     slow.replay("play")
     slow.turn(3 * S + 1)
     assert slow.states == ["ready", "playing", "playing", "playing", "playing"]
@@ -323,7 +323,7 @@ def test_whatever_is_asked_the_clients_rule_leads_to_what_was_recorded(folder: P
     desk.replay("step", until=str(desk.time + chooser.randrange(1, 50)))
     assert desk.states[-1] in ("paused", "ended")
     assert not desk.client.holes
-    chosen = desk.session._selection.chosen
+    chosen = desk.session.selection.chosen
     stood = truth.recording.standing(Picked(chosen), Cut(desk.time - 1)) if chosen else {}
     for channel, found in stood.items():
         mine = desk.client.channels[channel]
