@@ -32,6 +32,8 @@ _UPDATE_BYTES: Final = 225
 _TOO_MUCH: Final = 3
 _SETTLE_S: Final = 1.0
 _SHORT: Final = {"FEED_SERVE__RESUME_WINDOW_S": "2"}
+# clients of the load answer no pings: they would be dropped, as they should, when the second one comes after 20 s
+_UNPINGED: Final = {"FEED_SERVE__PING_INTERVAL_MS": "600000"}
 
 OTHERS: Final = Figure("p99 of 197 clients with a stalled, slow and flooding one, to without", "x", 1.10, True)
 STALLED: Final = Figure("memory of a stalled client", "KiB", 256, True)
@@ -51,7 +53,7 @@ def _others(stage: Stage) -> Iterator[Result]:
     found: dict[bool, list[dict[str, Any]]] = {False: [], True: []}
     with (
         publisher(stage, crowd.symbols, _RECORD_UPDATES) as publishing,
-        gateway(stage, publishing, _RATE, seconds, crowd.symbols) as running,
+        gateway(stage, publishing, _RATE, seconds, crowd.symbols, **_UNPINGED) as running,
         clients(stage, running, crowd.subscriptions(), expected=expected, count_every=_COUNT_EVERY) as watching,
         _odd(stage, running, {"stalled": [own], "slow": [own], "flooding": [own], **slow}) as odd,
     ):
