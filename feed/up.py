@@ -19,6 +19,7 @@ from feed.command import say
 from feed.errors import FeedError
 from feed.follower import Follower
 from feed.gateway.app import Routes
+from feed.gateway.descriptors import fitted
 from feed.gateway.gateway import Gateway
 from feed.gateway.limits import GatewaySettings
 from feed.gateway.server import GatewayServer, build_server, serve
@@ -186,7 +187,9 @@ def make_gateway(settings: Settings, metrics: Metrics, *, live: bool = True) -> 
         recordings = Recordings(chosen.recordings)
     topics = {name: settings.feed_topic(name) for name in settings.served_venues}
     past = FeedLogs(settings.kafka.bootstrap, topics) if live else None
-    return Gateway(convert(chosen, GatewaySettings), hub, session, metrics, recordings, past, live=live)
+    own = convert(chosen, GatewaySettings)
+    own = replace(own, limits=fitted(own.limits))
+    return Gateway(own, hub, session, metrics, recordings, past, live=live)
 
 
 def follower(settings: Settings, gateway: Gateway) -> Follower:

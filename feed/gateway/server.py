@@ -31,6 +31,8 @@ from feed.gateway.ws import StreamProtocol
 
 _GOODBYES_BETWEEN_YIELDS: Final = 100
 _POLL_SECONDS: Final = 0.02
+_BACKLOG: Final = 65_535
+"""The kernel takes what it allows (`net.core.somaxconn`). Who finds it full waits a second, then three, then seven."""
 _logger = logging.getLogger("feed.gateway")
 
 
@@ -108,6 +110,7 @@ def build_server(gateway: Gateway, *more: Routes) -> GatewayServer:
         create_app(gateway, *more),
         host=settings.host,
         port=settings.port,
+        backlog=_BACKLOG,
         http=HttpProtocol,
         ws=StreamProtocol,
         loop="none",

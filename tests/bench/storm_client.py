@@ -26,6 +26,8 @@ from tests.bench.dialects import handshake, subscribe
 _WAIT_S: Final = 120.0
 _AGAIN_S: Final = (0.1, 0.4)
 _READ_BYTES: Final = 1 << 16
+_PONG: Final = b"\x8a\x80\0\0\0\0"
+"""Masked, as a client's frames are; pings of the gateway have no payload."""
 _decode: Final = msgspec.json.Decoder().decode
 
 
@@ -167,6 +169,8 @@ class Storm:
                     self._take(client, message)
             elif data[at] & 0x0F == 8:
                 raise ConnectionError("closed")
+            elif data[at] & 0x0F == 9 and client.socket is not None:
+                client.socket.send(_PONG)
             at = begin + length
         client.came = data[at:]
 

@@ -1,0 +1,55 @@
+"""File descriptors: as many as the limits on connections need, or fewer connections.
+
+Owns the process' limit on open files (`RLIMIT_NOFILE`). Without one for a connection the kernel would leave it in the
+queue or the loop would close it without a word; so what cannot be had is taken off `connections_max`, and who comes
+then is told that the gateway is full.
+"""
+
+from __future__ import annotations
+
+import logging
+import resource
+from typing import Final
+
+from msgspec.structs import replace
+
+from feed.errors import ConfigError
+from feed.gateway.limits import LimitSettings
+
+_SPARE: Final = 512
+"""For Kafka, files of recordings, sockets between workers, and connections that are only told why not."""
+_logger = logging.getLogger("feed.gateway")
+
+
+def fitted(limits: LimitSettings) -> LimitSettings:
+    """Raises the limit of this process as far as is needed and allowed; the limits on connections that it leaves.
+
+    Raises:
+        ConfigError: it leaves not one connection.
+    """
+    others = limits.http_connections_max + _SPARE
+    wanted = limits.connections_max + others
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return limits
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    except (OSError, ValueError):
+        allowed = soft
+    if allowed >= wanted:
+        return limits
+    left = allowed - others
+    if left < 1:
+        raise ConfigError(
+            f"{allowed} file descriptors are allowed, wanted {others + 1} at least: raise the limit (ulimit -n) "
+            "or lower serve.limits.http_connections_max"
+        )
+    _logger.warning(
+        "%d file descriptors are allowed, %d wanted: connections_max is %d instead of %d; raise the limit (ulimit -n)",
+        allowed,
+        wanted,
+        left,
+        limits.connections_max,
+    )
+    return replace(limits, connections_max=left)
