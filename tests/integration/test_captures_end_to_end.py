@@ -24,6 +24,7 @@ from feed.tail import Hashing
 from feed.venues.table import venue as venue_named
 from replay.cli import app
 from tests.feed.venues.playing import BIG, CAPTURES
+from tests.hashed_client import HashedClient
 from tests.integration.stage import DEADLINE_S, Key, Stage, Viewer, joined, lines_of, seeded
 from tests.reference_client import Broken, Channel, Client
 
@@ -173,22 +174,6 @@ def check_joiners(first: Client, joiners: list[dict[Key, tuple[int, tuple[int, .
                 if books[seq] != book:
                     raise Broken(f"{channel}: a joiner's book at {seq} is another")
     return compared
-
-
-class HashedClient(Client):
-    """A client that hashes what it is sent, as `feed tail --hash` does."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.hashing = Hashing()
-
-    def take(self, raw: bytes) -> None:
-        """One message."""
-        super().take(raw)
-        message = msgspec.json.decode(raw)
-        if message["type"] == "update":
-            message["source"] = self.channels[message["channel"], message["symbol"]].source
-        self.hashing.take(raw, message)
 
 
 async def recorded(root: Path, client: Client) -> None:
