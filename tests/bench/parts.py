@@ -11,6 +11,7 @@ from tests.bench import (
     micro,
     neighbours,
     normalizing,
+    replaying,
     side_by_side,
     starting,
     views,
@@ -28,5 +29,6 @@ PARTS: Final[tuple[Part, ...]] = (
     *neighbours.PARTS,
     *connections.PARTS,
     starting.PART,
+    replaying.PART,
     views.PART,
 )

@@ -23,17 +23,19 @@ from feed.settings import Settings
 
 START_NS: Final = 1_795_467_600_000_000_000
 PACE_NS: Final = 20_000
-"""Between two ticks: 50,000 a second."""
+"""Between two ticks where it is not said: 50,000 a second."""
 SYMBOLS: Final = 20
 SOURCE: Final = "coinbase/0@k7qd"
 LEVELS: Final = 10
 _COMMIT_ROWS: Final = 50_000
+"""A second's at that pace."""
 _KEPT: Final = 100
 
 
-def record(root: Path, updates: int, kinds: tuple[str, ...] = ("trades", "quotes")) -> None:
+def record(root: Path, updates: int, kinds: tuple[str, ...] = ("trades", "quotes"), pace_ns: int = PACE_NS) -> None:
     """So many updates, the kinds in turns."""
     root.mkdir(parents=True)
+    made = _Made(kinds, pace_ns)
     disk, rules = Disk(root), Settings().record
     files = FileRules(
         rotate_bytes=rules.rotate_bytes,
@@ -45,102 +47,113 @@ def record(root: Path, updates: int, kinds: tuple[str, ...] = ("trades", "quotes
     for first in range(0, updates, _COMMIT_ROWS):
         seq = np.arange(first, min(first + _COMMIT_ROWS, updates))
         last = int(seq[-1])
-        clock = START_NS + last * PACE_NS
-        taken: dict[str, Taken] = {}
-        for number, kind in enumerate(kinds):
-            mine = seq[seq % len(kinds) == number]
-            if len(mine):
-                span = len(mine), _clock(mine[0]), int(mine[0]), _clock(mine[-1]), int(mine[-1])
-                taken[kind] = Taken(_batch(kind, mine, len(kinds)), {SOURCE: span})
-        commits.write(taken, {SOURCE: Span(last, first // _COMMIT_ROWS + 1, clock)})
+        commits.write(made.taken(seq), {SOURCE: Span(last, first // _COMMIT_ROWS + 1, made.clock(last))})
         for table in commits.due():
-            commits.write_round(table, [_keyframes(table, last, kinds)], [SOURCE])
-        commits.sync()
+            commits.write_round(table, [made.keyframes(table, last)], [SOURCE])
         for table in commits.full():
+            commits.sync()
             path = commits.end(table)
-            commits.write_round(table, [_keyframes(table, last, kinds)], [SOURCE])
+            commits.write_round(table, [made.keyframes(table, last)], [SOURCE])
             if path is not None:
                 seal_ended(root, disk, path)
     for path in commits.end_all():
         seal_ended(root, disk, path)
 
 
-def _clock(seq: int) -> int:
-    return START_NS + int(seq) * PACE_NS
+class _Made:
+    """Rows of some kinds in turns."""
 
+    def __init__(self, kinds: tuple[str, ...], pace_ns: int) -> None:
+        self._kinds = kinds
+        self._pace_ns = pace_ns
 
-def _keyframes(table: str, last: int, kinds: tuple[str, ...]) -> pa.RecordBatch:
-    """The states of all channels of a kind after a tick."""
-    if table not in kinds:
-        return pa.RecordBatch.from_pylist([], schema=SCHEMAS[table])
-    kept = _KEPT if table == "trades" else 1
-    step = len(kinds)
-    seq = np.arange(max(kinds.index(table), last - step * SYMBOLS * kept), last + 1)
-    seq = seq[seq % step == kinds.index(table)]
-    symbol = (seq // step) % SYMBOLS
-    order = np.lexsort((seq, symbol))
-    seq, symbol = seq[order], symbol[order]
-    # the last ones of each symbol, in order of symbols
-    from_end = np.concatenate([np.arange(n)[::-1] for n in np.bincount(symbol)])
-    seq, from_end = seq[from_end < kept], from_end[from_end < kept]
-    items = np.bincount((seq // step) % SYMBOLS)
-    batch = _batch(table, seq, step)
-    heads = np.repeat(seq[np.cumsum(items) - 1], items)
-    count = len(seq)
-    columns = {
-        "seq": pa.array(heads),
-        "prev": pa.nulls(count, pa.int64()),
-        "ts_event": _times(heads),
-        "ts_recv": _times(heads),
-        "is_snapshot": pa.array(np.ones(count, bool)),
-        "is_keyframe": pa.array(np.ones(count, bool)),
-        "clock_lag": pa.array(_clock(last) - (START_NS + heads * PACE_NS)),
-        "at_lag": pa.array(last - heads),
-    }
-    if table == "trades":
-        numbers = np.concatenate([np.arange(n, dtype=np.int32) for n in items])
-        columns |= {"item": pa.array(numbers), "items": pa.array(np.repeat(items, items).astype(np.int32))}
-    arrays = [columns.get(name, batch.column(name)) for name in batch.schema.names]
-    return pa.RecordBatch.from_arrays(arrays, schema=batch.schema)
+    def clock(self, seq: int) -> int:
+        """When a tick was received."""
+        return START_NS + int(seq) * self._pace_ns
 
+    def taken(self, seq: np.ndarray) -> dict[str, Taken]:
+        """The rows of some ticks, by table."""
+        found: dict[str, Taken] = {}
+        for number, kind in enumerate(self._kinds):
+            mine = seq[seq % len(self._kinds) == number]
+            if len(mine):
+                span = len(mine), self.clock(mine[0]), int(mine[0]), self.clock(mine[-1]), int(mine[-1])
+                found[kind] = Taken(self._batch(kind, mine), {SOURCE: span})
+        return found
 
-def _batch(kind: str, seq: np.ndarray, step: int) -> pa.RecordBatch:
-    """A row an update."""
-    count = len(seq)
-    symbol = (seq // step) % SYMBOLS
-    prev = seq - step * SYMBOLS
-    zeros = pa.array(np.zeros(count, np.int64))
-    columns = {
-        "symbol": _words(symbol, [f"COINBASE:S{n:02}-USD" for n in range(SYMBOLS)]),
-        "source": _words(np.zeros(count, np.int64), [SOURCE]),
-        "seq": pa.array(seq),
-        "prev": pa.array(np.where(prev < 0, -1, prev)),
-        "ts_event": _times(seq),
-        "ts_recv": _times(seq),
-        "is_snapshot": pa.array(np.zeros(count, bool)),
-        "is_keyframe": pa.array(np.zeros(count, bool)),
-        "clock_lag": zeros,
-        "at_lag": zeros,
-    }
-    if kind == "trades":
-        columns |= {
-            "item": pa.array(np.zeros(count, np.int32)),
-            "items": pa.array(np.ones(count, np.int32)),
-            "price": _decimals(6_718_000 + seq * 7 % 2_000, 2),
-            "size": _decimals(1 + seq * 7919 % 3_000_000, 8),
-            "side": _words(seq % 2, ["buy", "sell"]),
-            "trade_id": pa.array(seq).cast(pa.string()),
-            "trade_ts_event": _times(seq),
+    def keyframes(self, table: str, last: int) -> pa.RecordBatch:
+        """The states of all channels of a kind after a tick."""
+        if table not in self._kinds:
+            return pa.RecordBatch.from_pylist([], schema=SCHEMAS[table])
+        kept = _KEPT if table == "trades" else 1
+        step = len(self._kinds)
+        seq = np.arange(max(self._kinds.index(table), last - step * SYMBOLS * kept), last + 1)
+        seq = seq[seq % step == self._kinds.index(table)]
+        symbol = (seq // step) % SYMBOLS
+        order = np.lexsort((seq, symbol))
+        seq, symbol = seq[order], symbol[order]
+        # the last ones of each symbol, in order of symbols
+        from_end = np.concatenate([np.arange(n)[::-1] for n in np.bincount(symbol)])
+        seq = seq[from_end < kept]
+        items = np.bincount((seq // step) % SYMBOLS, minlength=SYMBOLS)
+        items = items[items > 0]
+        heads = np.repeat(seq[np.cumsum(items) - 1], items)
+        count = len(seq)
+        columns = {
+            "seq": pa.array(heads),
+            "prev": pa.nulls(count, pa.int64()),
+            "ts_event": self._times(heads),
+            "ts_recv": self._times(heads),
+            "is_snapshot": pa.array(np.ones(count, bool)),
+            "is_keyframe": pa.array(np.ones(count, bool)),
+            "clock_lag": pa.array((last - heads) * self._pace_ns),
+            "at_lag": pa.array(last - heads),
         }
-    elif kind == "quotes":
-        for side, edge in (("bid", 0), ("ask", 1)):
-            columns[f"{side}_price"] = _decimals(6_718_000 + seq * 7 % 2_000 + edge, 2)
-            columns[f"{side}_size"] = _decimals(1 + seq * 7919 % 3_000_000, 8)
-    else:
-        for side, edge in (("bids", 0), ("asks", 1_000)):
-            columns[side] = _levels(seq, edge)
-    schema = SCHEMAS[kind]
-    return pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
+        if table == "trades":
+            numbers = np.concatenate([np.arange(n, dtype=np.int32) for n in items])
+            columns |= {"item": pa.array(numbers), "items": pa.array(np.repeat(items, items).astype(np.int32))}
+        batch = self._batch(table, seq)
+        arrays = [columns.get(name, batch.column(name)) for name in batch.schema.names]
+        return pa.RecordBatch.from_arrays(arrays, schema=batch.schema)
+
+    def _batch(self, kind: str, seq: np.ndarray) -> pa.RecordBatch:
+        """A row an update."""
+        count, step = len(seq), len(self._kinds)
+        prev = seq - step * SYMBOLS
+        columns = {
+            "symbol": _words((seq // step) % SYMBOLS, [f"COINBASE:S{n:02}-USD" for n in range(SYMBOLS)]),
+            "source": _words(np.zeros(count, np.int64), [SOURCE]),
+            "seq": pa.array(seq),
+            "prev": pa.array(np.where(prev < 0, -1, prev)),
+            "ts_event": self._times(seq),
+            "ts_recv": self._times(seq),
+            "is_snapshot": pa.array(np.zeros(count, bool)),
+            "is_keyframe": pa.array(np.zeros(count, bool)),
+            "clock_lag": pa.array(np.zeros(count, np.int64)),
+            "at_lag": pa.array(np.zeros(count, np.int64)),
+        }
+        if kind == "trades":
+            columns |= {
+                "item": pa.array(np.zeros(count, np.int32)),
+                "items": pa.array(np.ones(count, np.int32)),
+                "price": _decimals(6_718_000 + seq * 7 % 2_000, 2),
+                "size": _decimals(1 + seq * 7919 % 3_000_000, 8),
+                "side": _words(seq % 2, ["buy", "sell"]),
+                "trade_id": pa.array(seq).cast(pa.string()),
+                "trade_ts_event": self._times(seq),
+            }
+        elif kind == "quotes":
+            for side, edge in (("bid", 0), ("ask", 1)):
+                columns[f"{side}_price"] = _decimals(6_718_000 + seq * 7 % 2_000 + edge, 2)
+                columns[f"{side}_size"] = _decimals(1 + seq * 7919 % 3_000_000, 8)
+        else:
+            for side, edge in (("bids", 0), ("asks", 1_000)):
+                columns[side] = _levels(seq, edge)
+        schema = SCHEMAS[kind]
+        return pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
+
+    def _times(self, seq: np.ndarray) -> pa.Array:
+        return pa.array(START_NS + seq * self._pace_ns).cast(TIME)
 
 
 def _levels(seq: np.ndarray, edge: int) -> pa.ListArray:
@@ -157,10 +170,6 @@ def _levels(seq: np.ndarray, edge: int) -> pa.ListArray:
 
 def _decimals(values: np.ndarray, scale: int) -> pa.Array:
     return pa.array(values).cast(pa.decimal128(19, 0)).view(pa.decimal128(19, scale)).cast(DECIMAL)
-
-
-def _times(seq: np.ndarray) -> pa.Array:
-    return pa.array(START_NS + seq * PACE_NS).cast(TIME)
 
 
 def _words(codes: np.ndarray, words: list[str]) -> pa.DictionaryArray:
