@@ -48,7 +48,7 @@ class LimitSettings(Struct, frozen=True, kw_only=True):
     histories_max: int = 4
     """Answers of `/v1/history` at once; one more gets HTTP 503."""
     replays_max: int = 16
-    """Connections to `/v1/replay` at once, each some ten MB of memory; one more gets HTTP 503."""
+    """Connections to `/v1/replay` at once, each some tens of MB of memory; one more gets HTTP 503."""
     walks_max: int = 8
     """Subscriptions from a time, or from marks older than memory, that are read for at once; the next ones wait."""
     write_bytes_max: int = 128 * 1024

@@ -11,13 +11,15 @@ from typing import Any
 import pytest
 from msgspec.structs import replace as changed
 
+import schemas
 from feed.model import KINDS
+from feed.protocol.session import SessionSettings
 from feed.recording.chosen import Chosen, Picked
 from feed.recording.recording import Recording
 from feed.recording.shelf import Cut
 from tests.feed.recorder.made_up import MadeUp
 from tests.feed.recorder.tape import FILES, Tape
-from tests.reference_client import Channel
+from tests.reference_client import Channel, payloads
 from tests.replay.desk import Desk, S
 
 SYMBOLS = [["TOY:A", "TOY:B"], ["POP:A", "POP:B"]]
@@ -148,6 +150,31 @@ def test_a_range_ends_before_its_end(desk: Desk, truth: Truth) -> None:
     assert desk.time == end
 
 
+def test_a_recording_that_is_being_written_is_played_as_it_was_when_the_client_came(tmp_path: Path) -> None:
+    log = MadeUp("toy/0", ["TOY:A"], random.Random(2))
+    log.grow(300)
+    log.record()
+    tape = Tape(tmp_path / "recordings", [log.log], files=changed(FILES, rotate_bytes=8_000))
+    half = len(log.records) // 2
+    tape.read(0, half)
+    tape.commit()
+    first = Truth(tmp_path / "recordings").rows
+    early = Desk(tmp_path / "recordings")
+    while tape.read(0, 10):
+        tape.commit()
+    tape.commit()
+    late = Desk(tmp_path / "recordings")
+    whole = Truth(tmp_path / "recordings").rows
+    assert len(first) < len(whole)
+    for desk, rows in ((early, first), (late, whole)):
+        desk.subscribe(ALL, ["*"])
+        desk.replay("open", speed="max")
+        desk.replay("play")
+        assert list(desk.data()) == [message for _, message in rows]
+        desk.close()
+    tape.die()
+
+
 # ---- in time
 
 
@@ -275,6 +302,67 @@ def test_a_seek_before_a_channel_began_says_so(desk: Desk, truth: Truth) -> None
     begun = len(desk.messages("joined"))
     desk.replay("play")
     assert len(desk.messages("joined")) == begun + 1
+
+
+# ---- limits
+
+
+def test_subscriptions_are_limited_as_on_a_live_stream(folder: Path) -> None:
+    desk = Desk(folder, settings=SessionSettings(subscriptions_max=3, patterns_max=1))
+    answer = desk.subscribe(["book", "trades"], ["TOY:A", "TOY:B"])
+    assert [result.get("code") for result in answer["results"]] == [None, None, None, "subscription_limit"]
+    desk.ask(op="unsubscribe")
+    answer = desk.subscribe(["book", "trades"], ["*"])
+    assert [result.get("code") for result in answer["results"]] == [None, "subscription_limit"]
+    desk.close()
+
+
+def test_requests_over_the_rate_wait_and_are_answered_in_order(folder: Path) -> None:
+    desk = Desk(folder, settings=SessionSettings(requests_per_second=10, requests_burst=5))
+    frames = b"".join(desk.session.receive(desk.client.ask({"op": "ping"}), 0) for _ in range(8))
+    assert frames.count(b'"pong"') == 5
+    desk.told(frames)
+    now = 0
+    while len(desk.client.answers) < 8:
+        assert desk.session.wake_at is not None
+        now = desk.session.wake_at
+        desk.told(desk.session.wake(now))
+    assert list(desk.client.answers) == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert 2 * S // 10 <= now <= S // 2
+    desk.close()
+
+
+# ---- what a client should not send
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_any_text_gets_an_answer_or_a_named_error(folder: Path, seed: int) -> None:
+    """Fields of every kind of value, bytes changed anywhere: nothing is raised, and what is asked next is answered."""
+    chooser = random.Random(seed)
+    desk = Desk(folder)
+    values: list[Any] = [None, True, -1, 0, 1, 2**53, 1.5, -0.1, 1e308, "", "max", "300", "1e9", "2026-13-01", [], {}]
+    names = ["from", "to", "time", "speed", "n", "until", "do", "id", "op", "channels", "symbols"]
+    does = ["open", "play", "pause", "seek", "speed", "step", "stop", "fly"]
+    for number in range(60):
+        request: dict[str, Any] = {"op": "replay", "id": number, "do": chooser.choice(does)}
+        for name in chooser.sample(names, chooser.randrange(4)):
+            request[name] = chooser.choice(values)
+        text = bytearray(json.dumps(request).encode())
+        for _ in range(chooser.randrange(3) if chooser.random() < 0.3 else 0):
+            text[chooser.randrange(len(text))] = chooser.randrange(32, 127)
+        for frame in payloads(desk.session.receive(bytes(text), 0)):
+            for message in json.loads(frame):
+                assert message["type"] != "error" or message["code"] in schemas.errors()
+        desk.reads = False
+        desk.settle()
+        while desk.session.due:
+            desk.session.pull(1 << 20, 0)
+            desk.settle()
+    answers = [
+        m for frame in payloads(desk.session.receive(b'{"op":"list","id":"last"}', 0)) for m in json.loads(frame)
+    ]
+    assert answers[0]["id"] == "last"
+    desk.close()
 
 
 # ---- anything in any order
