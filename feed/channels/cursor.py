@@ -382,13 +382,15 @@ class Reader:
 
     def _begin(self, channel: Channel, join: Join, page: Page, *, announce: bool) -> None:
         hub = self._hub
-        if join.exact and join.mode(channel) in ("snapshot", "gap"):
+        if join.exact and join.folds(channel):
             channel.folded(hub.rules)
         if announce:
-            after = join.after(channel.source)
             mode = join.mode(channel) if channel.born <= join.number else "snapshot"
-            at = channel.joined_at(hub.rules) if mode == "snapshot" else channel.position if mode == "live" else after
-            joined = Joined(channel.kind, channel.listing.name, mode, channel.source.name, NO_SEQ if at is None else at)
+            if mode == "snapshot":
+                at = channel.joined_at(hub.rules)
+            else:
+                at = channel.position if mode == "live" else join.prev(channel)
+            joined = Joined(channel.kind, channel.listing.name, mode, channel.source.name, at)
             page.add(frame([bare(joined)]))
         messages, gapped = self._messages(channel, join, announced=announce)
         notice = channel.source.notice
@@ -412,9 +414,8 @@ class Reader:
             # it turned since the request was answered: what the client was told is of another source
             at = NO_SEQ if after is None else after
             return channel.gap_after(at, "source", hub.rules, prev=None, first=None), True
-        if channel.source.name in join.broken and not channel.waits and channel.born <= join.number:
-            at = NO_SEQ if after is None else after
-            return channel.broken(join.broken[channel.source.name], at, hub.rules), False
+        if (channel.id, channel.bit) in join.broken and not channel.waits and channel.born <= join.number:
+            return channel.broken(*join.broken[channel.id, channel.bit], hub.rules), False
         if after is None or channel.waits or (announced and channel.born > join.number):
             hub.counts.joins += 1
             if join.last and channel.kind in ("trades", "bars"):

@@ -6,7 +6,7 @@ Owns where the channels of a request go on from, and what is told of that. Leave
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 from feed.channels.channel import Channel, Source
 from feed.channels.flush import Flush
@@ -17,6 +17,13 @@ from feed.model import KINDS, NO_SEQ, GapReason, Mode
 from feed.protocol.codec import Frames
 
 ANNOUNCE_SHIFT: Final = len(KINDS)
+
+
+class Broken(NamedTuple):
+    """Why a channel does not go on, and after which position nothing of it is there."""
+
+    reason: GapReason
+    prev: int = NO_SEQ
 
 
 class Join:
@@ -54,9 +61,9 @@ class Join:
         lag: bool = False,
         live: bool = False,
         tells: str | int | None = None,
-        broken: Mapping[str, GapReason] | None = None,
+        broken: Mapping[tuple[int, int], Broken] | None = None,
     ) -> None:
-        """`broken`: of a past, sources of which what was asked for is gone, and why."""
+        """`broken`: of a past, the channels (listing and bit) that do not go on from where the client stands."""
         self.number = number
         self.marks = marks
         self.flush = flush
@@ -64,7 +71,7 @@ class Join:
         self.lag = lag
         self.live = live
         self.tells = tells
-        self.broken = broken or {}
+        self.broken = dict(broken or {})
         self.exact = broken is not None
         self.pending: dict[int, int] = {}
         self._order: list[int] | None = None
@@ -81,6 +88,17 @@ class Join:
         flush = self.flush
         return (NO_SEQ, 0) if flush is None else flush.standings.get((channel.id, channel.bit), (NO_SEQ, 0))
 
+    def folds(self, channel: Channel) -> bool:
+        """Whether a channel's state is sent."""
+        return (channel.id, channel.bit) in self.broken or self.mode(channel) == "snapshot"
+
+    def prev(self, channel: Channel) -> int:
+        """Where a channel stands for the client that resumes, or gets a gap."""
+        if (broken := self.broken.get((channel.id, channel.bit))) is not None:
+            return broken.prev
+        after = self.after(channel.source)
+        return NO_SEQ if after is None else after
+
     def next(self) -> int:
         """The symbol whose turn it is, in the order asked; there is one pending."""
         # the first key of a dict from which many were deleted costs a walk over all of them
@@ -93,7 +111,7 @@ class Join:
     def mode(self, channel: Channel) -> Mode:
         """How a channel would begin now."""
         after = self.after(channel.source)
-        if channel.source.name in self.broken and not channel.waits:
+        if (channel.id, channel.bit) in self.broken and not channel.waits:
             return "gap"
         if after is None or channel.waits:
             return "live" if channel.silent else "snapshot"

@@ -10,22 +10,26 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from feed.channels.hub import Hub, HubSettings
+from feed.channels.join import ANNOUNCE_SHIFT, Broken
 from feed.channels.message import END, JOINT, KIND_BIT, PREV, START, bare, head_of, split
 from feed.channels.reader import HoleInLog, LogReader
 from feed.channels.record import EMPTY
-from feed.channels.subscription import Ask, Limits, Subscribing
+from feed.channels.selection import matched
+from feed.channels.subscription import Ask, Limits, Start, Subscribing
 from feed.channels.wanted import is_pattern, prefix_of
 from feed.model import Joined
 
 if TYPE_CHECKING:
+    from feed.channels.channel import Channel
     from feed.channels.record import Record
+    from feed.channels.tape import Tape
     from feed.model import GapReason, Result
 
 RECORDS_A_PAGE: Final = 128
@@ -229,18 +233,84 @@ class Past:
             for _ in self.hub.fan_out():
                 raise AssertionError("a past has no readers before it begins")
 
-    def begin(self, ask: Ask, limits: Limits, broken: Mapping[str, GapReason]) -> list[Result]:
-        """Subscribes as of the cut. `broken`: sources whose channels begin after what was asked for, and why."""
+    def begin(self, ask: Ask, limits: Limits, late: Mapping[str, GapReason], tape: Tape | None = None) -> list[Result]:
+        """Subscribes as of the cut. `late`: sources that begin after what was asked for, and why.
+
+        `tape`: what the client is sent before; this past then stands where the tape ends.
+        """
         self.settle()
+        broken = self._late(late) if tape is None else self._broken(late, tape)
+        if ask.start is not None and ask.start.marks:
+            self._marks = ask.start.marks
+        if tape is not None:
+            ask = replace(ask, start=Start("marks", marks=tape.marks))
         results = Subscribing(self.hub, self.reader, ask, limits, broken).results()
         for join in self.reader.joins:
             join.tells = None  # the client has caught up only when it is live
         for log in self.logs:
             log.go_on()
         self._unflushed = True
-        if ask.start is not None:
-            self._marks = ask.start.marks
-        return [self._resumed(result) for result in results]
+        if tape is None:
+            return [self._resumed(result) for result in results]
+        tape.begin(self.wants, self._announces)
+        return [tape.result(self._resumed(result)) for result in results]
+
+    def follow(self, tape: Tape) -> None:
+        """The tape was sent: its channels need no `joined`; where it broke off, they go on with a gap."""
+        for join in self.reader.joins:
+            for listing, bit, key in self._keys(join.pending):
+                if key not in tape.told:
+                    continue
+                join.pending[listing] &= ~(bit << ANNOUNCE_SHIFT)
+                if tape.broke_off:
+                    join.broken[listing, bit] = Broken("recording", tape.last(key))
+
+    def wants(self, kind: str, symbol: str) -> bool:
+        """Whether a channel is subscribed, known here or not."""
+        wanted, listing = self.reader.wanted, self.hub.names.get(symbol)
+        mask = matched(wanted.rules, symbol) if listing is None else wanted.kinds(listing)
+        return bool(mask & KIND_BIT[kind])
+
+    def _announces(self, kind: str, symbol: str) -> bool:
+        listing = self.hub.names.get(symbol)
+        return listing is None or not self.reader.wanted.has_exact(listing, KIND_BIT[kind])
+
+    def _late(self, late: Mapping[str, GapReason]) -> dict[tuple[int, int], Broken]:
+        return {
+            (channel.id, channel.bit): Broken(late[channel.source.name])
+            for channel in self._channels()
+            if channel.source.name in late and not channel.silent
+        }
+
+    def _broken(self, late: Mapping[str, GapReason], tape: Tape) -> dict[tuple[int, int], Broken]:
+        """The channels that do not go on from where the tape ends."""
+        broken: dict[tuple[int, int], Broken] = {}
+        for channel in self._channels():
+            name = channel.source.name
+            if name.partition("@")[0] not in tape.partitions:
+                if name in late and not channel.silent:
+                    broken[channel.id, channel.bit] = Broken(late[name])
+                continue
+            end = tape.ends.get((channel.kind, channel.listing.name))
+            if end is None and not channel.silent:
+                broken[channel.id, channel.bit] = Broken("evicted")
+            elif end is not None and end != (name, channel.position):
+                broken[channel.id, channel.bit] = Broken("recording", end[1])
+        return broken
+
+    def _channels(self) -> Iterator[Channel]:
+        for listing in self.hub.names.values():
+            for channel in listing.channels:
+                if channel is not None and not channel.waits:
+                    yield channel
+
+    def _keys(self, masks: Mapping[int, int]) -> list[tuple[int, int, tuple[str, str]]]:
+        return [
+            (id_, bit, (kind, self.hub.listings[id_].name))
+            for id_, mask in masks.items()
+            for kind, bit in KIND_BIT.items()
+            if mask & bit
+        ]
 
     # ---- what the client is sent
 
@@ -289,8 +359,7 @@ class Past:
     @property
     def named(self) -> list[tuple[str, str]]:
         """Kinds and symbols that are subscribed by name."""
-        listings, masks = self.hub.listings, self.reader.wanted.exact()
-        return [(kind, listings[id_].name) for id_, mask in masks for kind, bit in KIND_BIT.items() if mask & bit]
+        return [key for _, _, key in self._keys(dict(self.reader.wanted.exact()))]
 
     @property
     def positions(self) -> dict[str, int]:

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Final, Literal
 from msgspec import Struct
 
 from feed.channels.cursor import Reader
-from feed.channels.join import Join
+from feed.channels.join import Broken, Join
 from feed.channels.message import KIND_BIT, KIND_INDEX
 from feed.channels.wanted import OnLag, is_pattern, prefix_of
-from feed.model import KINDS, NO_SEQ, GapReason, Result
+from feed.model import KINDS, NO_SEQ, Result
 
 if TYPE_CHECKING:
     from feed.channels.channel import Channel, Listing
@@ -55,9 +55,9 @@ class Subscribing:
     """One subscribe request under way; `touched` counts channels, as a measure of what it cost."""
 
     def __init__(
-        self, hub: Hub, reader: Reader, ask: Ask, limits: Limits, broken: Mapping[str, GapReason] | None = None
+        self, hub: Hub, reader: Reader, ask: Ask, limits: Limits, broken: Mapping[tuple[int, int], Broken] | None = None
     ) -> None:
-        """`broken`: of a past, sources of which what was asked for is gone, and why: they begin with a gap."""
+        """`broken`: of a past, the channels that begin with a gap."""
         start = ask.start
         mode = None if start is None else start.mode
         self.touched = 0
@@ -141,7 +141,7 @@ class Subscribing:
         elif mode == "live":
             seq = channel.position
         else:
-            seq = join.marks[source] if join.marks is not None else NO_SEQ
+            seq = join.prev(channel)
         return Result(kind, listing.name, ok=True, mode=mode, source=source, seq=seq)
 
     def _joined_at(self, channel: Channel) -> int:

@@ -163,7 +163,7 @@ class Gateway:
             page_bytes=settings.page_bytes,
             packed=self.deflater.packed,
         )
-        self.walker = None if past is None else Walker(past, self._catch_up, settings.limits.walks_max)
+        self.walker = None if past is None else Walker(past, self._catch_up, settings.limits.walks_max, recordings)
         self.pulse = Pulse(
             heartbeat_seconds=settings.heartbeat_ms / 1000,
             ping_seconds=settings.ping_interval_ms / 1000,

@@ -15,17 +15,20 @@ from typing import TYPE_CHECKING, Final
 from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
-from feed.channels.past import RECORDS_A_PAGE
+from feed.channels.past import RECORDS_A_PAGE, Cut
 from feed.channels.reader import HoleInLog
 from feed.channels.record import EMPTY, record_of
 from feed.errors import BadRequest, FeedError, Unreachable
-from feed.gateway.places import OutOfRange, Place, earliest_of, place_of, records
+from feed.gateway.places import OutOfRange, earliest_of, place_of, records
 from feed.kafka.cluster import Cluster
 from feed.tasks import end
 
 if TYPE_CHECKING:
-    from feed.channels.past import Cut, PastLog
-    from feed.gateway.places import Log
+    from feed.channels.past import PastLog
+    from feed.channels.tape import Tape
+    from feed.gateway.places import Log, Place
+    from feed.gateway.recordings import Recordings
+    from feed.gateway.tapes import Reel
     from feed.kafka.cluster import Raw
     from feed.protocol.walks import Walk
 
@@ -88,8 +91,16 @@ class FeedLogs:
 class Walker:
     """Reads for walks. `catch_up`: called with a walk's owner after everything that it is told."""
 
-    def __init__(self, logs: FeedLogs, catch_up: Callable[[object], None], walks_max: int) -> None:
+    def __init__(
+        self,
+        logs: FeedLogs,
+        catch_up: Callable[[object], None],
+        walks_max: int,
+        recordings: Recordings | None = None,
+    ) -> None:
+        """`recordings`: where the past is looked for that the feed logs do not hold any more."""
         self._logs = logs
+        self._recordings = recordings
         self._catch_up = catch_up
         self._looking = asyncio.Semaphore(walks_max)
         self._walking = asyncio.Semaphore(walks_max)
@@ -115,51 +126,91 @@ class Walker:
         await self._logs.stop()
 
     async def _run(self, walk: Walk, room: asyncio.Event) -> None:
+        reel: Reel | None = None
         try:
             async with self._looking:
-                logs = await self._stand(walk)
+                found = await self._find(walk)
+                reel = await self._wind(walk, found)
+                logs = {await _bring(walk, one): one.log for one in found}
+            walk.stands = True
+            self._catch_up(walk.owner)
+            async with self._walking:
+                await _Reading(walk, logs, reel, room, self._catch_up).run()
         except (KafkaError, FeedError, OSError) as error:
             log.warning("the past cannot be read: %s", error)
+            walk.failed = error
             walk.refused = BadRequest("source_unavailable", "the feed log cannot be read now")
             self._catch_up(walk.owner)
-            return
-        walk.stands = True
-        self._catch_up(walk.owner)
-        async with self._walking:
-            await _Reading(walk, logs, room, self._catch_up).run()
+        finally:
+            if reel is not None:
+                reel.close()
 
-    async def _stand(self, walk: Walk) -> dict[PastLog, Log]:
-        """Brings the past to its cuts."""
-        logs: dict[PastLog, Log] = {}
+    async def _find(self, walk: Walk) -> list[_Cut]:
+        """Where each partition is to be read."""
+        found: list[_Cut] = []
         for partition, cut in walk.cuts.items():
-            found = await self._logs.log(partition)
-            if found is None:
-                continue
-            for tries in range(_TRIES_MAX):
-                try:
-                    past_log = await _bring(walk, found, cut)
-                    break
-                except OutOfRange:
-                    if tries == _TRIES_MAX - 1:
-                        raise
-            logs[past_log] = found
-        return logs
+            one = await self._logs.log(partition)
+            if one is not None:
+                found.append(_Cut(partition, one, cut, await _place(one, cut)))
+        return found
+
+    async def _wind(self, walk: Walk, found: list[_Cut]) -> Reel | None:
+        """Looks for recordings of what the logs do not hold any more; the logs then go on where those end."""
+        lacking = {one.partition: one.cut for one in found if one.place.broken}
+        if self._recordings is None or not lacking:
+            return None
+        from feed.gateway.tapes import Reel  # it brings pyarrow
+
+        reel = Reel(self._recordings, walk.ask.channels, walk.ask.symbols, lacking)
+        try:
+            if await reel.open():
+                walk.tape = reel.tape
+                for one in found:
+                    if (end_ := reel.ends.get(one.partition)) is not None:
+                        one.cut = Cut(source=end_.source, mark=end_.tick)
+                        one.place = await _place(one.log, one.cut)
+                return reel
+        except FeedError as error:
+            log.warning("recordings cannot be read: %s", error)
+        reel.close()
+        return None
 
 
-async def _bring(walk: Walk, found: Log, cut: Cut) -> PastLog:
+class _Cut:
+    """A partition of a walk: where it is cut, and where that lies."""
+
+    def __init__(self, partition: str, log_: Log, cut: Cut, place: Place) -> None:
+        self.partition = partition
+        self.log = log_
+        self.cut = cut
+        self.place = place
+
+
+async def _place(found: Log, cut: Cut) -> Place:
+    for _ in range(_TRIES_MAX):
+        try:
+            return await place_of(found, cut)
+        except OutOfRange as error:
+            gone = error
+    raise gone
+
+
+async def _bring(walk: Walk, one: _Cut) -> PastLog:
     """Reads one partition up to its cut."""
-    place = await place_of(found, cut)
-    _, stop = await found.bounds()
+    place, cut = one.place, one.cut
     past_log = walk.past.log(place.start)
     for _ in range(_TRIES_MAX):
         try:
-            await _read(past_log, found, place, stop, cut)
+            _, stop = await one.log.bounds()
+            await _read(past_log, one.log, place, stop, cut)
             break
         except HoleInLog as hole:
             place = place._replace(start=hole.floor)
-            past_log = walk.past.restart(past_log, hole.floor)
+        except OutOfRange:
+            place = await _place(one.log, cut)
+        past_log = walk.past.restart(past_log, place.start)
     if place.broken and cut.time is not None:
-        walk.broken[past_log.reader.source] = "evicted"
+        walk.late[past_log.reader.source] = "evicted"
     return past_log
 
 
@@ -179,9 +230,15 @@ class _Reading:
     """A walk that stands: gives it pages as it asks for them, of the partition that is furthest behind."""
 
     def __init__(
-        self, walk: Walk, logs: dict[PastLog, Log], room: asyncio.Event, catch_up: Callable[[object], None]
+        self,
+        walk: Walk,
+        logs: dict[PastLog, Log],
+        reel: Reel | None,
+        room: asyncio.Event,
+        catch_up: Callable[[object], None],
     ) -> None:
         self._walk = walk
+        self._reel = reel
         self._logs = logs
         self._room = room
         self._catch_up = catch_up
@@ -195,6 +252,10 @@ class _Reading:
         while True:
             await self._room.wait()
             self._room.clear()
+            if walk.tape is not None and not walk.tape.over:
+                await self._play(walk.tape)
+                self._catch_up(walk.owner)
+                continue
             try:
                 await self._mend()
                 await self._give()
@@ -204,6 +265,19 @@ class _Reading:
                 self._room.set()
             else:
                 self._catch_up(walk.owner)
+
+    async def _play(self, tape: Tape) -> None:
+        """The next piece of what was recorded."""
+        assert self._reel is not None
+        try:
+            said = await self._reel.next()
+        except FeedError as error:
+            log.warning("a recording breaks off: %s", error)
+            tape.broke_off, said = True, None
+        if said is None:
+            tape.over = True
+        else:
+            tape.give(said)
 
     async def _give(self) -> None:
         """The next page; or says that there is none for now."""

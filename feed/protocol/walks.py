@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from feed.channels.channel import Listing
     from feed.channels.cursor import Reader
     from feed.channels.hub import Hub
+    from feed.channels.tape import Tape
     from feed.errors import BadRequest
     from feed.model import GapReason
 
@@ -35,8 +36,9 @@ class Walk:
     """One request on its way; `owner`: whose it is, as the reader's.
 
     The door brings `past` to the `cuts` of its partitions (`kraken/0`), notes sources of which too little is left as
-    `broken`, and says that it `stands`, or why not (`refused`). From then on it gives records whenever it is asked for
-    `more`, and says when those were the last ones for now (`at_end`). `end` tells it to stop.
+    `late`, and says that it `stands`, or why not (`refused`). From then on it gives records whenever it is asked for
+    `more`, and says when those were the last ones for now (`at_end`). `end` tells it to stop. Where there is a `tape`,
+    the past stands where that ends; it is given, and sent, before the records.
     """
 
     def __init__(self, ask: Ask, cuts: Mapping[str, Cut], past: Past, owner: object) -> None:
@@ -44,12 +46,40 @@ class Walk:
         self.cuts = cuts
         self.past = past
         self.owner = owner
-        self.broken: dict[str, GapReason] = {}
+        self.late: dict[str, GapReason] = {}
+        self.tape: Tape | None = None
         self.stands = False
         self.refused: BadRequest | None = None
+        self.failed: Exception | None = None
+        """What ended it although it stood."""
         self.at_end = False
         self.more: Callable[[], None] = _nothing
         self.end: Callable[[], None] = _nothing
+
+    @property
+    def due(self) -> bool:
+        """Whether `pull` goes on."""
+        if self.failed is not None:
+            return True
+        return self.past.due or self.at_end if self.tape is None else self.tape.due or self.tape.done
+
+    def pull(self, bytes_max: int) -> bytes:
+        """The next page.
+
+        Raises:
+            Exception: what it failed of.
+            CorruptLog: a record cannot be read.
+        """
+        if self.failed is not None:
+            raise self.failed
+        tape = self.tape
+        if tape is None:
+            return self.past.pull(bytes_max) if self.past.due else b""
+        page = tape.pull(bytes_max)
+        if tape.done:
+            self.past.follow(tape)
+            self.tape = None
+        return page
 
 
 class Door(Protocol):
@@ -163,7 +193,7 @@ class Walks:
     @property
     def due(self) -> bool:
         """Whether `pull` goes on."""
-        return self.answered or any(walk.past.due or walk.at_end for walk in self._walks)
+        return self.answered or any(walk.due for walk in self._walks)
 
     def pull(self, bytes_max: int) -> bytes:
         """The next page of each walk, as far as there is room; those that have come to the present end.
@@ -176,17 +206,17 @@ class Walks:
             if bytes_max <= 0:
                 self._walks = [*self._walks[1:], self._walks[0]]  # another one is the first to be served next time
                 break
-            past = walk.past
-            if past.due:
-                pages.append(past.pull(bytes_max))
-                bytes_max -= len(pages[-1])
-            if past.due:
-                continue
+            pages.append(walk.pull(bytes_max))
+            bytes_max -= len(pages[-1])
             if walk.at_end:
+                if walk.past.due:
+                    continue
                 walk.at_end = False
-                if hand_over(past, self._hub, self._reader, walk.ask.id):
+                if hand_over(walk.past, self._hub, self._reader, walk.ask.id):
                     self._end(walk, told=True)
                     continue
+            elif walk.due:
+                continue
             walk.more()
         return b"".join(pages)
 
@@ -237,7 +267,7 @@ class Walks:
         left = Limits(
             subscriptions_max=limits.subscriptions_max - own.count, patterns_max=limits.patterns_max - own.patterns
         )
-        results = past.begin(ask, left, walk.broken)
+        results = past.begin(ask, left, walk.late, walk.tape)
         self._walks.append(walk)
         if not past.reader.wanted.count:
             self._end(walk, told=False)

@@ -9,10 +9,12 @@ from typing import Any
 
 import msgspec
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka.structs import TopicPartition
 from websockets.asyncio.client import connect
 
 from tests.feed.venues.playing import CAPTURES
-from tests.integration.stage import DEADLINE_S, MARKET, Stage, Truth, Viewer, check_exact, said, seeded
+from tests.integration.stage import DEADLINE_S, MARKET, Stage, Truth, Viewer, check_exact, dispose, said, seeded
 from tests.reference_client import Client, require
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
@@ -116,9 +118,9 @@ class Walker:
             wanted = [
                 update for update in truth.get(key, []) if clocks[*key, msgspec.json.decode(update)["seq"]] > self.time
             ]
-            require(channel.applied == wanted, f"{channel}: {len(channel.applied)} updates, wanted {len(wanted)}")
             gaps = [gap for gap in channel.gaps if gap["reason"] != "venue"]
             require(not gaps, f"{channel}: gaps {gaps[:3]}")
+            require(channel.applied == wanted, f"{channel}: {len(channel.applied)} updates, wanted {len(wanted)}")
 
     async def _run(self) -> None:
         async with connect(self._url, max_size=None, compression=None, proxy=None, ping_interval=None) as socket:
@@ -186,3 +188,75 @@ async def test_marks_that_memory_has_long_forgotten(kafka: str, data_dir: Path, 
             truth = await stage.truth()
             await viewer.has(truth)
             check_exact(viewer.client, truth)
+
+
+async def test_recordings_then_the_log_then_memory_without_a_seam(kafka: str, data_dir: Path, tmp_path: Path) -> None:
+    """Under load; the recorder is killed twice on the way, and the log forgets all but its end."""
+    chance = seeded(23)
+    root = tmp_path / "recordings"
+    serve = f'{SHORT}\nrecordings = "{root}"'
+    async with (
+        Stage(kafka, tmp_path, VENUES, partitions=2, serve=serve) as stage,
+        stage.running("normalize") as normalizer,
+        stage.running("serve", "--port", "0") as gateway,
+    ):
+        await said(normalizer, "normalizing")
+        url = await said(gateway, r"ws://\S+")
+        recording = stage.start("record", "--json", "--to", str(root))
+        await asyncio.to_thread(recording.said, '"commits":[1-9]', lines=recording.out, timeout_s=DEADLINE_S)
+        published = asyncio.create_task(publish(stage, data_dir, CAPTURES_USED, "0.5"))
+        ends: dict[TopicPartition, int] = {}
+        for _ in range(2):
+            await asyncio.sleep(2 + chance.random() * 2)
+            ends = ends or await ends_of(stage)
+            await dispose(recording)
+            recording = stage.start("record", "--json", "--to", str(root))
+            await asyncio.to_thread(recording.said, '"commits":[2-9]', lines=recording.out, timeout_s=DEADLINE_S)
+        before = await forget(stage, ends)
+        times = {pattern: found[: len(found) // 4] for pattern, found in times_of(before).items()}
+        async with contextlib.AsyncExitStack() as stack:
+            walkers = [
+                await stack.enter_async_context(
+                    Walker(url, chance.choice(times[symbols][: len(times[symbols]) // 2]), symbols)
+                )
+                for symbols in ("COINBASE:*", "KRAKEN:*", "BINANCE-USDM:*", "KRAKEN:*", "BINANCE-USDM:*")
+            ]
+            for walker in walkers:
+                await walker.caught_up()
+            await published
+            truth, clocks = await stage.truth(), await clocks_of(stage) | before
+            for walker in walkers:
+                await walker.has(truth)
+                walker.check(truth, clocks)
+                assert sum(len(channel.applied) for channel in walker.client.channels.values()) > 100
+        await dispose(recording)
+
+
+async def ends_of(stage: Stage) -> dict[TopicPartition, int]:
+    """Where each feed log ends."""
+    logs = [TopicPartition(stage.settings.feed_topic(venue), number) for venue in VENUES for number in range(2)]
+    return {where: (await stage.cluster.offsets(where))[1] for where in logs}
+
+
+async def forget(stage: Stage, ends: dict[TopicPartition, int]) -> Clocks:
+    """Deletes of each feed log what was before, once nobody needs it who starts now; the clocks of what there was."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=stage.kafka)
+    await admin.start()
+    try:
+        for where, end in ends.items():
+            async with asyncio.timeout(DEADLINE_S):
+                while await floor_of(stage, where) < end:
+                    await asyncio.sleep(0.2)
+        await asyncio.sleep(2)  # the recorder has committed what those floors are of
+        clocks = await clocks_of(stage)
+        await admin.delete_records({where: RecordsToDelete(before_offset=end) for where, end in ends.items()})
+        return clocks
+    finally:
+        await admin.close()
+
+
+async def floor_of(stage: Stage, where: TopicPartition) -> int:
+    """The floor of the last record of a feed log."""
+    _, end = await stage.cluster.offsets(where)
+    pages = [page async for page in stage.cluster.read(where, end - 1, end)]
+    return int(dict(pages[-1][-1].headers)["floor"])

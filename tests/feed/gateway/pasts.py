@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from feed.channels.hub import Hub, HubSettings
 from feed.channels.reader import LogReader
 from feed.channels.record import Record, headers_of
 from feed.gateway.places import OutOfRange
+from feed.gateway.recordings import Recordings
 from feed.gateway.walker import Walker
 from feed.protocol.session import SessionSettings
 from tests.feed.channels.desk import Link
@@ -53,11 +55,14 @@ class MemoryLog:
 class Town:
     """Logs that grow, the gateway over them, and its clients."""
 
-    def __init__(self, logs: list[MadeUp], chance: random.Random, **settings: Any) -> None:
+    def __init__(
+        self, logs: list[MadeUp], chance: random.Random, recordings: Path | None = None, **settings: Any
+    ) -> None:
         self.made = logs
         self.hub = Hub(HubSettings(**{"resume_window_ms": 20} | settings))
         self.logs = {log.name: MemoryLog(log.records, chance) for log in logs}
-        self.walker = Walker(self, lambda owner: self._due.append(owner), 2)  # type: ignore[arg-type]  # as `FeedLogs`
+        self.recordings = Recordings(str(recordings)) if recordings is not None else None
+        self.walker = Walker(self, self._catch_up, 2, self.recordings)  # type: ignore[arg-type]  # as `FeedLogs`
         self.links: list[Link] = []
         self._due: list[Any] = []
         self._chance = chance
@@ -71,6 +76,15 @@ class Town:
 
     async def stop(self) -> None:
         """As of `FeedLogs`."""
+
+    async def close(self) -> None:
+        """Ends all walks."""
+        await self.walker.stop()
+        if self.recordings is not None:
+            self.recordings.close()
+
+    def _catch_up(self, owner: object) -> None:
+        self._due.append(owner)
 
     def link(self, client: Client | None = None, settings: SessionSettings | None = None) -> Link:
         """A new client."""
@@ -109,7 +123,7 @@ class Town:
 
     async def turn(self) -> None:
         """The loop turns: who has something due gets a page."""
-        await asyncio.sleep(0)
+        await asyncio.sleep(0 if self.recordings is None else 0.0002)  # threads need time that passes
         due, self._due = self._due, []
         for link in due:
             link.pull(self._chance.choice([1, 500, 100_000]))
