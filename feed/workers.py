@@ -33,10 +33,10 @@ from feed.gateway.app import Routes, report_of
 from feed.gateway.gateway import Gateway
 from feed.gateway.health import Check
 from feed.gateway.server import GatewayServer, serve
-from feed.gateway.siblings import PARENT, Report, Siblings, retire
+from feed.gateway.siblings import PARENT, Report, Siblings, retire, stands_still
 from feed.metrics import Metrics
 from feed.settings import Settings, leaves, load
-from feed.tasks import first_cause, together
+from feed.tasks import end, first_cause, together
 from feed.up import build, follower, refuse_used_port
 
 _CHILD: Final = "from feed.cli import main; main()"
@@ -45,6 +45,9 @@ _AGAIN_MAX_S: Final = 10.0
 _LONG_S: Final = 30.0
 """Who lived that long is started again at once: what ended it has nothing to do with its start."""
 _DRAIN_SPARE_S: Final = 10.0
+_LOOK_S: Final = 1.0
+_STALLS: Final = 3
+"""A worker that stands still for so many times what is called not alive is killed."""
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 _LISTENING: Final = b"listening\n"
 _READY: Final = b"ready\n"
@@ -171,14 +174,15 @@ class Workers:
         )
         self._running[worker] = process
         try:
-            return await self._watch(worker, port, process, task)
+            return await self._watch(port, process, task)
         finally:
             del self._running[worker]
             if process.returncode is None:
                 await self._end(process)
             retire(folder, worker, process.pid)
 
-    async def _watch(self, worker: int, port: int, process: asyncio.subprocess.Process, task: Task) -> int:
+    async def _watch(self, port: int, process: asyncio.subprocess.Process, task: Task) -> int:
+        worker = task.number
         assert process.stdin is not None
         assert process.stdout is not None
         with contextlib.suppress(ConnectionError):
@@ -186,9 +190,14 @@ class Workers:
             await process.stdin.drain()
         if self._ending.is_set():
             process.terminate()
-        ending = asyncio.create_task(self._cut(worker, process))
+        begun = asyncio.Event()
+        watching = [
+            asyncio.create_task(self._cut(worker, process), name=f"cut-{worker}"),
+            asyncio.create_task(self._look(worker, Path(task.folder), process, begun), name=f"look-{worker}"),
+        ]
         try:
             while line := await process.stdout.readline():
+                begun.set()
                 if line == _LISTENING:
                     self._listens(worker, port)
                 if line == _READY:
@@ -197,13 +206,24 @@ class Workers:
                         log.info("worker %d is ready again", worker)
             return await process.wait()
         finally:
-            ending.cancel()
+            await end(watching)
 
     def _listens(self, worker: int, port: int) -> None:
         if worker not in self._listen:
             self._listen.add(worker)
             if len(self._listen) == self._count:
                 self._tell(port)
+
+    async def _look(self, worker: int, folder: Path, process: asyncio.subprocess.Process, begun: asyncio.Event) -> None:
+        """Kills a worker whose loop stands still: the kernel would go on giving it connections."""
+        within = self._settings.serve.stall_ms_max / 1000 * _STALLS
+        await begun.wait()
+        while True:
+            if await stands_still(folder, worker, within):
+                break
+            await asyncio.sleep(_LOOK_S)
+        log.error("worker %d has not answered for %.1f s and is killed", worker, within)
+        process.kill()
 
     async def _cut(self, worker: int, process: asyncio.subprocess.Process) -> None:
         """Kills a worker that has not ended well after its drain."""

@@ -94,7 +94,7 @@ class GatewaySettings(Struct, frozen=True, kw_only=True):
     kafka_silence_ms_max: int = 5000
     """Without any answer of Kafka for so long the gateway is not ready."""
     stall_ms_max: int = 5000
-    """The loop has not turned for so long: the gateway is not alive."""
+    """The loop has not turned for so long: the gateway is not alive. A worker is killed after three times that."""
     drain_ms: int = 8000
     """From the signal to the last connection closed."""
     reconnect_spread_ms: int = 5000

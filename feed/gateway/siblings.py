@@ -30,6 +30,8 @@ PARENT: Final = 0
 """The number of the parent, where it has something to tell itself."""
 _ANSWER_SECONDS: Final = 1.0
 _KEEP_SECONDS: Final = 1.0
+_WHETHER: Final = b"?\n"
+_HERE: Final = b"!"
 _RETIRED: Final = "retired"
 _STATE: Final = ".state"
 _logger = logging.getLogger("feed.gateway")
@@ -128,23 +130,29 @@ class Siblings:
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, ValueError):
-            clients = int(await reader.readline())
-            writer.write(msgspec.msgpack.encode(self._report(clients)))
+            asked = await reader.readline()
+            writer.write(_HERE if asked == _WHETHER else msgspec.msgpack.encode(self._report(int(asked))))
             await writer.drain()
         writer.close()
 
     async def _ask(self, number: int, clients: int) -> Report | None:
         try:
-            async with asyncio.timeout(_ANSWER_SECONDS):
-                reader, writer = await asyncio.open_unix_connection(_socket(self._folder, number))
-                try:
-                    writer.write(b"%d\n" % clients)
-                    return msgspec.msgpack.decode(await reader.read(-1), type=Report)
-                finally:
-                    writer.close()
+            answer = await _asked(_socket(self._folder, number), b"%d\n" % clients, _ANSWER_SECONDS)
+            return msgspec.msgpack.decode(answer, type=Report)
         except (OSError, TimeoutError, msgspec.DecodeError) as error:
             _logger.debug("worker %d does not answer: %r", number, error)
             return None
+
+
+async def stands_still(folder: Path, number: int, seconds: float) -> bool:
+    """Whether a worker is there and says nothing for so long; one that is not there, or not yet, does not."""
+    try:
+        await _asked(_socket(folder, number), _WHETHER, seconds)
+    except TimeoutError:
+        return True
+    except OSError:
+        pass
+    return False
 
 
 def retire(folder: Path, number: int, pid: int) -> None:
@@ -154,6 +162,16 @@ def retire(folder: Path, number: int, pid: int) -> None:
     families = together({}, [retired.families, _families_in(path)], LABEL)
     _write(folder / _RETIRED, _Retired([*retired.names, path.name], families))
     path.unlink(missing_ok=True)
+
+
+async def _asked(path: Path, line: bytes, seconds: float) -> bytes:
+    async with asyncio.timeout(seconds):
+        reader, writer = await asyncio.open_unix_connection(path)
+        try:
+            writer.write(line)
+            return await reader.read(-1)
+        finally:
+            writer.close()
 
 
 def _socket(folder: Path, number: int) -> Path:

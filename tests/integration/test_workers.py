@@ -186,6 +186,21 @@ async def test_readiness_is_that_of_all(kafka: str, tmp_path: Path) -> None:
         assert await asyncio.to_thread(port.command.end, signal.SIGINT) == 0
 
 
+async def test_a_worker_that_stands_still_is_killed(kafka: str, tmp_path: Path) -> None:
+    async with Stage(kafka, tmp_path, [VENUE], serve="stall_ms_max = 1000") as stage, workers(stage) as port:
+        two = (await port.status())["workers"][1]["pid"]
+        os.kill(two, signal.SIGSTOP)
+        try:
+            await said(port.command, "worker 2 has not answered for 3.0 s and is killed")
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(two, signal.SIGCONT)
+        await said(port.command, "worker 2 is ready again")
+        await port.ready()
+        assert (await port.status())["workers"][1]["pid"] != two
+        assert await asyncio.to_thread(port.command.end, signal.SIGTERM) == 0
+
+
 async def test_the_drain_and_its_end(kafka: str, tmp_path: Path, data_dir: Path) -> None:
     async with Stage(kafka, tmp_path, [VENUE]) as stage, workers(stage, 3) as port:
         async with AsyncExitStack() as stack:
