@@ -15,6 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from feed.channels.state import FoldRules
+from feed.collector import settle
 from feed.errors import ConfigError
 from feed.recorder.commits import FileRules
 from feed.recorder.health import RecorderHealth
@@ -97,6 +98,7 @@ async def record(settings: Settings, *, tells: bool, child: bool) -> None:
         working.append(_tell(health))
     if child:
         working.append(_until_stdin_ends())
+    settle()
     await together(working)
 
 

@@ -64,6 +64,10 @@ class Folded(NamedTuple):
     """The highest `seq` of an update or a state that is in it."""
 
 
+_SUMS: Final = frozenset({"book", "bars"})
+"""Kinds of which every update counts."""
+_UPDATE: Final = b'update"'
+_NO_ITEMS: Final = b'"data":[]'
 _BODIES: Final = msgspec.json.Decoder(Body)
 _TRADES: Final = msgspec.json.Decoder(list[Trade])
 _QUOTES: Final = msgspec.json.Decoder(Quote)
@@ -95,7 +99,7 @@ def _fold(
     snapshot = [_body(message) for message in start.messages]
     updates: list[Body] = []
     state, covers = start.state, start.covers
-    for entry in entries:
+    for entry in _that_count(kind, list(entries), rules):
         for message in entry.split(JOINT):
             body = _body(message)
             if body.type == "update":
@@ -113,6 +117,18 @@ def _fold(
         data = _newest(data, last)
     folded = Snapshot(kind, symbol, source, newest.seq, newest.ts_event, newest.ts_recv, data)
     return Folded(newest.seq, [bare(part) for part in parted(folded)], state, covers)
+
+
+def _that_count(kind: Kind, entries: list[bytes], rules: FoldRules) -> list[bytes]:
+    """Without updates that newer ones replace: most of them where a channel was not folded for long."""
+    kept = rules.trades_kept if kind == "trades" else 1
+    newest = entries[-kept:]
+    if kind in _SUMS or len(entries) <= kept or any(_NO_ITEMS in entry for entry in newest):
+        return entries
+    older = [entry for entry in entries[:-kept] if not entry.startswith(_UPDATE) or JOINT in entry]
+    # a state among the newest is no update
+    found = sum(entry.startswith(_UPDATE) for entry in newest)
+    return [*older, *newest] if found == kept else entries
 
 
 def _newest(items: list[Trade] | list[Bar], count: int) -> list[Trade] | list[Bar]:

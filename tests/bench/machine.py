@@ -115,6 +115,14 @@ def memory_bytes(pid: int) -> int:
     return int(psutil.Process(pid).memory_info().rss)
 
 
+def anonymous_bytes(pid: int) -> int:
+    """Resident memory of a process without what it has mapped of files: those pages can go at any time."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("RssAnon:"):
+            return int(line.split()[1]) * 1024
+    return memory_bytes(pid)
+
+
 @contextlib.contextmanager
 def _on_first_core() -> Iterator[None]:
     """What is started meanwhile runs there with all its threads, from its first instruction on."""

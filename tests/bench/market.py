@@ -76,13 +76,12 @@ def stamped(value: bytes, due_ns: int, appended_ns: int) -> bytes:
 class Partition:
     """The log of one partition as a normalizer writes it."""
 
-    def __init__(self, number: int) -> None:
-        rules = Rules()
-        source = f"{VENUE}/{number}@bench{number}"
+    def __init__(self, number: int, venue: str = VENUE, rules: Rules = Rules()) -> None:
+        source = f"{venue}/{number}@bench{number}"
         self._number = number
         self._offset = self._seq = self._now_ms = 0
         self._writer = Writer(
-            Source(venue_named(VENUE), source, rules),
+            Source(venue_named(venue), source, rules),
             source=source,
             pos=-1,
             crc=-1,
@@ -99,9 +98,13 @@ class Partition:
 
     def lot(self, ticks: Iterable[tuple[str, bytes]]) -> Lot:
         """What these ticks (symbol, value) did, and the keyframes that are due."""
+        return self.made_of((symbol, value, APPENDED, None) for symbol, value in ticks)
+
+    def made_of(self, ticks: Iterable[tuple[str, bytes, int, str | None]]) -> Lot:
+        """The same of ticks with the time at which each was received, and the URL of an answer."""
         made = []
-        for symbol, value in ticks:
-            made.append(Tick(self._seq, symbol, value, APPENDED, APPENDED, None))
+        for symbol, value, ts_recv, request in ticks:
+            made.append(Tick(self._seq, symbol, value, ts_recv, ts_recv, request))
             self._seq += 1
         self._now_ms += 10
         step = self._writer.step(made, self._seq, self._now_ms)

@@ -11,6 +11,7 @@ from tests.bench import (
     micro,
     neighbours,
     normalizing,
+    recording,
     replaying,
     side_by_side,
     starting,
@@ -29,6 +30,7 @@ PARTS: Final[tuple[Part, ...]] = (
     *neighbours.PARTS,
     *connections.PARTS,
     starting.PART,
+    *recording.PARTS,
     replaying.PART,
     views.PART,
 )

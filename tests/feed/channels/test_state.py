@@ -107,3 +107,39 @@ def test_a_state_that_is_not_ok_stays_until_it_is() -> None:
 def test_what_cannot_be_read_is_our_own_fault_and_loud() -> None:
     with pytest.raises(CorruptLog):
         fold("book", "X:A", "x/0@a", NOTHING, [b'update","seq":5,"data":{"bids":7}'], RULES)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("seed", range(8))
+def test_many_entries_fold_as_one_after_the_other(kind: Kind, seed: int) -> None:
+    chooser = random.Random(seed)
+    source, rules = TrueSource("x/0@a"), FoldRules(trades_kept=5)
+    entries: list[bytes] = []
+    for number in range(40):
+        if chooser.random() < 0.2:
+            source.stale("X:A", chooser.choice(["gap", "checksum", None]))
+        else:
+            source.tick([(kind, "X:A", some_data(kind, number))])
+        if chooser.random() < 0.8:
+            _, _, value = source.record()
+            # only books are stale so far: nothing depends on it
+            messages = split(value.replace(b'"channel":"book"', b'"channel":"%b"' % kind.encode()))
+            entries += [b'},{"type":"'.join(messages)] if messages and chooser.random() < 0.2 else messages
+    step = NOTHING
+    for entry in entries:
+        step = fold(kind, "X:A", source.source, step, [entry], rules)
+    assert fold(kind, "X:A", source.source, NOTHING, entries, rules) == step
+    cut = chooser.randrange(len(entries))
+    begun = fold(kind, "X:A", source.source, NOTHING, entries[:cut], rules)
+    assert fold(kind, "X:A", source.source, begun, entries[cut:], rules) == step
+
+
+def test_updates_without_trades_do_not_hide_older_trades() -> None:
+    source, rules = TrueSource("x/0@a"), FoldRules(trades_kept=1)
+    for number in range(5):
+        source.tick([("trades", "X:A", some_data("trades", number))])
+    _, _, value = source.record()
+    entries = split(value)
+    entries[-1] = entries[-1][: entries[-1].index(b'"data":')] + b'"data":[]'
+    (found,) = fold("trades", "X:A", source.source, NOTHING, entries, rules).messages
+    assert found.count(b'"trade_id"') == 1
