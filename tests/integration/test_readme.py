@@ -15,6 +15,7 @@ import pytest
 
 import replay
 from tests.conftest import ROOT
+from tests.integration.commands import running
 
 pytestmark = pytest.mark.slow
 
@@ -93,6 +94,19 @@ def test_the_python_does_what_is_said(folder: Path, monkeypatch: pytest.MonkeyPa
     exec(python("scan_ipc"), names)
     found = dict(names["counts"].collect().iter_rows())
     assert found == Counter(recording.trades().column("symbol").to_pylist())
+
+
+def test_a_client_that_knows_only_the_url_plays_it(folder: Path) -> None:
+    (serve,) = lines("replay serve")
+    program = python("/v1/replay")
+    command = f"exec {Path(sys.executable).parent}/{serve.replace('8001', '0')}"
+    with running("bash", "-c", command, cwd=folder) as server:
+        port = server.said(r"replay  ws://127.0.0.1:(\d+)/v1/replay")[1]
+        assert "127.0.0.1:8001" in program
+        with running(sys.executable, "-c", program.replace("8001", port), cwd=folder) as client:
+            for wanted in ("'state': 'ready'", "'type': 'update', 'channel': 'trades'", "'state': 'ended'"):
+                client.said(wanted, lines=client.out)
+        assert server.end() == 0
 
 
 def test_what_was_repaired_is_whole(folder: Path, tmp_path: Path) -> None:
