@@ -180,15 +180,15 @@ def make_gateway(settings: Settings, metrics: Metrics, *, live: bool = True) -> 
         page_bytes=chosen.page_bytes,
         message_bytes_max=chosen.limits.message_bytes_max,
     )
-    recordings = None
+    recordings, files_a_reader = None, 0
     if chosen.recordings:
-        from feed.gateway.recordings import Recordings  # it brings pyarrow, a third of a second
+        from feed.gateway.recordings import FILES_A_READER, Recordings  # it brings pyarrow, a third of a second
 
-        recordings = Recordings(chosen.recordings)
+        recordings, files_a_reader = Recordings(chosen.recordings), FILES_A_READER
     topics = {name: settings.feed_topic(name) for name in settings.served_venues}
     past = FeedLogs(settings.kafka.bootstrap, topics) if live else None
     own = convert(chosen, GatewaySettings)
-    own = replace(own, limits=fitted(own.limits))
+    own = replace(own, limits=fitted(own.limits, files_a_reader=files_a_reader))
     return Gateway(own, hub, session, metrics, recordings, past, live=live)
 
 

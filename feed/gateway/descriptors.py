@@ -17,17 +17,19 @@ from feed.errors import ConfigError
 from feed.gateway.limits import LimitSettings
 
 _SPARE: Final = 512
-"""For Kafka, files of recordings, sockets between workers, and connections that are only told why not."""
+"""For Kafka, sockets between workers, and connections that are only told why not."""
 _logger = logging.getLogger("feed.gateway")
 
 
-def fitted(limits: LimitSettings) -> LimitSettings:
+def fitted(limits: LimitSettings, *, files_a_reader: int = 0) -> LimitSettings:
     """Raises the limit of this process as far as is needed and allowed; the limits on connections that it leaves.
+
+    `files_a_reader`: what a history or a replay may have open.
 
     Raises:
         ConfigError: it leaves not one connection.
     """
-    others = limits.http_connections_max + _SPARE
+    others = limits.http_connections_max + _SPARE + files_a_reader * (limits.histories_max + limits.replays_max)
     wanted = limits.connections_max + others
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= wanted:

@@ -18,9 +18,12 @@ from typing import Final, Generic, NamedTuple, TypeVar
 from feed.errors import BadRequest, ConfigError
 from feed.gateway.catalog import Catalog
 from feed.recording.recording import Recording
-from feed.recording.shelf import NEVER
+from feed.recording.shelf import FILES_OPEN_MAX, NEVER
+from feed.recording.tables import TABLES
 
 THREADS: Final = 4
+FILES_A_READER: Final = FILES_OPEN_MAX * len(TABLES)
+"""What each may have open at most."""
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 

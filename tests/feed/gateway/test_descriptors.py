@@ -9,6 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from feed.gateway.descriptors import fitted as fitted_here
+from feed.gateway.limits import LimitSettings
+from feed.gateway.recordings import FILES_A_READER
+
 PROGRAM = """
 import logging, resource, sys
 from feed.gateway.descriptors import fitted
@@ -50,6 +54,19 @@ def test_as_far_as_allowed(soft: int, hard: int, connections: int, left: int, no
     if said:
         wanted = f"{now} file descriptors are allowed, 1062 wanted: connections_max is {left} instead of {connections}"
         assert said == f"{wanted}; raise the limit (ulimit -n)"
+
+
+def test_readers_of_recordings_need_their_files() -> None:
+    limits = LimitSettings(connections_max=10, http_connections_max=1, histories_max=2, replays_max=3)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (600, before[1]))
+        assert fitted_here(limits).connections_max == 10
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == 600
+        assert fitted_here(limits, files_a_reader=FILES_A_READER).connections_max == 10
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == 10 + 1 + 512 + 5 * FILES_A_READER
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 def test_not_one_connection_is_an_error() -> None:
