@@ -52,10 +52,11 @@ def write_plots(run: Run, folder: Path) -> None:
 
 
 def write_readme(run: Run, readme: Path) -> None:
-    """Puts the table of a run between its marks."""
+    """Puts the table of a run between its marks, and its plots, which lie in `plots` beside the page."""
     text = readme.read_text()
     assert _BETWEEN.search(text)
-    readme.write_text(_BETWEEN.sub(lambda found: f"{found[1]}{_table(run)}{found[2]}", text))
+    shown = "".join(f"\n![{name.partition('.')[0]}](plots/{name})\n" for name, _ in plots(run))
+    readme.write_text(_BETWEEN.sub(lambda found: f"{found[1]}{_table(run)}{shown}{found[2]}", text))
 
 
 def _table(run: Run) -> str:

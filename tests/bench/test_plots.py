@@ -68,3 +68,5 @@ def test_the_table_of_a_run_replaces_the_one_before(tmp_path: Path) -> None:
     assert text.startswith("before\n<!-- run -->\n2026-11-26, scale `full`: 2 cores of p")
     assert "| memory | 12.0 KiB | ≤ 24.0 | 2.00 |  |  |\n<!-- /run -->\nafter\n" in text
     assert "old" not in text
+    write_readme(run({"W1 tops": [{"gateway": 4e6}]}), readme)
+    assert " |  |  |\n\n![deliveries](plots/deliveries.svg)\n<!-- /run -->\nafter\n" in readme.read_text()
