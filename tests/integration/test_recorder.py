@@ -83,7 +83,7 @@ def complete(root: Path, truth: Truth) -> bool:
 async def wait_complete(root: Path, truth: Truth) -> None:
     async with asyncio.timeout(3 * DEADLINE_S):
         while not await asyncio.to_thread(complete, root, truth):
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(0.25)
 
 
 async def committed(command: Command, commits: int) -> None:
@@ -211,13 +211,12 @@ def inside(pid: str, *command: str) -> tuple[str, ...]:
 
 async def test_a_full_disk_pauses_it_and_nothing_is_lost(kafka: str, data_dir: Path, tmp_path: Path) -> None:
     async with (
-        on_tmpfs(tmp_path / "disk", "1m") as (pid, disk),
-        recorded_stage(kafka, tmp_path, ("binance-usdm",)) as stage,
+        on_tmpfs(tmp_path / "disk", "160k") as (pid, disk),
+        recorded_stage(kafka, tmp_path, ("coinbase",)) as stage,
         recording_inside(pid, tmp_path) as command,
     ):
         await committed(command, 1)
-        capture = CAPTURES["binance/usdm_btcusdt_20240808"]
-        await stage.publish("binance-usdm", data_dir / capture.files[0], symbol=capture.symbol)
+        await stage.publish_capture("coinbase/exchange_5products_20210417", data_dir)
         await paused(command, "No space left on device")
         subprocess.run(inside(pid, "mount", "-o", "remount,size=64m", str(tmp_path / "disk")), check=True)
         await ends_well(command, disk / "recordings", await stage.truth())
