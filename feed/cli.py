@@ -173,6 +173,7 @@ def tail(
     /,
     *,
     url: str = "ws://127.0.0.1:8000/v1/stream",
+    start: Annotated[str | None, Parameter(name="--from")] = None,
     json: Annotated[bool, Parameter(negative=())] = False,
     hash: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
@@ -181,6 +182,7 @@ def tail(
     Examples:
         feed tail trades COINBASE:BTC-USD
         feed tail quotes '*' --url ws://desk:8000/v1/stream --json | jq .data
+        feed tail book KRAKEN:XBT/USD --from 2026-11-20T14:30:00Z
 
     Parameters
     ----------
@@ -190,6 +192,8 @@ def tail(
         Symbols (KRAKEN:BTC/USD) or patterns (KRAKEN:*, *).
     url: str
         Address of the stream.
+    start: str
+        A time to begin from, nanoseconds or RFC 3339 with a zone; then on into the live stream.
     json: bool
         One message a line as it was sent, instead of words.
     hash: bool
@@ -199,7 +203,7 @@ def tail(
 
     hashing = Hashing()
     out = hashing.take if hash else as_json if json else as_text
-    code = _loop(Tail(url, channel, symbols, out=out).run())
+    code = _loop(Tail(url, channel, symbols, out=out, start=start).run())
     if hash:
         hashing.say()
     return code

@@ -61,6 +61,15 @@ class Rule:
         """The source of a channel, as far as it was told."""
         return self._source.get(channel, "")
 
+    @property
+    def passed(self) -> dict[str, int]:
+        """For each source how far all its channels are that are not waiting: what can be resumed from without marks."""
+        passed: dict[str, int] = {}
+        for channel, source in self._source.items():
+            if channel not in self.waiting:
+                passed[source] = min(self._pos[channel], passed.get(source, self._pos[channel]))
+        return {source: seq for source, seq in passed.items() if seq > NO_SEQ}
+
     def takes(self, message: Message) -> bool:
         """Whether a message counts; moves the channel if it does."""
         kind: str = message["type"]
@@ -126,12 +135,22 @@ class Rule:
 class Tail:
     """One subscription, kept over any number of connections."""
 
-    def __init__(self, url: str, channel: str, symbols: list[str], *, out: Callable[[bytes, Message], None]) -> None:
+    def __init__(
+        self,
+        url: str,
+        channel: str,
+        symbols: list[str],
+        *,
+        out: Callable[[bytes, Message], None],
+        start: str | None = None,
+    ) -> None:
+        """`start`: a time to begin from, as the protocol takes it; None: now."""
         if channel not in KINDS:
             raise ConfigError(f"channel {channel!r} is none of {', '.join(KINDS)}")
         self._url = url
         self._request = {"op": "subscribe", "id": _ID, "channels": [channel], "symbols": symbols}
         self._out = out
+        self._start = start
         self._rule = Rule()
         self._pause_s = 0.0
         self._was_connected = False
@@ -169,10 +188,13 @@ class Tail:
             await asyncio.sleep(self._next_pause())
 
     async def _follow(self, connection: ClientConnection) -> None:
-        request = self._request | ({"from": {"marks": self._rule.marks}} if self._rule.marks else {})
-        self._rule.caught_up = not self._rule.marks
-        await connection.send(json.dumps(request))
-        if self._rule.marks:
+        marks = self._rule.marks
+        if not marks and self._start is not None:
+            marks = self._rule.passed  # no heartbeat speaks of channels that are on their way from the past
+        start: Message = {"marks": marks} if marks else {} if self._start is None else {"time": self._start}
+        self._rule.caught_up = not start
+        await connection.send(json.dumps(self._request | ({"from": start} if start else {})))
+        if marks:
             # Marks say nothing of channels that had no snapshot yet.
             await self._ask_for_snapshots(connection, list(self._rule.waiting))
         async for frame in connection:

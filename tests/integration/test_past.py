@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +43,10 @@ async def publish(stage: Stage, data_dir: Path, names: tuple[str, ...], speed: s
 Clocks = dict[tuple[str, str, int], int]
 
 
-async def clocks_of(stage: Stage) -> Clocks:
+async def clocks_of(stage: Stage, venues: Sequence[str] = VENUES) -> Clocks:
     """For each update, by kind, symbol and seq: the newest time that its source had seen by then."""
     clocks: Clocks = {}
-    for venue in VENUES:
+    for venue in venues:
         for raws in await stage.records(stage.settings.feed_topic(venue)):
             clock = 0
             for raw in raws:
@@ -260,3 +261,32 @@ async def floor_of(stage: Stage, where: TopicPartition) -> int:
     _, end = await stage.cluster.offsets(where)
     pages = [page async for page in stage.cluster.read(where, end - 1, end)]
     return int(dict(pages[-1][-1].headers)["floor"])
+
+
+async def test_tail_from_a_time_prints_what_came_after_it(kafka: str, data_dir: Path, tmp_path: Path) -> None:
+    async with (
+        Stage(kafka, tmp_path, ["kraken"], serve=SHORT) as stage,
+        stage.running("normalize") as normalizer,
+        stage.running("serve", "--port", "0") as gateway,
+    ):
+        await said(normalizer, "normalizing")
+        url = await said(gateway, r"ws://\S+")
+        await stage.publish_capture("kraken/v1_5pairs_20210417.book", data_dir)
+        truth = await stage.truth()
+        async with Walker(url, 0, "*") as everything:
+            await everything.has(truth)
+        clocks = await clocks_of(stage, ["kraken"])
+        time = sorted(clocks.values())[len(clocks) // 2]
+        wanted = [
+            (key, update)
+            for key, updates in truth.items()
+            for update in updates
+            if key[0] == "book" and clocks[*key, msgspec.json.decode(update)["seq"]] > time
+        ]
+        async with stage.running("tail", "book", "*", "--from", str(time), "--url", url, "--json") as tail:
+            async with asyncio.timeout(DEADLINE_S):
+                while sum('"type":"update"' in line for line in tail.out) < len(wanted):
+                    assert tail.process.poll() is None, tail.err
+                    await asyncio.sleep(0.1)
+            found = [line.encode() for line in tail.out if '"type":"update"' in line]
+        assert sorted(found) == sorted(update for _, update in wanted)
