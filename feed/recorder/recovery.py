@@ -11,6 +11,7 @@ import logging
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from feed.model import KINDS
 from feed.recording.disk import Disk
 from feed.recording.files import RecordedFile
 from feed.recording.folder import Folder
@@ -40,6 +41,9 @@ def take_up(root: Path, disk: Disk, kinds: tuple[str, ...], tables: tuple[str, .
         OSError: the disk is full or fails; nothing is lost.
     """
     _tidy(root, tables)
+    # kinds that are not recorded have no commit: without this the first one, which only the others have, was cut
+    there = {place.table for place in Folder(str(root)).places(tables)}
+    tables = tuple(table for table in tables if table not in KINDS or table in kinds or table in there)
     recording = Recording(str(root), tables=tables)
     try:
         limit = recording.limit

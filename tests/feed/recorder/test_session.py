@@ -11,7 +11,10 @@ from msgspec.structs import replace
 from feed.channels.channel import NOTHING
 from feed.channels.message import END, START
 from feed.channels.state import Folded, FoldRules, fold
+from feed.model import KINDS, Kind
+from feed.recorder.recovery import take_up
 from feed.recording.chosen import Chosen
+from feed.recording.disk import Disk
 from feed.recording.merge import RANKS
 from feed.recording.recording import Recording
 from feed.recording.shelf import FROM_BEGIN, TO_END, Cut
@@ -35,11 +38,13 @@ def made_up(chooser: random.Random, steps: int = 150) -> list[MadeUp]:
     return logs
 
 
-def record(root: Path, logs: list[Log], chooser: random.Random, *, deaths: float = 0.05) -> int:
+def record(
+    root: Path, logs: list[Log], chooser: random.Random, *, deaths: float = 0.05, chosen: Chosen | None = None
+) -> int:
     """Records all of the logs by recorders that die at random moments; how many died."""
     died = 0
     while True:
-        tape = Tape(root, logs, files=EAGER)
+        tape = Tape(root, logs, files=EAGER, chosen=chosen)
         more = [True] * len(logs)
         while any(more):
             number = chooser.choice([number for number, left in enumerate(more) if left])
@@ -111,6 +116,34 @@ def test_each_update_is_there_once_whatever_flushes_rotations_and_deaths(seed: i
     assert updates_of(stream) == truth_of(logs), f"seed {seed}, {died} deaths"
     assert [entry[:4] for entry in stream] == sorted(entry[:4] for entry in stream)
     assert not any(b'"reason":"recording"' in entry[4] for entry in stream)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(6))
+def test_only_what_is_chosen_is_recorded_whatever_deaths(seed: int, tmp_path: Path) -> None:
+    chooser = random.Random(seed)
+    logs = made_up(chooser)
+    some = Chosen(["book", "trades"], ["TOY:A", "TOY:C*"])
+    record(tmp_path, [log.log for log in logs], chooser, deaths=0.2, chosen=some)
+    wanted = {key: told for key, told in truth_of(logs).items() if key[0] in some.kinds and some.symbol(key[1])}
+    stream = stream_of(Recording(str(tmp_path)), Chosen())
+    assert updates_of(stream) == wanted, f"seed {seed}"
+    assert {file.parts[0] for file in (path.relative_to(tmp_path) for path in tmp_path.rglob("*.arrow"))} <= {
+        "book",
+        "trades",
+        "gaps",
+        "states",
+    }
+
+
+@pytest.mark.parametrize("kinds", [KINDS, ("book", "trades")], ids=["all kinds", "two kinds"])
+def test_the_first_commit_counts_when_its_recorder_dies(kinds: tuple[Kind, ...], tmp_path: Path) -> None:
+    logs = made_up(random.Random(1))
+    tape = Tape(tmp_path, [log.log for log in logs], chosen=Chosen(kinds))
+    tape.read(0, 20)
+    tape.commit()
+    tape.die()
+    assert take_up(tmp_path, Disk(tmp_path), kinds).positions["toy/0@a"].tick > 0
 
 
 @pytest.mark.slow
