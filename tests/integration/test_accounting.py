@@ -18,7 +18,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from feed.channels.hub import Hub, HubSettings
-from feed.gateway.limits import GatewaySettings
+from feed.gateway.limits import GatewaySettings, LimitSettings
 from feed.model import Trade
 from tests.gateways import Running
 from tests.integration.test_gateway import get, messages, subscribe, until
@@ -60,7 +60,8 @@ class Reading(threading.Thread):
 @pytest.fixture
 def running() -> Iterator[Running]:
     """A gateway that keeps 400 KB, and drops a client that takes nothing in a second or two."""
-    settings = GatewaySettings(port=0, heartbeat_ms=250, ping_interval_ms=2000, client_addresses=True)
+    limits = LimitSettings(write_bytes_max=128 * 1024)  # what is kept is little, and the fast client is to have all
+    settings = GatewaySettings(port=0, heartbeat_ms=250, ping_interval_ms=2000, client_addresses=True, limits=limits)
     with Running(settings, hub=Hub(HubSettings(resume_window_bytes_max=400_000))) as found:
         yield found
 
