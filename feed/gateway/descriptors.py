@@ -24,12 +24,13 @@ _logger = logging.getLogger("feed.gateway")
 def fitted(limits: LimitSettings, *, files_a_reader: int = 0) -> LimitSettings:
     """Raises the limit of this process as far as is needed and allowed; the limits on connections that it leaves.
 
-    `files_a_reader`: what a history or a replay may have open.
+    `files_a_reader`: what a history, a replay or a walk may have open.
 
     Raises:
         ConfigError: it leaves not one connection.
     """
-    others = limits.http_connections_max + _SPARE + files_a_reader * (limits.histories_max + limits.replays_max)
+    readers = limits.histories_max + limits.replays_max + limits.walks_max
+    others = limits.http_connections_max + _SPARE + files_a_reader * readers
     wanted = limits.connections_max + others
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= wanted:

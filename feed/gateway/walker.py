@@ -103,6 +103,7 @@ class Walker:
         self._recordings = recordings
         self._catch_up = catch_up
         self._looking = asyncio.Semaphore(walks_max)
+        self._reeling = asyncio.Semaphore(walks_max)
         self._walking = asyncio.Semaphore(walks_max)
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -127,11 +128,21 @@ class Walker:
 
     async def _run(self, walk: Walk, room: asyncio.Event) -> None:
         reel: Reel | None = None
+        reads = False
         try:
             async with self._looking:
                 found = await self._find(walk)
-                reel = await self._wind(walk, found)
+            lacking = {one.partition: one.cut for one in found if one.place.broken}
+            if self._recordings is not None and lacking:
+                # it holds files open until it is sent: as many as may walk do so, those in line hold none
+                reads = await self._reeling.acquire()
+            async with self._looking:
+                if self._recordings is not None and reads:
+                    reel = await self._wind(walk, found, lacking, self._recordings)
                 logs = {await _bring(walk, one): one.log for one in found}
+            if reads and reel is None:
+                self._reeling.release()
+                reads = False
             walk.stands = True
             self._catch_up(walk.owner)
             async with self._walking:
@@ -144,6 +155,8 @@ class Walker:
         finally:
             if reel is not None:
                 reel.close()
+            if reads:
+                self._reeling.release()
 
     async def _find(self, walk: Walk) -> list[_Cut]:
         """Where each partition is to be read."""
@@ -154,14 +167,13 @@ class Walker:
                 found.append(_Cut(partition, one, cut, await _place(one, cut)))
         return found
 
-    async def _wind(self, walk: Walk, found: list[_Cut]) -> Reel | None:
+    async def _wind(
+        self, walk: Walk, found: list[_Cut], lacking: dict[str, Cut], recordings: Recordings
+    ) -> Reel | None:
         """Looks for recordings of what the logs do not hold any more; the logs then go on where those end."""
-        lacking = {one.partition: one.cut for one in found if one.place.broken}
-        if self._recordings is None or not lacking:
-            return None
         from feed.gateway.tapes import Reel  # it brings pyarrow
 
-        reel = Reel(self._recordings, walk.ask.channels, walk.ask.symbols, lacking)
+        reel = Reel(recordings, walk.ask.channels, walk.ask.symbols, lacking)
         try:
             if await reel.open():
                 walk.tape = reel.tape

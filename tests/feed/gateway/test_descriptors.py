@@ -57,14 +57,14 @@ def test_as_far_as_allowed(soft: int, hard: int, connections: int, left: int, no
 
 
 def test_readers_of_recordings_need_their_files() -> None:
-    limits = LimitSettings(connections_max=10, http_connections_max=1, histories_max=2, replays_max=3)
+    limits = LimitSettings(connections_max=10, http_connections_max=1, histories_max=2, replays_max=3, walks_max=1)
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (600, before[1]))
         assert fitted_here(limits).connections_max == 10
         assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == 600
         assert fitted_here(limits, files_a_reader=FILES_A_READER).connections_max == 10
-        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == 10 + 1 + 512 + 5 * FILES_A_READER
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == 10 + 1 + 512 + 6 * FILES_A_READER
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
