@@ -92,7 +92,10 @@ Data = list[Trade] | Quote | Book | list[Bar] | Status | Instrument
 
 
 class Update(Struct, frozen=True, gc=False, tag_field="type", tag="update", omit_defaults=True):
-    """What one tick did to one channel, whole; `part` is (this one, of how many) where it is larger than a frame."""
+    """What one tick did to one channel, whole; `part` is (this one, of how many) where it is larger than a frame.
+
+    In a view it may stand for several: `count` of them, up to `seq`, of which it tells what came out.
+    """
 
     channel: Kind
     symbol: str
@@ -101,6 +104,7 @@ class Update(Struct, frozen=True, gc=False, tag_field="type", tag="update", omit
     ts_event: str | None
     ts_recv: str
     data: Data
+    count: int | UnsetType = UNSET
     part: tuple[int, int] | UnsetType = UNSET
 
 
@@ -209,6 +213,8 @@ class Result(Struct, frozen=True, omit_defaults=True):
     seq: int | UnsetType = UNSET
     matched: int | UnsetType = UNSET
     on_lag: Literal["skip", "close"] | UnsetType = UNSET
+    every_ms: int | UnsetType = UNSET
+    depth: int | UnsetType = UNSET
 
 
 class Ack(Struct, frozen=True, tag_field="type", tag="ack"):

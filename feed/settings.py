@@ -166,6 +166,10 @@ class RequestSettings(Section):
     requests_burst: Positive = 100
     requests_delayed_max: Positive = 100
     requests_refused_max: Positive = 100
+    every_ms: tuple[Positive, ...] = (50, 100, 250, 1000)
+    """Intervals at which views of channels are offered; none: no such views."""
+    depth: tuple[Positive, ...] = (1, 10, 50)
+    """How many of the best levels views of books have; none: no such views."""
 
 
 class ServeSettings(Section):

@@ -86,7 +86,7 @@ class ReplaySession:
 
     def open(self, now_ns: int) -> bytes:
         """The first frame: welcome."""
-        return welcome(self._settings, now_ns)
+        return welcome(replace(self._settings, every_ms=(), depth=()), now_ns)
 
     def heartbeat(self, now_ns: int) -> bytes:
         """A heartbeat with the marks; they begin anew when the replay is moved."""

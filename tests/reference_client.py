@@ -18,6 +18,8 @@ from typing import Any
 import msgspec
 
 Json = dict[str, Any]
+View = tuple[int | None, int | None]
+"""`every_ms` and `depth` of a request."""
 _RAWS = msgspec.json.Decoder(list[msgspec.Raw])
 
 
@@ -64,6 +66,7 @@ class Channel:
         """Where it resumed on this connection: nothing at or below is sent again."""
         self.marked = False
         """Whether the client's marks were told while it was in step; those told before it began are not about it."""
+        self.view: View = (None, None)
         self.partial = False
         """Whether it asked to know less than all: a snapshot of the last items, or updates from here on only."""
         self.data: Any = None
@@ -100,6 +103,14 @@ class Channel:
             self.chain = told["seq"]
         elif self.source is None:
             self.pos, self.source = told["seq"], told["source"]
+
+    def see(self, every_ms: int | None, depth: int | None) -> None:
+        """It is seen so often and so deep from now on."""
+        view = every_ms, depth if self.kind == "book" else None
+        if view != self.view:
+            self.view = view
+            if not self.waiting:
+                self.chain = None  # what is merged next may begin before this client's position
 
     def snapshot(self, message: Json) -> None:
         part = message.get("part", [1, 1])
@@ -228,6 +239,7 @@ class Client:
         self._asked: list[Json] = []
         self._next_id = 0
         self._patterns: list[tuple[str, str]] = []
+        self._views: dict[tuple[str, str], View] = {}
         self._partly: set[tuple[str, str]] = set()
         self._marks_here: dict[str, int] = {}
         self._waits_caught_up: dict[str | int, list[Channel]] = {}
@@ -236,6 +248,7 @@ class Client:
         """A new connection: nothing is subscribed on it, and what the client holds stays."""
         self.welcome = self.goaway = None
         self._asked, self._patterns, self._marks_here, self._waits_caught_up = [], [], {}, {}
+        self._views = {}
         for channel in self.channels.values():
             channel.open = False
             channel.chain = None
@@ -341,6 +354,9 @@ class Client:
         kind, symbol = message["channel"], message["symbol"]
         require(any(k == kind and _matches(p, symbol) for k, p in self._patterns), f"joined unasked: {message}")
         channel = self._begin(message)
+        for (k, pattern), view in self._views.items():
+            if k == kind and _matches(pattern, symbol):
+                channel.see(*view)
         # which of several requests brought it is not said, so one that asked for less is enough
         channel.partial |= any(k == kind and _matches(p, symbol) for k, p in self._partly)
 
@@ -375,12 +391,16 @@ class Client:
             if not result["ok"]:
                 continue
             if "mode" in result:
-                kept = "from" not in request and self._is_open(result)
+                kept = "from" not in request and self._is_open(result) and result["mode"] != "snapshot"
                 if not kept:
                     begun.append(self._begin(result))
                     begun[-1].partial |= result["mode"] == "snapshot" and "last" in (request.get("from") or ())
+                self.channels[result["channel"], result["symbol"]].see(*_view(request))
             else:
                 self._patterns.append((result["channel"], result["symbol"]))
+                # the last one that matches counts
+                self._views.pop((result["channel"], result["symbol"]), None)
+                self._views[result["channel"], result["symbol"]] = _view(request)
                 if "last" in (request.get("from") or ()):
                     self._partly.add((result["channel"], result["symbol"]))
         if isinstance(request.get("from"), dict):
@@ -400,6 +420,10 @@ class Client:
                     channel.open = False
         if "channels" not in request:
             self._patterns = []
+
+
+def _view(request: Json) -> View:
+    return request.get("every_ms"), request.get("depth")
 
 
 def _matches(pattern: str, symbol: str) -> bool:

@@ -18,6 +18,7 @@ from feed.channels.state import Folded, FoldRules, fold
 from feed.model import KINDS, NO_SEQ, Gap, GapReason, Kind
 
 if TYPE_CHECKING:
+    from feed.channels.flush import Flush
     from feed.channels.turn import Gathering, Turn
 
 Entry = tuple[int, int, bytes, "Turn | None"]
@@ -84,6 +85,11 @@ class Listing:
         self.heads: list[Channel | None] = [None] * len(KINDS)
         self.newest = 0
 
+    def forget(self, channel: Channel) -> None:
+        """As if it had never been."""
+        self.channels[channel.index] = self.heads[channel.index] = None
+        self.appends[channel.bit] = _nowhere
+
 
 class Channel:
     """A kind of a symbol."""
@@ -102,6 +108,7 @@ class Channel:
         "listing",
         "log",
         "log_from",
+        "made",
         "parts",
         "parts_seq",
         "popped",
@@ -125,6 +132,8 @@ class Channel:
         self.base: Folded | None = NOTHING
         self.log: deque[Entry] = deque()
         self.log_from = NO_SEQ
+        self.made = NO_SEQ
+        """In a view: up to where it was told when it was made or began, which may be ahead of the view."""
         self.popped = 0
         self.states = 0
         self.switched = -1
@@ -173,6 +182,11 @@ class Channel:
     def silent(self) -> bool:
         """Whether it has had no update and no snapshot: at most a state is known of it."""
         return self.base is not None and not self.base.messages and self.position == NO_SEQ
+
+    def standing_at(self, flush: Flush) -> int:
+        """Up to which position those have it that were in step with it at a flush."""
+        at = flush.position(self.source)
+        return max(at, self.made) if flush.number >= self.born else at
 
     def missed(self, after: int) -> bool:
         """Whether updates after this position are gone from the log."""

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from feed.channels.channel import TURN_SEQ, Channel, Entry, Listing
 from feed.channels.flush import Flush
-from feed.channels.join import ANNOUNCE_SHIFT, Join, Page, Rest
+from feed.channels.join import ANNOUNCE_SHIFT, Join, Move, Page, Rest, Together
 from feed.channels.marks import Holds, marks_at
 from feed.channels.message import ALL_KINDS, bare, frame
 from feed.channels.selection import Selection
@@ -29,6 +29,7 @@ from feed.model import NO_SEQ, CaughtUp, GapReason, Joined
 from feed.protocol.codec import message_frame
 
 if TYPE_CHECKING:
+    from feed.channels.channel import Listing
     from feed.channels.hub import Hub
 
 
@@ -47,7 +48,7 @@ class Reader:
         self._hub = hub
         self._cursor = hub.current
         self._rest: Rest | None = None
-        self._told: dict[str, int] = {}
+        self.told: dict[str, int] = {}
         self._turned: set[tuple[int, int]] = set()
         self._rendered = (0, 0)
         self._tally = Tally()
@@ -189,6 +190,10 @@ class Reader:
         rest = self._rest
         return rest.join if rest is not None and rest.channel.id == id_ and rest.channel.bit == bit else None
 
+    def knows(self, id_: int, bit: int) -> bool:
+        """Whether its client was told of a channel, or will be by a join."""
+        return bool(self.selection.masks.get(id_, 0) & bit) or self.pending(id_, bit) is not None
+
     # ---- what it is sent alone
 
     @property
@@ -327,7 +332,7 @@ class Reader:
                         channel is not None
                         and channel.bit & mask
                         and self.wanted.closes(listing, channel.bit)
-                        and (channel.switched > cursor.number or channel.missed(cursor.position(channel.source)))
+                        and (channel.switched > cursor.number or channel.missed(channel.standing_at(cursor)))
                     ):
                         self.too_slow = True
                         return False
@@ -363,8 +368,11 @@ class Reader:
         """Does the next symbol of a join, or ends it."""
         if not join.pending:
             self.joins.remove(join)
-            if join.tells is not None:
-                page.add(message_frame(CaughtUp(join.tells)))
+            tells = join.tells
+            if isinstance(tells, Together):
+                tells = tells.id if tells.ended() else None
+            if tells is not None:
+                page.add(message_frame(CaughtUp(tells)))
             return
         id_ = join.next()
         bits = join.pending[id_]
@@ -385,11 +393,14 @@ class Reader:
         if join.exact and join.folds(channel):
             channel.folded(hub.rules)
         if announce:
-            mode = join.mode(channel) if channel.born <= join.number else "snapshot"
+            mode = "snapshot" if join.before(channel) else join.mode(channel)
             if mode == "snapshot":
                 at = channel.joined_at(hub.rules)
+            elif mode == "live" and join.flush is not None:
+                at = channel.standing_at(join.flush)
+                at = at if channel.missed(at) else channel.standing(at)[0]
             else:
-                at = channel.position if mode == "live" else join.prev(channel)
+                at = join.prev(channel)
             joined = Joined(channel.kind, channel.listing.name, mode, channel.source.name, at)
             page.add(frame([bare(joined)]))
         messages, gapped = self._messages(channel, join, announced=announce)
@@ -406,17 +417,19 @@ class Reader:
         """What it is sent of a channel whose turn has come, and whether the updates that are not in it are in a gap."""
         hub = self._hub
         after = join.after(channel.source)
+        if join.flush is not None and after is not None:
+            after = channel.standing_at(join.flush)
         hold = self.holds.pop((channel.id, channel.bit), None)
         held = hold is not None and hold[0] is channel.source and after is not None
         if hold is not None and after is not None and held:
             after = max(after, hold[1])
-        if channel.switched > join.number and not (announced and channel.born > join.number):
+        if channel.switched > join.number and not announced:
             # it turned since the request was answered: what the client was told is of another source
             at = NO_SEQ if after is None else after
             return channel.gap_after(at, "source", hub.rules, prev=None, first=None), True
         if (channel.id, channel.bit) in join.broken and not channel.waits and channel.born <= join.number:
             return channel.broken(*join.broken[channel.id, channel.bit], hub.rules), False
-        if after is None or channel.waits or (announced and channel.born > join.number):
+        if after is None or channel.waits or (announced and join.before(channel)):
             hub.counts.joins += 1
             if join.last and channel.kind in ("trades", "bars"):
                 folded = channel.folded(hub.rules, join.last)
@@ -429,7 +442,6 @@ class Reader:
             return channel.gap_after(after, reason, hub.rules, prev=prev, first=first), first is not None
         if after > self._cursor.position(channel.source):
             self.holds[channel.id, channel.bit] = channel.source, after
-            return [], False
         return channel.after(after), False
 
     def _give(self, rest: Rest, page: Page) -> None:
@@ -524,12 +536,36 @@ class Reader:
 
     def marks(self) -> dict[str, int]:
         """For each source: everything up to this position was sent, on the channels in step. Never goes back."""
-        cursor = self._hub.served if self.in_step else self._cursor
-        marks = marks_at(self._hub, cursor, self.selection, self.joins, self.holds)
-        told = self._told
-        marks = {name: seq for name, seq in marks.items() if seq > NO_SEQ and seq >= told.get(name, NO_SEQ)}
+        told = self.told
+        marks = {n: seq for n, seq in self.standing().items() if seq > NO_SEQ and seq >= told.get(n, NO_SEQ)}
         told.update(marks)
         return marks
+
+    def standing(self) -> dict[str, int]:
+        """Up to which position of each source everything was sent; -1 where nothing can be said of it."""
+        cursor = self._hub.served if self.in_step else self._cursor
+        return marks_at(self._hub, cursor, self.selection, self.joins, self.holds, self._rest)
+
+    def place(self, listing: Listing, bit: int) -> Move | None:
+        """Where its client stands in a channel; None where it has no state of it yet."""
+        channel = listing.channels[bit.bit_length() - 1]
+        if channel is None or channel.waits:
+            return None
+        cursor = self._hub.served if self.in_step else self._cursor
+        if self.selection.masks.get(listing.id, 0) & bit:
+            hold = self.holds.get((listing.id, bit))
+            if hold is not None:
+                return Move(hold[0].name, hold[1])
+            if channel.switched > cursor.number:
+                return None
+            return Move(channel.source.name, channel.standing_at(cursor))
+        join = self.pending(listing.id, bit)
+        if join is None or (self._rest is not None and join is self._rest.join and channel is self._rest.channel):
+            return None
+        after = join.after(channel.source)
+        if after is None or channel.switched > join.number or join.pending[listing.id] >> ANNOUNCE_SHIFT & bit:
+            return None
+        return Move(channel.source.name, after if join.flush is None else channel.standing_at(join.flush))
 
 
 def _updates(entries: list[Entry], mask: int) -> int:

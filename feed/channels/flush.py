@@ -207,7 +207,7 @@ class Window:
                 if channel is None or not channel.bit & mask or (id_, channel.bit) in cursor.standings:
                     continue
                 if channel.switched <= cursor.number:
-                    standing = channel.standing(cursor.position(channel.source))
+                    standing = channel.standing(channel.standing_at(cursor))
                 else:
                     # its log is another one since: only the flushes tell how many there were
                     standing = NO_SEQ, channel.updates - self._updates_after(cursor, id_, channel.bit)

@@ -11,11 +11,12 @@ From `flush` to the end of `fan_out` no reader may subscribe, unsubscribe or pul
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
+import msgspec
 from msgspec import Struct
 
-from feed.channels.channel import Listing, Source
+from feed.channels.channel import Channel, Listing, Source
 from feed.channels.cursor import Reader
 from feed.channels.flush import Flush, Window
 from feed.channels.intake import Intake
@@ -24,8 +25,12 @@ from feed.channels.message import KIND_INDEX, bare, whole
 from feed.channels.selection import Selections
 from feed.channels.state import FoldRules
 from feed.channels.tally import Tally
+from feed.channels.views import Views
 from feed.model import Kind, State, StateReason
 from feed.protocol.codec import Frames
+
+_VIEW_WINDOW_PART: Final = 4
+"""Of what is kept for resumes a view keeps so small a part: it says less."""
 
 
 class HubSettings(Struct, frozen=True, kw_only=True):
@@ -65,10 +70,11 @@ class Found(NamedTuple):
 class Hub:
     """All channels of a gateway."""
 
-    def __init__(self, settings: HubSettings) -> None:
+    def __init__(self, settings: HubSettings, *, counts: Counts | None = None) -> None:
+        """`counts`: those of the hub that this one is a view of."""
         self.settings = settings
         self.rules = FoldRules(trades_kept=settings.trades_kept, bars_closed_kept=settings.bars_closed_kept)
-        self.counts = Counts()
+        self.counts = counts or Counts()
         self.listings: dict[int, Listing] = {}
         self.names: dict[str, Listing] = {}
         self.selections = Selections(self.listings)
@@ -81,21 +87,25 @@ class Hub:
         self.holders: dict[Reader, None] = {}
         """Readers in step with channels that resumed ahead of this gateway."""
         self.readers = 0
-        self._intake = Intake(self.rules)
+        self.intake = Intake(self.rules)
         self._before = self.current
         self._fanning = False
         self._waiters: dict[int, dict[Reader, None]] = {}
+        part = msgspec.structs.replace(
+            settings, resume_window_bytes_max=settings.resume_window_bytes_max // _VIEW_WINDOW_PART
+        )
+        self.views = Views(self, lambda: Hub(part, counts=self.counts))
 
     # ---- what comes in
 
     def opened(self, source: str, ends: str, carries: bool) -> None:
         """A source begins, in place of `ends` (empty: none); `carries`: its keyframes come before its data."""
-        self._intake.opened(source, ends)
+        self.intake.opened(source, ends)
 
     def expect(self, symbol: str, source: str) -> None:
         """A symbol of which nothing was said yet can be asked for: its kinds are silent."""
         if symbol not in self.names:
-            listing = self._intake.listing(symbol, self._intake.source(source))
+            listing = self.intake.listing(symbol, self.intake.source(source))
             self.listings[listing.id] = self.names[symbol] = listing
 
     def keyframe(self, source: str, symbol: str, value: bytes) -> None:
@@ -104,7 +114,7 @@ class Hub:
         Raises:
             CorruptLog: it cannot be read.
         """
-        intake = self._intake
+        intake = self.intake
         intake.keyframe(intake.source(source), symbol, value)
 
     def data(self, source: str, pos: int, last: int, value: bytes, end: int) -> None:
@@ -113,7 +123,7 @@ class Hub:
         Raises:
             CorruptLog: a message cannot be read.
         """
-        intake = self._intake
+        intake = self.intake
         found = intake.sources.get(source)
         if found is None:
             found = intake.source(source)
@@ -122,22 +132,27 @@ class Hub:
 
     def source_state(self, source: str, state: str, reason: StateReason | None, since_ns: int) -> None:
         """Tells readers with channels in a source what is to be thought of it: live only, in no channel's order."""
-        found = self._intake.source(source)
+        found = self.intake.source(source)
         if (found.state, found.reason) == (state, reason):
             return
         found.state, found.reason = state, reason
         told = "ok" if state == "ok" else "stale"
         message = bare(State(source, state=told, reason=reason, since=str(since_ns)))  # type: ignore[arg-type]
         found.notice = None if told == "ok" else message
-        self._intake.open.notices.append((found, message))
+        self.intake.open.notices.append((found, message))
+        self.views.source_state(source, state, reason, since_ns)
 
     # ---- flushes
 
     def flush(self, now_ns: int) -> bool:
         """Makes visible what came in; False when there is nothing for readers."""
+        changed = self._flush(now_ns)
+        return self.views.take(self.current if changed else None, now_ns) or changed
+
+    def _flush(self, now_ns: int) -> bool:
         self.window.pass_time(now_ns)
         self._evict()
-        intake, flush = self._intake, self._intake.open
+        intake, flush = self.intake, self.intake.open
         positions = tuple([source.pos for source in intake.by_index])
         if flush.empty:
             flush.commit(self.listings, self.names)
@@ -158,8 +173,15 @@ class Hub:
     def fan_out(self) -> Iterator[tuple[Frames, Sequence[Reader]]]:
         """After `flush`: whole WebSocket frames, and the readers that get them, each reader at most once.
 
-        Who cannot take its buffer is to `leave_behind`.
+        Who cannot take its buffer is to `leave_behind`. A client with channels in several views has a reader in each.
         """
+        if self._fanning:
+            yield from self._fan_out()
+        for view in self.views.changed:
+            yield from view.hub.fan_out()
+        self.views.changed = []
+
+    def _fan_out(self) -> Iterator[tuple[Frames, Sequence[Reader]]]:
         counts, flush = self.counts, self.current
         held = list(self.holders)
         for selection, buffer, count in self.selections.buffers(flush, self.moves):
@@ -175,6 +197,11 @@ class Hub:
         self._fanning = False
         for reader in list(self.holders):
             reader.ease()
+
+    @property
+    def due_ns(self) -> int | None:
+        """When `flush` is to be called though nothing came in, by the clock of its `now_ns`."""
+        return self.views.due_ns
 
     @property
     def before(self) -> Flush:
@@ -215,24 +242,24 @@ class Hub:
     @property
     def behind(self) -> int:
         """How many readers are not in step."""
-        return sum(map(len, self._waiters.values()))
+        return sum(map(len, self._waiters.values())) + sum(view.hub.behind for view in self.views)
 
     # ---- what it knows
 
     @property
     def sources(self) -> dict[str, Source]:
         """Every source by its name."""
-        return self._intake.sources
+        return self.intake.sources
 
     @property
     def updates(self) -> int:
         """Updates taken in so far."""
-        return self._intake.updates
+        return self.intake.updates
 
     @property
     def waiting_bytes(self) -> int:
         """What came in since the last flush."""
-        return self._intake.open.bytes
+        return self.intake.open.bytes
 
     def symbols(self) -> list[Found]:
         """All symbols, in alphabetical order."""
@@ -256,6 +283,11 @@ class Hub:
         state = [] if folded.state is None else [folded.state]
         return [one for message in folded.messages + state for one in whole(message)]
 
+    def drop(self, channel: Channel) -> None:
+        """Forgets a channel that no reader has."""
+        channel.listing.forget(channel)
+        self.moves += 1
+
     def _unwait(self, reader: Reader, cursor: Flush) -> None:
         waiters = self._waiters.get(cursor.number)
         if waiters is not None:
@@ -268,7 +300,7 @@ class Hub:
         while (oldest := window.overfull()) is not None:
             for reader in self._waiters.get(oldest.number - 1, ()):
                 window.note_standings(reader.cursor, reader.selection.masks, self.listings)
-            for source, position in zip(self._intake.by_index, oldest.positions, strict=False):
+            for source, position in zip(self.intake.by_index, oldest.positions, strict=False):
                 source.evicted = max(source.evicted, position)
             changed = oldest.changed
             window.evict()

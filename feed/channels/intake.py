@@ -21,6 +21,8 @@ from feed.channels.turn import Gathering, Turn
 from feed.model import NO_SEQ
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from feed.model import GapReason
 
 _COMMA: Final = b","
@@ -106,6 +108,19 @@ class Intake:
         for head, keyframe in keyframes(source, value):
             self._snapshot(source, symbol, head, keyframe)
 
+    def give(self, channel: Channel, entries: Iterable[Entry]) -> None:
+        """Entries that no record brought: those of a view. They follow on what the channel was given before."""
+        open_ = self.open
+        for entry in entries:
+            seq, _, message, _ = entry
+            open_.bytes += len(message)
+            last = message[message.rfind(JOINT) + len(JOINT) :] if JOINT in message else message
+            if last.startswith(b"state"):
+                open_.states.append((channel, channel.tail_of, seq, last))
+                if last is message:
+                    open_.told.append(channel)
+            self._add(channel, entry)
+
     # ---- keyframes
 
     def _snapshot(self, source: Source, symbol: str, head: Head, keyframe: Folded) -> None:
@@ -122,15 +137,15 @@ class Intake:
         channel = listing.heads[KIND_INDEX[head.channel]]
         if channel is None:
             channel = self._bear(listing, source, head)
-            self._turn(channel, source, keyframe, [], reason=None, prev=NO_SEQ)
+            self.turn(channel, source, keyframe, [], reason=None, prev=NO_SEQ)
         elif channel in source.leftover:
             del source.leftover[channel]
-            self._turn(channel, source, keyframe, [], reason="source", prev=self._pos(channel))
+            self.turn(channel, source, keyframe, [], reason="source", prev=self._pos(channel))
         elif channel.gathering is not None:
             self._end_gathering(channel, channel.gathering, keyframe)
         elif keyframe.seq > self._pos(channel):
             self.holes += 1
-            self._turn(channel, source, keyframe, [], reason="evicted", prev=self._pos(channel))
+            self.turn(channel, source, keyframe, [], reason="evicted", prev=self._pos(channel))
         else:
             self.open.offers.append((channel, source, keyframe))
 
@@ -138,7 +153,7 @@ class Intake:
         if gathering.entries and keyframe.seq < gathering.floor:
             return
         tail = [entry for entry in gathering.entries if entry[0] > keyframe.covers]
-        self._turn(channel, channel.tail_of, keyframe, tail, reason=gathering.reason, prev=gathering.prev)
+        self.turn(channel, channel.tail_of, keyframe, tail, reason=gathering.reason, prev=gathering.prev)
 
     # ---- messages
 
@@ -220,7 +235,7 @@ class Intake:
             # the new source's first update is the whole state
             rules, name = self._rules, channel.tail_of.name
             base = fold(channel.kind, channel.listing.name, name, NOTHING, [message], rules)
-            self._turn(channel, channel.tail_of, base, [], reason=gathering.reason, prev=NO_SEQ)
+            self.turn(channel, channel.tail_of, base, [], reason=gathering.reason, prev=NO_SEQ)
             return
         if not gathering.entries:
             gathering.floor = head.prev
@@ -291,7 +306,7 @@ class Intake:
 
     def _halt(self, channel: Channel, source: Source) -> None:
         prev = self._pos(channel)
-        self._turn(channel, source, None, [], reason="source", prev=prev)
+        self.turn(channel, source, None, [], reason="source", prev=prev)
         channel.gathering = Gathering(NO_SEQ, NO_SEQ, None, told=True)
 
     def _received(self, channel: Channel) -> int:
@@ -331,7 +346,7 @@ class Intake:
         channel.pos_text = _NOT_LIVE
         return channel.gathering
 
-    def _turn(
+    def turn(
         self,
         channel: Channel,
         source: Source,

@@ -26,6 +26,28 @@ class Broken(NamedTuple):
     prev: int = NO_SEQ
 
 
+class Move(NamedTuple):
+    """Where a client stands in a channel that it goes on with elsewhere: everything up to a position of its source."""
+
+    source: str
+    after: int
+
+
+class Together:
+    """A request whose channels several joins bring: it has caught up when the last of them has."""
+
+    __slots__ = ("_left", "id")
+
+    def __init__(self, id_: str | int, joins: int) -> None:
+        self.id = id_
+        self._left = joins
+
+    def ended(self) -> bool:
+        """One more join has ended; whether it was the last."""
+        self._left -= 1
+        return not self._left
+
+
 class Join:
     """Channels of one request (or of one lag) that are not in step yet.
 
@@ -38,6 +60,7 @@ class Join:
 
     __slots__ = (
         "_order",
+        "anew",
         "broken",
         "exact",
         "flush",
@@ -60,7 +83,7 @@ class Join:
         last: int = 0,
         lag: bool = False,
         live: bool = False,
-        tells: str | int | None = None,
+        tells: str | int | Together | None = None,
         broken: Mapping[tuple[int, int], Broken] | None = None,
     ) -> None:
         """`broken`: of a past, the channels (listing and bit) that do not go on from where the client stands."""
@@ -76,6 +99,8 @@ class Join:
         self.pending: dict[int, int] = {}
         self._order: list[int] | None = None
         self.noticed: set[Source] = set()
+        self.anew: set[Source] = set()
+        """Sources of channels that the client has had, and that begin anew: marks say nothing of them until then."""
 
     def after(self, source: Source) -> int | None:
         """The position that the channels of a source go on from; None: by snapshot."""
@@ -98,6 +123,10 @@ class Join:
             return broken.prev
         after = self.after(channel.source)
         return NO_SEQ if after is None else after
+
+    def before(self, channel: Channel) -> bool:
+        """Whether a channel has begun, or has begun anew, since then: what it goes on from means nothing there."""
+        return max(channel.born, channel.switched) > self.number
 
     def next(self) -> int:
         """The symbol whose turn it is, in the order asked; there is one pending."""

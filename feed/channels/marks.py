@@ -15,24 +15,44 @@ from feed.model import NO_SEQ
 if TYPE_CHECKING:
     from feed.channels.flush import Flush
     from feed.channels.hub import Hub
-    from feed.channels.join import Join
+    from feed.channels.join import Join, Rest
     from feed.channels.selection import Selection
 
 Holds = dict[tuple[int, int], tuple[Source, int]]
 """Channels (listing and bit) that resumed ahead of this gateway: of which source, at which mark."""
 
 
-def marks_at(hub: Hub, cursor: Flush, selection: Selection, joins: list[Join], holds: Holds) -> dict[str, int]:
-    """The marks of a reader that was sent its selection up to a flush; -1 where nothing can be said."""
+def marks_at(
+    hub: Hub, cursor: Flush, selection: Selection, joins: list[Join], holds: Holds, rest: Rest | None
+) -> dict[str, int]:
+    """The marks of a reader that was sent its selection up to a flush; -1 where nothing can be said.
+
+    `rest`: a channel of which the first messages were sent.
+    """
     marks = {source.name: cursor.position(source) for source in selection.sources(hub.listings, hub.moves)}
     for join in joins:
-        if join.flush is not None:
+        if _waits_for(join):
             for channel in _channels(hub, join.pending):
-                at = join.flush.position(channel.source)
-                marks[channel.source.name] = min(at, marks.get(channel.source.name, at))
+                _lower(marks, channel, join)
+        if join.pending:
+            for source in join.anew:
+                marks[source.name] = NO_SEQ
+    if rest is not None and _waits_for(rest.join):
+        _lower(marks, rest.channel, rest.join)
     if holds and not any(join.pending for join in joins):
         _lift(marks, hub, selection, holds)
     return marks
+
+
+def _waits_for(join: Join) -> bool:
+    """Whether the client has these channels in step, as far as it knows."""
+    return join.flush is not None or (join.marks is not None and join.tells is None)
+
+
+def _lower(marks: dict[str, int], channel: Channel, join: Join) -> None:
+    after = join.after(channel.source)
+    at = NO_SEQ if after is None else after
+    marks[channel.source.name] = min(at, marks.get(channel.source.name, at))
 
 
 def _lift(marks: dict[str, int], hub: Hub, selection: Selection, holds: Holds) -> None:

@@ -50,6 +50,7 @@ class Body(Struct, frozen=True, gc=False):
     ts_event: str | None = None
     ts_recv: str | None = None
     data: msgspec.Raw = msgspec.Raw(b"")
+    part: tuple[int, int] | None = None
     state: str | None = None
 
 
@@ -96,12 +97,12 @@ def fold(
 def _fold(
     kind: Kind, symbol: str, source: str, start: Folded, entries: Iterable[bytes], rules: FoldRules, last: int
 ) -> Folded:
-    snapshot = [_body(message) for message in start.messages]
+    snapshot = [body_of(message) for message in start.messages]
     updates: list[Body] = []
     state, covers = start.state, start.covers
     for entry in _that_count(kind, list(entries), rules):
         for message in entry.split(JOINT):
-            body = _body(message)
+            body = body_of(message)
             if body.type == "update":
                 updates.append(body)
             elif body.type == "state":
@@ -142,7 +143,8 @@ def _newest(items: list[Trade] | list[Bar], count: int) -> list[Trade] | list[Ba
     return [bar for bars in intervals.values() for bar in bars[-count:]]
 
 
-def _body(message: bytes) -> Body:
+def body_of(message: bytes) -> Body:
+    """A single bare message of a channel, its data unread."""
     return _BODIES.decode(START + message + END)
 
 

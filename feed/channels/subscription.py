@@ -7,19 +7,21 @@ to the reader.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, Protocol
 
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from feed.channels.cursor import Reader
-from feed.channels.join import Broken, Join
+from feed.channels.join import Broken, Join, Move, Together
 from feed.channels.message import KIND_BIT, KIND_INDEX
+from feed.channels.views import RAW, Spec
 from feed.channels.wanted import OnLag, is_pattern, prefix_of
 from feed.model import KINDS, NO_SEQ, Result
 
 if TYPE_CHECKING:
     from feed.channels.channel import Channel, Listing
     from feed.channels.hub import Hub
+    from feed.channels.views import View
 
 _FOLD_FOR_ACK_MAX: Final = 64
 
@@ -51,13 +53,33 @@ class Limits(Struct, frozen=True, kw_only=True):
     """Kinds of patterns, exceptions from them included."""
 
 
+class Elsewhere(Protocol):
+    """The client's channels that other readers of it have."""
+
+    def release(self, kind: str, symbol: str) -> dict[str, Move | None]:
+        """Takes a channel, or those of a pattern, from them: the symbols, and where each can go on from."""
+        ...
+
+
 class Subscribing:
-    """One subscribe request under way; `touched` counts channels, as a measure of what it cost."""
+    """One subscribe request under way; `touched` counts channels, as a measure of what it cost.
+
+    `view` is where `hub` is that of one. `together`: a request that several of these make up. `broken`: of a past,
+    the channels that begin with a gap.
+    """
 
     def __init__(
-        self, hub: Hub, reader: Reader, ask: Ask, limits: Limits, broken: Mapping[tuple[int, int], Broken] | None = None
+        self,
+        hub: Hub,
+        reader: Reader,
+        ask: Ask,
+        limits: Limits,
+        broken: Mapping[tuple[int, int], Broken] | None = None,
+        *,
+        view: View | None = None,
+        elsewhere: Elsewhere | None = None,
+        together: Together | None = None,
     ) -> None:
-        """`broken`: of a past, the channels that begin with a gap."""
         start = ask.start
         mode = None if start is None else start.mode
         self.touched = 0
@@ -72,10 +94,13 @@ class Subscribing:
             flush=hub.current if mode == "live" else None,
             last=0 if start is None else start.last,
             live=mode == "live",
-            tells=ask.id if mode in ("marks", "last") else None,
+            tells=(together or ask.id) if mode in ("marks", "last") else None,
             broken=broken,
         )
         self._anew: Join | None = None
+        self._moved: list[Join] = []
+        self._view = view
+        self._elsewhere = elsewhere
 
     def results(self, known: Mapping[tuple[str, str], Result] | None = None) -> list[Result]:
         """Does it; one result for each kind and symbol, in the order asked. `known`: those that somebody else did."""
@@ -100,6 +125,8 @@ class Subscribing:
             return Result(kind, symbol, ok=False, code="unknown_channel")
         if is_pattern(symbol):
             return self._pattern(kind, symbol, bit)
+        if self._view is not None:
+            self._view.need(symbol, bit)
         listing = self._hub.names.get(symbol)
         if listing is None:
             return Result(kind, symbol, ok=False, code="unknown_symbol")
@@ -107,33 +134,67 @@ class Subscribing:
         if not wanted.has_exact(listing, bit) and wanted.count >= self._limits.subscriptions_max:
             return Result(kind, symbol, ok=False, code="subscription_limit")
         had = wanted.has(listing, bit)
+        moves = self._elsewhere.release(kind, symbol) if self._elsewhere is not None else {}
         wanted.add(listing, bit, self._ask.on_lag)
-        return self._enter(kind, listing, bit, had=had)
+        return self._enter(kind, listing, bit, had=had, move=moves.get(symbol))
 
-    def _join_of(self, channel: Channel) -> Join:
-        """The request's, but a channel that marks cannot speak of starts by snapshot, before `caught_up`."""
-        if self._join.marks is None or not channel.untold:
+    def _join_of(self, channel: Channel, move: Move | None) -> Join:
+        """The request's, but a channel that marks cannot speak of starts by snapshot, before `caught_up`.
+
+        One that another reader of the client had goes on from there.
+        """
+        if move is not None and self._ask.start is None and move.source == channel.source.name and not channel.waits:
+            if not self._lost(channel, move.after):
+                return self._join_moved(move)
+            return self._join
+        marks = self._join.marks
+        after = None if marks is None else marks.get(channel.source.name)
+        if marks is None or not (channel.untold or (after is not None and self._lost(channel, after))):
             return self._join
         if self._anew is None:
-            joins = self._reader.joins
             self._anew = Join(self._join.number)
-            joins.insert(joins.index(self._join), self._anew)
+            self._before(self._anew)
         return self._anew
 
-    def _enter(self, kind: str, listing: Listing, bit: int, *, had: bool) -> Result:
+    def _lost(self, channel: Channel, after: int) -> bool:
+        """Whether a view cannot go on after a position: it says so by a snapshot."""
+        view = self._view
+        if view is None:
+            return False
+        # of less than a whole book other views do not tell every update: which one the client has is known only of
+        # those that this one has told
+        cut = view.spec.depth > 0 and channel.kind == "book"
+        return channel.missed(after) or (cut and channel.standing(after)[0] <= channel.made)
+
+    def _join_moved(self, move: Move) -> Join:
+        for join in self._moved:
+            if join.marks is not None and join.marks.get(move.source, move.after) == move.after:
+                join.marks = {**join.marks, move.source: move.after}
+                return join
+        join = Join(self._join.number, marks={move.source: move.after})
+        self._moved.append(join)
+        self._before(join)
+        return join
+
+    def _before(self, join: Join) -> None:
+        joins = self._reader.joins
+        joins.insert(joins.index(self._join), join)
+
+    def _enter(self, kind: str, listing: Listing, bit: int, *, had: bool, move: Move | None) -> Result:
         reader = self._reader
         channel = listing.channels[KIND_INDEX[kind]]
         if channel is None:
             reader.wait_for(listing, bit)
             return Result(kind, listing.name, ok=True, mode="live", source=listing.owner.name, seq=NO_SEQ)
         source = channel.source.name
-        if had and self._ask.start is None:
+        # a reader that lags may not have heard yet that a channel has begun that its pattern matches
+        if had and self._ask.start is None and reader.knows(listing.id, bit):
             pending = reader.pending(listing.id, bit)
             if channel.waits or (pending is not None and pending.mode(channel) == "snapshot"):
                 return Result(kind, listing.name, ok=True, mode="snapshot", source=source, seq=self._joined_at(channel))
             return Result(kind, listing.name, ok=True, mode="resumed", source=source, seq=channel.position)
         reader.drop(listing.id, bit)
-        join = self._join_of(channel)
+        join = self._join_of(channel, move)
         reader.enter(channel, join, announce=False)
         mode = join.mode(channel)
         if mode == "snapshot":
@@ -157,6 +218,9 @@ class Subscribing:
             wanted.count >= limits.subscriptions_max or wanted.patterns >= limits.patterns_max
         ):
             return Result(kind, symbol, ok=False, code="subscription_limit")
+        if self._view is not None:
+            self._view.need_all(prefix, bit)
+        moves = self._elsewhere.release(kind, symbol) if self._elsewhere is not None else {}
         index = KIND_INDEX[kind]
         matched = 0
         keeps = self._ask.start is None
@@ -169,7 +233,11 @@ class Subscribing:
                 if keeps:
                     continue
                 reader.drop(listing.id, bit)
-            reader.enter(channel, self._join_of(channel), announce=True)
+            join = self._join_of(channel, moves.get(listing.name))
+            if listing.name in moves or wanted.has(listing, bit):
+                # its client has it in step until `joined` says how it goes on
+                join.anew.add(channel.source)
+            reader.enter(channel, join, announce=True)
         wanted.add_pattern(prefix, bit, self._ask.on_lag, hub.listings)
         self.touched += matched
         return Result(kind, symbol, ok=True, matched=matched)
@@ -178,8 +246,7 @@ class Subscribing:
 def unsubscribe(hub: Hub, reader: Reader, channels: list[str], symbols: list[str]) -> list[Result]:
     """Takes channels away; one result for each kind and symbol, in the order asked."""
     symbols = list(dict.fromkeys(symbols))
-    reader.own()
-    return [_leave(hub, reader, kind, symbol) for kind in dict.fromkeys(channels) for symbol in symbols]
+    return [leave(hub, reader, kind, symbol) for kind in dict.fromkeys(channels) for symbol in symbols]
 
 
 def unsubscribe_all(hub: Hub, reader: Reader) -> list[Result]:
@@ -189,8 +256,9 @@ def unsubscribe_all(hub: Hub, reader: Reader) -> list[Result]:
     return results
 
 
-def subscribed(hub: Hub, reader: Reader) -> list[Result]:
-    """What a reader has asked for: channels by name, then patterns, with their parameters."""
+def subscribed(hub: Hub, reader: Reader, spec: Spec = RAW) -> list[Result]:
+    """What a reader has asked for, all seen in one way: channels by name, then patterns, with their parameters."""
+    every, depth = spec.every_ms or UNSET, spec.depth or UNSET
     results: list[Result] = []
     wanted = reader.wanted
     for index, kind in enumerate(KINDS):
@@ -199,7 +267,7 @@ def subscribed(hub: Hub, reader: Reader) -> list[Result]:
             if mask & bit:
                 listing = hub.listings[id_]
                 on_lag: OnLag = "close" if wanted.closes(listing, bit) else "skip"
-                results.append(Result(kind, listing.name, on_lag=on_lag))
+                results.append(Result(kind, listing.name, on_lag=on_lag, every_ms=every, depth=depth))
     for name, pattern, lag in wanted.patterns_subscribed():
         index, bit = KIND_INDEX[name], KIND_BIT[name]
         prefix = prefix_of(pattern)
@@ -207,23 +275,35 @@ def subscribed(hub: Hub, reader: Reader) -> list[Result]:
         matched = sum(
             1 for listing in matching if listing.channels[index] is not None and wanted.by_pattern(listing) & bit
         )
-        results.append(Result(name, pattern, matched=matched, on_lag=lag))
+        results.append(Result(name, pattern, matched=matched, on_lag=lag, every_ms=every, depth=depth))
     return results
 
 
-def _leave(hub: Hub, reader: Reader, kind: str, symbol: str) -> Result:
+def matched_by(hub: Hub, reader: Reader, prefix: str, bit: int) -> list[str]:
+    """The symbols of a pattern that a reader has."""
+    return [
+        listing.name
+        for listing in hub.listings.values()
+        if listing.name.startswith(prefix) and reader.wanted.has(listing, bit)
+    ]
+
+
+def leave(
+    hub: Hub, reader: Reader, kind: str, symbol: str, *, names: Mapping[str, object] | None = None, always: bool = False
+) -> Result:
+    """Takes a channel, or those of a pattern, away.
+
+    `names`: all symbols that there are, where the hub has only some of them; `always` as in `Wanted.remove_pattern`.
+    """
     bit = KIND_BIT.get(kind)
     if bit is None:
         return Result(kind, symbol, ok=False, code="unknown_channel")
+    reader.own()
     wanted = reader.wanted
     if is_pattern(symbol):
         prefix = prefix_of(symbol)
-        gone = [
-            matching.id
-            for matching in hub.listings.values()
-            if matching.name.startswith(prefix) and wanted.has(matching, bit)
-        ]
-        if not wanted.remove_pattern(prefix, bit, hub.listings):
+        gone = [hub.names[name].id for name in matched_by(hub, reader, prefix, bit)]
+        if not wanted.remove_pattern(prefix, bit, hub.listings, names=names, always=always):
             return Result(kind, symbol, ok=False, code="not_subscribed")
         for id_ in gone:
             reader.drop(id_, bit)

@@ -36,7 +36,7 @@ class Gathering:
 class Turn:
     """One turn of one channel."""
 
-    __slots__ = ("_prev", "_reason", "_source", "_tail", "base", "channel")
+    __slots__ = ("_prev", "base", "channel", "reason", "source", "tail")
 
     def __init__(
         self,
@@ -49,10 +49,10 @@ class Turn:
         prev: int,
     ) -> None:
         self.channel = channel
-        self._source = source
+        self.source = source
         self.base = base
-        self._tail = tail
-        self._reason = reason
+        self.tail = tail
+        self.reason = reason
         self._prev = prev
 
     def take(self, flush_number: int) -> bytes:
@@ -63,12 +63,12 @@ class Turn:
         """
         channel, base = self.channel, self.base
         told = channel.listing.told.pop(channel.bit, None)
-        reason = self._reason
+        reason = self.reason
         if reason is None and told is not None and base is not None:
-            reason = "evicted" if told is self._source else "source"
+            reason = "evicted" if told is self.source else "source"
         # after a turn to a source without a state, the state that comes first is the beginning of it
-        new_source = self._reason == "source" or channel.waits
-        channel.restart(self._source, base, self._tail, switched=flush_number, new_source=new_source)
+        new_source = self.reason == "source" or channel.waits
+        channel.restart(self.source, base, self.tail, switched=flush_number, new_source=new_source)
         messages: list[bytes] = []
         if reason is not None:
             seq = -1 if base is None else base.seq
@@ -77,5 +77,5 @@ class Turn:
             messages += base.messages
             if base.state is not None:
                 messages.append(base.state)
-            messages += [entry[2] for entry in self._tail]
+            messages += [entry[2] for entry in self.tail]
         return JOINT.join(messages)

@@ -6,7 +6,7 @@ earlier pattern", and the count for the limits. Leaves where the reader stands i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Literal
 
 from feed.channels.message import KIND_BIT
@@ -109,12 +109,26 @@ class Wanted:
                 self._close(id_, bit, on_lag)
         self._watch = None
 
-    def remove_pattern(self, prefix: str, bit: int, listings: dict[int, Listing]) -> bool:
-        """Unsubscribes every channel that a pattern matches; False where there was none."""
-        known = [listing for listing in listings.values() if listing.name.startswith(prefix)]
+    def remove_pattern(
+        self,
+        prefix: str,
+        bit: int,
+        listings: dict[int, Listing],
+        *,
+        names: Iterable[str] | None = None,
+        always: bool = False,
+    ) -> bool:
+        """Unsubscribes every channel that a pattern matches; False where there was none.
+
+        `names`: all symbols that there are, where the listings are only some. `always`: what a wider pattern brings
+        later is excepted too, though no symbol matches yet.
+        """
+        every = [listing.name for listing in listings.values()] if names is None else names
+        known = [name for name in every if name.startswith(prefix)]
         named = [id_ for id_, mask in self._exact.items() if mask & bit and listings[id_].name.startswith(prefix)]
         own = self.has_rule(prefix, bit)
-        wider = any(matched(self.rules, listing.name) & bit for listing in known)
+        wider = any(matched(self.rules, name) & bit for name in known)
+        wider |= always and any(rule.add and rule.mask & bit and prefix.startswith(rule.prefix) for rule in self.rules)
         narrower = any(rule.add and rule.mask & bit and rule.prefix.startswith(prefix) for rule in self.rules)
         if not (named or own or wider or narrower):
             return False
@@ -124,7 +138,7 @@ class Wanted:
                 _clear(masks, id_, bit)
         self.count -= own
         self._drop_rules(prefix, bit)
-        if known and any(matched(self.rules, listing.name) & bit for listing in known):
+        if always or any(matched(self.rules, name) & bit for name in known):
             self.rules.append(Rule(add=False, prefix=prefix, mask=bit, close=False))
         self._watch = None
         return True

@@ -77,10 +77,10 @@ def row(gateway: Gateway, connection: StreamProtocol) -> dict[str, Any]:
         told["address"] = _address(connection)
     session = connection.session
     if isinstance(session, Session):
-        account = session.reader.account()
+        account = session.readers.account()
         told |= {
-            "channels": session.reader.channels,
-            "in_step": session.reader.in_step,
+            "channels": session.readers.channels,
+            "in_step": session.readers.in_step,
             "updates": account.all,
             **{name: getattr(account, name) for name in ("delivered", "merged", "gapped", "left", "pending", "gaps")},
         }
@@ -92,7 +92,7 @@ def tell_of_losses(connection: StreamProtocol) -> None:
     session = connection.session
     if not isinstance(session, Session):
         return
-    account = session.reader.account()
+    account = session.readers.account()
     level = logging.INFO if connection.dropped or account.gapped or account.left else logging.DEBUG
     if _logger.isEnabledFor(level):
         _logger.log(
@@ -114,7 +114,7 @@ def _badness(connection: StreamProtocol) -> tuple[bool, int, int]:
     session = connection.session
     if not isinstance(session, Session):
         return connection.full, 0, 0
-    reader = session.reader
+    reader = session.readers
     return not reader.in_step, reader.gapped, -connection.number
 
 

@@ -24,6 +24,7 @@ from feed.protocol.codec import Frames
 _SLICE_SECONDS: Final = 0.004
 _WRITES_BETWEEN_LOOKS: Final = 64
 _SLEEP_SECONDS_MIN: Final = 0.0005
+_NS_PER_S: Final = 1_000_000_000
 
 
 class Peer(Protocol):
@@ -56,6 +57,11 @@ class Cursor(Protocol):
 
 class Source(Protocol):
     """The hub, as far as the fan-out knows it."""
+
+    @property
+    def due_ns(self) -> int | None:
+        """When `flush` is to be called though nothing came in: a view has something to tell."""
+        ...
 
     def flush(self, now_ns: int) -> bool:
         """Closes the open flush; False when nothing changed."""
@@ -95,6 +101,8 @@ class Fanout:
         self._behind_set: set[int] = set()
         self._after: list[Callable[[], None]] = []
         self._wake = asyncio.Event()
+        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm_ns: int | None = None
         self._shown = asyncio.Event()
         self._seconds = metrics.histogram("feed_gateway_flush_seconds", "Time that a flush took to send")
         self._flushes = metrics.counter("feed_gateway_flushes", "Flushes sent")
@@ -163,8 +171,10 @@ class Fanout:
         """Sends one flush; returns what it cost, without what others did in between."""
         began, turn = self._cpu(), self._clock()
         cost = 0.0
-        changed = self._hub.flush(self._now_ns())
+        now_ns = self._now_ns()
+        changed = self._hub.flush(now_ns)
         self._shown.set()
+        self._set_alarm(now_ns)
         if not changed:
             return self._cpu() - began
         self.busy = True
@@ -207,6 +217,17 @@ class Fanout:
         for act in waiting:
             act()
         return cost
+
+    def _set_alarm(self, now_ns: int) -> None:
+        """Has the hub flushed again when a view is due, also where nothing comes in until then."""
+        due_ns = self._hub.due_ns
+        if due_ns == self._alarm_ns and (due_ns is None or due_ns > now_ns):
+            return
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm, self._alarm_ns = None, due_ns
+        if due_ns is not None:
+            self._alarm = asyncio.get_running_loop().call_later(max(due_ns - now_ns, 0) / _NS_PER_S, self.notify)
 
     def _send_pages(self) -> None:
         """A page to each that catches up, in turns, as long as a slice of time allows."""

@@ -50,6 +50,13 @@ class SessionSettings(Struct, frozen=True, kw_only=True):
     """Requests that wait for the rate; one more is refused."""
     requests_refused_max: int = 100
     """Requests refused without a pause between; one more closes."""
+    every_ms: tuple[int, ...] = (50, 100, 250, 1000)
+    """Intervals at which views of channels are offered."""
+    depth: tuple[int, ...] = (1, 10, 50)
+    """How many of the best levels views of books have."""
+
+
+_NO_LIMITS: Final = frozenset({"server", "heartbeat_ms", "page_bytes", "requests_refused_max", "every_ms", "depth"})
 
 
 class Close(Exception):
@@ -190,12 +197,11 @@ class Line:
 
 def welcome(settings: SessionSettings, now_ns: int) -> bytes:
     """A session's first frame."""
-    limits = {
-        name: getattr(settings, name)
-        for name in settings.__struct_fields__
-        if name not in ("server", "heartbeat_ms", "page_bytes", "requests_refused_max")
-    }
-    return message_frame(Welcome(1, settings.server, str(now_ns), settings.heartbeat_ms, [], [], limits, "none"))
+    limits = {name: getattr(settings, name) for name in settings.__struct_fields__ if name not in _NO_LIMITS}
+    every_ms, depth = list(settings.every_ms), list(settings.depth)
+    return message_frame(
+        Welcome(1, settings.server, str(now_ns), settings.heartbeat_ms, every_ms, depth, limits, "none")
+    )
 
 
 def ack(id_: str | int, op: str, results: list[Result]) -> Ack:

@@ -36,8 +36,8 @@ class Subscribe(Struct, frozen=True, tag_field="op", tag="subscribe"):
     symbols: _Words
     start: msgspec.Raw | UnsetType = field(default=UNSET, name="from")
     on_lag: OnLag = "skip"
-    every_ms: msgspec.Raw | UnsetType = UNSET
-    depth: msgspec.Raw | UnsetType = UNSET
+    every_ms: int | UnsetType = UNSET
+    depth: int | UnsetType = UNSET
 
 
 class Unsubscribe(Struct, frozen=True, tag_field="op", tag="unsubscribe"):

@@ -9,12 +9,14 @@ from __future__ import annotations
 from typing import Final, Protocol
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
 from feed.channels.cursor import Reader
 from feed.channels.hub import Hub
-from feed.channels.subscription import Ask, Limits, Start, Subscribing, subscribed, unsubscribe, unsubscribe_all
+from feed.channels.readers import Readers
+from feed.channels.subscription import Ask, Limits, Start
+from feed.channels.views import RAW, Spec
 from feed.errors import BadRequest
 from feed.model import Ack, Goaway, Heartbeat, Pong, Result
 from feed.protocol.codec import message_frame
@@ -86,11 +88,12 @@ class Session:
 
     def __init__(self, hub: Hub, owner: object, settings: SessionSettings, door: Door | None = None) -> None:
         """`door`: what reads what memory does not hold any more."""
-        self.reader: Reader = hub.reader(owner)
+        self.readers = Readers(hub, owner)
+        self.reader: Reader = self.readers.raw
         self._hub = hub
         self._settings = settings
         self._limits = Limits(subscriptions_max=settings.subscriptions_max, patterns_max=settings.patterns_max)
-        self._walks = Walks(hub, self.reader, door, self._limits)
+        self._walks = Walks(hub, self.readers, door, self._limits)
         self._offers_past = door is not None
         self._line = Line(settings, self._do)
 
@@ -102,7 +105,7 @@ class Session:
     @property
     def due(self) -> bool:
         """Whether the reader misses something."""
-        return not self.reader.in_step or self._walks.due
+        return not self.readers.in_step or self._walks.due
 
     # ---- what the server says by itself
 
@@ -112,11 +115,11 @@ class Session:
 
     def heartbeat(self, now_ns: int) -> bytes:
         """A heartbeat with the marks."""
-        return self.wake(now_ns) + message_frame(Heartbeat(str(now_ns), self.reader.marks(), self._hub.lag_ms))
+        return self.wake(now_ns) + message_frame(Heartbeat(str(now_ns), self.readers.marks(), self._hub.lag_ms))
 
     def goaway(self, reason: str, after_ms: int, now_ns: int) -> bytes:
         """The last frame before the server closes."""
-        return message_frame(Goaway(reason, after_ms, self.reader.marks()))
+        return message_frame(Goaway(reason, after_ms, self.readers.marks()))
 
     def pull(self, bytes_max: int, now_ns: int) -> bytes:
         """The next page of what the reader misses; empty when nothing is due.
@@ -128,15 +131,15 @@ class Session:
         if self._walks.due:
             page = self.wake(now_ns) if self._walks.answered else b""
             page += self._walks.pull(bytes_max)
-        page += self.reader.pull(bytes_max)
-        if self.reader.too_slow:
+        page += self.readers.pull(bytes_max)
+        if self.readers.too_slow:
             raise Close(TOO_SLOW, "too slow", page + self.goaway("lag", 0, now_ns))
         return page
 
     def close(self) -> None:
         """The connection is gone; not while a flush is under way."""
         self._walks.close()
-        self.reader.close()
+        self.readers.close()
 
     # ---- requests
 
@@ -157,9 +160,9 @@ class Session:
         """
         if not self._line:
             return b""
-        was_in_step = self.reader.in_step
+        was_in_step = self.readers.in_step
         frames = self._line.work(now_ns)
-        if was_in_step and not self.reader.in_step:
+        if was_in_step and not self.readers.in_step:
             try:
                 frames += self.pull(self._settings.page_bytes, now_ns)
             except Close as end:
@@ -174,7 +177,7 @@ class Session:
             case Unsubscribe():
                 return self._unsubscribe(request)
             case List():
-                return ack(request.id, "list", self._walks.subscribed(subscribed(self._hub, self.reader)))
+                return ack(request.id, "list", self._walks.subscribed(self.readers.subscribed()))
             case Ping():
                 return Pong(request.id, str(received_ns), str(now_ns))
             case Auth():
@@ -183,40 +186,44 @@ class Session:
                 raise BadRequest("bad_replay", "this is a live stream")
 
     def _subscribe(self, request: Subscribe, now_ns: int) -> Ack:
-        for name, value in (("every_ms", request.every_ms), ("depth", request.depth)):
-            if value is not UNSET:
-                raise BadRequest("bad_message", f"{name} is not offered by this server")
-        check_size(request.channels, request.symbols, self._settings)
+        settings = self._settings
+        spec = Spec(
+            _offered("every_ms", request.every_ms, settings.every_ms),
+            _offered("depth", request.depth, settings.depth),
+        )
+        raw = [kind for kind in request.channels if spec.of(kind) == RAW]
+        check_size(request.channels, request.symbols, settings)
         start = start_of(request)
         time = None
         if start == "time":
             time = time_of(request)
+            if len(raw) < len(request.channels):
+                raise BadRequest("bad_position", "history has every update: take a view when it has caught up")
             if not self._offers_past:
                 return ack(request.id, "subscribe", _no_past(request))
             start = Start("snapshot")
         ask = Ask(id=request.id, channels=request.channels, symbols=request.symbols, start=start, on_lag=request.on_lag)
         if time is not None and time > now_ns:
             ask = replace(ask, start=Start("last"))  # all that there is now, and `caught_up`
-        elif time is not None or (start is not None and start.mode == "marks"):
+        elif time is not None or (start is not None and start.mode == "marks" and len(raw) == len(request.channels)):
             walked = self._walks.results(ask, time)
             if walked is not None:
                 self._line.spend(sum(result.matched or 1 for result in walked))
                 return ack(request.id, "subscribe", walked)
-        kept = self._walks.keep(ask)
-        subscribing = Subscribing(self._hub, self.reader, ask, self._walks.limits)
-        results = subscribing.results(kept)
-        self._line.spend(subscribing.touched)
+        kept = self._walks.keep(ask, raw)
+        results, touched = self.readers.subscribe(ask, spec, self._walks.limits, kept)
+        self._line.spend(touched)
         return ack(request.id, "subscribe", results)
 
     def _unsubscribe(self, request: Unsubscribe) -> Ack:
         channels, symbols = request.channels, request.symbols
         if channels is UNSET and symbols is UNSET:
-            gone = unsubscribe_all(self._hub, self.reader)
+            gone = self.readers.unsubscribe_all()
             return ack(request.id, "unsubscribe", gone + self._walks.unsubscribe_all())
         if channels is UNSET or symbols is UNSET:
             raise BadRequest("bad_message", "one of channels and symbols is missing, wanted both or neither")
         check_size(channels, symbols, self._settings)
-        results = self._walks.unsubscribe(channels, symbols, unsubscribe(self._hub, self.reader, channels, symbols))
+        results = self._walks.unsubscribe(channels, symbols, self.readers.unsubscribe(channels, symbols))
         self._line.spend(sum(result.matched or 1 for result in results))
         return ack(request.id, "unsubscribe", results)
 
@@ -224,3 +231,17 @@ class Session:
 def _no_past(request: Subscribe) -> list[Result]:
     kinds, symbols = dict.fromkeys(request.channels), dict.fromkeys(request.symbols)
     return [Result(kind, symbol, ok=False, code="no_recording") for kind in kinds for symbol in symbols]
+
+
+def _offered(name: str, found: int | UnsetType, offered: tuple[int, ...]) -> int:
+    """What a request asks for, 0 where it does not.
+
+    Raises:
+        BadRequest: it is none of those offered.
+    """
+    if isinstance(found, UnsetType):
+        return 0
+    if found not in offered:
+        wanted = f"one of {', '.join(map(str, offered))}" if offered else "none: this server offers no such view"
+        raise BadRequest("bad_message", f"found {name} {found}, wanted {wanted}")
+    return found

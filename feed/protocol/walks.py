@@ -22,8 +22,8 @@ from feed.protocol.line import NotYet
 
 if TYPE_CHECKING:
     from feed.channels.channel import Listing
-    from feed.channels.cursor import Reader
     from feed.channels.hub import Hub
+    from feed.channels.readers import Readers
     from feed.channels.tape import Tape
     from feed.errors import BadRequest
     from feed.model import GapReason
@@ -93,9 +93,10 @@ class Door(Protocol):
 class Walks:
     """The walks of one session. `door`: None where the past cannot be read."""
 
-    def __init__(self, hub: Hub, reader: Reader, door: Door | None, limits: Limits) -> None:
+    def __init__(self, hub: Hub, readers: Readers, door: Door | None, limits: Limits) -> None:
         self._hub = hub
-        self._reader = reader
+        self._readers = readers
+        self._reader = readers.raw
         self._door = door
         self._limits = limits
         self._walks: list[Walk] = []
@@ -144,19 +145,20 @@ class Walks:
         self._asking = None
         return self._begin(walk)
 
-    def keep(self, ask: Ask) -> dict[tuple[str, str], Result]:
-        """A subscribe on the live stream: walks go on without what it begins anew.
+    def keep(self, ask: Ask, raw: list[str]) -> dict[tuple[str, str], Result]:
+        """A subscribe on the live stream: walks go on without what it begins anew, and what it takes into a view.
 
-        The results of channels by name that it only changes, for those stay where they are.
+        The results of channels by name that it only changes, for those stay where they are. `raw`: the kinds that it
+        takes into no view.
         """
         if ask.start is not None:
-            self._leave(ask.channels, ask.symbols)
-            return {}
-        self._leave(ask.channels, [symbol for symbol in ask.symbols if is_pattern(symbol)])
+            raw = []
+        self._leave([kind for kind in ask.channels if kind not in raw], ask.symbols)
+        self._leave(raw, [symbol for symbol in ask.symbols if is_pattern(symbol)])
         kept: dict[tuple[str, str], Result] = {}
         for past in [walk.past for walk in self._walks]:
             wanted, names = past.reader.wanted, past.hub.names
-            for kind in ask.channels:
+            for kind in raw:
                 for symbol in ask.symbols:
                     bit = KIND_BIT.get(kind, 0)
                     if symbol in names and wanted.has(names[symbol], bit):
@@ -261,11 +263,11 @@ class Walks:
             if listing is not None:
                 past.expect(symbol, sources.get(_partition_of(listing.owner.name), listing.owner.name))
         self._leave(ask.channels, ask.symbols)
-        unsubscribe(self._hub, self._reader, ask.channels, ask.symbols)
-        limits = self.limits
-        own = self._reader.wanted
+        self._readers.unsubscribe(ask.channels, ask.symbols)
+        limits, every = self.limits, [reader.wanted for reader in self._readers]
         left = Limits(
-            subscriptions_max=limits.subscriptions_max - own.count, patterns_max=limits.patterns_max - own.patterns
+            subscriptions_max=limits.subscriptions_max - sum(wanted.count for wanted in every),
+            patterns_max=limits.patterns_max - sum(wanted.patterns for wanted in every),
         )
         results = past.begin(ask, left, walk.late, walk.tape)
         self._walks.append(walk)

@@ -119,7 +119,7 @@ def _messages() -> list[tuple[str, str]]:
     return found
 
 
-OPTIONAL = {"part", "id", "from", "every_ms", "depth", "on_lag", "retry_after_ms", "to", "speed", "n", "time"}
+OPTIONAL = {"part", "count", "id", "from", "every_ms", "depth", "on_lag", "retry_after_ms", "to", "speed", "n", "time"}
 
 
 @pytest.mark.parametrize(("name", "field"), _messages())

@@ -57,6 +57,7 @@ class Hub:
         self.selections = selections
         self.flushes = 0
         self.changed = True
+        self.due_ns: int | None = None
         self.sent_at: list[float] = []
         self._clock = clock
         self._cost = cost

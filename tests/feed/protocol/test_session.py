@@ -38,7 +38,7 @@ def test_welcome_tells_what_is_offered() -> None:
     (welcome,) = messages(Session(Desk().hub, None, SessionSettings(server="gw-7")).open(5))
     check("welcome", welcome)
     assert (welcome["server"], welcome["time"], welcome["auth"]) == ("gw-7", "5", "none")
-    assert welcome["every_ms"] == welcome["depth"] == []
+    assert (welcome["every_ms"], welcome["depth"]) == ([50, 100, 250, 1000], [1, 10, 50])
     assert welcome["limits"]["subscriptions_max"] == 10_000
 
 
@@ -49,8 +49,9 @@ def test_welcome_tells_what_is_offered() -> None:
         ({"op": "list"}, "ack", None),
         ({"op": "ping"}, "pong", None),
         ({"op": "replay", "do": "play"}, "error", "bad_replay"),
-        ({"op": "subscribe", "channels": ["book"], "symbols": ["X:A"], "every_ms": 100}, "error", "bad_message"),
-        ({"op": "subscribe", "channels": ["book"], "symbols": ["X:A"], "depth": 10}, "error", "bad_message"),
+        ({"op": "subscribe", "channels": ["book"], "symbols": ["X:A"], "every_ms": 70}, "error", "bad_message"),
+        ({"op": "subscribe", "channels": ["book"], "symbols": ["X:A"], "depth": 0}, "error", "bad_message"),
+        ({"op": "subscribe", "channels": ["book"], "symbols": ["X:A"], "depth": "1"}, "error", "bad_message"),
         ({"op": "unsubscribe", "channels": ["book"]}, "error", "bad_message"),
         ({"op": "nonesuch"}, "error", "unknown_op"),
     ],

@@ -1,0 +1,259 @@
+"""A client's readers: one of the raw channels, and one in each view that it has channels in.
+
+Owns which of them has a channel ("a channel has one set of parameters, that of the last request that matched it"), how
+a channel goes from one to the other, and what the client is told of all of them together: pages, marks, sums. Leaves
+each reader's place to `cursor`, and what a request does there to `subscription`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from msgspec import UNSET, UnsetType
+from msgspec.structs import replace
+
+from feed.channels.join import Move, Together
+from feed.channels.message import KIND_BIT
+from feed.channels.subscription import (
+    Ask,
+    Elsewhere,
+    Limits,
+    Subscribing,
+    leave,
+    matched_by,
+    subscribed,
+    unsubscribe_all,
+)
+from feed.channels.tally import Account
+from feed.channels.views import RAW, Spec, View
+from feed.channels.wanted import is_pattern, prefix_of
+from feed.model import NO_SEQ, Result
+
+if TYPE_CHECKING:
+    from feed.channels.cursor import Reader
+    from feed.channels.hub import Hub
+
+
+class Readers:
+    """All readers of one client. `raw` is that of the raw channels, and is always there."""
+
+    def __init__(self, hub: Hub, owner: object) -> None:
+        self.hub = hub
+        self.raw: Reader = hub.reader(owner)
+        self.inside: dict[Spec, tuple[View, Reader]] = {}
+        """Its readers in views."""
+        self._owner = owner
+        self._told: dict[str, int] = {}
+        self._turn = 0
+
+    def __iter__(self) -> Iterator[Reader]:
+        yield self.raw
+        for _, reader in self.inside.values():
+            yield reader
+
+    # ---- what it is sent
+
+    @property
+    def in_step(self) -> bool:
+        """Whether it misses nothing."""
+        return all(reader.in_step for reader in self)
+
+    @property
+    def too_slow(self) -> bool:
+        """Whether it lagged on a channel with `on_lag: close`."""
+        return any(reader.too_slow for reader in self)
+
+    def pull(self, bytes_max: int) -> bytes:
+        """The next page of what any of them misses; they take turns, as each may have more than the socket takes."""
+        if not self.inside:
+            return self.raw.pull(bytes_max)
+        readers = list(self)
+        self._turn += 1
+        page = b""
+        for index in range(len(readers)):
+            if len(page) < bytes_max:
+                page += readers[(self._turn + index) % len(readers)].pull(bytes_max - len(page))
+        return page
+
+    def marks(self) -> dict[str, int]:
+        """For each source: everything up to this position was sent, on the channels in step. Never goes back."""
+        if not (self.inside or self._told):
+            return self.raw.marks()
+        marks: dict[str, int] = {}
+        for reader in self:
+            for name, seq in reader.standing().items():
+                marks[name] = min(seq, marks.get(name, seq))
+        for view, _ in self.inside.values():
+            marks |= dict.fromkeys(view.turning, NO_SEQ)
+        before = self._told or self.raw.told
+        marks = {name: seq for name, seq in marks.items() if seq > NO_SEQ and seq >= before.get(name, NO_SEQ)}
+        self._told = before | marks
+        return marks
+
+    def close(self) -> None:
+        """The client is gone."""
+        for reader in self:
+            reader.close()
+        for spec in list(self.inside):
+            self._end(spec)
+
+    # ---- how it stands
+
+    def account(self) -> Account:
+        """What became of all its updates; walks over all its channels."""
+        accounts = [reader.account() for reader in self]
+        return accounts[0] if len(accounts) == 1 else Account(*map(sum, zip(*accounts, strict=True)))
+
+    @property
+    def gapped(self) -> int:
+        """Updates that it was told of only in gaps."""
+        return sum(reader.gapped for reader in self)
+
+    @property
+    def channels(self) -> int:
+        """How many channels it has begun."""
+        return sum(reader.channels for reader in self)
+
+    # ---- requests
+
+    def subscribe(
+        self, ask: Ask, spec: Spec, limits: Limits, known: Mapping[tuple[str, str], Result] | None = None
+    ) -> tuple[list[Result], int]:
+        """Does it: one result for each kind and symbol, in the order asked, and how many channels it touched.
+
+        `known`: those that somebody else did.
+        """
+        kinds = list(dict.fromkeys(ask.channels))
+        parts: dict[Spec, list[str]] = {}
+        for kind in kinds:
+            parts.setdefault(spec.of(kind), []).append(kind)
+        together = Together(ask.id, len(parts)) if len(parts) > 1 else None
+        found: dict[str, list[Result]] = {}
+        touched = 0
+        for own, chosen in parts.items():
+            reader = self._reader(own)
+            others = [other for other in self if other is not reader]
+            rest = replace(
+                limits,
+                subscriptions_max=limits.subscriptions_max - sum(other.wanted.count for other in others),
+                patterns_max=limits.patterns_max - sum(other.wanted.patterns for other in others),
+            )
+            view = self.inside[own][0] if own in self.inside else None
+            subscribing = Subscribing(
+                self.hub if view is None else view.hub,
+                reader,
+                replace(ask, channels=chosen),
+                rest,
+                view=view,
+                elsewhere=_Others(self, own) if others else None,
+                together=together,
+            )
+            for result in subscribing.results(known):
+                found.setdefault(result.channel, []).append(result)
+            touched += subscribing.touched
+        self._tidy()
+        return [result for kind in kinds for result in found[kind]], touched
+
+    def unsubscribe(self, channels: list[str], symbols: list[str]) -> list[Result]:
+        """Takes channels away; one result for each kind and symbol, in the order asked."""
+        results = [self._leave(kind, symbol) for kind in dict.fromkeys(channels) for symbol in dict.fromkeys(symbols)]
+        self._tidy()
+        return results
+
+    def unsubscribe_all(self) -> list[Result]:
+        """Takes everything away; the results are what was there."""
+        results = unsubscribe_all(self.hub, self.raw)
+        for view, reader in self.inside.values():
+            results += unsubscribe_all(view.hub, reader)
+        self._tidy()
+        return results
+
+    def subscribed(self) -> list[Result]:
+        """What it has asked for: of each way of seeing channels by name, then patterns, with their parameters."""
+        results = subscribed(self.hub, self.raw)
+        for spec, (view, reader) in self.inside.items():
+            results += subscribed(view.hub, reader, spec)
+        return results
+
+    def _leave(self, kind: str, symbol: str) -> Result:
+        result = leave(self.hub, self.raw, kind, symbol)
+        for view, reader in self.inside.values():
+            know(view, reader, kind, symbol)
+            other = leave(view.hub, reader, kind, symbol, names=self.hub.names)
+            if other.ok is True:
+                view.left = True
+                result = other if result.ok is not True else replace(other, matched=_sum(result, other))
+        return result
+
+    def _reader(self, spec: Spec) -> Reader:
+        if spec == RAW:
+            return self.raw
+        found = self.inside.get(spec)
+        if found is None:
+            view = self.hub.views.at(spec)
+            found = self.inside[spec] = view, view.hub.reader(self._owner)
+            view.readers[found[1]] = None
+        return found[1]
+
+    def _tidy(self) -> None:
+        """Gives back the readers that have no channels any more."""
+        for spec, (_, reader) in list(self.inside.items()):
+            if not (reader.wanted.count or reader.wanted.rules or reader.joins):
+                reader.close()
+                self._end(spec)
+
+    def _end(self, spec: Spec) -> None:
+        view, reader = self.inside.pop(spec)
+        del view.readers[reader]
+        view.left = True
+
+
+def _sum(one: Result, other: Result) -> int | UnsetType:
+    """What two readers had of a pattern."""
+    if isinstance(one.matched, UnsetType) or isinstance(other.matched, UnsetType):
+        return UNSET
+    return one.matched + other.matched
+
+
+class _Others(Elsewhere):
+    """A client's channels in other readers than that of one way of seeing them."""
+
+    def __init__(self, readers: Readers, spec: Spec) -> None:
+        self._readers = readers
+        self._spec = spec
+
+    def release(self, kind: str, symbol: str) -> dict[str, Move | None]:
+        bit = KIND_BIT[kind]
+        moves: dict[str, Move | None] = {}
+        for spec, view, reader in self._places():
+            hub = self._readers.hub if view is None else view.hub
+            pattern = is_pattern(symbol)
+            if view is not None:
+                know(view, reader, kind, symbol)
+            names = matched_by(hub, reader, prefix_of(symbol), bit) if pattern else [symbol]
+            held = False
+            for name in names:
+                listing = hub.names.get(name)
+                if listing is None or not reader.wanted.has(listing, bit):
+                    continue
+                held = True
+                moves[name] = reader.place(listing, bit) if spec.depth == self._spec.depth else None
+            if pattern or held:
+                leave(hub, reader, kind, symbol, names=self._readers.hub.names, always=True)
+        return moves
+
+    def _places(self) -> Iterator[tuple[Spec, View | None, Reader]]:
+        if self._spec != RAW:
+            yield RAW, None, self._readers.raw
+        for spec, (view, reader) in self._readers.inside.items():
+            if spec != self._spec:
+                view.left = True
+                yield spec, view, reader
+
+
+def know(view: View, reader: Reader, kind: str, symbol: str) -> None:
+    """A view has only the symbols that were asked for; one that a pattern of the reader would match is one of them."""
+    bit = KIND_BIT.get(kind, 0)
+    if any(rule.mask & bit and symbol.startswith(rule.prefix) for rule in reader.wanted.rules):
+        view.need(symbol, bit)

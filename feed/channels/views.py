@@ -1,0 +1,384 @@
+"""Views: channels seen less often, or a book less deep; made for their first reader and shared by all of them.
+
+Owns when a view's updates are due and what a view knows of each channel. A view is a hub of its own that is fed by the
+hub of all raw channels instead of by records: its channels have logs, keyframes and positions as any have, so joining,
+resuming, lagging and fanning out are what they are everywhere. What merged updates say is `merging`'s.
+
+A view stands at the position up to which all that it was given has been sent. So marks are held back below what is
+still pending without further ado, and a reader that goes from the raw channel to a view (or back) goes on by position.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from msgspec import UNSET
+
+from feed.channels.channel import Channel, Entry, Listing, Source
+from feed.channels.merging import Best, Merger, merger
+from feed.channels.message import JOINT, bare
+from feed.channels.state import Body, Folded, body_of
+from feed.model import NO_SEQ, Update
+from feed.parts import parted
+
+if TYPE_CHECKING:
+    from feed.channels.cursor import Reader
+    from feed.channels.flush import Flush
+    from feed.channels.hub import Hub
+    from feed.channels.turn import Turn
+    from feed.model import StateReason
+
+_NS_PER_MS: Final = 1_000_000
+_SWEEP_NS: Final = 1_000 * _NS_PER_MS
+
+
+class Spec(NamedTuple):
+    """How a channel is seen; 0: every update, all levels."""
+
+    every_ms: int = 0
+    depth: int = 0
+
+    def of(self, kind: str) -> Spec:
+        """The same for a kind: only books have a depth."""
+        return self if kind == "book" else Spec(self.every_ms)
+
+
+RAW: Final = Spec()
+
+
+class _Seen:
+    """One channel in a view: what has come of the raw one (`raw`) and is not told yet.
+
+    `chain`: the `seq` of the last update told. `_count`: raw updates since the last one told, of which `_merged` up to
+    the last one that is seen.
+    """
+
+    __slots__ = ("_count", "_depth", "_gap", "_last", "_merged", "_merger", "came", "chain", "channel", "raw")
+
+    def __init__(self, raw: Channel, channel: Channel, depth: int) -> None:
+        self.raw = raw
+        self.channel = channel
+        self.chain = NO_SEQ
+        self.came: list[Entry] = []
+        self._depth = depth if raw.kind == "book" else 0
+        self._merger: Merger | None = merger(raw.kind, self._depth)
+        self._count = self._merged = 0
+        self._last: tuple[Body, bytes] | None = None
+        self._gap = b""
+
+    def told(self, entries: list[Entry]) -> Iterator[Entry]:
+        """What the view says of these entries of the raw channel, none of them a turn."""
+        if self._merger is None:
+            for seq, bit, message, _ in entries:
+                if not message.startswith(b"state"):
+                    self.chain = seq
+                yield seq, bit, message, None
+            return
+        for seq, bit, message, _ in entries:
+            state = b""
+            for one in message.split(JOINT):
+                if one.startswith(b"update"):
+                    self._take(one)
+                elif one.startswith(b"gap"):
+                    yield from self._close(b"")
+                    self._gap = one
+                else:
+                    state = one
+            if state and self._last is not None and self._last[0].seq == seq:
+                yield from self._close(state)
+            elif state:
+                yield from self._close(b"")
+                yield seq, bit, state, None
+        yield from self._close(b"")
+
+    def start(self) -> None:
+        """Begins with what the raw channel holds now."""
+        raw, channel = self.raw, self.channel
+        channel.begun, channel.state, channel.made = raw.begun, raw.state, raw.position
+        if self._depth and isinstance(self._merger, Best):
+            if raw.base is not None:
+                self.chain = raw.base.seq
+                channel.base = self._merger.start(raw.kind, raw.listing.name, raw.source.name, raw.base)
+                channel.log = deque(self.told([entry for entry in raw.log if entry[0] > raw.base.covers]))
+                channel.log_from = raw.base.covers
+            else:
+                channel.base = None
+        else:
+            self.chain = raw.position
+            channel.base, channel.log, channel.log_from = raw.base, deque(raw.log), raw.log_from
+        channel.states = sum(entry[2].startswith(b"state") for entry in channel.log)
+        channel.listing.appends[channel.bit] = channel.log.append
+
+    def turned(self, turn: Turn) -> tuple[Folded | None, list[Entry]]:
+        """What a turn of the raw channel comes to here: the state to go on from, and the entries after it."""
+        base, tail = turn.base, turn.tail
+        self._count, self._last, self._gap = 0, None, b""
+        if base is None:
+            self.chain = NO_SEQ
+            return None, []
+        self.chain = base.seq
+        if isinstance(self._merger, Best):
+            base = self._merger.start(self.raw.kind, self.raw.listing.name, self.raw.source.name, base)
+        else:
+            self._merger = merger(self.raw.kind, self._depth)
+        return base, [told for entry in tail for told in self.told([entry])]
+
+    def _take(self, message: bytes) -> None:
+        assert self._merger is not None
+        body = body_of(message)
+        seen = self._merger.take(body)
+        if body.part is None or body.part[0] == body.part[1]:
+            self._count += 1
+        if seen:
+            # all views of a book stand at updates that are seen, so one may go on where another one stopped
+            self._last, self._merged = (body, message), self._count
+
+    def _close(self, state: bytes) -> Iterator[Entry]:
+        """One update for all that was taken; where it is just one that hides nothing, as it came."""
+        if self._last is None or self._merger is None:
+            return
+        (body, message), self._last = self._last, None
+        gap, self._gap = self._gap, b""
+        data, count = self._merger.give(), self._merged
+        said: list[bytes] = [gap] if gap else []
+        if count == 1 and not self._depth and body.part is None:
+            said.append(message)
+        else:
+            update = Update(
+                self.raw.kind,
+                self.raw.listing.name,
+                self.chain,
+                body.seq,
+                body.ts_event,
+                body.ts_recv or "",
+                data,  # type: ignore[arg-type]  # a quote is passed on unread
+                count=count if count > 1 else UNSET,
+            )
+            said += [bare(part) for part in parted(update)]
+        self.chain, self._count = body.seq, self._count - count
+        if state:
+            said.append(state)
+        yield body.seq, self.raw.bit, JOINT.join(said), None
+
+
+class View:
+    """The channels that are seen in one way. `hub` is where its readers are."""
+
+    def __init__(self, raw: Hub, spec: Spec, hub: Hub) -> None:
+        self.spec = spec
+        self.hub = hub
+        self.readers: dict[Reader, None] = {}
+        self.due_ns: int | None = None
+        """When what is pending has to be told, by the clock of `take`."""
+        self.turning: set[str] = set()
+        """Sources that channels have gone over to without their readers having been told yet."""
+        self.left = False
+        """Whether a reader has left a channel since the last look at which are wanted."""
+        self._raw = raw
+        self._every_ns = spec.every_ms * _NS_PER_MS
+        self._told_ns = 0
+        self._swept_ns = 0
+        self._seen: dict[int, dict[int, _Seen]] = {}
+        self._pending: dict[_Seen, None] = {}
+        for source in raw.sources.values():
+            self._know(source)
+
+    # ---- channels
+
+    def need(self, name: str, bit: int) -> None:
+        """A reader is about to ask for a channel: it is made where the raw one is there."""
+        raw = self._raw.names.get(name)
+        if raw is None:
+            return
+        listing = self._listing(raw)
+        self.hub.listings[listing.id] = self.hub.names[name] = listing
+        channel = raw.channels[bit.bit_length() - 1]
+        if channel is not None and bit not in self._seen.get(raw.id, {}):
+            seen = self._add(channel, listing)
+            seen.start()
+            listing.channels[channel.index] = seen.channel
+            seen.channel.born = self.hub.current.number
+            self.hub.moves += 1
+            self._stand()
+
+    def need_all(self, prefix: str, bit: int) -> None:
+        """The same for all symbols that start so."""
+        index = bit.bit_length() - 1
+        for name, listing in self._raw.names.items():
+            if name.startswith(prefix) and listing.channels[index] is not None:
+                self.need(name, bit)
+
+    def _listing(self, raw: Listing) -> Listing:
+        return self.hub.intake.listing(raw.name, self._know(raw.owner))
+
+    def _know(self, source: Source) -> Source:
+        """The view's own of a source."""
+        known = source.name in self.hub.sources
+        own = self.hub.intake.source(source.name)
+        if not known:
+            own.state, own.reason, own.notice = source.state, source.reason, source.notice
+        return own
+
+    def _add(self, raw: Channel, listing: Listing) -> _Seen:
+        channel = Channel(listing, raw.kind, self._know(raw.source))
+        listing.heads[raw.index] = channel
+        seen = _Seen(raw, channel, self.spec.depth)
+        self._seen.setdefault(raw.id, {})[raw.bit] = seen
+        return seen
+
+    # ---- time
+
+    def take(self, flush: Flush | None, now_ns: int) -> bool:
+        """What the raw hub has committed (None: nothing); whether there is something to fan out."""
+        if self.left and not self._pending and abs(now_ns - self._swept_ns) >= _SWEEP_NS:
+            self._swept_ns = now_ns
+            self._sweep()
+        if flush is not None:
+            self._take(flush)
+        if self._pending and self.due_ns is None:
+            self.due_ns = max(now_ns, self._told_ns + self._every_ns)
+        if self.due_ns is not None:
+            # a clock that was set back delays nothing
+            self.due_ns = min(self.due_ns, now_ns + self._every_ns)
+            if now_ns >= self.due_ns:
+                self._tell(now_ns)
+        self._stand()
+        return self.hub.flush(now_ns)
+
+    def _take(self, flush: Flush) -> None:
+        born: list[_Seen] = []
+        for birth in flush.births:
+            raw = birth.channel
+            if self._wants(raw):
+                seen = self._add(raw, self._listing(raw.listing))
+                self.hub.intake.open.born[seen.channel] = None
+                born.append(seen)
+        changed, own = flush.changed, self._seen
+        for id_ in own.keys() & changed.keys():
+            channels = own[id_]
+            for entry in changed[id_]:
+                found = channels.get(entry[1])
+                if found is not None:
+                    if entry[3] is not None:
+                        self.turning.add(entry[3].source.name)
+                    found.came.append(entry)
+                    self._pending[found] = None
+        for seen in born:
+            # a beginning is told at once: who asks for the channel in the meantime would find nothing
+            self._pending.pop(seen, None)
+            self._give(seen)
+            seen.channel.made = seen.chain
+        if not self._pending:
+            self.turning = set()
+
+    def _wants(self, raw: Channel) -> bool:
+        """Whether a channel that begins was asked for while silent, or by a pattern."""
+        listing = self.hub.names.get(raw.listing.name)
+        if raw.bit in self._seen.get(raw.id, {}):
+            return False
+        if listing is not None and raw.bit in listing.told:
+            return True
+        if self.spec.depth and raw.kind != "book":
+            return False
+        return any(
+            rule.add and rule.mask & raw.bit and raw.listing.name.startswith(rule.prefix)
+            for reader in self.readers
+            for rule in reader.wanted.rules
+        )
+
+    def _tell(self, now_ns: int) -> None:
+        self.due_ns, self._told_ns = None, now_ns
+        self.turning = set()
+        for seen in self._pending:
+            self._give(seen)
+        self._pending = {}
+
+    def _give(self, seen: _Seen) -> None:
+        """What is pending of a channel goes into the view's log."""
+        intake, channel = self.hub.intake, seen.channel
+        came, seen.came = seen.came, []
+        group: list[Entry] = []
+        for entry in came:
+            turn = entry[3]
+            if turn is None:
+                group.append(entry)
+                continue
+            intake.give(channel, seen.told(group))
+            group = []
+            prev = seen.chain
+            base, tail = seen.turned(turn)
+            source = self._know(turn.source)
+            if channel.tail_of is not source:
+                channel.made = NO_SEQ
+            channel.listing.owner = source
+            intake.turn(channel, source, base, tail, reason=turn.reason, prev=prev)
+        intake.give(channel, seen.told(group))
+
+    def _stand(self) -> None:
+        """Stands where the raw hub does, of each source of which nothing is pending."""
+        raw, held = self._raw, set()
+        for seen in self._pending:
+            held |= {seen.channel.source.name, seen.raw.source.name}
+        for source in self.hub.intake.by_index:
+            if source.name not in held:
+                source.pos = max(source.pos, raw.current.position(raw.sources[source.name]))
+
+    # ---- what nobody wants any more
+
+    def _sweep(self) -> None:
+        """Drops channels that no reader has: what is not read costs nothing."""
+        self.left = False
+        exact: dict[int, int] = {}
+        rules = [rule for reader in self.readers for rule in reader.wanted.rules if rule.add]
+        for reader in self.readers:
+            for id_, mask in reader.wanted.exact():
+                exact[id_] = exact.get(id_, 0) | mask
+        for id_, channels in list(self._seen.items()):
+            for bit, seen in list(channels.items()):
+                name, listing = seen.raw.listing.name, seen.channel.listing
+                if exact.get(listing.id, 0) & bit or any(r.mask & bit and name.startswith(r.prefix) for r in rules):
+                    continue
+                del channels[bit]
+                self.hub.drop(seen.channel)
+            if not channels:
+                del self._seen[id_]
+
+
+class Views:
+    """All views of a hub."""
+
+    def __init__(self, raw: Hub, make: Callable[[], Hub]) -> None:
+        self._raw = raw
+        self._make = make
+        self._views: dict[Spec, View] = {}
+        self.changed: list[View] = []
+        """Those with a flush to fan out."""
+
+    def __iter__(self) -> Iterator[View]:
+        return iter(self._views.values())
+
+    def at(self, spec: Spec) -> View:
+        """The view for these readers; made where there is none."""
+        found = self._views.get(spec)
+        if found is None:
+            found = self._views[spec] = View(self._raw, spec, self._make())
+        return found
+
+    def take(self, flush: Flush | None, now_ns: int) -> bool:
+        """What the hub has committed (None: nothing); whether any view has something to fan out."""
+        if self._views:
+            self._views = {spec: view for spec, view in self._views.items() if view.readers}
+            self.changed = [view for view in self if view.take(flush, now_ns)]
+        return bool(self._views and self.changed)
+
+    @property
+    def due_ns(self) -> int | None:
+        """When `take` has to be called though nothing has come."""
+        return min((view.due_ns for view in self if view.due_ns is not None), default=None)
+
+    def source_state(self, source: str, state: str, reason: StateReason | None, since_ns: int) -> None:
+        """As the hub was told of a source."""
+        for view in self:
+            view.hub.source_state(source, state, reason, since_ns)
