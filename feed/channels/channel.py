@@ -102,6 +102,7 @@ class Channel:
         "gathering",
         "held",
         "held_pos",
+        "hidden",
         "id",
         "key",
         "kind",
@@ -134,6 +135,8 @@ class Channel:
         self.log_from = NO_SEQ
         self.made = NO_SEQ
         """In a view: up to where it was told when it was made or began, which may be ahead of the view."""
+        self.hidden = 0
+        """In a view: how many updates of the raw channel were merged into later ones."""
         self.popped = 0
         self.states = 0
         self.switched = -1

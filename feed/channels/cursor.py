@@ -23,7 +23,7 @@ from feed.channels.join import ANNOUNCE_SHIFT, Join, Move, Page, Rest, Together
 from feed.channels.marks import Holds, marks_at
 from feed.channels.message import ALL_KINDS, bare, frame
 from feed.channels.selection import Selection
-from feed.channels.tally import Account, Tally, updates_in
+from feed.channels.tally import Account, Tally, hidden_in, updates_in
 from feed.channels.wanted import Wanted
 from feed.model import NO_SEQ, CaughtUp, GapReason, Joined
 from feed.protocol.codec import message_frame
@@ -71,6 +71,8 @@ class Reader:
         else:
             self._leave()
         self._tally.settled += self._had()
+        self._tally.merged += self._hidden()
+        self._hub.counts.merged += self._tally.merged
         self.closed = True
         self._hub.forget(self, self._cursor)
         if self.selection.shared:
@@ -131,6 +133,7 @@ class Reader:
         """Has nothing any more."""
         self.own()
         self._tally.settled += self._had()
+        self._tally.merged += self._hidden()
         self._left_some = True
         self.selection = Selection()
         self.wanted.clear()
@@ -164,6 +167,7 @@ class Reader:
         channel = self._hub.listings[id_].channels[bit.bit_length() - 1]
         if begun and channel is not None:
             self._tally.settled += channel.updates
+            self._tally.merged += channel.hidden
             self._left_some = True
 
     def take_silent(self, id_: int, bit: int) -> None:
@@ -476,7 +480,7 @@ class Reader:
 
     def account(self) -> Account:
         """How it stands; walks over all its channels."""
-        account = self._tally.account(self._had())
+        account = self._tally.account(self._had(), self._hidden())
         if self in self.selection.readers:
             sent = self.selection.sent - self._sent_before
             account = account._replace(delivered=account.delivered + sent, pending=account.pending - sent)
@@ -492,14 +496,24 @@ class Reader:
         """How many channels it has begun."""
         return sum(mask.bit_count() for _, mask in self._begun())
 
+    @property
+    def merged(self) -> int:
+        """Updates that were merged into later ones for it; walks over all its channels."""
+        return self._tally.merged + self._hidden()
+
     def _had(self) -> int:
         """How many updates the channels have had that it has begun."""
-        had = 0
+        return sum(channel.updates for channel in self._begun_channels())
+
+    def _hidden(self) -> int:
+        """How many more there were that a view has merged."""
+        return sum(channel.hidden for channel in self._begun_channels())
+
+    def _begun_channels(self) -> Iterator[Channel]:
         for id_, mask in self._begun():
             for channel in self._hub.listings[id_].channels:
                 if channel is not None and channel.bit & mask:
-                    had += channel.updates
-        return had
+                    yield channel
 
     def _begun(self) -> Iterator[tuple[int, int]]:
         """Its channels, of whose updates it was sent some or will be."""
@@ -515,7 +529,10 @@ class Reader:
         """A channel's turn has come: what it is not sent was before its beginning, or is in the gap that it is sent."""
         channel, counts = rest.channel, self._hub.counts
         missed = channel.updates - sum(rest.counts)
-        if not begins:
+        if begins:
+            if channel.hidden:
+                self._tally.merged -= channel.hidden - sum(map(hidden_in, rest.messages))
+        else:
             missed -= rest.join.standing(channel)[1]
         if gapped:
             self._tally.gaps += 1
@@ -529,7 +546,7 @@ class Reader:
 
     def _leave(self) -> None:
         """What is still pending will never be sent."""
-        pending = self._tally.account(self._had()).pending
+        pending = self._tally.account(self._had(), self._hidden()).pending
         self._tally.left += pending
         self._hub.counts.left += pending
         self._left_some = False

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from feed.channels.message import JOINT
 
+_COUNT = b',"count":'
 _BRACKET = ord("]")
 _DIGITS = frozenset(b"0123456789")
 
@@ -45,11 +46,11 @@ class Tally:
         self.settled = 0
         """All updates, less what its channels have had so far: lowered when one begins, raised when one ends."""
 
-    def account(self, had: int) -> Account:
-        """How it stands; `had`: how many updates its channels have had, from their beginning."""
-        every = self.settled + had
-        pending = every - self.delivered - self.merged - self.gapped - self.left
-        return Account(every, self.delivered, self.merged, self.gapped, self.left, pending, self.gaps)
+    def account(self, had: int, hidden: int) -> Account:
+        """How it stands; `had`: how many updates its channels have had, from their beginning, besides the `hidden`."""
+        every, merged = self.settled + had, self.merged + hidden
+        pending = every - self.delivered - self.gapped - self.left
+        return Account(every + merged, self.delivered, merged, self.gapped, self.left, pending, self.gaps)
 
 
 def updates_in(message: bytes) -> int:
@@ -57,6 +58,16 @@ def updates_in(message: bytes) -> int:
     if JOINT in message:
         return sum(map(_ends_update, message.split(JOINT)))
     return _ends_update(message)
+
+
+def hidden_in(message: bytes) -> int:
+    """How many updates were merged into those that end in a bare message of a view."""
+    hidden = 0
+    for one in message.split(JOINT):
+        at = one.rfind(_COUNT)
+        if at >= 0 and _ends_update(one):
+            hidden += int(one[at + len(_COUNT) :].partition(b",")[0]) - 1
+    return hidden
 
 
 def _ends_update(message: bytes) -> int:

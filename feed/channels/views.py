@@ -158,6 +158,7 @@ class _Seen:
             )
             said += [bare(part) for part in parted(update)]
         self.chain, self._count = body.seq, self._count - count
+        self.channel.hidden += count - 1
         if state:
             said.append(state)
         yield body.seq, self.raw.bit, JOINT.join(said), None
@@ -372,6 +373,11 @@ class Views:
             self._views = {spec: view for spec, view in self._views.items() if view.readers}
             self.changed = [view for view in self if view.take(flush, now_ns)]
         return bool(self._views and self.changed)
+
+    @property
+    def merged(self) -> int:
+        """Updates that were merged into later ones for clients that are here; walks over all their channels."""
+        return sum(reader.merged for view in self for reader in view.readers)
 
     @property
     def due_ns(self) -> int | None:

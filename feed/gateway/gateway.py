@@ -185,7 +185,12 @@ class Gateway:
         metrics.counted(
             "feed_gateway_updates",
             "Updates that clients had coming, by what became of them",
-            lambda: {name: getattr(sums, name) for name in ("delivered", "merged", "gapped", "left")},
+            lambda: {
+                "delivered": sums.delivered,
+                "merged": sums.merged + hub.views.merged,
+                "gapped": sums.gapped,
+                "left": sums.left,
+            },
             label="outcome",
         )
         metrics.counted("feed_gateway_gaps", "Gaps told to clients that lost updates", lambda: sums.gaps)
