@@ -176,11 +176,14 @@ def tail(
     start: Annotated[str | None, Parameter(name="--from")] = None,
     json: Annotated[bool, Parameter(negative=())] = False,
     hash: Annotated[bool, Parameter(negative=())] = False,
+    every: int | None = None,
+    depth: int | None = None,
 ) -> int:
     """Follow a channel of some symbols, over reconnections, until Ctrl-C.
 
     Examples:
         feed tail trades COINBASE:BTC-USD
+        feed tail book COINBASE:BTC-USD --every 250 --depth 10
         feed tail quotes '*' --url ws://desk:8000/v1/stream --json | jq .data
         feed tail book KRAKEN:XBT/USD --from 2026-11-20T14:30:00Z
 
@@ -198,12 +201,16 @@ def tail(
         One message a line as it was sent, instead of words.
     hash: bool
         Nothing but, at the end, a hash of each channel and one of all: as `replay print --hash` says of a recording.
+    every: int | None
+        Changes merged: an update every so many milliseconds, one of those that the gateway offers.
+    depth: int | None
+        Of books only so many of the best levels, a number that the gateway offers.
     """
     from feed.tail import Hashing, Tail, as_json, as_text
 
     hashing = Hashing()
     out = hashing.take if hash else as_json if json else as_text
-    code = _loop(Tail(url, channel, symbols, out=out, start=start).run())
+    code = _loop(Tail(url, channel, symbols, out=out, start=start, every_ms=every, depth=depth).run())
     if hash:
         hashing.say()
     return code

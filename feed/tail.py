@@ -143,12 +143,19 @@ class Tail:
         *,
         out: Callable[[bytes, Message], None],
         start: str | None = None,
+        every_ms: int | None = None,
+        depth: int | None = None,
     ) -> None:
-        """`start`: a time to begin from, as the protocol takes it; None: now."""
+        """`start`: a time to begin from, as the protocol takes it; None: now.
+
+        `every_ms` and `depth`: a view instead of every update; the gateway says which it offers.
+        """
         if channel not in KINDS:
             raise ConfigError(f"channel {channel!r} is none of {', '.join(KINDS)}")
         self._url = url
-        self._request = {"op": "subscribe", "id": _ID, "channels": [channel], "symbols": symbols}
+        given = {"every_ms": every_ms, "depth": depth}
+        self._view = {name: value for name, value in given.items() if value is not None}
+        self._request = {"op": "subscribe", "id": _ID, "channels": [channel], "symbols": symbols, **self._view}
         self._out = out
         self._start = start
         self._rule = Rule()
@@ -209,7 +216,7 @@ class Tail:
     async def _ask_for_snapshots(self, connection: ClientConnection, channels: list[tuple[str, str]]) -> None:
         for channel, symbol in channels:
             request = {"op": "subscribe", "id": next(self._ids), "channels": [channel], "symbols": [symbol]}
-            await connection.send(json.dumps(request | {"from": "snapshot"}))
+            await connection.send(json.dumps(request | self._view | {"from": "snapshot"}))
 
     def _take(self, raw: bytes, message: Message) -> None:
         kind = message["type"]
