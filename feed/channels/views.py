@@ -203,6 +203,9 @@ class View:
             seen.channel.born = self.hub.current.number
             self.hub.moves += 1
             self._stand()
+            if self.hub.intake.open.empty:
+                # at once, as by a flush without changes: in a quiet market marks would wait for the next one
+                self.hub.current.positions = tuple([source.pos for source in self.hub.intake.by_index])
 
     def need_all(self, prefix: str, bit: int) -> None:
         """The same for all symbols that start so."""

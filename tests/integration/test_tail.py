@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -86,3 +87,38 @@ async def test_each_update_is_printed_once_over_lost_connections(
         wanted.take("quotes", SYMBOL, SOURCE, "update", seq, message)
     hashing.say()
     assert capsys.readouterr().out == f"{next(wanted.lines())[0]} quotes {SYMBOL}\n{wanted.total()}\n"
+
+
+async def test_a_view_is_asked_for_again_after_a_loss(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(tail, "FIRST_PAUSE_S", 0.05)
+    told: list[tail.Message] = []
+
+    def out(raw: bytes, message: tail.Message) -> None:
+        told.append(message)
+
+    settings = GatewaySettings(port=0, heartbeat_ms=50, ping_interval_ms=60_000)
+    with Running(settings) as running:
+        snapshot = Snapshot("quotes", SYMBOL, SOURCE, 10, None, "1", QUOTE)
+        running.do(lambda: running.gateway.hub.opened(SOURCE, "", True))
+        running.do(lambda: running.gateway.hub.keyframe(SOURCE, SYMBOL, msgspec.json.encode([snapshot])))
+        running.do(running.gateway.fanout.notify)
+        following = tail.Tail(f"ws://127.0.0.1:{running.port}/v1/stream", "quotes", [SYMBOL], out=out, every_ms=50)
+        task = asyncio.ensure_future(following.run())
+        try:
+            await _until(lambda: told)
+            for first in range(11, 911, 300):
+                for seq in range(first, first + 300):
+                    _feed(running, seq, seq)
+                await _until(lambda last=first + 299: told[-1]["seq"] == last)
+                await _until(lambda last=first + 299: following._rule.marks.get(SOURCE) == last)
+                _cut(running)
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+    assert [message["type"] for message in told].count("snapshot") == 1
+    updates = told[1:]
+    assert all(after["prev"] <= before["seq"] < after["seq"] for before, after in pairwise(updates))
+    assert updates[-1]["seq"] == 910
+    assert max(update.get("count", 1) for update in updates) > 1
