@@ -8,9 +8,10 @@ masks and control frames. Leaves the meaning of messages to `feed.protocol.sessi
 A route accepts the connection as any ASGI application does, calls `start`, and returns: from then on there is no task
 and no queue for it, a message goes straight from the socket into the session.
 
-What came is worked off in small slices, and only while the client's own socket has room, its rates allow it and no
-fan-out is under way; meanwhile its socket is not read. So a client is held back by its own doing, and nothing of it
-piles up here. (Over 400 lines: one connection is one state, and taking it apart would only hide that.)
+What came is worked off in small slices, some messages a turn of the loop, and only while the client's own socket has
+room, its rates allow it and no fan-out is under way; meanwhile its socket is not read. So a client is held back by its
+own doing, and nothing of it piles up here. (Over 400 lines: one connection is one state, and taking it apart would only
+hide that.)
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
 
 SUBPROTOCOL: Final = "feed.v1.json"
 _SLICE: Final = 4096
+_TURN_MESSAGES: Final = 16
+"""Of one client at a time: a flood of requests is answered between the flushes of others, not before them."""
 _WAKE_SECONDS_MAX: Final = 1.0
 _logger = logging.getLogger("feed.gateway")
 
@@ -156,10 +159,15 @@ class StreamProtocol(WebSocketsSansIOProtocol):
 
     def _work(self) -> None:
         """Goes on with what came, as far as is allowed now."""
+        left = _TURN_MESSAGES
         while not self.finished:
             while self.waiting:
                 if self._blocked():
                     return
+                if not left:
+                    self._give_way()
+                    return
+                left -= 1
                 self._take(self.waiting.pop())
             if self._parser_ended() or not self.held:
                 break
@@ -187,6 +195,13 @@ class StreamProtocol(WebSocketsSansIOProtocol):
                 self.gateway.fanout.when_idle(self._go_on)
             return True
         return False
+
+    def _give_way(self) -> None:
+        """The next message has to wait for the loop's turn."""
+        self._stop_reading()
+        if not self.queued:
+            self.queued = True
+            self.loop.call_soon(self._go_on)
 
     def _go_on(self) -> None:
         self.queued = False

@@ -20,6 +20,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from feed.gateway.limits import GatewaySettings, LimitSettings
+from feed.gateway.ws import StreamProtocol
 from feed.model import Quote, Trade
 from tests.gateways import Running
 from tests.market import OTHER, SOURCE, SYMBOL, Market
@@ -310,6 +311,29 @@ def test_a_flooding_client_is_held_back_and_then_closed(junk: bytes) -> None:
         assert running.cpu() - cpu < 0.6
         victim.send(text('{"op":"ping","id":1}'))
         assert messages(victim.frame())[0]["type"] == "pong"
+
+
+def test_many_requests_at_once_give_way_to_others(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[str] = []
+    take = StreamProtocol._take
+
+    def taking(self: StreamProtocol, message: Any) -> None:
+        events.append("message")
+        take(self, message)
+
+    def turning() -> None:
+        events.append("turn")
+        if events.count("message") < 100:
+            running.loop.call_soon(turning)
+
+    monkeypatch.setattr(StreamProtocol, "_take", taking)
+    client = RawClient(running.port).open()
+    running.loop.call_soon_threadsafe(turning)
+    client.send(b"".join(text(json.dumps({"op": "list", "id": number})) for number in range(100)))
+    answers = [message["id"] for message in until(client, "ack", 100) if message["type"] == "ack"]
+    assert answers == list(range(100))
+    runs = "".join("m" if event == "message" else " " for event in events).split()
+    assert max(map(len, runs)) <= 16
 
 
 def test_one_stalled_client_of_many_delays_nobody(running: Running, market: Market) -> None:
