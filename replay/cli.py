@@ -1,7 +1,8 @@
 """The command `replay`: what was recorded becomes live again.
 
 Owns the command line and what it prints: data on stdout, words on stderr. Exit codes: 0 ok, 1 failed, 2 usage,
-3 unreachable. Imports what a command needs when it runs, so that `replay --help` is quick.
+3 unreachable. Imports what a command needs when it runs, so that `replay --help` is quick. Over 400 lines: one command
+after the other, most of each is its flags and their help.
 """
 
 from __future__ import annotations

@@ -326,7 +326,6 @@ class Reader:
         False where it does not: a channel with `on_lag: close` has lost something.
         """
         hub, cursor = self._hub, self._cursor
-        hub.counts.losses += 1
         own = self.own()
         if not self.wanted.never_closes:
             for id_, mask in own.masks.items():

@@ -50,13 +50,11 @@ class HubSettings(Struct, frozen=True, kw_only=True):
 class Counts(Tally):
     """What a hub has done so far, of all its readers together."""
 
-    __slots__ = ("joins", "losses")
+    __slots__ = ("joins",)
 
     def __init__(self) -> None:
         super().__init__()
         self.joins = 0
-        self.losses = 0
-        """Times that a reader was behind further than the window reaches."""
 
 
 class Found(NamedTuple):

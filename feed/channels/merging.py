@@ -16,8 +16,6 @@ from feed.channels.state import Body, Folded, body_of
 from feed.model import Bar, Book, Kind, Level, Snapshot
 from feed.parts import parted
 
-MERGED: Final = frozenset({"quotes", "book", "bars"})
-"""The kinds of which updates are merged; those of all others are delayed only."""
 _FRACTION_DIGITS: Final = 18
 _BOOKS: Final = msgspec.json.Decoder(Book)
 _BARS: Final = msgspec.json.Decoder(list[Bar])

@@ -40,8 +40,6 @@ class Counters:
         self.dead = 0
         self.records = 0
         self.log_bytes = 0
-        self.restores = 0
-        self.incarnations = 0
 
 
 class Appenders:
@@ -130,7 +128,6 @@ class PartitionNormalizer:
                 await asyncio.sleep(_RETRY_S)
 
     async def _take_up(self, appender: Appender) -> Writer:
-        self._counters.restores += 1
         taken = await self._restorer.take_up()
         self._next_offset = taken.log_end
         if not taken.plan.source:
@@ -140,7 +137,6 @@ class PartitionNormalizer:
     async def _open(self, taken: TakenUp, appender: Appender) -> None:
         writer, plan = taken.writer, taken.plan
         log.info("%s begins: %s", writer.source, plan.reason)
-        self._counters.incarnations += 1
         opening = writer.open(plan.ends, carries=plan.carries, end=taken.ticks_end)
         offsets = await self._append(appender, [opening])
         writer.acked(offsets)

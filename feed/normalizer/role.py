@@ -29,7 +29,6 @@ class Normalizer:
         self, bootstrap: str, venues: dict[Venue, NormalizerSettings], *, fetch_wait_ms: int, compression: Compression
     ) -> None:
         self.counters = Counters()
-        self._venues = venues
         self._by_topic = {settings.ticks_topic: (venue, settings) for venue, settings in venues.items()}
         self._cluster = Cluster(bootstrap, client_id="feed-normalize")
         self._fetcher = Fetcher(self._cluster, wait_ms=fetch_wait_ms)

@@ -7,6 +7,8 @@ The common case never looks at a message: its symbol and source are the channel'
 channel takes a turn (a new source, a state after waiting, a hole) its gap, its snapshot and what follows stand at the
 last tick that was read before, and the source's clock goes on by a nanosecond, so that the order of a source says what
 came after what. A channel that goes on in another source is placed after everything that the first one said.
+
+Over 400 lines: the common case, turns and keyframes fill the same arrays, and only together keep them in order.
 """
 
 from __future__ import annotations
