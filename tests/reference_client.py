@@ -94,6 +94,7 @@ class Channel:
             self.partial = False
             self.source = told["source"]
         elif mode == "live":
+            self.partial = self.partial or (self.waiting and told["seq"] != -1)
             if told["seq"] == -1:
                 self.data, self.partial, self.pos = None, False, -1
             if self.source != told["source"] or told["seq"] > self.pos:

@@ -194,9 +194,14 @@ class Reader:
         rest = self._rest
         return rest.join if rest is not None and rest.channel.id == id_ and rest.channel.bit == bit else None
 
-    def knows(self, id_: int, bit: int) -> bool:
-        """Whether its client was told of a channel, or will be by a join."""
-        return bool(self.selection.masks.get(id_, 0) & bit) or self.pending(id_, bit) is not None
+    def knows(self, channel: Channel) -> bool:
+        """Whether its client was told of a channel: not while a `joined` is still to tell of it."""
+        # a selection is shared: while this reader lags, it may have channels that began after its cursor
+        heard = self.in_step or channel.born <= self._cursor.number
+        if heard and self.selection.masks.get(channel.id, 0) & channel.bit:
+            return True
+        join = self.pending(channel.id, channel.bit)
+        return join is not None and not join.pending.get(channel.id, 0) >> ANNOUNCE_SHIFT & channel.bit
 
     # ---- what it is sent alone
 

@@ -187,8 +187,7 @@ class Subscribing:
             reader.wait_for(listing, bit)
             return Result(kind, listing.name, ok=True, mode="live", source=listing.owner.name, seq=NO_SEQ)
         source = channel.source.name
-        # a reader that lags may not have heard yet that a channel has begun that its pattern matches
-        if had and self._ask.start is None and reader.knows(listing.id, bit):
+        if had and self._ask.start is None and reader.knows(channel):
             pending = reader.pending(listing.id, bit)
             if channel.waits or (pending is not None and pending.mode(channel) == "snapshot"):
                 return Result(kind, listing.name, ok=True, mode="snapshot", source=source, seq=self._joined_at(channel))

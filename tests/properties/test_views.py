@@ -154,7 +154,6 @@ class World:
             kinds = [kind for kind in kinds if kind != "book"] or ["quotes"]
         symbols = chance.sample(TARGETS, chance.randrange(1, 3))
         request = {"channels": kinds, "symbols": symbols, "from": start, "every_ms": every, "depth": depth}
-        self.drain(viewer, full=False)
         answer = viewer.ask(self.now, op="subscribe", **request)
         assert all(result["ok"] or result["code"] == "unknown_symbol" for result in answer["results"])
 

@@ -412,6 +412,21 @@ class TestPatterns:
         assert not link.channel("quotes", "X:A").open
         assert len(sent(link, "quotes")) == 1
 
+    def test_asking_by_name_before_it_heard_that_the_channel_has_begun(self) -> None:
+        desk = Desk()
+        desk.step("trades", "X:A")
+        links = [desk.link(), desk.link()]
+        for link in links:
+            link.subscribe("trades", "*")
+        links[0].full = True
+        desk.step("trades", "X:B")
+        (result,) = links[0].subscribe("trades", "X:B")["results"]
+        assert (result["mode"], result["seq"]) == ("snapshot", 1)
+        links[0].drain()
+        desk.step("trades", "X:B")
+        for link in links:
+            desk.agrees(link, "trades", "X:B")
+
     def test_symbols_that_appeared_in_flushes_that_are_gone(self) -> None:
         desk = small_window()
         desk.step("quotes")
