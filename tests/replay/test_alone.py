@@ -28,8 +28,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     log.record()
     root = tmp_path_factory.mktemp("recordings")
     tape = Tape(root, [log.log])
-    while tape.read(0, 20):
-        tape.commit()
+    tape.play()
     tape.end()
     return root
 

@@ -43,9 +43,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     log.grow(400)
     log.record()
     tape = Tape(root, [log.log], files=changed(FILES, rotate_bytes=8_000))
-    while tape.read(0, 20):
-        tape.commit()
-    tape.commit()
+    tape.play()
     tape.die()
     return root
 

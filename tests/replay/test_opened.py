@@ -47,8 +47,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, MadeUp]:
     log.record()
     root = tmp_path_factory.mktemp("recordings")
     tape = Tape(root, [log.log])
-    while tape.read(0, 20):
-        tape.commit()
+    tape.play()
     tape.end()
     return root, log
 
@@ -175,8 +174,7 @@ def test_verify_sees_a_chain_that_is_broken(
     tape.commit()
     tape.read(0, 30)
     tape.lose("quotes")
-    while tape.read(0, 20):
-        tape.commit()
+    tape.play()
     tape.end()
     code, out, _ = ran("verify", str(root), capsys=capsys)
     assert code == 1
@@ -334,9 +332,7 @@ def test_a_recording_is_read_from_another_file_system(
     root = recorded[0]
     if not ended:
         tape = Tape(root := tmp_path / "open", [recorded[1].log])
-        while tape.read(0, 20):
-            tape.commit()
-        tape.commit()
+        tape.play()
         tape.die()
     memory = _MockFileSystem()
     for file in root.rglob("*.arrow*"):

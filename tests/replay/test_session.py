@@ -42,10 +42,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         log.grow(150)
         log.record()
     tape = Tape(root, [log.log for log in logs], files=changed(FILES, rotate_bytes=20_000))
-    more = [True, True]
-    while any(more):
-        more = [tape.read(n, 15) if more[n] else False for n in range(2)]
-        tape.commit()
+    tape.play(15)
     tape.end()
     return root
 

@@ -58,6 +58,13 @@ class Tape:
         """Takes so many records of a log; False at its end."""
         return self.logs[log].read(count)
 
+    def play(self, step: int = 20) -> None:
+        """All logs to their ends, so many records of each in turn, and a commit after each round."""
+        more = [True] * len(self.logs)
+        while any(more):
+            more = [self.read(log, step) if more[log] else False for log in range(len(more))]
+            self.commit()
+
     def commit(self) -> None:
         """Writes what came in."""
         positions = {log.source: (log.reader.pos, log.taken) for log in self.logs if log.source}
