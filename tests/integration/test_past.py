@@ -14,6 +14,7 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.structs import TopicPartition
 from websockets.asyncio.client import connect
 
+from feed.recording.recording import Recording
 from tests.feed.venues.playing import CAPTURES
 from tests.integration.stage import DEADLINE_S, MARKET, Stage, Truth, Viewer, check_exact, dispose, said, seeded
 from tests.reference_client import Client, require
@@ -215,7 +216,7 @@ async def test_recordings_then_the_log_then_memory_without_a_seam(kafka: str, da
             await dispose(recording)
             recording = stage.start("record", "--json", "--to", str(root))
             await asyncio.to_thread(recording.said, '"commits":[2-9]', lines=recording.out, timeout_s=DEADLINE_S)
-        before = await forget(stage, ends)
+        before = await forget(stage, ends, root)
         times = {pattern: found[: len(found) // 4] for pattern, found in times_of(before).items()}
         async with contextlib.AsyncExitStack() as stack:
             walkers = [
@@ -241,16 +242,16 @@ async def ends_of(stage: Stage) -> dict[TopicPartition, int]:
     return {where: (await stage.cluster.offsets(where))[1] for where in logs}
 
 
-async def forget(stage: Stage, ends: dict[TopicPartition, int]) -> Clocks:
-    """Deletes of each feed log what was before, once nobody needs it who starts now; the clocks of what there was."""
+async def forget(stage: Stage, ends: dict[TopicPartition, int], root: Path) -> Clocks:
+    """Deletes of each feed log what was before, once nobody needs it who starts where the recording ends; the clocks
+    of what there was."""
     admin = AIOKafkaAdminClient(bootstrap_servers=stage.kafka)
     await admin.start()
     try:
         for where, end in ends.items():
             async with asyncio.timeout(DEADLINE_S):
-                while await floor_of(stage, where) < end:
+                while await floor_of(stage, where, recorded(stage, root).get(where, 0)) < end:
                     await asyncio.sleep(0.2)
-        await asyncio.sleep(2)  # the recorder has committed what those floors are of
         clocks = await clocks_of(stage)
         await admin.delete_records({where: RecordsToDelete(before_offset=end) for where, end in ends.items()})
         return clocks
@@ -258,11 +259,19 @@ async def forget(stage: Stage, ends: dict[TopicPartition, int]) -> Clocks:
         await admin.close()
 
 
-async def floor_of(stage: Stage, where: TopicPartition) -> int:
-    """The floor of the last record of a feed log."""
-    _, end = await stage.cluster.offsets(where)
-    pages = [page async for page in stage.cluster.read(where, end - 1, end)]
-    return int(dict(pages[-1][-1].headers)["floor"])
+def recorded(stage: Stage, root: Path) -> dict[TopicPartition, int]:
+    """Up to which offset of each feed log was recorded."""
+    recording = Recording(str(root))
+    places = {name.partition("@")[0]: span.offset for name, span in recording.positions.items()}
+    recording.close()
+    logs = [(TopicPartition(stage.settings.feed_topic(venue), n), f"{venue}/{n}") for venue in VENUES for n in range(2)]
+    return {where: places[name] for where, name in logs if name in places}
+
+
+async def floor_of(stage: Stage, where: TopicPartition, end: int) -> int:
+    """The floor of the last record of a feed log before an offset; -1 where there is none."""
+    pages = [page async for page in stage.cluster.read(where, max(end - 1, 0), end)]
+    return int(dict(pages[-1][-1].headers)["floor"]) if pages else -1
 
 
 async def test_tail_from_a_time_prints_what_came_after_it(kafka: str, data_dir: Path, tmp_path: Path) -> None:
