@@ -151,7 +151,7 @@ class LimitSettings(Section):
     histories_max: Positive = 4
     replays_max: Positive = 16
     walks_max: Positive = 8
-    write_bytes_max: Positive = 80 * 1024
+    write_bytes_max: Positive = 32 * 1024
     kernel_unsent_bytes_max: Positive = 128 * 1024
     close_seconds: Seconds = 2.0
 

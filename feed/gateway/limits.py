@@ -51,7 +51,7 @@ class LimitSettings(Struct, frozen=True, kw_only=True):
     """Connections to `/v1/replay` at once, each some tens of MB of memory; one more gets HTTP 503."""
     walks_max: int = 8
     """Subscriptions from a time, or from marks older than memory, that are read for at once; the next ones wait."""
-    write_bytes_max: int = 80 * 1024
+    write_bytes_max: int = 32 * 1024
     """Unsent bytes of one client beyond the kernel's; a reader over it is left behind at its position."""
     kernel_unsent_bytes_max: int = 128 * 1024
     """Bytes that the kernel takes for one client before the network does (`TCP_NOTSENT_LOWAT`)."""
