@@ -291,7 +291,11 @@ async def work(task: Task, settings: Settings, routes: Sequence[Routes]) -> None
     gateway, folder = server.gateway, Path(task.folder)
     siblings = gateway.siblings = Siblings(folder, task.number, task.numbers, roles.metrics)
     listener = bound(settings.serve.host, settings.serve.port)
-    async with siblings.listening(lambda clients: report_of(gateway, task.number, clients)):
+
+    def told(clients: int) -> Report:
+        return report_of(gateway, task.number, clients, listens=server.ready.is_set())
+
+    async with siblings.listening(told):
         working: list[Coroutine[Any, Any, object]] = [
             follower(settings, gateway).run(),
             serve(server, listener, first=gateway.health.read if task.late else None),

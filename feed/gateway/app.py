@@ -160,6 +160,7 @@ def _add_status(app: FastAPI, gateway: Gateway) -> None:
         told = status_of(gateway)
         if gateway.siblings is not None:
             told |= await _status_of_all(gateway.siblings)
+            told["ready"] = all(check.ok for check in await gateway.all_checks())
         return json_answer(told)
 
 
@@ -181,13 +182,14 @@ def status_of(gateway: Gateway) -> dict[str, Any]:
     }
 
 
-def report_of(gateway: Gateway, number: int, clients: int) -> Report:
+def report_of(gateway: Gateway, number: int, clients: int, *, listens: bool) -> Report:
     """The same for the other workers, with so many of its clients."""
     checks = gateway.checks()
     return Report(
         worker=number,
         pid=os.getpid(),
         ready=all(check.ok for check in checks),
+        listens=listens,
         found="; ".join(f"{check.name}: {check.found}" for check in checks if not check.ok),
         uptime_s=round(time.monotonic() - gateway.started_at),
         families=gateway.metrics.families(),
@@ -198,9 +200,8 @@ def report_of(gateway: Gateway, number: int, clients: int) -> Report:
 
 async def _status_of_all(siblings: Siblings) -> dict[str, Any]:
     reports = await siblings.reports()
-    shown = ("worker", "pid", "ready", "found", "uptime_s", "connections")
+    shown = ("worker", "pid", "listens", "ready", "found", "uptime_s", "connections")
     return {
-        "ready": len(reports) == len(siblings.numbers) and all(report.ready for report in reports),
         "connections": sum(report.connections for report in reports),
         "workers": [{name: getattr(report, name) for name in shown} for report in reports if report.worker != PARENT],
     }

@@ -43,6 +43,8 @@ class Report(Struct, frozen=True, kw_only=True):
     worker: int
     pid: int
     ready: bool
+    listens: bool = True
+    """Whether clients come to it; not yet where it was started again and still reads the logs."""
     found: str
     """What is not well."""
     uptime_s: int
@@ -89,19 +91,17 @@ class Siblings:
         """The reports of all that answer in time, in order of their numbers; with so many of their clients each."""
         others = [number for number in self.numbers if number != self.number]
         asked = await asyncio.gather(*(self._ask(number, clients) for number in others))
-        return sorted([self._report(clients), *(one for one in asked if one is not None)], key=lambda one: one.worker)
+        answered = [one for one in asked if isinstance(one, Report)]
+        return sorted([self._report(clients), *answered], key=lambda one: one.worker)
 
     async def checks(self, own: list[Check]) -> list[Check]:
-        """What has to be so of this worker, and that every other is ready."""
-        reports = {report.worker: report for report in await self.reports()}
-        for number in self.numbers:
-            if number == self.number:
-                continue
-            report = reports.get(number)
-            found = "does not answer" if report is None else report.found or "ready"
-            name = f"worker_{number}" if number != PARENT else "parent"
-            own = [*own, Check(name, report is not None and report.ready, found)]
-        return own
+        """What has to be so of this worker, and of every other to which the kernel gives connections.
+
+        One that has died, or reads the logs after that, gets none: those that are there serve all clients meanwhile.
+        """
+        others = [number for number in self.numbers if number != self.number]
+        asked = await asyncio.gather(*(self._ask(number, 0) for number in others))
+        return [*own, *(_check(number, found) for number, found in zip(others, asked, strict=True))]
 
     async def families(self) -> list[Family]:
         """The numbers of all, those of the dead included."""
@@ -135,13 +135,24 @@ class Siblings:
             await writer.drain()
         writer.close()
 
-    async def _ask(self, number: int, clients: int) -> Report | None:
+    async def _ask(self, number: int, clients: int) -> Report | Exception:
         try:
             answer = await _asked(_socket(self._folder, number), b"%d\n" % clients, _ANSWER_SECONDS)
             return msgspec.msgpack.decode(answer, type=Report)
-        except (OSError, TimeoutError, msgspec.DecodeError) as error:
+        except (OSError, msgspec.DecodeError) as error:
             _logger.debug("worker %d does not answer: %r", number, error)
-            return None
+            return error
+
+
+def _check(number: int, found: Report | Exception) -> Check:
+    name = f"worker_{number}" if number != PARENT else "parent"
+    if isinstance(found, Report):
+        if found.listens:
+            return Check(name, found.ready, found.found or "ready")
+        return Check(name, True, f"not yet there, the others serve its clients: {found.found or 'ready'}")
+    if number != PARENT and isinstance(found, (FileNotFoundError, ConnectionError)):
+        return Check(name, True, "not there, the others serve its clients")
+    return Check(name, False, "does not answer")
 
 
 async def stands_still(folder: Path, number: int, seconds: float) -> bool:

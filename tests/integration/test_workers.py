@@ -139,6 +139,7 @@ async def test_a_worker_is_killed_and_its_clients_lose_nothing(kafka: str, tmp_p
                 told.append(await port.samples())
                 await said(port.command, rf"worker {kill % 2 + 1} ended with -9; it is started again")
                 told.append(await port.samples())
+                await said(port.command, rf"worker {kill % 2 + 1} is ready again")
                 await port.ready()
                 after = (await port.status())["workers"][kill % 2]
                 assert after["worker"] == before["worker"]
@@ -166,7 +167,7 @@ def check_sums(told: list[dict[str, dict[str, float]]]) -> None:
                     assert after[name][labels] >= value, f"{name} {labels}: {after[name][labels]} after {value}"
 
 
-async def test_readiness_is_that_of_all(kafka: str, tmp_path: Path) -> None:
+async def test_readiness_is_that_of_all_that_are_there(kafka: str, tmp_path: Path) -> None:
     async with Stage(kafka, tmp_path, [VENUE]) as stage, workers(stage) as port:
         one, two = (worker["pid"] for worker in (await port.status())["workers"])
         os.kill(two, signal.SIGSTOP)
@@ -182,6 +183,11 @@ async def test_readiness_is_that_of_all(kafka: str, tmp_path: Path) -> None:
         await port.ready()
         os.kill(one, signal.SIGKILL)
         await said(port.command, "worker 1 ended with -9")
+        meanwhile = []
+        while not any("worker 1 is ready again" in line for line in port.command.err):
+            meanwhile.append(await asyncio.to_thread(port.get, "/readyz?verbose"))
+        assert {status for status, _ in meanwhile} == {200}
+        assert "[+] worker_1: not there, the others serve its clients" in meanwhile[0][1]
         await port.ready()
         assert await asyncio.to_thread(port.command.end, signal.SIGINT) == 0
 

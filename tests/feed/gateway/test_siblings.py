@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from feed.gateway import siblings as module
 from feed.gateway.health import Check
-from feed.gateway.siblings import Report, Siblings, retire
+from feed.gateway.siblings import PARENT, Report, Siblings, retire
 from feed.metrics import Family, Metrics, text_of, together
 
 pytestmark = pytest.mark.anyio
@@ -28,6 +29,7 @@ class Worker:
         self.number = number
         self.pid = pid
         self.ready = True
+        self.listens = True
         self.siblings = Siblings(folder, number, (1, 2, 3), self.metrics)
         self.siblings._name = f"{number}-{pid}{module._STATE}"
 
@@ -36,6 +38,7 @@ class Worker:
             worker=self.number,
             pid=self.pid,
             ready=self.ready,
+            listens=self.listens,
             found="" if self.ready else "lag: 7",
             uptime_s=1,
             families=self.metrics.families(),
@@ -98,7 +101,7 @@ async def test_numbers_add_up_and_do_not_go_down_when_one_dies(tmp_path: Path) -
         assert "feed_sent_total 1111.0" in text_of(await first.siblings.families()).decode()
 
 
-async def test_all_must_be_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_all_that_get_connections_must_be_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_ANSWER_SECONDS", 0.2)
     own = [Check("kafka", True, "answered")]
     first, second = Worker(tmp_path, 1, os.getpid()), Worker(tmp_path, 2, 7)
@@ -108,11 +111,27 @@ async def test_all_must_be_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             assert await first.siblings.checks(own) == [
                 *own,
                 Check("worker_2", False, "lag: 7"),
-                Check("worker_3", False, "does not answer"),
+                Check("worker_3", True, "not there, the others serve its clients"),
             ]
-            second.ready = True
+            second.listens = False
+            assert (await first.siblings.checks(own))[1] == Check(
+                "worker_2", True, "not yet there, the others serve its clients: lag: 7"
+            )
+            second.ready = second.listens = True
             assert (await first.siblings.checks(own))[1] == Check("worker_2", True, "ready")
-        assert not (await first.siblings.checks(own))[1].ok
+        assert (await first.siblings.checks(own))[1].ok
+        # one that stands still has its port open
+        with socket.socket(socket.AF_UNIX) as silent:
+            silent.bind(str(tmp_path / "3.socket"))
+            silent.listen()
+            assert (await first.siblings.checks(own))[2] == Check("worker_3", False, "does not answer")
+        # left behind by one that was killed
+        assert (await first.siblings.checks(own))[2].ok
+
+
+async def test_without_the_parent_nobody_is_ready(tmp_path: Path) -> None:
+    alone = Siblings(tmp_path, 1, (PARENT, 1), Metrics())
+    assert await alone.checks([]) == [Check("parent", False, "does not answer")]
 
 
 def test_what_has_no_sum_is_told_by_worker() -> None:
