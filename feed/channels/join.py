@@ -10,13 +10,14 @@ from typing import Final, NamedTuple
 
 from feed.channels.channel import Channel, Source
 from feed.channels.flush import Flush
-from feed.channels.message import JOINT
+from feed.channels.message import JOINT, head_of
 from feed.channels.record import PART_BYTES_MAX
 from feed.channels.tally import updates_in
 from feed.model import KINDS, NO_SEQ, GapReason, Mode
 from feed.protocol.codec import Frames
 
 ANNOUNCE_SHIFT: Final = len(KINDS)
+_SNAPSHOT: Final = b"snapshot"
 
 
 class Broken(NamedTuple):
@@ -193,3 +194,13 @@ class Rest:
         self.next = 0
         self.flush = flush
         self.join = join
+
+    @property
+    def reached(self) -> int | None:
+        """The `seq` of the snapshot that was sent; None where there was none yet, or not all of it."""
+        if self.next < len(self.messages) and self.messages[self.next].startswith(_SNAPSHOT):
+            return None
+        for message in reversed(self.messages[: self.next]):
+            if message.startswith(_SNAPSHOT):
+                return head_of(message).seq
+        return None

@@ -39,6 +39,10 @@ def marks_at(
                 marks[source.name] = NO_SEQ
     if rest is not None and _waits_for(rest.join):
         _lower(marks, rest.channel, rest.join)
+    elif rest is not None and rest.join.tells is None and (reached := rest.reached) is not None:
+        # the snapshot ended the client's waiting, and the updates after it are still to come
+        name = rest.channel.source.name
+        marks[name] = min(reached, marks.get(name, reached))
     if holds and not any(join.pending for join in joins):
         _lift(marks, hub, selection, holds)
     return marks

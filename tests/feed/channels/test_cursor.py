@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from feed.model import Book
-from feed.protocol.session import Close
+from feed.protocol.session import Close, SessionSettings
 from tests.feed.channels.desk import Desk
 from tests.feed.channels.test_intake import sent, subscribed
 from tests.truth import some_data
@@ -39,6 +39,26 @@ class TestJoin:
         late = subscribed(desk, "book")
         assert [m["type"] for m in sent(late, "book")] == ["snapshot", "update", "update"]
         desk.agrees(late, "book")
+
+    def test_marks_wait_for_the_updates_after_a_snapshot_that_was_sent(self) -> None:
+        desk = Desk(session=SessionSettings(page_bytes=1))
+        desk.step("book trades")
+        desk.keyframe()
+        link = desk.link()
+        link.subscribe("trades", "X:A")
+        link.drain()
+        for _ in range(3):
+            desk.step("book")
+        link.subscribe("book", "X:A")
+        # the snapshot ends the waiting; three updates are still to come
+        assert [m["type"] for m in sent(link, "book")] == ["snapshot"]
+        assert link.session.reader.marks() == {"x/0@a": 0}
+        link.pull(1)
+        assert [m["type"] for m in sent(link, "book")] == ["snapshot", "update"]
+        assert link.session.reader.marks() == {"x/0@a": 0}
+        link.drain(1)
+        assert link.session.reader.marks() == {"x/0@a": 3}
+        desk.agrees(link, "book")
 
     def test_a_log_heavier_than_the_snapshot_is_folded_once_for_all(self) -> None:
         desk = Desk()
