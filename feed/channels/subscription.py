@@ -98,6 +98,7 @@ class Subscribing:
             broken=broken,
         )
         self._anew: Join | None = None
+        self._silent: Join | None = None
         self._moved: list[Join] = []
         self._view = view
         self._elsewhere = elsewhere
@@ -176,6 +177,15 @@ class Subscribing:
         self._before(join)
         return join
 
+    def _join_silent(self, channel: Channel) -> Join:
+        """For who is told that a channel is live from its first update on: it may come before the channel's turn."""
+        name = channel.source.name
+        if self._silent is None:
+            self._silent = Join(self._join.number, marks={}, live=True)
+            self._before(self._silent)
+        self._silent.marks = {**(self._silent.marks or {}), name: NO_SEQ}
+        return self._silent
+
     def _before(self, join: Join) -> None:
         joins = self._reader.joins
         joins.insert(joins.index(self._join), join)
@@ -194,8 +204,10 @@ class Subscribing:
             return Result(kind, listing.name, ok=True, mode="resumed", source=source, seq=channel.position)
         reader.drop(listing.id, bit)
         join = self._join_of(channel, move)
-        reader.enter(channel, join, announce=False)
         mode = join.mode(channel)
+        if mode == "live" and join.after(channel.source) is None:
+            join = self._join_silent(channel)
+        reader.enter(channel, join, announce=False)
         if mode == "snapshot":
             seq = channel.position if join.last or join.exact else self._joined_at(channel)
         elif mode == "live":

@@ -60,6 +60,40 @@ class TestJoin:
         assert link.session.reader.marks() == {"x/0@a": 3}
         desk.agrees(link, "book")
 
+    @pytest.mark.parametrize("asked", [{}, {"start": {"last": 5}}, {"start": MARKS | {"marks": {"y/0@a": 1}}}])
+    def test_a_channel_told_to_be_live_goes_on_from_its_first_update(self, asked: dict[str, Any]) -> None:
+        desk = Desk()
+        desk.step("trades")
+        desk.source.stale("X:A", "gap")  # a book of which nothing else is known
+        desk.read()
+        link = subscribed(desk, "trades")
+        link.full = True
+        desk.step("trades")
+        results = link.subscribe("book", "X:A", **asked)["results"]
+        assert (results[0]["mode"], results[0]["seq"]) == ("live", -1)
+        desk.step("book")  # before its turn has come
+        desk.step("book")
+        link.drain()
+        assert [m["type"] for m in sent(link, "book")] == ["state", "update", "update"]
+        assert link.channel("book", "X:A").state[1:] == ("stale", "gap")
+        desk.agrees(link, "book")
+
+    def test_a_channel_told_to_be_live_whose_first_updates_are_gone_has_a_gap(self) -> None:
+        desk = small_window()
+        desk.step("trades")
+        desk.source.stale("X:A", "gap")
+        desk.read()
+        link = subscribed(desk, "trades")
+        link.full = True
+        desk.step("trades")
+        assert link.subscribe("book", "X:A")["results"][0]["mode"] == "live"
+        for _ in range(20):
+            desk.step("book")
+            desk.keyframe()
+        link.drain()
+        assert [m["type"] for m in sent(link, "book")][:2] == ["gap", "snapshot"]
+        desk.agrees(link, "book")
+
     def test_a_log_heavier_than_the_snapshot_is_folded_once_for_all(self) -> None:
         desk = Desk()
         for _ in range(40):
