@@ -15,7 +15,7 @@ import msgspec
 
 from feed.channels.message import KIND_BIT, KIND_INDEX, PREV, bare
 from feed.channels.state import Folded, FoldRules, fold
-from feed.model import KINDS, NO_SEQ, Gap, GapReason, Kind
+from feed.model import KINDS, NO_SEQ, Book, Gap, GapReason, Kind, Snapshot
 
 if TYPE_CHECKING:
     from feed.channels.flush import Flush
@@ -263,6 +263,10 @@ class Channel:
     def gap(self, prev: int, seq: int, reason: GapReason, *, lost: bool, count: int | None = None) -> bytes:
         """A gap on this channel, in bare form."""
         return bare(Gap(self.kind, self.listing.name, self.source.name, prev, seq, count, reason, lost))
+
+    def empty_book(self) -> bytes:
+        """The snapshot of a book of which nothing was shown yet, for who holds a state of it."""
+        return bare(Snapshot("book", self.listing.name, self.source.name, NO_SEQ, None, None, Book([], [])))
 
     def offer(self, keyframe: Folded) -> None:
         """Takes a newer state to join at; the log stays as far as the window of flushes keeps it."""

@@ -450,7 +450,8 @@ class Reader:
             return channel.gap_after(after, reason, hub.rules, prev=prev, first=first), first is not None
         if after > self._cursor.position(channel.source):
             self.holds[channel.id, channel.bit] = channel.source, after
-        return channel.after(after), False
+        emptied = [channel.empty_book()] if (channel.id, channel.bit) in join.emptied else []
+        return emptied + channel.after(after), False
 
     def _give(self, rest: Rest, page: Page) -> None:
         """Sends a channel's messages as far as there is room; then the channel is in step, or goes on from there."""

@@ -63,6 +63,7 @@ class Join:
         "_order",
         "anew",
         "broken",
+        "emptied",
         "exact",
         "flush",
         "lag",
@@ -102,6 +103,8 @@ class Join:
         self.noticed: set[Source] = set()
         self.anew: set[Source] = set()
         """Sources of channels that the client has had, and that begin anew: marks say nothing of them until then."""
+        self.emptied: set[tuple[int, int]] = set()
+        """Books (listing and bit) that begin with an empty snapshot: their clients may hold a state of them."""
 
     def after(self, source: Source) -> int | None:
         """The position that the channels of a source go on from; None: by snapshot."""

@@ -137,7 +137,7 @@ class Subscribing:
         had = wanted.has(listing, bit)
         moves = self._elsewhere.release(kind, symbol) if self._elsewhere is not None else {}
         wanted.add(listing, bit, self._ask.on_lag)
-        return self._enter(kind, listing, bit, had=had, move=moves.get(symbol))
+        return self._enter(kind, listing, bit, had=had, move=moves.get(symbol), anew=symbol in moves)
 
     def _join_of(self, channel: Channel, move: Move | None) -> Join:
         """The request's, but a channel that marks cannot speak of starts by snapshot, before `caught_up`.
@@ -190,7 +190,8 @@ class Subscribing:
         joins = self._reader.joins
         joins.insert(joins.index(self._join), join)
 
-    def _enter(self, kind: str, listing: Listing, bit: int, *, had: bool, move: Move | None) -> Result:
+    def _enter(self, kind: str, listing: Listing, bit: int, *, had: bool, move: Move | None, anew: bool) -> Result:
+        """`anew`: its client has it from another reader, and may hold a state that is none here."""
         reader = self._reader
         channel = listing.channels[KIND_INDEX[kind]]
         if channel is None:
@@ -207,6 +208,10 @@ class Subscribing:
         mode = join.mode(channel)
         if mode == "live" and join.after(channel.source) is None:
             join = self._join_silent(channel)
+            if anew and kind == "book":
+                # of some depth it may have shown nothing yet, of another one much
+                join.emptied.add((channel.id, channel.bit))
+                mode = "snapshot"
         reader.enter(channel, join, announce=False)
         if mode == "snapshot":
             seq = channel.position if join.last or join.exact else self._joined_at(channel)
