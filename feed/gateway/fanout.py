@@ -25,6 +25,8 @@ _SLICE_SECONDS: Final = 0.004
 _WRITES_BETWEEN_LOOKS: Final = 64
 _SLEEP_SECONDS_MIN: Final = 0.0005
 _NS_PER_S: Final = 1_000_000_000
+_EARLY_SECONDS: Final = 0.001
+"""uvloop's timers ring up to so much too early: four in ten did."""
 
 
 class Peer(Protocol):
@@ -221,13 +223,19 @@ class Fanout:
     def _set_alarm(self, now_ns: int) -> None:
         """Has the hub flushed again when a view is due, also where nothing comes in until then."""
         due_ns = self._hub.due_ns
-        if due_ns == self._alarm_ns and (due_ns is None or due_ns > now_ns):
+        if due_ns == self._alarm_ns:
             return
         if self._alarm is not None:
             self._alarm.cancel()
         self._alarm, self._alarm_ns = None, due_ns
         if due_ns is not None:
-            self._alarm = asyncio.get_running_loop().call_later(max(due_ns - now_ns, 0) / _NS_PER_S, self.notify)
+            delay = max(due_ns - now_ns, 0) / _NS_PER_S + _EARLY_SECONDS
+            self._alarm = asyncio.get_running_loop().call_later(delay, self._ring)
+
+    def _ring(self) -> None:
+        # by the hub's clock it may be too early all the same: then the flush sets it again
+        self._alarm = self._alarm_ns = None
+        self.notify()
 
     def _send_pages(self) -> None:
         """A page to each that catches up, in turns, as long as a slice of time allows."""

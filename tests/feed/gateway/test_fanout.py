@@ -217,6 +217,26 @@ async def test_a_long_flush_gives_way_and_who_waits_is_called_behind_it(runs: Ca
     assert not fanout.busy
 
 
+async def test_an_alarm_that_rings_early_is_set_again(runs: Callable[[Fanout], None]) -> None:
+    """What a view has pending is told when it is due, also where nothing else comes in."""
+    clock, now = Clock(), 0
+    hub = Hub([], clock)
+    hub.due_ns, hub.changed = 2_000_000, False
+    pace = Pace(share=0.5, interval_busy=0.0, interval_max=1.0)
+    fanout = Fanout(hub, Metrics(), now_ns=lambda: now, pace=pace, page_bytes=1000, clock=clock, cpu=clock)
+    runs(fanout)
+    fanout.notify()
+    async with asyncio.timeout(5):
+        while hub.flushes < 3:  # the clock of `now_ns` stands still: each time it is not due yet
+            await asyncio.sleep(0.001)
+    now, hub.due_ns = 2_000_000, None
+    fanout.notify()
+    await turns()
+    flushes = hub.flushes
+    await asyncio.sleep(0.01)
+    assert hub.flushes == flushes
+
+
 async def test_when_idle_is_at_once_while_idle() -> None:
     clock = Clock()
     called: list[int] = []
