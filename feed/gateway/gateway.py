@@ -7,6 +7,7 @@ reads the log feeds `hub`, then calls `fanout.notify()`, and tells `health` what
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import Counter
 from functools import partial
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 _REFUSED_MAX: Final = 256
 _CATCH_UP_SECONDS: Final = 3.0
+_logger = logging.getLogger("feed.gateway")
 
 
 class Doors:
@@ -238,9 +240,15 @@ class Gateway:
         self.fanout.when_idle(partial(self._close, connection))
 
     def _close(self, connection: StreamProtocol) -> None:
-        if connection.session is not None:
+        if connection.session is None:
+            return
+        try:
             connection.session.close()
             tell_of_losses(connection)
+        except Exception:
+            # the task that sends to all may be who closes it
+            _logger.exception("session cannot be closed")
+            self.counts.failed.value += 1
 
     def _catch_up(self, owner: object) -> None:
         connection = cast("StreamProtocol", owner)

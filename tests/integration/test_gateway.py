@@ -22,6 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from feed.gateway.limits import GatewaySettings, LimitSettings
 from feed.gateway.ws import StreamProtocol
 from feed.model import Quote, Trade
+from feed.protocol.session import Session
 from tests.gateways import Running
 from tests.market import OTHER, SOURCE, SYMBOL, Market
 from tests.raw_client import CLOSE, PING, PONG, TEXT, Frame, RawClient, close, frame, handshake, text
@@ -73,6 +74,14 @@ def market(running: Running) -> Market:
     found = Market(running)
     found.open()
     return found
+
+
+def eventually(holds: Any, seconds: float = 5.0) -> None:
+    """Waits until it holds."""
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, "it did not come about"
+        time.sleep(0.01)
 
 
 # ---- data
@@ -334,6 +343,32 @@ def test_many_requests_at_once_give_way_to_others(running: Running, monkeypatch:
     assert answers == list(range(100))
     runs = "".join("m" if event == "message" else " " for event in events).split()
     assert max(map(len, runs)) <= 16
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_a_session_that_cannot_be_closed_costs_nobody_else(
+    running: Running, market: Market, *, busy: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def close(self: Session) -> None:
+        raise RuntimeError("planted")
+
+    fanout, gateway = running.gateway.fanout, running.gateway
+    with RawClient(running.port).open() as other:
+        subscribe(other, ["trades"], [SYMBOL])
+        until(other, "snapshot")
+        sockets = len(gateway.doors)
+        with monkeypatch.context() as planted:
+            planted.setattr(Session, "close", close)
+            with RawClient(running.port).open():
+                eventually(lambda: len(gateway.connections) == 2)
+                # a client that goes while a flush is sent is given back behind it, by the task that sends
+                running.do(lambda: setattr(fanout, "busy", busy))
+            eventually(lambda: len(gateway.connections) == 1 and len(gateway.doors) == sockets)
+            running.do(lambda: setattr(fanout, "busy", False))
+            for price in ("1", "2"):
+                market.tick("trades", SYMBOL, [Trade(price, "1", "buy", price, "1")])
+                until(other, "update")
+        assert gateway.counts.failed.value == 1
 
 
 def test_one_stalled_client_of_many_delays_nobody(running: Running, market: Market) -> None:
