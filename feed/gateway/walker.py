@@ -149,14 +149,20 @@ class Walker:
                 await _Reading(walk, logs, reel, room, self._catch_up).run()
         except (KafkaError, FeedError, OSError) as error:
             log.warning("the past cannot be read: %s", error)
-            walk.failed = error
-            walk.refused = BadRequest("source_unavailable", "the feed log cannot be read now")
-            self._catch_up(walk.owner)
+            self._fail(walk, error, BadRequest("source_unavailable", "the feed log cannot be read now"))
+        except Exception as error:
+            # nobody waits for this task: its client would wait for an answer for ever
+            log.exception("a walk failed")
+            self._fail(walk, error, BadRequest("internal", "the past cannot be read"))
         finally:
             if reel is not None:
                 reel.close()
             if reads:
                 self._reeling.release()
+
+    def _fail(self, walk: Walk, error: Exception, refused: BadRequest) -> None:
+        walk.failed, walk.refused = error, refused
+        self._catch_up(walk.owner)
 
     async def _find(self, walk: Walk) -> list[_Cut]:
         """Where each partition is to be read."""

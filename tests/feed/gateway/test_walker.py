@@ -276,18 +276,39 @@ async def test_a_time_after_the_newest_tick_is_the_end_of_the_log() -> None:
     await place.walker.stop()
 
 
-async def test_a_log_that_cannot_be_read_refuses_the_request(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(Unreachable("no kafka broker answers"), "source_unavailable"), (KeyError("planted"), "internal")],
+)
+async def test_a_log_that_cannot_be_read_refuses_the_request(
+    error: Exception, code: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     place = town(random.Random(2))
 
     async def away(partition: str) -> Any:
-        raise Unreachable("no kafka broker answers")
+        raise error
 
     monkeypatch.setattr(place, "log", away)
     link = place.link()
     link.subscribe("trades", "*", id="t", start={"time": "9"})
     link.ask("ping", id="p")
     await place.until(lambda: "p" in link.client.answers)
-    assert link.client.answers["t"]["code"] == "source_unavailable"
+    assert link.client.answers["t"]["code"] == code
+
+
+async def test_a_walk_that_fails_on_its_way_ends_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    place = town(random.Random(2))
+    link = place.link()
+    link.subscribe("trades", "*", id="t", start={"time": "9"})
+    await place.until(lambda: link.client.answers)
+
+    async def broken(offset: int) -> Any:
+        raise KeyError("planted")
+
+    for log in place.logs.values():
+        monkeypatch.setattr(log, "page", broken)
+    with pytest.raises(KeyError):  # as of a session that fails: close 1011
+        await place.until(lambda: "t" in link.client.caught_up)
 
 
 async def test_limits_count_what_is_on_its_way() -> None:
