@@ -56,9 +56,12 @@ def demo(
     seed: int
         Of the simulated markets: the same seed, the same prices.
     """
+    from feed.errors import ConfigError
     from feed.showcase import run_demo
     from replay.sinks import TickTopic
 
+    if seconds is not None and not seconds > 0:
+        raise ConfigError(f"found {seconds:g} seconds, wanted more than 0")
     flags = {"serve.host": host, "serve.port": port, "record.to": record, "serve.recordings": record}
     return _loop(run_demo(flags, TickTopic, _routes, records=record is not None, seconds=seconds, seed=seed))
 

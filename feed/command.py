@@ -38,15 +38,25 @@ def run(app: App, arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # Whoever read our output has gone: no more of it, also not at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _no_more_output()  # whoever read it has gone
         return OK
+    except OSError as error:
+        # What no role could say better: a full disk behind stdout, a file that may not be read.
+        _no_more_output()
+        at = f"{error.filename}: " if error.filename else ""
+        say(f"error: {at}{error.strerror or error}")
+        return FAILED
     return code if isinstance(code, int) else OK
 
 
 def say(words: str) -> None:
     """Words for a person; stdout is for data."""
     print(words, file=sys.stderr, flush=True)  # noqa: T201  # this is where commands speak
+
+
+def _no_more_output() -> None:
+    """What is still in stdout's buffer goes nowhere, also at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _code_of(error: FeedError) -> int:

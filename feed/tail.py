@@ -171,28 +171,34 @@ class Tail:
             FeedError: the gateway refused the subscription.
         """
         while True:
-            try:
-                async with connect(
-                    self._url,
-                    subprotocols=["feed.v1.json"],  # type: ignore[list-item]  # a NewType of str
-                    compression=None,
-                    max_size=FRAME_BYTES_MAX,
-                    open_timeout=OPEN_TIMEOUT_S,
-                ) as connection:
-                    try:
-                        await self._follow(connection)
-                    except asyncio.CancelledError:
-                        await connection.close()  # as one who is done, not as one who failed
-                        raise
-            except InvalidURI as error:
-                raise ConfigError(f"{self._url} is no address of a stream, wanted ws://HOST:PORT/v1/stream") from error
-            except ConnectionClosed as error:
-                say(f"connection closed: {error}")
-            except (OSError, InvalidHandshake, TimeoutError) as error:
-                if not self._was_connected:
-                    raise Unreachable(f"no stream at {self._url}: {error}") from error
-                say(f"no stream at {self._url}: {error}")
+            connection = await self._connected()
+            if connection is not None:
+                # What fails in here and is no lost connection is our output: who read it has gone, or its disk is full.
+                try:
+                    await self._follow(connection)
+                except ConnectionClosed as error:
+                    say(f"connection closed: {error}")
+                finally:
+                    await connection.close()  # as one who is done, not as one who failed
             await asyncio.sleep(self._next_pause())
+
+    async def _connected(self) -> ClientConnection | None:
+        """A new connection; None where a later one can be tried."""
+        try:
+            return await connect(
+                self._url,
+                subprotocols=["feed.v1.json"],  # type: ignore[list-item]  # a NewType of str
+                compression=None,
+                max_size=FRAME_BYTES_MAX,
+                open_timeout=OPEN_TIMEOUT_S,
+            )
+        except InvalidURI as error:
+            raise ConfigError(f"{self._url} is no address of a stream, wanted ws://HOST:PORT/v1/stream") from error
+        except (OSError, InvalidHandshake, TimeoutError) as error:
+            if not self._was_connected:
+                raise Unreachable(f"no stream at {self._url}: {error}") from error
+            say(f"no stream at {self._url}: {error}")
+            return None
 
     async def _follow(self, connection: ClientConnection) -> None:
         marks = self._rule.marks

@@ -123,8 +123,9 @@ def refuse_used_port(host: str, port: int) -> None:
         try:
             probe.bind((host, port))
         except OSError as error:
-            why = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be listened on: {error.strerror}"
-            raise FeedError(f"port {port} of {host} {why}; another one with --port") from error
+            if error.errno == errno.EADDRINUSE:
+                raise FeedError(f"port {port} of {host} is in use; another one with --port") from error
+            raise FeedError(f"port {port} of {host} cannot be listened on: {error.strerror}") from error
 
 
 async def _normalize(settings: Settings, normalizer: Normalizer) -> None:

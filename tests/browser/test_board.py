@@ -111,6 +111,16 @@ def test_stale_is_loud(page: Page) -> None:
         assert page.evaluate(cell("age")).endswith(" s")
 
 
+def test_a_phone_shows_price_and_state_without_scrolling(page: Page) -> None:
+    with Running(SETTINGS) as running:
+        Market(running).open()
+        page.ask("Emulation.setDeviceMetricsOverride", width=390, height=844, deviceScaleFactor=1, mobile=False)
+        page.open(f"http://127.0.0.1:{running.port}/")
+        page.wait_for(f"{cell('bid')} && {cell('last')}")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        page.ask("Emulation.clearDeviceMetricsOverride")
+
+
 def test_back_after_a_restart_of_the_gateway(page: Page) -> None:
     """The page resumes from its marks: what came meanwhile is there, and nothing is asked for anew."""
     with Running(SETTINGS) as running:
@@ -123,6 +133,13 @@ def test_back_after_a_restart_of_the_gateway(page: Page) -> None:
     page.wait_for(f"({BADGE} ?? '').startsWith('reconnecting')")
     assert page.evaluate("document.body.classList.contains('down')")
     assert page.evaluate("!document.getElementById('notice').hidden")
+    said = "document.getElementById('notice').textContent"
+    since = page.evaluate(said)
+    assert page.evaluate("document.getElementById('lag').textContent") == "–"
+    page.evaluate("window.Later = class extends Date { constructor() { super(Date.now() + 3600e3) } }; Date = Later; 0")
+    tries = page.evaluate("stream.tries")
+    page.wait_for(f"stream.tries > {tries} && {BADGE} !== 'live'")
+    assert page.evaluate(said) == since
     page.evaluate(
         "window.snapshots = 0; window.inside = stream.snapshot;"
         "stream.snapshot = function (m) { snapshots += 1; inside.call(stream, m) }"

@@ -37,6 +37,7 @@ def test_help_names_the_commands_and_brings_no_server(command: list[str], tmp_pa
     ("command", "code", "said"),
     [
         ([*FEED, "tail"], 2, "CHANNEL"),
+        ([*FEED, "demo", "--seconds", "0"], 2, "found 0 seconds, wanted more than 0"),
         ([*FEED, "no-such-command"], 2, "no-such-command"),
         ([*FEED, "tail", "prices", "*"], 2, "channel 'prices' is none of"),
         ([*FEED, "tail", "trades", "*", "--url", "nonsense"], 2, "no address of a stream"),
@@ -82,6 +83,16 @@ def test_config_shows_values_with_their_origin(tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_full_disk_behind_the_output_is_one_line(tmp_path: Path) -> None:
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
+        command = [*FEED, "config", "show"]
+        ended = subprocess.run(
+            command, cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False
+        )
+    assert (ended.returncode, ended.stderr) == (1, "error: No space left on device\n")
+
+
 def test_config_writes_a_file_that_it_then_finds_good(tmp_path: Path) -> None:
     assert _run(*FEED, "config", "init", cwd=tmp_path).returncode == 0
     assert _run(*FEED, "config", "check", cwd=tmp_path).returncode == 0

@@ -122,3 +122,17 @@ async def test_a_view_is_asked_for_again_after_a_loss(
     assert all(after["prev"] <= before["seq"] < after["seq"] for before, after in pairwise(updates))
     assert updates[-1]["seq"] == 910
     assert max(update.get("count", 1) for update in updates) > 1
+
+
+async def test_it_ends_when_its_output_cannot_be_written() -> None:
+    def out(raw: bytes, message: tail.Message) -> None:
+        raise BrokenPipeError(32, "Broken pipe")
+
+    with Running(GatewaySettings(port=0)) as running:
+        snapshot = Snapshot("quotes", SYMBOL, SOURCE, 10, None, "1", QUOTE)
+        running.do(lambda: running.gateway.hub.opened(SOURCE, "", True))
+        running.do(lambda: running.gateway.hub.keyframe(SOURCE, SYMBOL, msgspec.json.encode([snapshot])))
+        running.do(running.gateway.fanout.notify)
+        following = tail.Tail(f"ws://127.0.0.1:{running.port}/v1/stream", "quotes", [SYMBOL], out=out)
+        with pytest.raises(BrokenPipeError):
+            await asyncio.wait_for(following.run(), 10)

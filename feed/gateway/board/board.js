@@ -5,7 +5,7 @@ const ROWS_MAX = 400, STALE_MIN_MS = 2000, STALE_GAPS = 5, FLASH_MIN_MS = 340, D
 const element = (id) => document.getElementById(id);
 const rows = new Map(), dirty = new Set();
 let filter = new URLSearchParams(location.search).get("symbol") ?? "";
-let connection = "connecting", reconnects = 0;
+let connection = "connecting", reconnects = 0, lostAt = null;
 
 const COLUMNS = ["name", "last", "size", "bid-size", "bid", "ask", "ask-size", "spread", "trades", "age", "state"];
 
@@ -92,7 +92,12 @@ function quote(found, data) {
 }
 
 const on = {
-  state(word, detail) { connection = word; reconnects = word === "reconnecting" ? detail : 0; badge(detail); },
+  state(word, detail) {
+    connection = word; reconnects = word === "reconnecting" ? detail : 0;
+    if (word === "live") lostAt = null;
+    else if (word === "reconnecting") lostAt ??= new Date();   // of the first try, not of each
+    badge(detail);
+  },
   data(channel, symbol, message) {
     const found = row(symbol), live = message.type === "update";
     if (live || !found.values.last) found.touched(performance.now());
@@ -114,9 +119,10 @@ function badge(detail) {
   element("badge").textContent = words[connection];
   element("badge").className = "badge " + (connection === "live" ? "live" : broken ? "down" : "connecting");
   document.body.classList.toggle("down", broken);
+  if (broken) element("lag").textContent = "–";
   const notice = element("notice");
   notice.hidden = !broken;
-  notice.textContent = connection === "refused" ? String(detail) : `No connection since ${new Date().toLocaleTimeString()}: what you see is old.`;
+  notice.textContent = connection === "refused" ? String(detail) : `No connection since ${lostAt?.toLocaleTimeString()}: what you see is old.`;
 }
 
 function paint() {
