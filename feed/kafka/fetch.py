@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from aiokafka.errors import KafkaError, for_code
 from aiokafka.protocol.fetch import FetchRequest
@@ -20,6 +20,8 @@ from feed.kafka.cluster import FETCH_BYTES, OutOfRange, Raw, records_of
 from feed.tasks import end
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from aiokafka.structs import TopicPartition
 
     from feed.kafka.cluster import Cluster
@@ -46,7 +48,7 @@ class Stream:
         self.position = position
         self.begin = 0
         self.end = position
-        self.failed: OutOfRange | None = None
+        self.failed: Exception | None = None
         self.vanished = False
         self.seen_at = 0.0
         self._wake = wake
@@ -69,6 +71,7 @@ class Stream:
 
         Raises:
             OutOfRange: the position is not in the log any more (or not yet).
+            Exception: what ended the fetching.
         """
         if not self._fetched:
             if self.failed is not None:
@@ -103,8 +106,8 @@ class Stream:
         self._held += size
         self._arrived.set()
 
-    def fail(self, error: OutOfRange) -> None:
-        """Called by the fetch loop: the position is out of range."""
+    def fail(self, error: Exception) -> None:
+        """Called by the fetch loop: nothing more comes."""
         self.failed = error
         self._arrived.set()
 
@@ -122,13 +125,16 @@ class Fetcher:
         self._loops: dict[int, asyncio.Task[None]] = {}
         self._leaders: asyncio.Task[None] | None = None
         self._unled = asyncio.Event()
+        self._failure: Exception | None = None
 
     def follow(self, partition: TopicPartition, position: int) -> Stream:
         """Follows a partition from a position on; a stream that was there before is replaced."""
         stream = Stream(partition, position, self._wake)
         self._streams[partition] = stream
         if self._leaders is None:
-            self._leaders = asyncio.create_task(self._lead(), name="kafka leaders")
+            self._leaders = self._begin(self._lead(), "kafka leaders")
+        if self._failure is not None:
+            stream.fail(self._failure)
         self._unled.set()
         self._wake.set()
         return stream
@@ -141,6 +147,20 @@ class Fetcher:
     async def stop(self) -> None:
         """Ends all loops."""
         await end([*self._loops.values(), *([self._leaders] if self._leaders else [])])
+
+    def _begin(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        task = asyncio.create_task(work, name=name)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """A loop that dies of an error is nobody's to wait for: who follows a log hears it from its stream."""
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, Exception):
+            self._failure = error
+            for stream in self._streams.values():
+                stream.fail(error)
+            self.arrived.set()
 
     async def _lead(self) -> None:
         """Keeps one fetch loop for each node that leads a partition we follow."""
@@ -156,7 +176,7 @@ class Fetcher:
                     continue
                 loop = self._loops.get(node)
                 if loop is None or loop.done():
-                    self._loops[node] = asyncio.create_task(self._run(node), name=f"kafka fetch {node}")
+                    self._loops[node] = self._begin(self._run(node), f"kafka fetch {node}")
             self._wake.set()
 
     async def _run(self, node: int) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from functools import partial
 from typing import Any, Final
 
 from aiokafka.client import AIOKafkaClient
@@ -174,7 +175,15 @@ class Producer:
         self._in_flight.update([batch.partition for batch in batches])
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(partial(self._ended, batches))
+
+    def _ended(self, batches: list[Batch], task: asyncio.Task[None]) -> None:
+        """What nobody thought of went wrong: whoever waits for these batches would wait for ever."""
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            for batch in batches:
+                self._give_up(batch.partition, error)
 
     async def _request(self, node: int, batches: list[Batch]) -> None:
         again: list[Batch] = []
@@ -242,10 +251,13 @@ class Producer:
         passes = isinstance(error, OSError) or error.retriable
         if passes and asyncio.get_running_loop().time() < batch.deadline:
             return True
-        self._failed.add(batch.partition)
-        for waiting in self._waiting.pop(batch.partition):
-            _fail(waiting, error)
+        self._give_up(batch.partition, error)
         return False
+
+    def _give_up(self, partition: TopicPartition, error: BaseException) -> None:
+        self._failed.add(partition)
+        for waiting in self._waiting.pop(partition, ()):
+            _fail(waiting, error)
 
 
 def _fail(batch: Batch, error: BaseException) -> None:

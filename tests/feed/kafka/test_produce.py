@@ -140,6 +140,19 @@ async def test_a_batch_that_nobody_takes_fails_in_time() -> None:
     await producer.stop()
 
 
+async def test_an_error_that_nobody_thought_of_leaves_nobody_waiting() -> None:
+    node = Node(KeyError("planted"))
+    producer = producer_of(node)
+    waiting = [producer.produce(where, b"a") for where in (ONE, ONE, TWO)]
+    async with asyncio.timeout(2):
+        errors = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(error) for error in errors] == [KeyError] * 3
+    with pytest.raises(ProduceFailed):
+        await producer.produce(ONE, b"b")
+    assert await producer.produce(THREE, b"c") == 0
+    await producer.stop()
+
+
 async def test_a_leader_is_waited_for() -> None:
     node = Node()
     node.leader = None
