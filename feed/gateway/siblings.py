@@ -6,7 +6,8 @@ the connection to tells the same. Leaves starting and watching workers to their 
 
 Counters of a worker that died must not go missing: Prometheus would take the sum, smaller than before, for a restart,
 and add all of it once more. So a worker writes its file before it tells anybody, and once a second: what was told once
-is in a file whatever happens. The parent adds the files of the dead up into one (`retire`).
+is in a file whatever happens, but for a full disk, which is no reason to end. The parent adds the files of the dead up
+into one (`retire`).
 """
 
 from __future__ import annotations
@@ -71,6 +72,7 @@ class Siblings:
         self._metrics = metrics
         self._name = f"{number}-{os.getpid()}{_STATE}"
         self._told: Callable[[int], Report] | None = None
+        self._keeps = True
 
     @contextlib.asynccontextmanager
     async def listening(self, told: Callable[[int], Report]) -> AsyncIterator[None]:
@@ -113,14 +115,21 @@ class Siblings:
         ended = [families for name, families in files.items() if name not in retired.names]
         return together({str(one.worker): one.families for one in reports}, [*ended, retired.families], LABEL)
 
-    def keep(self) -> None:
-        """Writes what was counted so far."""
-        _write(self._folder / self._name, self._metrics.counted_families())
+    def keep(self, counted: list[Family] | None = None) -> None:
+        """Writes what was counted so far. Where that cannot be (a full disk), a worker that dies takes it along."""
+        try:
+            _write(self._folder / self._name, self._metrics.counted_families() if counted is None else counted)
+        except OSError as error:
+            if self._keeps:
+                _logger.warning("what was counted cannot be kept: %s", error)
+            self._keeps = False
+        else:
+            self._keeps = True
 
     def _report(self, clients: int) -> Report:
         assert self._told is not None
         report = self._told(clients)
-        _write(self._folder / self._name, [family for family in report.families if family.adds_up])
+        self.keep([family for family in report.families if family.adds_up])
         return report
 
     async def _keep_on(self) -> None:
@@ -171,8 +180,12 @@ def retire(folder: Path, number: int, pid: int) -> None:
     path = folder / f"{number}-{pid}{_STATE}"
     retired = _retired(folder)
     families = together({}, [retired.families, _families_in(path)], LABEL)
-    _write(folder / _RETIRED, _Retired([*retired.names, path.name], families))
-    path.unlink(missing_ok=True)
+    try:
+        _write(folder / _RETIRED, _Retired([*retired.names, path.name], families))
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        # its file stays, and is counted as it lies there
+        _logger.warning("what worker %d has counted cannot be added to that of the dead: %s", number, error)
 
 
 async def _asked(path: Path, line: bytes, seconds: float) -> bytes:

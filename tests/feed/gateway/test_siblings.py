@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import os
+import shutil
 import socket
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -146,3 +149,39 @@ def test_what_has_no_sum_is_told_by_worker() -> None:
         ("process_cpu_seconds_total", "1"): 1.5,
         ("process_cpu_seconds_total", "2"): 1.5,
     }
+
+
+async def test_a_full_disk_makes_nobody_unready_and_loses_no_count_that_was_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_KEEP_SECONDS", 0.01)
+    first, second = Worker(tmp_path, 1, 101), Worker(tmp_path, 2, 102)
+
+    def full(path: Path, what: object) -> None:
+        raise OSError(errno.ENOSPC, "planted")
+
+    async with first.siblings.listening(first.report):
+        async with second.siblings.listening(second.report):
+            second.sent.value += 5
+            await second.siblings.families()
+            with monkeypatch.context() as planted:
+                planted.setattr(module, "_write", full)
+                await asyncio.sleep(0.05)
+                assert (await first.siblings.checks([]))[0] == Check("worker_2", True, "ready")
+                assert samples(await first.siblings.families())["feed_sent_total", ""] == 5
+                retire(tmp_path, 2, 102)
+                assert (tmp_path / second.siblings._name).exists()
+            # room again
+            first.sent.value += 2
+            async with asyncio.timeout(5):
+                while not any("2.0" in str(family) for family in module._families_in(tmp_path / first.siblings._name)):
+                    await asyncio.sleep(0.01)
+        assert samples(await first.siblings.families())["feed_sent_total", ""] == 7
+
+
+async def test_a_worker_ends_well_whose_folder_is_cleared_away(tmp_path: Path) -> None:
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    worker = Worker(folder, 1, 101)
+    async with worker.siblings.listening(worker.report):
+        shutil.rmtree(folder)
