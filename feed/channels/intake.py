@@ -45,8 +45,6 @@ class Intake:
         self.by_index: list[Source] = []
         self.listings: dict[str, Listing] = {}
         self.updates = 0
-        self.holes = 0
-        self.turns = 0
         self._rules = rules
 
     def opened(self, name: str, ends: str) -> Source:
@@ -144,7 +142,6 @@ class Intake:
         elif channel.gathering is not None:
             self._end_gathering(channel, channel.gathering, keyframe)
         elif keyframe.seq > self._pos(channel):
-            self.holes += 1
             self.turn(channel, source, keyframe, [], reason="evicted", prev=self._pos(channel))
         else:
             self.open.offers.append((channel, source, keyframe))
@@ -210,7 +207,6 @@ class Intake:
                 channel.held = b""
                 return
             if head.prev != self._pos(channel):
-                self.holes += 1
                 gathering = self._gather(channel, head.prev, self._pos(channel), "evicted")
         if head.part is not None:
             whole = with_part(channel, head, head.part, message)
@@ -356,7 +352,6 @@ class Intake:
         reason: GapReason | None,
         prev: int,
     ) -> None:
-        self.turns += 1
         if channel.listing.channels[channel.index] is None:
             self.open.born[channel] = None
         if channel.tail_of is not source:

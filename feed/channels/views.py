@@ -335,14 +335,16 @@ class View:
         """Drops channels that no reader has: what is not read costs nothing."""
         self.left = False
         exact: dict[int, int] = {}
-        rules = [rule for reader in self.readers for rule in reader.wanted.rules if rule.add]
+        # many readers have the same few patterns
+        rules = {(rule.prefix, rule.mask) for reader in self.readers for rule in reader.wanted.rules if rule.add}
         for reader in self.readers:
             for id_, mask in reader.wanted.exact():
                 exact[id_] = exact.get(id_, 0) | mask
         for id_, channels in list(self._seen.items()):
             for bit, seen in list(channels.items()):
                 name, listing = seen.raw.listing.name, seen.channel.listing
-                if exact.get(listing.id, 0) & bit or any(r.mask & bit and name.startswith(r.prefix) for r in rules):
+                patterns = any(mask & bit and name.startswith(prefix) for prefix, mask in rules)
+                if patterns or exact.get(listing.id, 0) & bit:
                     continue
                 del channels[bit]
                 self.hub.drop(seen.channel)
