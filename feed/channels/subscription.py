@@ -15,7 +15,7 @@ from feed.channels.cursor import Reader
 from feed.channels.join import Broken, Join, Move, Together
 from feed.channels.message import KIND_BIT, KIND_INDEX
 from feed.channels.views import RAW, Spec
-from feed.channels.wanted import OnLag, is_pattern, prefix_of
+from feed.channels.wanted import OnLag, Wanted, is_pattern, prefix_of
 from feed.model import KINDS, NO_SEQ, Result
 
 if TYPE_CHECKING:
@@ -284,15 +284,30 @@ def subscribed(hub: Hub, reader: Reader, spec: Spec = RAW) -> list[Result]:
                 listing = hub.listings[id_]
                 on_lag: OnLag = "close" if wanted.closes(listing, bit) else "skip"
                 results.append(Result(kind, listing.name, on_lag=on_lag, every_ms=every, depth=depth))
+    matches = _matches(hub, wanted) if wanted.rules else {}
     for name, pattern, lag in wanted.patterns_subscribed():
-        index, bit = KIND_INDEX[name], KIND_BIT[name]
-        prefix = prefix_of(pattern)
-        matching = [listing for listing in hub.listings.values() if listing.name.startswith(prefix)]
-        matched = sum(
-            1 for listing in matching if listing.channels[index] is not None and wanted.by_pattern(listing) & bit
-        )
+        matched = matches.get((prefix_of(pattern), KIND_BIT[name]), 0)
         results.append(Result(name, pattern, matched=matched, on_lag=lag, every_ms=every, depth=depth))
     return results
+
+
+def _matches(hub: Hub, wanted: Wanted) -> dict[tuple[str, int], int]:
+    """How many channels each pattern has, by what names start with and the bit of a kind; in one walk for all."""
+    prefixes = {rule.prefix for rule in wanted.rules if rule.add}
+    alike: dict[tuple[str, int], int] = {}
+    for listing in hub.listings.values():
+        mask = wanted.by_pattern(listing)
+        if mask:
+            mask &= sum([channel.bit for channel in listing.channels if channel is not None])
+        for prefix in prefixes if mask else ():
+            if listing.name.startswith(prefix):
+                alike[prefix, mask] = alike.get((prefix, mask), 0) + 1
+    found: dict[tuple[str, int], int] = {}
+    for (prefix, mask), count in alike.items():
+        for bit in KIND_BIT.values():
+            if mask & bit:
+                found[prefix, bit] = found.get((prefix, bit), 0) + count
+    return found
 
 
 def matched_by(hub: Hub, reader: Reader, prefix: str, bit: int) -> list[str]:

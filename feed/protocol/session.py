@@ -177,7 +177,9 @@ class Session:
             case Unsubscribe():
                 return self._unsubscribe(request)
             case List():
-                return ack(request.id, "list", self._walks.subscribed(self.readers.subscribed()))
+                results = self._walks.subscribed(self.readers.subscribed())
+                self._line.spend(sum(result.matched or 1 for result in results))
+                return ack(request.id, "list", results)
             case Ping():
                 return Pong(request.id, str(received_ns), str(now_ns))
             case Auth():

@@ -172,6 +172,25 @@ class TestRate:
             answered += len([m for m in messages(made.receive(unsubscribe, 1)) if m["type"] == "ack"])
         assert answered <= 3
 
+    def test_a_list_costs_what_it_walks_over(self) -> None:
+        desk = Desk()
+        for number in range(2_000):
+            desk.tick("quotes trades" if number % 2 else "quotes", f"X:{number}")
+        desk.read()
+        made = Session(desk.hub, None, SessionSettings(requests_burst=20, requests_delayed_max=100))
+        made.open(1)
+        for channels, symbols in (("quotes", "*"), ("trades", "*"), ("quotes", "X:*")):
+            text = {"op": "subscribe", "id": 1, "channels": [channels], "symbols": [symbols], "from": "live"}
+            made.receive(json.dumps(text).encode(), 1)
+        made.receive(b'{"op":"unsubscribe","id":1,"channels":["quotes"],"symbols":["X:7"]}', 1)
+        now = 10 * 10**9
+        (told,) = [m for m in messages(made.receive(b'{"op":"list","id":2}', now)) if m["type"] == "ack"]
+        matched = [(one["channel"], one["symbol"], one["matched"]) for one in told["results"]]
+        assert matched == [("trades", "*", 1_000), ("quotes", "*", 1_999), ("quotes", "X:*", 1_999)]
+        # each costs a token, and one more for 500 channels: the third would be over 20
+        answers = [messages(made.receive(b'{"op":"list","id":3}', now)) for _ in range(3)]
+        assert [len(found) for found in answers] == [1, 0, 0]
+
 
 requests = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
