@@ -140,21 +140,23 @@ async def serve(
         Exception: what one of the tasks raised; everything is stopped then.
     """
     gateway = server.gateway
-    async with asyncio.TaskGroup() as tasks:
-        helping = [
-            tasks.create_task(gateway.fanout.run(), name="fanout"),
-            tasks.create_task(gateway.pulse.run(), name="pulse"),
-            tasks.create_task(gateway.watchdog.run(), name="watchdog"),
-        ]
-        if first is not None:
-            await _until(first, server)
-        await server.serve(None if listener is None else [listener])
-        for task in helping:
-            task.cancel()
-    if gateway.walker is not None:
-        await gateway.walker.stop()
-    if gateway.recordings is not None:
-        gateway.recordings.close()
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            helping = [
+                tasks.create_task(gateway.fanout.run(), name="fanout"),
+                tasks.create_task(gateway.pulse.run(), name="pulse"),
+                tasks.create_task(gateway.watchdog.run(), name="watchdog"),
+            ]
+            if first is not None:
+                await _until(first, server)
+            await server.serve(None if listener is None else [listener])
+            for task in helping:
+                task.cancel()
+    finally:
+        if gateway.walker is not None:
+            await gateway.walker.stop()
+        if gateway.recordings is not None:
+            gateway.recordings.close()
 
 
 async def _until(first: asyncio.Event, server: GatewayServer) -> None:
