@@ -44,6 +44,8 @@ class Readers:
         self.inside: dict[Spec, tuple[View, Reader]] = {}
         """Its readers in views."""
         self._owner = owner
+        self._before = Account(0, 0, 0, 0, 0, 0, 0)
+        """What became of the updates in views that it has left."""
         self._told: dict[str, int] = {}
         self._turn = 0
 
@@ -74,6 +76,7 @@ class Readers:
         for index in range(len(readers)):
             if len(page) < bytes_max:
                 page += readers[(self._turn + index) % len(readers)].pull(bytes_max - len(page))
+        self._tidy()
         return page
 
     def marks(self) -> dict[str, int]:
@@ -102,13 +105,12 @@ class Readers:
 
     def account(self) -> Account:
         """What became of all its updates; walks over all its channels."""
-        accounts = [reader.account() for reader in self]
-        return accounts[0] if len(accounts) == 1 else Account(*map(sum, zip(*accounts, strict=True)))
+        return Account(*map(sum, zip(self._before, *[reader.account() for reader in self], strict=True)))
 
     @property
     def gapped(self) -> int:
         """Updates that it was told of only in gaps."""
-        return sum(reader.gapped for reader in self)
+        return self._before.gapped + sum(reader.gapped for reader in self)
 
     @property
     def channels(self) -> int:
@@ -205,6 +207,7 @@ class Readers:
 
     def _end(self, spec: Spec) -> None:
         view, reader = self.inside.pop(spec)
+        self._before = Account(*map(sum, zip(self._before, reader.account(), strict=True)))
         del view.readers[reader]
         view.left = True
 
