@@ -201,7 +201,9 @@ class ReplaySession:
             case Unsubscribe():
                 return self._unsubscribe(request)
             case List():
-                return ack(request.id, "list", self.selection.subscribed())
+                results = self.selection.subscribed()
+                self._line.spend(sum(result.matched or 1 for result in results))
+                return ack(request.id, "list", results)
             case Ping():
                 return Pong(request.id, str(received_ns), str(now_ns))
             case Auth():
