@@ -284,9 +284,11 @@ def _server_settings(
 
 def _serve(settings: Settings, *, normalizes: bool, serves: bool, records: bool = False) -> int:
     from feed.logs import set_up
-    from feed.up import build, make_topics, run_roles, say_where, when_ready
+    from feed.up import build, make_topics, refuse_used_port, run_roles, say_where, when_ready
 
     async def run_all() -> None:
+        if serves:
+            refuse_used_port(settings.serve.host, settings.serve.port)
         if normalizes and (made := await make_topics(settings)):
             say(f"made topics {', '.join(made)}")
         if serves and settings.serve.workers > 1:

@@ -310,9 +310,10 @@ class Follower:
     def _watch(self) -> bool:
         """Tells health how we stand, and readers which sources are quiet; whether they were told anything."""
         now = time.monotonic()
-        if self._logs and all(log_.stream.seen_at for log_ in self._logs.values()) and self._fetcher.reachable:
-            self._watcher.kafka_answered()
-        elif not self._fetcher.reachable:
+        if self._fetcher.reachable:
+            if not self._fetcher.overdue and self._logs and all(log_.stream.seen_at for log_ in self._logs.values()):
+                self._watcher.kafka_answered()
+        else:
             self._watcher.kafka_failed("fetches are not answered")
         # not while the first look goes on: the logs that it has not come to yet are not read at all
         if not self._caught_up and self._looked and self._logs and all(log_.caught_up for log_ in self._logs.values()):

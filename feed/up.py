@@ -67,13 +67,11 @@ async def run_roles(
     Raises:
         Unreachable: no broker answered at the start.
         ConfigError: a feed log was written by a newer version.
-        FeedError: the port is in use.
     """
     working: list[Coroutine[Any, Any, object]] = [*beside]
     if roles.normalizer is not None:
         working.append(_normalize(settings, roles.normalizer))
     if roles.server is not None:
-        refuse_used_port(settings.serve.host, settings.serve.port)
         working += [follower(settings, roles.server.gateway).run(), serve(roles.server)]
     elif at_signal:
         working.append(until_signal())

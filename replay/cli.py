@@ -80,12 +80,16 @@ def verify(recording: Recording, /, *, json: Json = False) -> int:
     Examples:
         replay verify recordings/
     """
+    from feed.errors import FeedError
     from feed.recording.folder import Folder
     from replay.checking import Checked, file_faults
     from replay.progress import told
 
     folder = Folder(recording)
-    size = sum(place.size for place in folder.places())
+    places = folder.places()
+    if not places:
+        raise FeedError(f"nothing is recorded in {recording}")
+    size = sum(place.size for place in places)
     with told("checksums", size) as tell:
         faults = list(file_faults(folder, tell))
     crossed: dict[str, int] = {}
@@ -150,6 +154,7 @@ def export(
         The file; its ending says the format: .parquet or .csv.
     """
     from feed.errors import ConfigError
+    from feed.recording.chosen import Chosen
     from feed.recording.tables import TABLES
     from replay.exporting import FORMATS
     from replay.exporting import export as write
@@ -161,6 +166,7 @@ def export(
     if form not in FORMATS:
         raise ConfigError(f"file {to} ends with none of .parquet, .csv")
     with _opened(recording) as opened, counted(f"{table} to {to}", "rows") as tell:
+        _refuse_unknown(opened, Chosen(symbols=_listed(symbols) or ("*",)))
         rows = write(opened, table, to, form, symbols=_listed(symbols), start=start, end=end, tell=tell)
     say(f"wrote {rows:,} rows to {to}")
     return 0
@@ -196,6 +202,7 @@ def print_(
 
     with _opened(recording) as opened:
         chosen = _chosen(channels, symbols)
+        _refuse_unknown(opened, chosen)
         if hash:
             print_hashes(opened.recording, chosen, *_cuts(start, end), out=sys.stdout)
         else:
@@ -276,10 +283,10 @@ def publish(
         return _publish_ticks(settings, str(files[0]), factor)
     if len(files) == 1 and files[0].is_dir():
         return _republish(settings, str(files[0]), _chosen(channels, symbols), *_cuts(start, end), factor)
-    if venue is None:
-        raise ConfigError("captures need the option --venue: whose format they have")
     if lost := [str(file) for file in files if not file.is_file()]:
         raise ConfigError(f"no such file {', '.join(lost)}")
+    if venue is None:
+        raise ConfigError("captures need the option --venue: whose format they have")
     from feed.venues.table import venue as venue_named
     from replay.captures import read
     from replay.publish import Target
@@ -309,6 +316,7 @@ def _republish(settings: Settings, path: str, chosen: Chosen, start: Cut, end: C
     from replay.republish import republish
 
     with _opened(path) as opened, counted(f"publishing {path}", "messages") as tell:
+        _refuse_unknown(opened, chosen)
         done = asyncio.run(
             republish(
                 opened.recording,
@@ -360,6 +368,18 @@ def _chosen(channels: str | None, symbols: str | None) -> Chosen:
     from feed.recording.chosen import Chosen
 
     return Chosen(_listed(channels) or KINDS, _listed(symbols) or ("*",))
+
+
+def _refuse_unknown(opened: Opened, chosen: Chosen) -> None:
+    """A symbol by name that was never recorded is misspelt; a pattern may match nothing."""
+    if not chosen.names:
+        return
+    from feed.errors import ConfigError
+    from feed.gateway.catalog import Catalog
+
+    known = {symbol for _, symbol in Catalog().channels(opened.recording)}
+    if unknown := chosen.names - known:
+        raise ConfigError(f"nothing is recorded of {min(unknown)!r}; `replay info` tells what is")
 
 
 def _cuts(start: str | None, end: str | None) -> tuple[Cut, Cut]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, cast
 import msgspec
 from fastapi import FastAPI, Query, Request, Response, WebSocket
 from fastapi import Path as PathParameter
+from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, PlainTextResponse
 
@@ -92,6 +93,11 @@ def create_app(gateway: Gateway, *more: Routes) -> FastAPI:
     async def refused(request: Request, error: Exception) -> Response:
         status = cast(HTTPException, error).status_code
         return PlainTextResponse(f"{cast(HTTPException, error).detail}\n", status, cast(HTTPException, error).headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def unreadable(request: Request, error: Exception) -> Response:
+        first = cast(RequestValidationError, error).errors()[0]
+        return error_answer(400, "bad_message", f"{'.'.join(map(str, first['loc']))}: {first['msg'].lower()}")
 
     return app
 

@@ -257,7 +257,7 @@ class Gateway:
 
     def checks(self) -> list[Check]:
         """What has to be so for clients to be sent here."""
-        lags = {name: source.end - source.pos for name, source in self.hub.sources.items()}
+        lags = {name: max(0, source.end - 1 - source.pos) for name, source in self.hub.sources.items()}
         return self.health.checks(lags)
 
     async def all_checks(self) -> list[Check]:

@@ -62,7 +62,9 @@ def test_a_port_in_use_is_said_in_one_line(tmp_path: Path) -> None:
         port = str(taken.getsockname()[1])
         with running(*FEED, "demo", "--port", port, cwd=tmp_path) as demo:
             assert demo.wait() == 1
-    assert demo.err == [f"error: port {port} of 127.0.0.1 is in use; another one with --port"]
+        with running(*FEED, "up", "--kafka", "127.0.0.1:1", "--port", port, cwd=tmp_path) as up:
+            assert up.wait() == 1
+    assert demo.err == up.err == [f"error: port {port} of 127.0.0.1 is in use; another one with --port"]
 
 
 def test_what_is_published_comes_out_at_the_tail_and_the_roles_end_cleanly(

@@ -182,6 +182,20 @@ def test_verify_sees_a_chain_that_is_broken(
     assert "follows" in out
 
 
+@pytest.mark.parametrize(
+    "command", [("print",), ("export", "--table", "trades", "--to", "x.csv"), ("publish", "--kafka", "127.0.0.1:1")]
+)
+def test_a_symbol_that_was_never_recorded_is_named(
+    recorded: tuple[Path, MadeUp], command: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    ended = ran(command[0], str(recorded[0]), *command[1:], "--symbols", "TOY:A,TOY:NOPE", capsys=capsys)
+    assert ended == (2, "", "error: nothing is recorded of 'TOY:NOPE'; `replay info` tells what is\n")
+
+
+def test_a_folder_without_a_recording_is_not_verified(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ran("verify", str(tmp_path), capsys=capsys) == (1, "", f"error: nothing is recorded in {tmp_path}\n")
+
+
 def test_print_gives_every_byte_or_its_hash(
     recorded: tuple[Path, MadeUp], capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
