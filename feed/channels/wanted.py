@@ -183,21 +183,26 @@ class Wanted:
         names: dict[str, Listing],
         listings: dict[int, Listing],
     ) -> None:
-        """Has also what another reader asked for of another hub (`others`), in whose place it goes on."""
-        for rule in other.rules:
-            if rule.add:
-                for bit in _bits_of(rule.mask):
-                    self.add_pattern(rule.prefix, bit, "close" if rule.close else "skip", listings)
-            else:
-                self.rules.append(rule)
-        for id_, mask in other._excluded.items():
-            if (listing := names.get(others[id_].name)) is not None:
-                for bit in _bits_of(mask):
-                    _set(self._excluded, listing.id, bit)
+        """Has also what another reader asked for of another hub (`others`), in whose place it goes on.
+
+        Each of the two was asked for without what the other has, in no order of time: who is in either is in both.
+        """
+        theirs = {listing.name: listing for listing in others.values()}
+        excluded: dict[int, int] = {}
+        for wanted, known in ((self, listings), (other, others)):
+            for id_, mask in wanted._excluded.items():
+                name = known[id_].name
+                if (listing := names.get(name)) is not None:
+                    has = other.kinds(theirs[name]) if name in theirs else matched(other.rules, name)
+                    if left := mask & ~(has | self.kinds(listing)):
+                        _set(excluded, listing.id, left)
+        self.rules, self._excluded = _either(self.rules, other.rules), excluded
         for id_, mask in other.exact():
             if (listing := names.get(others[id_].name)) is not None:
                 for bit in _bits_of(mask):
                     self.add(listing, bit, "close" if other.closes(others[id_], bit) else "skip")
+        self.count = sum(mask.bit_count() for mask in self._exact.values())
+        self.count += sum(rule.mask.bit_count() for rule in self.rules if rule.add)
         self._watch = None
 
     def by_pattern(self, listing: Listing) -> int:
@@ -222,6 +227,24 @@ class Wanted:
             if rule.mask:
                 kept.append(rule)
         self.rules = kept
+
+
+def _either(one: list[Rule], other: list[Rule]) -> list[Rule]:
+    """Rules that select what one or the other selects; a pattern stands before those on parts of it."""
+    rules: list[Rule] = []
+    for bit in KIND_BIT.values():
+        sides = [[rule for rule in side if rule.mask & bit] for side in (one, other)]
+        made: list[Rule] = []
+        for prefix in sorted({rule.prefix for side in sides for rule in side}, key=len):
+            last = [[rule for rule in side if prefix.startswith(rule.prefix)][-1:] for side in sides]
+            adding = [rule for found in last for rule in found if rule.add]
+            own = next((rule for rule in adding if rule.prefix == prefix), None)
+            if own is not None:
+                made.append(own._replace(mask=bit))
+            elif not adding and matched(made, prefix):
+                made.append(Rule(add=False, prefix=prefix, mask=bit, close=False))
+        rules += made
+    return rules
 
 
 def _bits_of(mask: int) -> Iterator[int]:

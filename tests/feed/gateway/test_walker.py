@@ -219,6 +219,35 @@ async def test_channels_that_are_taken_away_on_the_way_say_nothing_more() -> Non
     await place.walker.stop()
 
 
+async def test_patterns_beside_those_of_a_walk_stay_when_it_arrives() -> None:
+    place = town(random.Random(2), 500)
+    link = place.link()
+    link.subscribe("trades quotes", "*", id="t", start={"time": "9"})
+    await place.until(lambda: link.client.answers)
+    link.subscribe("trades", "X:*", id="p", on_lag="close")
+    assert link.ask("unsubscribe", "trades", "X:B", id="u")["ok"]
+    await place.walked(link, "t")
+
+    listed = link.ask("list", id="l")["results"]
+    assert [(one["channel"], one["symbol"], one["matched"], one["on_lag"]) for one in listed] == [
+        ("trades", "*", 2, "skip"),
+        ("trades", "X:*", 2, "close"),
+        ("quotes", "*", 3, "skip"),
+    ]
+    assert link.session.readers.raw.wanted.count == 3
+    # what it has is known, so a new walk takes it away first: else updates would come beside it
+    link.subscribe("trades", "X:*", id="again", start={"time": "9"})
+    place.grow(20)
+    await place.walked(link, "again")
+    place.grow(20)
+    await place.until(lambda: link.in_step)
+    assert not link.client.holes
+    assert link.ask("unsubscribe", "trades", "X:*", id="v")["results"][0]["matched"] == 3
+    place.grow(20)
+    await place.until(lambda: link.in_step)  # the client is strict: a message of trades would have raised
+    await place.walker.stop()
+
+
 async def test_a_walk_without_channels_ends_and_tells_it() -> None:
     place = town(random.Random(2), 500)
     link = place.link()
