@@ -310,6 +310,9 @@ def _serve(settings: Settings, *, normalizes: bool, serves: bool, records: bool 
             await run_roles(settings, roles, *working)
 
     set_up(settings.log.level, settings.log.form)
+    at = settings.serve.recordings
+    if serves and at and not records and "://" not in at and not Path(at).is_dir():
+        say(f"there is no folder {at} yet: no history and no replays until something is recorded there")
     return _loop(run_all())
 
 

@@ -1,8 +1,8 @@
 """The settings of all server commands: one frozen tree, each value with where it came from.
 
 Owns the names, units, defaults and bounds, and the order in which sources win: flags, then environment
-(`FEED_KAFKA__BOOTSTRAP`), then `feed.toml` (or `FEED_CONFIG`), then defaults. Leaves the meaning of a value to the
-module that it is for; what the pure core needs is made from it as plain Structs (`rules`).
+(`FEED_KAFKA__BOOTSTRAP`), then `feed.toml` (or `FEED_CONFIG`), then defaults. Leaves what else is to be said of a value
+to the module that it is for; what the pure core needs is made from it as plain Structs (`rules`).
 
 Only server commands import this module: it brings pydantic, half a second. Longer than most modules: half of it is the
 tree itself, one value and one sentence after the other, and it reads best in one place.
@@ -84,7 +84,7 @@ class KafkaSettings(Section):
     heartbeat_interval_ms: Positive = 500
     """How often a normalizer says that it lives."""
     compression: Literal["zstd", "none"] = "none"
-    """Of what is written to the feed log."""
+    """Of what is written to the feed log: `none` or `zstd`."""
     assign: Literal["group", "all"] = "group"
     """`all`: this normalizer takes every partition and no group is joined (one process, one normalizer)."""
 
@@ -134,38 +134,63 @@ class NormalizeSettings(Section):
 
 
 class LimitSettings(Section):
-    """What one client, one address and all of them may cost. The meaning is in `feed.gateway.limits`."""
+    """What one client, one address and all of them may cost."""
 
     message_bytes_max: Positive = 64 * 1024
+    """A client's message, all its frames together, in bytes; one more closes with 1009."""
     message_frames_max: Positive = 1024
+    """Frames that such a message may be cut into; one more closes with 1009."""
     bytes_per_second: Positive = 128 * 1024
+    """What one client may send, lasting, control frames included; over it its socket is read more slowly."""
     frames_per_second: Positive = 500
+    """Frames of one client, the same way."""
     burst_seconds: Seconds = 4.0
+    """How many seconds of both rates may be used at once."""
     overload_seconds: Seconds = 10.0
+    """A client that was held back for so long without a pause is closed with 1008."""
     connections_max: Positive = 10_000
+    """WebSocket connections of all clients (of a worker); one more gets HTTP 503."""
     connections_per_address_max: Count = 2_000
+    """Connections of one address; one more gets HTTP 429. 0: no limit, as behind a proxy."""
     http_connections_max: Positive = 256
+    """Connections over `connections_max`, so that probes are answered while the gateway is full."""
     handshake_bytes_max: Positive = 16 * 1024
+    """A request's line and headers; more gets HTTP 431."""
     handshake_seconds: Seconds = 5.0
+    """From the connection, or the first byte of a later request, to the whole request; then HTTP 408."""
     response_seconds: Seconds = 30.0
+    """From the request to its answer's last byte, of a history to its next piece; then it is cut."""
     histories_max: Positive = 4
+    """Answers of `/v1/history` at once; one more gets HTTP 503."""
     replays_max: Positive = 16
+    """Connections to `/v1/replay` at once, each some tens of MB of memory; one more gets HTTP 503."""
     walks_max: Positive = 8
+    """Subscriptions from a time, or from marks older than memory, that are read for at once; others wait in line."""
     write_bytes_max: Positive = 32 * 1024
+    """Unsent bytes of one client beyond the kernel's; a reader over it is left behind at its position."""
     kernel_unsent_bytes_max: Positive = 128 * 1024
+    """Bytes that the kernel takes for one client before the network does."""
     close_seconds: Seconds = 2.0
+    """From our close frame to the end of the connection, whatever the client does."""
 
 
 class RequestSettings(Section):
-    """What one client may ask for. The meaning is in `feed.protocol.session`."""
+    """What one client may ask for."""
 
     subscriptions_max: Positive = 10_000
+    """Channels by name and kinds of patterns of one client; one more is `subscription_limit`."""
     patterns_max: Positive = 64
+    """Kinds of patterns among them, with the exceptions from them."""
     symbols_max: Positive = 2_000
+    """Symbols that one request names; one more is `subscription_limit`."""
     requests_per_second: Positive = 20
+    """Requests of one client, lasting; more wait, in order."""
     requests_burst: Positive = 100
+    """Requests at once after a pause."""
     requests_delayed_max: Positive = 100
+    """Requests that wait so; one more is refused, `rate_limited`."""
     requests_refused_max: Positive = 100
+    """After so many refusals without a pause the client is closed with 1008."""
     every_ms: tuple[Positive, ...] = (50, 100, 250, 1000)
     """Intervals at which views of channels are offered; none: no such views."""
     depth: tuple[Positive, ...] = (1, 10, 50)
@@ -198,10 +223,15 @@ class ServeSettings(Section):
     heartbeat_ms: Annotated[int, Field(ge=100)] = 5_000
     """How often a client gets its marks."""
     ping_interval_ms: Positive = 10_000
+    """How often a client is pinged; one that gives no sign of life until the ping after it is dropped."""
     flush_share: Annotated[float, Field(gt=0, lt=1)] = 0.6
+    """The share of the loop's time that sending may take: the busier, the further apart flushes are."""
     flush_interval_busy_ms: Count = 25
+    """How far apart flushes are where the loop has little time left: fewer and larger writes."""
     flush_interval_max_ms: Positive = 1_000
+    """Flushes are never further apart."""
     page_bytes: Positive = 64 * 1024
+    """What a reader that catches up gets at a time."""
     deflate: bool = True
     """Whether clients that ask for permessage-deflate get it."""
     deflate_level: Annotated[int, Field(ge=1, le=9)] = 1
@@ -211,10 +241,15 @@ class ServeSettings(Section):
     deflate_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """The share of the loop's time that compressing may take; beyond it frames go out as they are."""
     lag_ticks_max: Positive = 50_000
+    """The gateway is not ready while a source is further behind its ticks."""
     kafka_silence_ms_max: Positive = 5_000
+    """The gateway is not ready when Kafka has not answered for so long."""
     stall_ms_max: Positive = 5_000
+    """It is not alive when its loop has not turned for so long; a worker is killed after three times that."""
     drain_ms: Positive = 8_000
+    """From the signal to the last connection closed."""
     reconnect_spread_ms: Positive = 5_000
+    """Clients are told to come back at a random moment within it, so that they do not come at once."""
     limits: LimitSettings = LimitSettings()
     """What clients may cost: `[serve.limits]`."""
     requests: RequestSettings = RequestSettings()
@@ -262,9 +297,9 @@ class LogSettings(Section):
     """What is said on stderr."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
-    """The least that is said."""
+    """The least that is said: `debug`, `info`, `warning` or `error`."""
     form: Literal["auto", "json", "text"] = "auto"
-    """`auto`: text on a terminal, one JSON object a line elsewhere."""
+    """`text`, `json` (an object a line) or `auto`: text on a terminal, JSON elsewhere."""
 
 
 class Settings(BaseSettings):
