@@ -198,7 +198,7 @@ class World:
         depth = view[1]
         if channel.kind == "book":
             wanted = tuple(dict(wanted[side][:depth]) for side in ("bids", "asks"))
-        found = channel.holds()
+        found = channel.book() if channel.kind == "book" else channel.holds()
         assert found == wanted, f"{channel} as {view} at {channel.pos}: {found} wanted {wanted}"
 
     def check_late(self, channel: Channel, view: tuple[int | None, int | None]) -> None:
