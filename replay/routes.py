@@ -35,11 +35,10 @@ if TYPE_CHECKING:
 
 _TIMES: Final = ["2026-11-20", "2026-11-20T14:30:00Z", "1795467600000000000"]
 _STATUS: Final = {"no_recording": 404, "unknown_symbol": 404}
+_PARAMETERS: Final = ("channel", "symbols", "start", "end")
 _ANSWERS: Final[Told] = {
     200: {"description": "The rows or messages, in the form asked for", "content": {kind: {} for kind in FORMS}},
-    400: ERROR_ANSWER,
-    404: ERROR_ANSWER,
-    406: ERROR_ANSWER,
+    "4XX": ERROR_ANSWER,
     500: ERROR_ANSWER,
     503: {**ERROR_ANSWER, "description": "Too many histories are being read; again after `retry-after`"},
 }
@@ -125,6 +124,7 @@ def _add_history(app: FastAPI, gateway: Gateway, recordings: Recordings) -> None
         """
         nonlocal busy
         try:
+            _refuse_unknown(request)
             wanted = _wanted(channel, symbols, start, end)
             form = _form(request.headers.get("accept", ""))
         except BadRequest as refused:
@@ -203,6 +203,13 @@ async def _pieces(walk: Walk[Piece], connection: HttpProtocol | None) -> AsyncIt
     except CorruptRecording:
         _logger.exception("a history breaks off")
         raise
+
+
+def _refuse_unknown(request: Request) -> None:
+    """A parameter that is misspelt would be taken for one that was left out: everything would come."""
+    for name in request.query_params:
+        if name not in _PARAMETERS:
+            raise BadRequest("bad_message", f"found the parameter {name!r}, wanted one of {', '.join(_PARAMETERS)}")
 
 
 def _wanted(channel: str, symbols: str, start: str | None, end: str | None) -> Wanted:

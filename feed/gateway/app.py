@@ -103,12 +103,14 @@ def create_app(gateway: Gateway, *more: Routes) -> FastAPI:
 
 
 def _add_health(app: FastAPI, gateway: Gateway) -> None:
+    @app.head("/livez", include_in_schema=False)
     @app.get("/livez", response_class=PlainTextResponse, responses={503: {"description": "The loop stands still"}})
     async def livez() -> Response:
         """Whether the process can go on; false only if its loop stands still."""
         alive = gateway.health.alive
         return PlainTextResponse("ok\n" if alive else "the loop stands still\n", 200 if alive else 503)
 
+    @app.head("/readyz", include_in_schema=False)
     @app.get("/readyz", response_class=PlainTextResponse, responses={503: {"description": "Not ready"}})
     async def readyz(
         verbose: Annotated[str | None, Query(description="Any value: tell each check")] = None,
@@ -142,7 +144,7 @@ def _add_data(app: FastAPI, gateway: Gateway) -> None:
         "/v1/snapshot/{channel}/{symbol:path}",
         responses={
             **told("The channel's `snapshot` (in parts where it is large) and its `state`", {"type": "array"}),
-            404: ERROR_ANSWER,
+            "4XX": ERROR_ANSWER,
         },
     )
     async def snapshot(

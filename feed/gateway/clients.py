@@ -35,7 +35,11 @@ def add_clients(app: FastAPI, gateway: Gateway) -> None:
             200: {
                 "description": "How many there are, and those that stand worst",
                 "content": {"application/json": {"schema": {"type": "object"}}},
-            }
+            },
+            "4XX": {
+                "description": "An `error` message of the protocol",
+                "content": {"application/json": {"schema": {"type": "object"}}},
+            },
         },
     )
     async def clients(

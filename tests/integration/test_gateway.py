@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -142,6 +143,10 @@ def test_rest(running: Running, market: Market) -> None:
     assert json.loads(get(running, "/v1/snapshot/quotes/KRAKEN:NOPE")[1])["code"] == "unknown_symbol"
     assert json.loads(get(running, f"/v1/snapshot/nonsense/{SYMBOL}")[1])["code"] == "unknown_channel"
     assert get(running, "/livez") == (200, "ok\n")
+    for probe in ("/livez", "/readyz"):
+        head = urllib.request.Request(f"http://127.0.0.1:{running.port}{probe}", method="HEAD")
+        with urllib.request.urlopen(head, timeout=10) as answer:
+            assert (answer.status, answer.read()) == (200, b"")
     assert get(running, "/readyz") == (200, "ok\n")
     assert "[+] kafka" in get(running, "/readyz?verbose")[1]
     status, body = get(running, "/v1/status")

@@ -153,6 +153,7 @@ def test_a_time_is_the_clock_by_which_ticks_were_received(served: Running) -> No
     ("query", "accept", "status", "code"),
     [
         ({}, None, 400, "bad_message"),
+        ({"channel": "trades", "symbol": "TOY:A"}, None, 400, "bad_message"),
         ({"channel": "tapes"}, None, 400, "unknown_channel"),
         ({"channel": "trades", "symbols": ","}, None, 400, "bad_message"),
         ({"channel": "trades", "symbols": "TOY:*A"}, None, 400, "bad_message"),
