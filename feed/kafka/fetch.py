@@ -8,6 +8,7 @@ each time.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
@@ -35,6 +36,9 @@ _HURRY_MS: Final = 5
 _PAUSE_S: Final = 0.001
 _OVERDUE_S: Final = 1.0
 """Beyond what a fetch may wait for records."""
+_LOOK_S: Final = 1.0
+"""How often a loop without a partition looks whether its node leads one: metadata that is renewed by itself says so to
+nobody."""
 log: Final = logging.getLogger("feed.kafka")
 
 
@@ -119,16 +123,21 @@ class Fetcher:
 
     def __init__(self, cluster: Cluster, *, wait_ms: int = 100) -> None:
         self.arrived = asyncio.Event()
-        self.reachable = True
         self._cluster = cluster
         self._wait_ms = wait_ms
         self._streams: dict[TopicPartition, Stream] = {}
         self._asked_at: dict[int, float] = {}
+        self._failing: set[int] = set()
         self._wake = asyncio.Event()
         self._loops: dict[int, asyncio.Task[None]] = {}
         self._leaders: asyncio.Task[None] | None = None
         self._unled = asyncio.Event()
         self._failure: Exception | None = None
+
+    @property
+    def reachable(self) -> bool:
+        """Whether every node that leads a partition that is fetched has answered last."""
+        return not self._failing
 
     @property
     def overdue(self) -> bool:
@@ -194,13 +203,16 @@ class Fetcher:
             led = [s for s in self._streams.values() if self._led_by(s, node) and s.failed is None]
             wanted = [stream for stream in led if not stream.full]
             if not wanted:
+                self._failing.discard(node)  # others lead what it led
                 self._wake.clear()
-                await self._wake.wait()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_LOOK_S):
+                        await self._wake.wait()
                 continue
             try:
                 await self._fetch(node, wanted, hurry=len(wanted) < len(led))
             except (KafkaError, FeedError, OSError) as error:
-                self.reachable = False
+                self._failing.add(node)
                 if failures % 100 == 0:
                     log.warning("fetch from node %d failed: %r", node, error)
                 failures += 1
@@ -208,13 +220,13 @@ class Fetcher:
                 self._unled.set()
                 await asyncio.sleep(_RETRY_S)
             else:
-                self.reachable = True
+                self._failing.discard(node)
                 failures = 0
                 await asyncio.sleep(_PAUSE_S)
 
     def _led_by(self, stream: Stream, node: int) -> bool:
         leader = self._cluster.client.cluster.leader_for_partition(stream.partition)
-        if leader is None or leader == -1:
+        if leader not in self._loops:  # none is known, or a node that was none of them so far
             self._unled.set()
         return bool(leader == node)
 

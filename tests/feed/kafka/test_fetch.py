@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from aiokafka.structs import TopicPartition
 
+from feed.errors import Unreachable
 from feed.kafka import fetch
 from feed.kafka.fetch import Fetcher
 
@@ -71,4 +72,83 @@ async def test_a_fetch_that_is_kept_waiting_is_overdue_until_it_is_answered(monk
         node.answers.set()
         while fetcher.overdue:
             await asyncio.sleep(0.005)
+    await fetcher.stop()
+
+
+class Pair(Node):
+    """Two nodes, of which `away` do not answer; `leads`: which of them leads a partition."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.away: set[int] = set()
+        self.leads = {ONE: 1, TWO: 2}
+        self.answers.set()
+        self.answered = {1: 0, 2: 0}
+
+    def leader_for_partition(self, partition: TopicPartition) -> int:
+        return self.leads[partition]
+
+    async def leader(self, partition: TopicPartition, *, tries: int) -> int:
+        return self.leads[partition]
+
+    def force_metadata_update(self) -> None:
+        pass
+
+    async def send(self, node: int, request: Any) -> Any:
+        await asyncio.sleep(0.001)
+        if node in self.away:
+            raise Unreachable("planted")
+        self.answered[node] += 1
+        return await super().send(node, request)
+
+    async def has_answered(self, node: int, times: int) -> None:
+        wanted = self.answered[node] + times
+        async with asyncio.timeout(5):
+            while self.answered[node] < wanted:
+                await asyncio.sleep(0.001)
+
+
+async def test_kafka_is_reachable_when_each_node_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch, "_RETRY_S", 0.02)
+    monkeypatch.setattr(fetch, "_LOOK_S", 0.02)
+    pair = Pair()
+    fetcher = Fetcher(pair, wait_ms=1)  # type: ignore[arg-type]  # a cluster, as far as it is asked
+    for partition in (ONE, TWO):
+        fetcher.follow(partition, 0)
+    async with asyncio.timeout(5):
+        await pair.has_answered(2, 1)
+        assert fetcher.reachable
+        pair.away.add(2)
+        while fetcher.reachable:
+            await asyncio.sleep(0.001)
+        for _ in range(20):  # the other one answers all the while
+            await pair.has_answered(1, 1)
+            assert not fetcher.reachable
+        pair.leads[TWO] = 1
+        while not fetcher.reachable:
+            await asyncio.sleep(0.001)
+        pair.leads[TWO] = 2
+        while fetcher.reachable:
+            await asyncio.sleep(0.001)
+        pair.away.clear()
+        while not fetcher.reachable:
+            await asyncio.sleep(0.001)
+    await fetcher.stop()
+
+
+async def test_a_partition_goes_on_whose_leader_changed_without_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As metadata that is renewed by itself shows it."""
+    monkeypatch.setattr(fetch, "_LOOK_S", 0.02)
+    pair = Pair()
+    pair.leads = {ONE: 1, TWO: 1}
+    fetcher = Fetcher(pair, wait_ms=1)  # type: ignore[arg-type]  # a cluster, as far as it is asked
+    for partition in (ONE, TWO):
+        fetcher.follow(partition, 0)
+    await pair.has_answered(1, 2)
+    pair.leads[TWO] = 2  # a node that there was no loop for
+    await pair.has_answered(2, 2)
+    pair.leads[TWO] = 1
+    await pair.has_answered(1, 2)
+    pair.leads = {ONE: 2, TWO: 2}
+    await pair.has_answered(2, 2)
     await fetcher.stop()
