@@ -13,7 +13,7 @@ from starlette.responses import HTMLResponse
 
 from feed.command import say
 from feed.errors import BadRequest, ConfigError
-from feed.gateway.app import json_answer, told
+from feed.gateway.answers import json_answer, told
 from feed.gateway.health import Check
 from feed.gateway.pages import HEADERS
 from feed.gateway.recordings import Range, Recordings, range_of

@@ -16,7 +16,8 @@ from starlette.responses import StreamingResponse
 
 from feed.channels.wanted import is_pattern
 from feed.errors import BadRequest, ConfigError
-from feed.gateway.app import ERROR_ANSWER, Told, admitted, error_answer, refuse, upgrade_needed
+from feed.gateway.answers import ERROR_ANSWER, Told, error_answer
+from feed.gateway.app import admitted, refuse, upgrade_needed
 from feed.gateway.recordings import Range, Recordings, Walk, range_of
 from feed.gateway.ws import SUBPROTOCOL
 from feed.model import KINDS

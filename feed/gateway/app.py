@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Final, cast
 
-import msgspec
 from fastapi import FastAPI, Query, Request, Response, WebSocket
 from fastapi import Path as PathParameter
 from fastapi.exceptions import RequestValidationError
@@ -19,47 +18,25 @@ from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, PlainTextResponse
 
 import schemas
+from feed.gateway.answers import ERROR_ANSWER, JSON, error_answer, json_answer, told
 from feed.gateway.clients import add_clients, worst
 from feed.gateway.origin import allowed, subprotocol
 from feed.gateway.pages import HEADERS, Pages, reference
 from feed.gateway.siblings import PARENT, Report, Siblings
 from feed.gateway.ws import SUBPROTOCOL
 from feed.metrics import CONTENT_TYPE, text_of
-from feed.model import KINDS, Error
+from feed.model import KINDS
 
 if TYPE_CHECKING:
     from feed.gateway.gateway import Gateway
     from feed.gateway.ws import StreamProtocol
 
-_JSON: Final = "application/json"
 _YAML: Final = "application/yaml"
 _SCHEMAS_AT: Final = "/v1/schemas/"
 _RETRY_AFTER: Final = {"retry-after": "5"}
-ERROR_ANSWER: Final = {
-    "content": {_JSON: {"schema": {"type": "object"}}, "text/plain": {"schema": {"type": "string"}}},
-    "description": "An `error` message of the protocol; plain text where the path itself is none",
-}
-
-Told = dict[int | str, dict[str, Any]]  # FastAPI's own type for what a route says of its answers
-
 
 Routes = Callable[[FastAPI, "Gateway"], None]
 """Adds routes to the application of a gateway."""
-
-
-def json_answer(body: object, status: int = 200) -> Response:
-    """JSON that is not to be kept."""
-    return Response(msgspec.json.encode(body), status, {"cache-control": "no-store"}, _JSON)
-
-
-def error_answer(status: int, code: str, message: str, *, retry: bool = False) -> Response:
-    """An `error` of the protocol as the answer to a request over HTTP."""
-    return json_answer(Error(code=code, message=message, retry=retry), status)
-
-
-def told(description: str, schema: dict[str, Any], kind: str = _JSON) -> Told:
-    """What a route says of its good answer."""
-    return {200: {"description": description, "content": {kind: {"schema": schema}}}}
 
 
 def create_app(gateway: Gateway, *more: Routes) -> FastAPI:
@@ -157,7 +134,7 @@ def _add_data(app: FastAPI, gateway: Gateway) -> None:
         messages = hub.snapshot(channel, symbol)
         if messages is None:
             return error_answer(404, "unknown_symbol", f"no channel {channel} of {symbol!r}")
-        return Response(b"[" + b",".join(messages) + b"]", 200, {"cache-control": "no-store"}, _JSON)
+        return Response(b"[" + b",".join(messages) + b"]", 200, {"cache-control": "no-store"}, JSON)
 
 
 def _add_status(app: FastAPI, gateway: Gateway) -> None:
@@ -167,8 +144,7 @@ def _add_status(app: FastAPI, gateway: Gateway) -> None:
         line tells of each."""
         told = status_of(gateway)
         if gateway.siblings is not None:
-            told |= await _status_of_all(gateway.siblings)
-            told["ready"] = all(check.ok for check in await gateway.all_checks())
+            told |= await _status_of_all(gateway.siblings, told["ready"])
         return json_answer(told)
 
 
@@ -206,10 +182,12 @@ def report_of(gateway: Gateway, number: int, clients: int, *, listens: bool) -> 
     )
 
 
-async def _status_of_all(siblings: Siblings) -> dict[str, Any]:
-    reports = await siblings.reports()
+async def _status_of_all(siblings: Siblings, ready: bool) -> dict[str, Any]:
+    found = await siblings.ask()
+    reports = [report for report in found.values() if isinstance(report, Report)]
     shown = ("worker", "pid", "listens", "ready", "found", "uptime_s", "connections")
     return {
+        "ready": ready and all(check.ok for check in siblings.checks_of(found)),
         "connections": sum(report.connections for report in reports),
         "workers": [{name: getattr(report, name) for name in shown} for report in reports if report.worker != PARENT],
     }
@@ -250,7 +228,7 @@ def _add_descriptions(app: FastAPI, pages: Pages) -> None:
         """An example that the documents refer to."""
         if name not in examples:
             raise HTTPException(404, "no such example")
-        return Response(schemas.example(name), media_type=_JSON)
+        return Response(schemas.example(name), media_type=JSON)
 
 
 def _add_stream(app: FastAPI, gateway: Gateway) -> None:

@@ -10,9 +10,9 @@ import heapq
 import logging
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
-import msgspec
 from fastapi import FastAPI, Query, Response
 
+from feed.gateway.answers import ERROR_ANSWER, json_answer, told
 from feed.gateway.limits import socket_progress
 from feed.protocol.session import Session
 
@@ -31,16 +31,7 @@ def add_clients(app: FastAPI, gateway: Gateway) -> None:
 
     @app.get(
         "/v1/clients",
-        responses={
-            200: {
-                "description": "How many there are, and those that stand worst",
-                "content": {"application/json": {"schema": {"type": "object"}}},
-            },
-            "4XX": {
-                "description": "An `error` message of the protocol",
-                "content": {"application/json": {"schema": {"type": "object"}}},
-            },
-        },
+        responses={**told("How many there are, and those that stand worst", {"type": "object"}), "4XX": ERROR_ANSWER},
     )
     async def clients(
         limit: Annotated[int, Query(description="How many are shown", ge=0, le=_SHOWN_MAX)] = _SHOWN,
@@ -57,8 +48,7 @@ def add_clients(app: FastAPI, gateway: Gateway) -> None:
             total = sum(report.connections for report in reports)
             every = [{"worker": report.worker, **one} for report in reports for one in report.clients]
             rows = sorted(every, key=lambda one: (one.get("in_step", True), -one.get("gapped", 0)))[:limit]
-        body = msgspec.json.encode({"total": total, "clients": rows})
-        return Response(body, 200, {"cache-control": "no-store"}, "application/json")
+        return json_answer({"total": total, "clients": rows})
 
 
 def worst(gateway: Gateway, limit: int) -> list[dict[str, Any]]:
@@ -71,24 +61,24 @@ def row(gateway: Gateway, connection: StreamProtocol) -> dict[str, Any]:
     """One client as `/v1/clients` shows it; of a replay only what its socket tells."""
     peer = connection.transport.get_extra_info("socket")
     taken, unsent = (socket_progress(peer) if peer is not None else None) or (0, 0)
-    told: dict[str, Any] = {
+    shown: dict[str, Any] = {
         "id": connection.number,
         "since": str(gateway.now_ns() - int((connection.loop.time() - connection.joined_at) * _NS_PER_S)),
         "taken_bytes": taken,
         "waiting_bytes": unsent + connection.transport.get_write_buffer_size(),
     }
     if gateway.settings.client_addresses:
-        told["address"] = _address(connection)
+        shown["address"] = _address(connection)
     session = connection.session
     if isinstance(session, Session):
         account = session.readers.account()
-        told |= {
+        shown |= {
             "channels": session.readers.channels,
             "in_step": session.readers.in_step,
             "updates": account.all,
             **{name: getattr(account, name) for name in ("delivered", "merged", "gapped", "left", "pending", "gaps")},
         }
-    return told
+    return shown
 
 
 def tell_of_losses(connection: StreamProtocol) -> None:

@@ -263,4 +263,4 @@ class Gateway:
     async def all_checks(self) -> list[Check]:
         """The same, and that all other workers are ready."""
         own = self.checks()
-        return own if self.siblings is None else await self.siblings.checks(own)
+        return own if self.siblings is None else [*own, *self.siblings.checks_of(await self.siblings.ask())]

@@ -89,21 +89,22 @@ class Siblings:
             server.close()
             self.keep()
 
-    async def reports(self, clients: int = 0) -> list[Report]:
-        """The reports of all that answer in time, in order of their numbers; with so many of their clients each."""
+    async def ask(self, clients: int = 0) -> dict[int, Report | Exception]:
+        """What each says of itself, in order of their numbers, with so many of its clients; or why it says nothing."""
         others = [number for number in self.numbers if number != self.number]
-        asked = await asyncio.gather(*(self._ask(number, clients) for number in others))
-        answered = [one for one in asked if isinstance(one, Report)]
-        return sorted([self._report(clients), *answered], key=lambda one: one.worker)
+        answers = await asyncio.gather(*(self._ask(number, clients) for number in others))
+        return dict(sorted([(self.number, self._report(clients)), *zip(others, answers, strict=True)]))
 
-    async def checks(self, own: list[Check]) -> list[Check]:
-        """What has to be so of this worker, and of every other to which the kernel gives connections.
+    async def reports(self, clients: int = 0) -> list[Report]:
+        """The reports of all that answer in time."""
+        return [found for found in (await self.ask(clients)).values() if isinstance(found, Report)]
+
+    def checks_of(self, found: dict[int, Report | Exception]) -> list[Check]:
+        """What has to be so of every other worker to which the kernel gives connections.
 
         One that has died, or reads the logs after that, gets none: those that are there serve all clients meanwhile.
         """
-        others = [number for number in self.numbers if number != self.number]
-        asked = await asyncio.gather(*(self._ask(number, 0) for number in others))
-        return [*own, *(_check(number, found) for number, found in zip(others, asked, strict=True))]
+        return [_check(number, one) for number, one in found.items() if number != self.number]
 
     async def families(self) -> list[Family]:
         """The numbers of all, those of the dead included."""

@@ -184,8 +184,9 @@ async def test_readiness_is_that_of_all_that_are_there(kafka: str, tmp_path: Pat
         os.kill(one, signal.SIGKILL)
         await said(port.command, "worker 1 ended with -9")
         meanwhile = []
-        while not any("worker 1 is ready again" in line for line in port.command.err):
-            meanwhile.append(await asyncio.to_thread(port.get, "/readyz?verbose"))
+        async with asyncio.timeout(60):
+            while not any("worker 1 is ready again" in line for line in port.command.err):
+                meanwhile.append(await asyncio.to_thread(port.get, "/readyz?verbose"))
         assert {status for status, _ in meanwhile} == {200}
         assert "[+] worker_1: not there, the others serve its clients" in meanwhile[0][1]
         await port.ready()

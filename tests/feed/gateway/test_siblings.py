@@ -50,6 +50,10 @@ class Worker:
         )
 
 
+async def others(siblings: Siblings) -> list[Check]:
+    return siblings.checks_of(await siblings.ask())
+
+
 def samples(families: list[Family]) -> dict[tuple[str, str], float]:
     return {(name, ",".join(labels.values())): value for family in families for name, labels, value in family.samples}
 
@@ -106,35 +110,35 @@ async def test_numbers_add_up_and_do_not_go_down_when_one_dies(tmp_path: Path) -
 
 async def test_all_that_get_connections_must_be_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_ANSWER_SECONDS", 0.2)
-    own = [Check("kafka", True, "answered")]
     first, second = Worker(tmp_path, 1, os.getpid()), Worker(tmp_path, 2, 7)
     async with first.siblings.listening(first.report):
         async with second.siblings.listening(second.report):
             second.ready = False
-            assert await first.siblings.checks(own) == [
-                *own,
+            assert await others(first.siblings) == [
                 Check("worker_2", False, "lag: 7"),
                 Check("worker_3", True, "not there, the others serve its clients"),
             ]
             second.listens = False
-            assert (await first.siblings.checks(own))[1] == Check(
+            assert (await others(first.siblings))[0] == Check(
                 "worker_2", True, "not yet there, the others serve its clients: lag: 7"
             )
             second.ready = second.listens = True
-            assert (await first.siblings.checks(own))[1] == Check("worker_2", True, "ready")
-        assert (await first.siblings.checks(own))[1].ok
+            assert (await others(first.siblings))[0] == Check("worker_2", True, "ready")
+        assert (await others(first.siblings))[0].ok
         # one that stands still has its port open
         with socket.socket(socket.AF_UNIX) as silent:
             silent.bind(str(tmp_path / "3.socket"))
             silent.listen()
-            assert (await first.siblings.checks(own))[2] == Check("worker_3", False, "does not answer")
+            assert (await others(first.siblings))[1] == Check("worker_3", False, "does not answer")
         # left behind by one that was killed
-        assert (await first.siblings.checks(own))[2].ok
+        assert (await others(first.siblings))[1].ok
 
 
 async def test_without_the_parent_nobody_is_ready(tmp_path: Path) -> None:
-    alone = Siblings(tmp_path, 1, (PARENT, 1), Metrics())
-    assert await alone.checks([]) == [Check("parent", False, "does not answer")]
+    alone = Worker(tmp_path, 1, 7)
+    alone.siblings.numbers = (PARENT, 1)
+    async with alone.siblings.listening(alone.report):
+        assert await others(alone.siblings) == [Check("parent", False, "does not answer")]
 
 
 def test_what_has_no_sum_is_told_by_worker() -> None:
@@ -167,7 +171,7 @@ async def test_a_full_disk_makes_nobody_unready_and_loses_no_count_that_was_kept
             with monkeypatch.context() as planted:
                 planted.setattr(module, "_write", full)
                 await asyncio.sleep(0.05)
-                assert (await first.siblings.checks([]))[0] == Check("worker_2", True, "ready")
+                assert (await others(first.siblings))[0] == Check("worker_2", True, "ready")
                 assert samples(await first.siblings.families())["feed_sent_total", ""] == 5
                 retire(tmp_path, 2, 102)
                 assert (tmp_path / second.siblings._name).exists()

@@ -1,0 +1,36 @@
+"""Answers over HTTP: JSON, errors of the protocol, and what a route's description says of them.
+
+Owns their forms. Leaves what is in them to the routes.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+from fastapi import Response
+
+from feed.model import Error
+
+JSON: Final = "application/json"
+ERROR_ANSWER: Final = {
+    "content": {JSON: {"schema": {"type": "object"}}, "text/plain": {"schema": {"type": "string"}}},
+    "description": "An `error` message of the protocol; plain text where the path itself is none",
+}
+
+Told = dict[int | str, dict[str, Any]]  # FastAPI's own type for what a route says of its answers
+
+
+def json_answer(body: object, status: int = 200) -> Response:
+    """JSON that is not to be kept."""
+    return Response(msgspec.json.encode(body), status, {"cache-control": "no-store"}, JSON)
+
+
+def error_answer(status: int, code: str, message: str, *, retry: bool = False) -> Response:
+    """An `error` of the protocol as the answer to a request over HTTP."""
+    return json_answer(Error(code=code, message=message, retry=retry), status)
+
+
+def told(description: str, schema: dict[str, Any], kind: str = JSON) -> Told:
+    """What a route says of its good answer."""
+    return {200: {"description": description, "content": {kind: {"schema": schema}}}}
