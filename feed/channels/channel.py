@@ -7,24 +7,20 @@ below).
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from feed.channels.log import Entry, Log
 from feed.channels.message import KIND_BIT, KIND_INDEX, PREV, bare
 from feed.channels.state import Folded, FoldRules, fold
 from feed.model import KINDS, NO_SEQ, Book, Gap, GapReason, Kind, Snapshot
 
 if TYPE_CHECKING:
     from feed.channels.flush import Flush
-    from feed.channels.turn import Gathering, Turn
+    from feed.channels.turn import Gathering
 
-Entry = tuple[int, int, bytes, "Turn | None"]
-"""What one tick did to one channel: `seq`, bit of the kind, bare messages, and the turn that it takes, if any."""
-TURN_SEQ: Final = 2**62
-"""The `seq` of an entry that is not in a channel's log: above all positions, so that no reader holds it back."""
 NOTHING: Final = Folded(NO_SEQ, [], None, NO_SEQ)
 _FOLD_TAIL_BYTES_MIN: Final = 4096
 _LOST_KINDS: Final = frozenset({"trades", "bars"})
@@ -114,10 +110,10 @@ class Channel:
         "parts_seq",
         "popped",
         "pos_text",
+        "run",
         "source",
         "state",
         "state_seq",
-        "states",
         "switched",
         "tail_of",
     )
@@ -131,14 +127,13 @@ class Channel:
         # committed: what readers see
         self.source = source
         self.base: Folded | None = NOTHING
-        self.log: deque[Entry] = deque()
+        self.log = Log()
         self.log_from = NO_SEQ
         self.made = NO_SEQ
         """In a view: up to where it was told when it was made or began, which may be ahead of the view."""
         self.hidden = 0
         """In a view: how many updates of the raw channel were merged into later ones."""
         self.popped = 0
-        self.states = 0
         self.switched = -1
         self.begun = NO_SEQ
         self.born = -1
@@ -146,6 +141,8 @@ class Channel:
         # intake's notes
         self.tail_of: Source = source
         self.pos_text = b"-1"
+        self.run: list[bytes] | None = None
+        """What the open flush has of it, as long as that is one update after the other."""
         self.state_seq = NO_SEQ
         self.held = b""
         self.held_pos = b""
@@ -161,15 +158,20 @@ class Channel:
     @property
     def position(self) -> int:
         """The `seq` of its last update, -1 before the first."""
-        for seq, _, message, _ in reversed(self.log):
-            if not message.startswith(b"state"):
-                return seq
-        return NO_SEQ if self.base is None else self.base.seq
+        last = self.log.last_update()
+        return last if last != NO_SEQ or self.base is None else self.base.seq
+
+    @property
+    def chain(self) -> int:
+        """Where its chain stands, as records say it."""
+        if self.gathering is not None:
+            return self.gathering.prev
+        return int((self.held_pos if self.held else self.pos_text) or NO_SEQ)
 
     @property
     def updates(self) -> int:
         """How many updates it has had, over all its sources, as far as this hub has read them."""
-        return self.popped + len(self.log) - self.states
+        return self.popped + self.log.updates
 
     @property
     def waits(self) -> bool:
@@ -200,7 +202,7 @@ class Channel:
         base = self.base
         if base is None:
             return NO_SEQ
-        tail = self._tail(base.covers)
+        tail = self.log.after(base.covers)
         weight = sum(map(len, tail))
         if tail and (base.seq == NO_SEQ or weight > max(_FOLD_TAIL_BYTES_MIN, sum(map(len, base.messages)))):
             self.base = base = fold(self.kind, self.listing.name, self.source.name, base, tail, rules)
@@ -214,14 +216,14 @@ class Channel:
         if base is None:
             return []
         state = [] if base.state is None else [base.state]
-        return base.messages + state + self._tail(base.covers)
+        return base.messages + state + self.log.after(base.covers)
 
     def folded(self, rules: FoldRules, last: int = 0) -> Folded | None:
         """The whole state as of now; with `last` only so many trades or bars."""
         base = self.base
         if base is None:
             return None
-        tail = self._tail(base.covers)
+        tail = self.log.after(base.covers)
         if not tail and not last:
             return base
         result = fold(self.kind, self.listing.name, self.source.name, base, tail, rules, last)
@@ -232,7 +234,7 @@ class Channel:
 
     def after(self, position: int) -> list[bytes]:
         """The entries after a position that `missed` nothing."""
-        entries = self._tail(position)
+        entries = self.log.after(position)
         if position < self.log_from and self.state is not None and self.state[0] > position:
             # entries that only told a state are gone; the last one makes up for them
             entries = [self.state[1], *(entry for entry in entries if entry != self.state[1])]
@@ -252,7 +254,7 @@ class Channel:
             seq = NO_SEQ if self.base is None else self.base.seq
             return [self.gap(prev, seq, reason, lost=False, count=self._between(first, seq)), *fresh]
         count = self._between(first, self.log_from)
-        return [self.gap(prev, self.log_from, reason, lost=True, count=count), *self._tail(self.log_from)]
+        return [self.gap(prev, self.log_from, reason, lost=True, count=count), *self.log.after(self.log_from)]
 
     def broken(self, reason: GapReason, prev: int, rules: FoldRules) -> list[bytes]:
         """What a reader gets of whose past nothing is left between `prev` and the state to join at."""
@@ -279,14 +281,11 @@ class Channel:
         """Drops entries that are in the state to join at and have left the window of flushes."""
         evicted = self.source.evicted
         bound = evicted if self.base is None else min(self.base.covers, evicted)
-        log = self.log
-        before = len(log)
-        while log and log[0][0] <= bound:
-            self.log_from, _, message, _ = log.popleft()
-            if self.states and message.startswith(b"state"):
-                self.states -= 1
-                before -= 1
-        self.popped += before - len(log)
+        updates = self.log.updates
+        last = self.log.trim(bound)
+        if last is not None:
+            self.log_from = last
+            self.popped += updates - self.log.updates
 
     def restart(
         self, source: Source, base: Folded | None, tail: list[Entry], *, switched: int, new_source: bool
@@ -297,9 +296,8 @@ class Channel:
         self.source = source
         self.base = base
         self.popped = self.updates
-        self.states = sum(entry[2].startswith(b"state") for entry in tail)
-        self.log = deque(tail)
-        self.listing.appends[self.bit] = self.log.append
+        self.log = Log(tail)
+        self.listing.appends[self.bit] = self.log.add
         self.log_from = NO_SEQ if base is None else base.covers
         self.switched = switched
         self.state = None if base is None or base.state is None else (base.covers, base.state)
@@ -320,17 +318,7 @@ class Channel:
         """How many updates there were after the first `first` and up to a position; None where that is not known."""
         if first is None:
             return None
-        kept = sum(1 for seq, _, message, _ in self.log if seq <= until and not message.startswith(b"state"))
-        return self.popped - first + kept
-
-    def _tail(self, position: int) -> list[bytes]:
-        tail: list[bytes] = []
-        for seq, _, message, _ in reversed(self.log):
-            if seq <= position:
-                break
-            tail.append(message)
-        tail.reverse()
-        return tail
+        return self.popped - first + self.log.updates_until(until)
 
 
 def _nowhere(entry: Entry) -> None:

@@ -15,11 +15,13 @@ right.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import TYPE_CHECKING
 
-from feed.channels.channel import TURN_SEQ, Channel, Entry, Listing
+from feed.channels.channel import Channel, Listing
 from feed.channels.flush import Flush
 from feed.channels.join import ANNOUNCE_SHIFT, Join, Move, Page, Rest, Together
+from feed.channels.log import TURN_SEQ
 from feed.channels.marks import Holds, marks_at
 from feed.channels.message import ALL_KINDS, bare, frame
 from feed.channels.selection import Selection
@@ -254,21 +256,22 @@ class Reader:
         hub, masks = self._hub, self.selection.masks
         for birth in flush.births:
             self._hear_of(birth.channel, birth.joined, page)
-        changed = flush.changed
-        smaller, larger = (masks, changed) if len(masks) < len(changed) else (changed, masks)
+        ids = masks if len(masks) < len(flush.changed) + len(flush.runs) else chain(flush.changed, flush.runs)
         count = held = 0
-        for id_ in smaller:
-            if id_ not in larger:
+        for id_ in ids:
+            mask = masks.get(id_, 0)
+            if not mask:
                 continue
-            mask = masks[id_]
-            entries = changed[id_]
-            if self.holds:
-                every, entries = entries, [entry for entry in entries if not self._held(id_, entry[1], entry[0])]
-                held += _updates(every, mask) - _updates(entries, mask)
-            messages = [entry[2] for entry in entries if entry[1] & mask]
+            messages, updates = flush.said(id_, mask)
+            if self.holds and messages:
+                before = updates
+                entries = [entry for entry in flush.entries(id_) if not self._held(id_, entry[1], entry[0])]
+                messages = [entry[2] for entry in entries if entry[1] & mask]
+                updates = sum(map(updates_in, messages))
+                held += before - updates
             if messages:
                 page.add(frame(messages))
-                count += _updates(entries, mask) if id_ in flush.uneven else len(messages)
+                count += updates
         for source, message in flush.notices:
             if source in self.selection.sources(hub.listings, hub.moves):
                 page.add(frame([message]))
@@ -588,7 +591,3 @@ class Reader:
         if after is None or channel.switched > join.number or join.pending[listing.id] >> ANNOUNCE_SHIFT & bit:
             return None
         return Move(channel.source.name, after if join.flush is None else channel.standing_at(join.flush))
-
-
-def _updates(entries: list[Entry], mask: int) -> int:
-    return sum(updates_in(entry[2]) for entry in entries if entry[1] & mask)

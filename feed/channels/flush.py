@@ -11,8 +11,9 @@ from collections import deque
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from feed.channels.channel import TURN_SEQ, Channel, Entry, Listing, Source
-from feed.channels.message import bare
+from feed.channels.channel import Channel, Listing, Source
+from feed.channels.log import TURN_SEQ, Entry, Run, entries_of, in_order
+from feed.channels.message import JOINT, bare
 from feed.channels.tally import updates_in
 from feed.model import NO_SEQ, Joined, Mode
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 _FLUSH_OVERHEAD_BYTES: Final = 600
 _ENTRY_OVERHEAD_BYTES: Final = 200
+_RUN_OVERHEAD_BYTES: Final = 350
 _NS_PER_MS: Final = 1_000_000
 _STEP_NS_MAX: Final = 5_000 * _NS_PER_MS
 
@@ -47,10 +49,12 @@ class Flush:
         "bytes",
         "changed",
         "closed_ns",
+        "following",
         "notices",
         "number",
         "offers",
         "positions",
+        "runs",
         "standings",
         "states",
         "told",
@@ -61,6 +65,8 @@ class Flush:
     def __init__(self, number: int) -> None:
         self.number = number
         self.changed: dict[int, list[Entry]] = {}
+        self.runs: dict[int, list[Run]] = {}
+        """Symbols that had nothing but updates, each following on the one before: a run of each of their channels."""
         self.notices: list[tuple[Source, bytes]] = []
         self.births: list[Birth] = []
         self.positions: tuple[int, ...] = ()
@@ -71,6 +77,8 @@ class Flush:
         self.standings: dict[tuple[int, int], tuple[int, int]] = {}
         """Where channels stood at its end, as far as a reader lost what came after: last update, how many so far."""
         # for the commit only
+        self.following: dict[Channel, list[bytes]] = {}
+        """What becomes runs; nothing else has happened to their symbols so far."""
         self.born: dict[Channel, None] = {}
         self.turns: set[int] = set()
         self.offers: list[tuple[Channel, Source, Folded]] = []
@@ -81,12 +89,50 @@ class Flush:
     @property
     def empty(self) -> bool:
         """Whether readers have nothing to hear of it."""
-        return not (self.changed or self.notices or self.born)
+        return not (self.changed or self.following or self.notices or self.born)
 
     def position(self, source: Source) -> int:
         """Where a source stood at its end; -1 before its first record."""
         index = source.index
         return self.positions[index] if index < len(self.positions) else NO_SEQ
+
+    def said(self, id_: int, mask: int) -> tuple[list[bytes], int]:
+        """The bare messages about some kinds of a symbol, in order, and how many updates they are."""
+        runs = self.runs.get(id_)
+        if runs is not None:
+            wanted = [run for run in runs if run.bit & mask]
+            if len(wanted) == 1:
+                return [wanted[0].text], wanted[0].updates
+            return [entry[2] for entry in _spread(wanted)], sum([run.updates for run in wanted])
+        messages = [entry[2] for entry in self.changed.get(id_, ()) if entry[1] & mask]
+        return messages, len(messages) if id_ not in self.uneven else sum(map(updates_in, messages))
+
+    def entries(self, id_: int) -> list[Entry]:
+        """All that happened to a symbol, one by one."""
+        runs = self.runs.get(id_)
+        return self.changed.get(id_, []) if runs is None else _spread(runs)
+
+    # ---- while it is open
+
+    def follow(self, channel: Channel, message: bytes) -> None:
+        """An update that follows on the one before, where its channel has no run."""
+        entries = self.changed.get(channel.id)
+        if entries is None:
+            channel.run = self.following[channel] = [message]
+        else:
+            entries.append((int(channel.pos_text), channel.bit, message, None))
+
+    def list_of(self, listing: Listing) -> list[Entry]:
+        """All that happened to a symbol so far, to be changed: for what is not an update that follows another one."""
+        entries = self.changed.get(listing.id)
+        if entries is None:
+            entries = []
+            for channel in listing.heads:
+                if channel is not None and channel.run is not None:
+                    entries += entries_of(channel.bit, self.following.pop(channel))
+                    channel.run = None
+            entries = self.changed[listing.id] = in_order(entries)
+        return entries
 
     def commit(self, listings: dict[int, Listing], names: dict[str, Listing]) -> None:
         """Makes it visible: births, entries in the logs of their channels, turns, states to join at."""
@@ -94,8 +140,6 @@ class Flush:
             self._bear(channel, listings, names)
         for channel in self.told:
             self.uneven.add(channel.id)
-            if channel.id not in self.turns:
-                channel.states += 1
         self.uneven |= self.turns
         for id_, entries in self.changed.items():
             if id_ in self.turns:
@@ -104,6 +148,12 @@ class Flush:
                 appends = listings[id_].appends
                 for entry in entries:
                     appends[entry[1]](entry)
+        for channel, messages in self.following.items():
+            channel.run = None
+            seq = int(channel.pos_text) if channel.pos_text else channel.chain
+            run = Run(seq, channel.bit, JOINT.join(messages), len(messages))
+            channel.log.add_run(run)
+            self.runs.setdefault(channel.id, []).append(run)
         # what a source said of a channel is worth nothing once another one goes on with it
         for channel, source, seq, message in self.states:
             if channel.source is source:
@@ -111,18 +161,18 @@ class Flush:
         for channel, source, keyframe in self.offers:
             if channel.source is source:
                 channel.offer(keyframe)
-        self.born, self.turns, self.offers, self.states, self.told = {}, set(), [], [], []
+        self.following, self.born, self.turns, self.offers, self.states, self.told = {}, {}, set(), [], [], []
 
     def clear(self) -> None:
         """Lets go of everything that is for readers."""
-        self.changed, self.notices, self.births = {}, [], []
+        self.changed, self.runs, self.notices, self.births = {}, {}, [], []
 
     def _bear(self, channel: Channel, listings: dict[int, Listing], names: dict[str, Listing]) -> None:
         listing = channel.listing
         listings[listing.id] = names[listing.name] = listing
         listing.channels[channel.index] = channel
         channel.born = self.number
-        listing.appends[channel.bit] = channel.log.append
+        listing.appends[channel.bit] = channel.log.add
         mode: Mode = "live"
         seq = NO_SEQ
         turns = False
@@ -141,14 +191,14 @@ class Flush:
             turn = entry[3]
             if turn is None:
                 listing.appends[entry[1]](entry)
-                if entry[2].startswith(b"state"):
-                    channel = listing.channels[entry[1].bit_length() - 1]
-                    assert channel is not None
-                    channel.states += 1
             else:
                 message = turn.take(self.number)
                 self.bytes += len(message)
                 entries[index] = (TURN_SEQ, entry[1], message, turn)
+
+
+def _spread(runs: list[Run]) -> list[Entry]:
+    return in_order([entry for run in runs for entry in run.entries()])
 
 
 class Window:
@@ -176,7 +226,9 @@ class Window:
         """Keeps a flush that was committed."""
         flush.closed_ns = self._age_ns
         entries = sum(map(len, flush.changed.values()))
-        flush.bytes += _FLUSH_OVERHEAD_BYTES + 8 * len(flush.positions) + _ENTRY_OVERHEAD_BYTES * entries
+        runs = sum(map(len, flush.runs.values()))
+        flush.bytes += _FLUSH_OVERHEAD_BYTES + 8 * len(flush.positions)
+        flush.bytes += _ENTRY_OVERHEAD_BYTES * entries + _RUN_OVERHEAD_BYTES * runs
         self._ring.append(flush)
         self.bytes += flush.bytes
 
@@ -217,7 +269,7 @@ class Window:
         """How many updates of a channel came after a flush that it still reaches; walks over all flushes since."""
         found = 0
         for flush in islice(self._ring, cursor.number - self._gone, None):
-            found += sum(updates_in(entry[2]) for entry in flush.changed.get(id_, ()) if entry[1] == bit)
+            found += flush.said(id_, bit)[1]
         return found
 
     def evict(self) -> None:

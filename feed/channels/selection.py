@@ -11,11 +11,11 @@ these picks its own out of all in one call (`itemgetter`: a seventh of the time 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from feed.channels.message import FRAME_START, closed, part
-from feed.channels.tally import updates_in
 from feed.protocol.codec import Frames
 
 if TYPE_CHECKING:
@@ -273,16 +273,14 @@ class Selections:
         """Puts a flush's messages into the slots; those that have any."""
         filled: list[Slot] = []
         by_symbol, parts, counts = self._by_symbol, self._parts, self._counts
-        for id_, entries in flush.changed.items():
+        for id_ in chain(flush.changed, flush.runs):
             by_mask = by_symbol.get(id_)
             if by_mask is None:
                 continue
-            even = id_ not in flush.uneven
             for mask, slot in by_mask.items():
-                messages = [entry[2] for entry in entries if entry[1] & mask]
+                messages, count = flush.said(id_, mask)
                 if messages:
-                    parts[slot.index] = part(messages)
-                    counts[slot.index] = len(messages) if even else sum(map(updates_in, messages))
+                    parts[slot.index], counts[slot.index] = part(messages), count
                     filled.append(slot)
         return filled
 

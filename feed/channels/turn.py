@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from feed.channels.channel import Channel, Entry, Source
+from feed.channels.channel import Channel, Source
+from feed.channels.log import Entry
 from feed.channels.message import JOINT
 from feed.model import GapReason
 

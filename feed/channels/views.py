@@ -10,13 +10,13 @@ still pending without further ado, and a reader that goes from the raw channel t
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from msgspec import UNSET
 
-from feed.channels.channel import Channel, Entry, Listing, Source
+from feed.channels.channel import Channel, Listing, Source
+from feed.channels.log import Entry, Log
 from feed.channels.merging import Best, Merger, merger
 from feed.channels.message import JOINT, bare
 from feed.channels.state import Body, Folded, body_of
@@ -101,15 +101,14 @@ class _Seen:
             if raw.base is not None:
                 self.chain = raw.base.seq
                 channel.base = self._merger.start(raw.kind, raw.listing.name, raw.source.name, raw.base)
-                channel.log = deque(self.told([entry for entry in raw.log if entry[0] > raw.base.covers]))
+                channel.log = Log(self.told([entry for entry in raw.log if entry[0] > raw.base.covers]))
                 channel.log_from = raw.base.covers
             else:
                 channel.base = None
         else:
             self.chain = raw.position
-            channel.base, channel.log, channel.log_from = raw.base, deque(raw.log), raw.log_from
-        channel.states = sum(entry[2].startswith(b"state") for entry in channel.log)
-        channel.listing.appends[channel.bit] = channel.log.append
+            channel.base, channel.log, channel.log_from = raw.base, raw.log.copy(), raw.log_from
+        channel.listing.appends[channel.bit] = channel.log.add
 
     def turned(self, turn: Turn) -> tuple[Folded | None, list[Entry]]:
         """What a turn of the raw channel comes to here: the state to go on from, and the entries after it."""
@@ -259,7 +258,14 @@ class View:
                 seen = self._add(raw, self._listing(raw.listing))
                 self.hub.intake.open.born[seen.channel] = None
                 born.append(seen)
-        changed, own = flush.changed, self._seen
+        changed, runs, own = flush.changed, flush.runs, self._seen
+        for id_ in own.keys() & runs.keys():
+            channels = own[id_]
+            for run in runs[id_]:
+                found = channels.get(run.bit)
+                if found is not None:
+                    found.came += run.entries()
+                    self._pending[found] = None
         for id_ in own.keys() & changed.keys():
             channels = own[id_]
             for entry in changed[id_]:

@@ -29,8 +29,9 @@ from feed.recording.tables import GAPS, STATES
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from feed.channels.channel import Channel, Entry, Listing
+    from feed.channels.channel import Channel, Listing
     from feed.channels.flush import Flush
+    from feed.channels.log import Entry
     from feed.channels.state import FoldRules
 
 _STEP_NS: Final = 1_000
@@ -99,11 +100,20 @@ class Taker:
         `recorded`: source and last `seq` of channels that were recorded before and not seen since; those that are seen
         are taken out of it.
         """
+        for id_, runs in flush.runs.items():
+            bits = self._recorded(listings[id_], but)
+            for run in runs:
+                channel = bits.get(run.bit)
+                if channel is None:
+                    continue
+                if recorded and (before := recorded.pop((channel.kind, channel.listing.name), None)) is not None:
+                    self._go_on(channel, before, run.entries(), recorded)
+                    continue
+                self._of(run.bit).messages += run.text.split(JOINT)
+                self._fill_up(channel)
         for id_, entries in flush.changed.items():
             listing = listings[id_]
-            bits = {c.bit: c for c in listing.channels if c is not None and self._wanted(c.kind, listing.name)}
-            if but:
-                bits = {bit: channel for bit, channel in bits.items() if channel.source.name not in but}
+            bits = self._recorded(listing, but)
             if recorded:
                 for channel in list(bits.values()):
                     if (before := recorded.pop((channel.kind, listing.name), None)) is not None:
@@ -120,11 +130,8 @@ class Taker:
                 add[bit] = self._of(bit).messages.append
             for _, bit, message, _ in entries:
                 add[bit](message)
-            for bit, channel in bits.items():
-                into = self._of(bit)
-                code = self._code(listing.name, channel.source.name)
-                into.codes.extend(array("q", (code,)) * (len(into.messages) - len(into.codes)))
-                self._sources[channel.kind, listing.name] = channel.source.name
+            for channel in bits.values():
+                self._fill_up(channel)
 
     def turn(self, channel: Channel, messages: list[bytes], tick: int) -> None:
         """A turn that the hub did not take, but the recording does: what was recorded does not lead to its state."""
@@ -193,6 +200,20 @@ class Taker:
         if found is None:
             found = self._gathered[bit] = _Gathered()
         return found
+
+    def _recorded(self, listing: Listing, but: set[str]) -> dict[int, Channel]:
+        """The channels of a symbol that are recorded, by the bit of their kind."""
+        return {
+            channel.bit: channel
+            for channel in listing.channels
+            if channel is not None and self._wanted(channel.kind, listing.name) and channel.source.name not in but
+        }
+
+    def _fill_up(self, channel: Channel) -> None:
+        """The messages of its kind that were added last are this channel's."""
+        into, symbol, source = self._of(channel.bit), channel.listing.name, channel.source.name
+        into.codes.extend(array("q", (self._code(symbol, source),)) * (len(into.messages) - len(into.codes)))
+        self._sources[channel.kind, symbol] = source
 
     def _code(self, symbol: str, source: str) -> int:
         return self.words.symbols.index(symbol) * _SOURCES_MAX + self.words.sources.index(source)

@@ -9,13 +9,13 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from feed.channels import flush as flush_module
-from feed.channels import selection as selection_module
 from feed.channels import tally as tally_module
 from feed.channels.channel import Channel
 from feed.channels.cursor import Reader
 from feed.channels.flush import Flush, Window
 from feed.channels.hub import Hub
 from feed.channels.join import Join
+from feed.channels.log import Log, Run
 from feed.channels.selection import Selections, Watch
 from tests.properties.test_hub import Gateways
 
@@ -79,8 +79,7 @@ def a_fold_forgets_the_last_update(patch: pytest.MonkeyPatch) -> None:
 
 def the_log_is_cut_at_the_newest_keyframe(patch: pytest.MonkeyPatch) -> None:
     def trim(self: Channel) -> None:
-        while self.log and self.log[0][0] <= self.source.evicted:
-            self.log_from = self.log.popleft()[0]
+        self.log_from = self.log.trim(self.source.evicted) or self.log_from
 
     patch.setattr(Channel, "trim", trim)
 
@@ -107,7 +106,7 @@ def where_a_reader_stood_is_not_noted(patch: pytest.MonkeyPatch) -> None:
 
 
 def a_told_state_counts_as_an_update(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(selection_module, "updates_in", lambda message: 1)
+    patch.setattr(flush_module, "updates_in", lambda message: 1)
 
 
 def a_flush_that_could_not_be_sent_counts(patch: pytest.MonkeyPatch) -> None:
@@ -122,6 +121,40 @@ def a_flush_that_could_not_be_sent_counts(patch: pytest.MonkeyPatch) -> None:
 
 def parts_count_as_updates(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(tally_module, "_ends_update", lambda message: message.startswith(b"update"))
+
+
+def a_run_is_one_update(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(flush_module, "Run", lambda seq, bit, text, updates: Run(seq, bit, text, 1))
+
+
+def a_run_is_given_whole(patch: pytest.MonkeyPatch) -> None:
+    def after(self: Log, seq: int) -> list[bytes]:
+        return [
+            item.text if isinstance(item, Run) else item[2]
+            for item in self._items
+            if (item.seq if isinstance(item, Run) else item[0]) > seq
+        ]
+
+    patch.setattr(Log, "after", after)
+
+
+def a_run_is_dropped_at_its_first_update(patch: pytest.MonkeyPatch) -> None:
+    def trim(self: Log, bound: int) -> int | None:
+        last = None
+        while self and next(iter(self))[0] <= bound:
+            item = self._items.popleft()
+            last = item.seq if isinstance(item, Run) else item[0]
+        return last
+
+    patch.setattr(Log, "trim", trim)
+
+
+def runs_of_a_symbol_follow_each_other(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(flush_module, "in_order", lambda entries: entries)
+
+
+def what_follows_a_run_stands_alone(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(flush_module.Flush, "list_of", lambda self, listing: self.changed.setdefault(listing.id, []))
 
 
 FAULTS = [
@@ -140,6 +173,11 @@ FAULTS = [
     a_told_state_counts_as_an_update,
     a_flush_that_could_not_be_sent_counts,
     parts_count_as_updates,
+    a_run_is_one_update,
+    a_run_is_given_whole,
+    a_run_is_dropped_at_its_first_update,
+    runs_of_a_symbol_follow_each_other,
+    what_follows_a_run_stands_alone,
 ]
 
 
