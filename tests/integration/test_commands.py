@@ -76,8 +76,13 @@ def test_what_is_published_comes_out_at_the_tail_and_the_roles_end_cleanly(
     with running(*FEED, "up", "--kafka", kafka, "--venues", venue, "--port", "0", cwd=tmp_path) as up:
         url = up.said(r"ws://\S+")[0]
         publish = [*REPLAY, "publish", str(ticks), "--venue", venue, "--kafka", kafka]
-        with running(*publish, "--speed", "max", cwd=tmp_path) as published:
-            assert published.wait() == 0
+        with connect(url) as client:
+            client.send(json.dumps({**EVERYTHING, "channels": ["trades"], "symbols": [f"{venue.upper()}:*"]}))
+            with running(*publish, "--speed", "max", cwd=tmp_path) as published:
+                assert published.wait() == 0
+            # who comes before the first update is sent updates, and no snapshot
+            while '"trade_id":"300"' not in str(client.recv(timeout=20)):
+                pass
         assert "published 300 frames as 300 ticks" in published.err[-1]
         with running(*FEED, "tail", "trades", f"{venue.upper()}:*", "--url", url, "--json", cwd=tmp_path) as tail:
             tail.said('"type":"snapshot"', lines=tail.out)
