@@ -135,7 +135,7 @@ def copies_are_taken(patch: Callable[[Any, str, Any], None]) -> None:
         return record.after if before is None and record.kind == "data" else before
 
     def update(self: Intake, channel: Any, head: Any, message: bytes) -> None:
-        if channel.gathering is None and head.seq <= self._pos(channel):
+        if channel.gathering is None and head.seq <= channel.chain:
             self._add(channel, (head.seq, channel.bit, message, None))
         else:
             plain_update(self, channel, head, message)
@@ -152,7 +152,7 @@ def prev_is_ignored(patch: Callable[[Any, str, Any], None]) -> None:
         plain_data(self, source, pos, last, b"[]" if next(count) % 20 == 19 else value)
 
     def update(self: Intake, channel: Any, head: Any, message: bytes) -> None:
-        plain_update(self, channel, replace(head, prev=self._pos(channel)), message)
+        plain_update(self, channel, replace(head, prev=channel.chain), message)
 
     patch(Intake, "data", data)
     patch(Intake, "_update", update)
