@@ -300,9 +300,9 @@ class Hub:
                 window.note_standings(reader.cursor, reader.selection.masks, self.listings)
             for source, position in zip(self.intake.by_index, oldest.positions, strict=False):
                 source.evicted = max(source.evicted, position)
-            changed = oldest.changed
+            touched = [*oldest.changed, *oldest.runs]
             window.evict()
-            for id_ in changed:
+            for id_ in touched:
                 for channel in self.listings[id_].channels:
                     if channel is not None and channel.log:
                         channel.trim()

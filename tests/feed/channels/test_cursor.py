@@ -523,3 +523,19 @@ def test_time_that_passes_evicts(monkeypatch: pytest.MonkeyPatch) -> None:
         desk.now += 10**9
         desk.step("trades")
     assert 9 <= len(desk.hub.window) <= 12
+
+
+def test_what_has_left_the_window_leaves_the_logs() -> None:
+    desk = Desk(resume_window_ms=10_000)
+    for number in range(30):
+        desk.now += 10**9
+        desk.step("trades")
+        if number == 15:
+            # in the window still, and joined at from here on
+            desk.keyframe()
+    channel = desk.hub.names["X:A"].channels[0]
+    assert channel is not None
+    assert channel.base is not None
+    assert channel.base.covers == 15
+    assert [entry[0] for entry in channel.log] == list(range(16, 30))
+    assert (channel.log_from, channel.popped, channel.updates) == (15, 16, 30)
