@@ -20,7 +20,7 @@ from feed.channels.selection import Selections, Watch
 from tests.properties.test_hub import Gateways
 
 SEARCH = settings(
-    max_examples=1500,
+    max_examples=9000,
     stateful_step_count=40,
     deadline=None,
     database=None,
