@@ -59,24 +59,20 @@ def in_order(entries: list[Entry]) -> list[Entry]:
 
 
 class Log:
-    """Some channel's entries, oldest first: `updates` of them are updates, the others (`states`) only tell a state."""
+    """Some channel's entries, oldest first; `updates` of them are updates, the others only tell a state."""
 
-    __slots__ = ("_items", "states", "updates")
+    __slots__ = ("_items", "updates")
 
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
         self._items: deque[Entry | Run] = deque()
         self.updates = 0
-        self.states = 0
         for entry in entries:
             self.add(entry)
 
     def add(self, entry: Entry) -> None:
         """What came last."""
         self._items.append(entry)
-        if entry[2].startswith(_STATE):
-            self.states += 1
-        else:
-            self.updates += 1
+        self.updates += not entry[2].startswith(_STATE)
 
     def add_run(self, run: Run) -> None:
         """Updates that came last."""
@@ -86,7 +82,7 @@ class Log:
     def copy(self) -> Log:
         """One that goes its own way from here."""
         log = Log()
-        log._items, log.updates, log.states = self._items.copy(), self.updates, self.states
+        log._items, log.updates = self._items.copy(), self.updates
         return log
 
     def __bool__(self) -> bool:
@@ -122,7 +118,13 @@ class Log:
 
     def updates_until(self, seq: int) -> int:
         """How many updates there are up to this one."""
-        return sum(1 for entry in self if entry[0] <= seq and not entry[2].startswith(_STATE))
+        found = 0
+        for item in self._items:
+            if isinstance(item, Run):
+                found += item.updates if item.seq <= seq else sum(entry[0] <= seq for entry in item.entries())
+            else:
+                found += item[0] <= seq and not item[2].startswith(_STATE)
+        return found
 
     def after(self, seq: int) -> list[bytes]:
         """The messages of the entries after this one."""
@@ -143,13 +145,12 @@ class Log:
             if isinstance(item, Run):
                 seq, updates = item.seq, item.updates
             else:
-                seq, updates = item[0], 0 if self.states and item[2].startswith(_STATE) else 1
+                seq, updates = item[0], int(not item[2].startswith(_STATE))
             if seq > bound:
                 break
             items.popleft()
             last = seq
             self.updates -= updates
-            self.states -= not updates
         return last
 
 

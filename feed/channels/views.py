@@ -258,11 +258,10 @@ class View:
                 seen = self._add(raw, self._listing(raw.listing))
                 self.hub.intake.open.born[seen.channel] = None
                 born.append(seen)
-        changed, runs, own = flush.changed, flush.runs, self._seen
-        for id_ in own.keys() & runs.keys():
-            channels = own[id_]
-            for run in runs[id_]:
-                found = channels.get(run.bit)
+        changed, own = flush.changed, self._seen
+        for id_ in own.keys() & flush.runs.keys():
+            for run in flush.runs[id_]:
+                found = own[id_].get(run.bit)
                 if found is not None:
                     found.came += run.entries()
                     self._pending[found] = None
