@@ -26,11 +26,15 @@ from feed.venues.table import venue as venue_named
 if TYPE_CHECKING:
     from feed.gateway.app import Routes
 
-_UPDATE: Final = b'{"type":"update",'
+_LOOK_S: Final = 0.05
+_LOOKS: Final = 200
 
 
 class Topic(Protocol):
     """Where the frames of a venue go."""
+
+    ticks: int
+    """How many they are so far."""
 
     def add(self, captured: Captured, /) -> bool:
         """Takes a frame."""
@@ -91,6 +95,8 @@ class _Demo:
         self._address = address
         self._server = roles.server
         self._counters = roles.normalizer.counters
+        self._topics: dict[str, Topic] = {}
+        self._over = False
         self._sent = roles.metrics.counter("feed_gateway_sent_bytes", "Bytes given to clients' sockets by flushes")
 
     @property
@@ -116,12 +122,14 @@ class _Demo:
         """Everything at once; returns when the gateway has drained."""
         appender = Appender(self._address, compression="zstd")
         await appender.start()
-        topics = {
+        topics = self._topics = {
             name: make_topic(appender, self._settings.ticks_topic(name), PARTITIONS, venue_named(name).keys)
             for name in self._settings.normalize.venues
         }
 
         async def send(frames: list[tuple[str, Captured]]) -> None:
+            if self._over:
+                await asyncio.Event().wait()
             for name, captured in frames:
                 topics[name].add(captured)
             await asyncio.gather(*(topic.flush() for topic in topics.values()))
@@ -160,5 +168,20 @@ class _Demo:
         if child is not None:
             await child.begun.wait()
         await tell(self.read, seconds)
+        # the venues end first: what is told at the end is what all have
+        self._over = True
+        for _ in range(_LOOKS):
+            if self._all_there(child):
+                break
+            await asyncio.sleep(_LOOK_S)
+        else:
+            say(f"not all that was sent has come through in {_LOOKS * _LOOK_S:.0f} s")
         self._server.should_exit = True
         await asyncio.Event().wait()
+
+    def _all_there(self, child: Beside | None) -> bool:
+        """Whether the gateway, and the recorder if there is one, have taken in every tick that was sent."""
+        sources = self._server.gateway.hub.sources
+        if sum(source.pos + 1 for source in sources.values()) < sum(topic.ticks for topic in self._topics.values()):
+            return False
+        return child is None or all(child.status.ticks.get(name, -1) >= source.pos for name, source in sources.items())

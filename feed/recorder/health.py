@@ -20,6 +20,8 @@ class Status(Struct, frozen=True):
     pauses: int = 0
     caught_up: bool = False
     """Whether it follows all logs, and has read them to the end that they had when it came."""
+    ticks: dict[str, int] = {}
+    """Of each source the last tick up to which it is written."""
     durable_age_s: float = -1.0
     """How long ago what is durable was read; -1: nothing is yet."""
 
@@ -33,6 +35,7 @@ class RecorderHealth:
         self.sealed_files = 0
         self.deleted_files = 0
         self.pauses = 0
+        self.ticks: dict[str, int] = {}
         self._caught_up = False
         self._clock = clock
         self._silence_max = silence_s_max
@@ -83,6 +86,7 @@ class RecorderHealth:
             deleted_files=self.deleted_files,
             pauses=self.pauses,
             caught_up=self._caught_up,
+            ticks=self.ticks,
             durable_age_s=-1.0 if self._durable_at is None else round(self._clock() - self._durable_at, 3),
         )
 

@@ -236,6 +236,7 @@ class _Life:
             raise DiskFull(free, floor)
         self._commits.write(self._taken, self._spans)
         self._health.commits += 1
+        self._health.ticks = self._ticks
         self._health.rows += sum(rows.batch.num_rows for rows in self._taken.values())
 
     def _rounds(self) -> list[tuple[str, list[pa.RecordBatch], list[str]]]:
