@@ -199,7 +199,7 @@ def tail(
     url: str
         Address of the stream.
     start: str
-        A time to begin from, nanoseconds or RFC 3339 with a zone; then on into the live stream.
+        A time to begin from, 2026-11-20, 2026-11-20T14:30:00Z or nanoseconds; then on into the live stream.
     json: bool
         One message a line as it was sent, instead of words.
     hash: bool

@@ -24,6 +24,7 @@ from feed.command import say
 from feed.errors import ConfigError, FeedError, Unreachable
 from feed.hashes import Hashes
 from feed.model import KINDS, NO_SEQ
+from feed.times import ns_of
 
 FIRST_PAUSE_S: Final = 0.25
 PAUSE_MAX_S: Final = 10.0
@@ -146,12 +147,17 @@ class Tail:
         every_ms: int | None = None,
         depth: int | None = None,
     ) -> None:
-        """`start`: a time to begin from, as the protocol takes it; None: now.
+        """`start`: a time to begin from, nanoseconds or RFC 3339; None: now.
 
         `every_ms` and `depth`: a view instead of every update; the gateway says which it offers.
         """
         if channel not in KINDS:
             raise ConfigError(f"channel {channel!r} is none of {', '.join(KINDS)}")
+        if start is not None:
+            try:
+                ns_of(start)
+            except ValueError as error:
+                raise ConfigError(f"--from: {error}") from error
         self._url = url
         given = {"every_ms": every_ms, "depth": depth}
         self._view = {name: value for name, value in given.items() if value is not None}

@@ -21,9 +21,9 @@ from feed.gateway.server import build_server, serve
 from feed.metrics import Metrics
 from feed.model import KINDS
 from feed.tasks import together
+from feed.times import text_of
 from feed.up import make_gateway, refuse_used_port, when_ready
 from replay.routes import add_routes
-from replay.times import text_of
 
 if TYPE_CHECKING:
     from feed.gateway.gateway import Gateway

@@ -15,7 +15,7 @@ from fastapi import FastAPI, Query, Request, Response, WebSocket
 from starlette.responses import StreamingResponse
 
 from feed.channels.wanted import is_pattern
-from feed.errors import BadRequest, ConfigError
+from feed.errors import BadRequest
 from feed.gateway.answers import ERROR_ANSWER, Told, error_answer
 from feed.gateway.app import admitted, refuse, upgrade_needed
 from feed.gateway.recordings import Range, Recordings, Walk, range_of
@@ -24,9 +24,9 @@ from feed.model import KINDS
 from feed.recording.chosen import Chosen
 from feed.recording.notes import CorruptRecording
 from feed.recording.shelf import NEVER
+from feed.times import ns_of
 from replay.history import FORMS, Piece, Wanted
 from replay.player import Player, Reader
-from replay.times import ns_of
 
 if TYPE_CHECKING:
     from feed.gateway.gateway import Gateway
@@ -231,12 +231,9 @@ def _wanted(channel: str, symbols: str, start: str | None, end: str | None) -> W
 
 def _time(name: str, text: str) -> int:
     try:
-        found = ns_of(text)
-    except ConfigError as error:
-        raise BadRequest("bad_position", f"{name}: {error}") from error
-    if not 0 <= found < NEVER:
-        raise BadRequest("bad_position", f"{name}: found {text[:40]}, wanted a time between 1970 and 2262")
-    return found
+        return ns_of(text)
+    except ValueError as error:
+        raise BadRequest("bad_message", f"{name}: {error}") from error
 
 
 def _form(accept: str) -> str:

@@ -247,7 +247,7 @@ class ReplaySession:
                 raise BadRequest("bad_message", f"{name} is not offered by this server")
         check_size(request.channels, request.symbols, self._settings)
         start = start_of(request)
-        mode = start if isinstance(start, str) or start is None else start.mode
+        mode = "time" if isinstance(start, int) else None if start is None else start.mode
         if mode not in (None, "snapshot", "live"):
             raise BadRequest("bad_position", f"from {mode} in a replay, wanted snapshot or live; elsewhere it seeks")
         self._between()

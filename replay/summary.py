@@ -16,7 +16,7 @@ from feed.model import KINDS
 from feed.recording.merge import order_of
 from feed.recording.recording import Recording
 from feed.recording.tables import GAPS
-from replay.times import text_of
+from feed.times import text_of
 
 
 class ChannelSummary(Struct):

@@ -1,52 +1,73 @@
-"""Moments as people write them, as nanoseconds since 1970 UTC.
+"""Moments as Python has them, beside the texts and numbers that `feed.times` reads.
 
-Owns the forms: nanoseconds (also as text), RFC 3339 with up to nine digits of a second, a date, a `datetime`.
+Owns datetimes, dates, numpy's and pandas' moments, to the nanosecond, and the error that users of `replay.open` get.
 """
 
 from __future__ import annotations
 
-import re
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Final
 
+import numpy as np
+
+from feed import times
 from feed.errors import ConfigError
 
-Moment = int | str | datetime
-_YEAR_CHARS: Final = 4
-_NS: Final = 1_000_000_000
-_TIME: Final = re.compile(
-    r"(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d(?::\d\d)?)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)?)?", re.ASCII
-).fullmatch
+Moment = int | str | date | np.datetime64
+"""pandas' `Timestamp` is a `datetime`, which is a `date`."""
+_NS_PER_S: Final = 1_000_000_000
+_NS_PER_US: Final = 1_000
+_S_PER_DAY: Final = 86_400
+_SHOWN_CHARS_MAX: Final = 50
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class BadTime(ConfigError, ValueError):
+    """What was given as a moment is none: a wrong value in Python, a wrong option on a command line."""
 
 
 def ns_of(moment: Moment) -> int:
-    """Nanoseconds of a moment; what has no zone is UTC.
+    """Nanoseconds since 1970 UTC of a moment; what has no zone is UTC, a date is its midnight.
 
     Raises:
-        ConfigError: it is none of the forms.
+        BadTime: it is none, or none that nanoseconds reach; says what was found and what was wanted.
     """
-    if isinstance(moment, int):
-        return moment
-    if isinstance(moment, datetime):
-        aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-        since = aware - datetime(1970, 1, 1, tzinfo=UTC)
-        return (since.days * 86_400 + since.seconds) * _NS + since.microseconds * 1000
-    if moment.isdecimal() and len(moment) != _YEAR_CHARS:
-        return int(moment)
-    found = _TIME(moment)
     try:
-        if found is None:
-            raise ValueError("wanted 2026-11-20, 2026-11-20T14:30:00Z or nanoseconds")
-        day, clock, fraction, zone = found.groups()
-        zone = "+00:00" if zone in (None, "Z") else zone
-        seconds = int(datetime.fromisoformat(f"{day}T{clock or '00:00'}{zone}").timestamp())
+        if isinstance(moment, np.datetime64):
+            return _of_numpy(moment)
+        if isinstance(moment, date):
+            return _of_date(moment)
+        if isinstance(moment, int | str | np.integer):
+            return times.ns_of(moment if isinstance(moment, str) else int(moment))
     except ValueError as error:
-        raise ConfigError(f"time {moment!r}: {error}") from error
-    return seconds * _NS + int((fraction or "").ljust(9, "0"))
+        raise BadTime(str(error)) from error
+    raise BadTime(f"time {_shown(moment)} of type {type(moment).__name__}, wanted nanoseconds since 1970 or RFC 3339")
 
 
-def text_of(ns: int) -> str:
-    """A moment as RFC 3339, to the nanosecond where it has any."""
-    seconds, rest = divmod(ns, _NS)
-    head = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-    return f"{head}.{rest:09d}".rstrip("0").rstrip(".") + "Z"
+def _of_date(moment: date) -> int:
+    if not isinstance(moment, datetime):
+        moment = datetime(moment.year, moment.month, moment.day, tzinfo=UTC)
+    if moment != moment:  # pandas' NaT is a datetime, and equals nothing
+        raise ValueError("time NaT is none")
+    since = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - _EPOCH
+    # a `Timedelta` of pandas has nanoseconds besides
+    rest = since.microseconds * _NS_PER_US + int(getattr(since, "nanoseconds", 0))
+    return _within((since.days * _S_PER_DAY + since.seconds) * _NS_PER_S + rest, moment)
+
+
+def _of_numpy(moment: np.datetime64) -> int:
+    in_ns = moment.astype("datetime64[ns]")
+    # NaT equals nothing; out of range numpy wraps around, and what is finer than a nanosecond is cut off
+    if in_ns.astype(moment.dtype) != moment:
+        raise ValueError(f"time {moment} is none in nanoseconds since 1970")
+    return int(in_ns.astype(np.int64))
+
+
+def _within(ns: int, moment: object) -> int:
+    if abs(ns) > times.NS_MAX:
+        raise ValueError(f"time {_shown(moment)}, wanted one between 1677 and 2262")
+    return ns
+
+
+def _shown(moment: object) -> str:
+    return str(moment)[:_SHOWN_CHARS_MAX]

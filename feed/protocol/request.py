@@ -6,8 +6,6 @@ protocol says; known ones must be of their type. Leaves what a request does to `
 
 from __future__ import annotations
 
-import re
-from datetime import UTC, datetime
 from typing import Annotated, Final, Literal
 
 import msgspec
@@ -17,15 +15,12 @@ from feed.channels.subscription import Start
 from feed.channels.wanted import OnLag
 from feed.errors import BadRequest
 from feed.protocol.codec import UNREADABLE
+from feed.times import ns_of
 
 INTEGER_MAX: Final = 2**53 - 1
 Id = str | Annotated[int, Meta(ge=-INTEGER_MAX, le=INTEGER_MAX)]
 Do = Literal["open", "play", "pause", "seek", "speed", "step", "stop"]
 _Words = Annotated[list[str], Meta(min_length=1)]
-_RFC_3339: Final = re.compile(r"(\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}:\d{2})(\.\d{1,9})?([Zz]|[+-]\d{2}:\d{2})", re.ASCII)
-_S_PER_DAY: Final = 86_400
-_NS_PER_S: Final = 1_000_000_000
-_NANOSECONDS: Final = re.compile(r"0|[1-9]\d{0,18}", re.ASCII)
 
 
 class Subscribe(Struct, frozen=True, tag_field="op", tag="subscribe"):
@@ -134,8 +129,8 @@ def request_of(text: bytes) -> Request:
         raise BadRequest("bad_message", _words(error)) from error
 
 
-def start_of(request: Subscribe) -> Start | Literal["time"] | None:
-    """Where a subscribe begins; `time` for history, None where it does not say.
+def start_of(request: Subscribe) -> Start | int | None:
+    """Where a subscribe begins; for history the moment in nanoseconds since 1970 UTC, None where it does not say.
 
     Raises:
         BadRequest: `from` is none of the forms, or out of range.
@@ -163,28 +158,10 @@ def start_of(request: Subscribe) -> Start | Literal["time"] | None:
         if not 1 <= found.last <= INTEGER_MAX:
             raise BadRequest("bad_position", f"found last {found.last}, wanted at least 1")
         return Start("last", last=found.last)
-    if not (_NANOSECONDS.fullmatch(str(found.time)) or _RFC_3339.fullmatch(str(found.time))):
-        raise BadRequest("bad_position", "from.time is neither nanoseconds nor RFC 3339")
-    return "time"
-
-
-def time_of(request: Subscribe) -> int:
-    """The moment of a subscribe from a time, in nanoseconds since 1970 UTC.
-
-    Raises:
-        BadRequest: there is no such day, or no such hour.
-    """
-    assert not isinstance(request.start, UnsetType)
-    text = str(_FROMS.decode(request.start).time)
-    if _NANOSECONDS.fullmatch(text):
-        return int(text)
-    head, fraction, zone = _RFC_3339.fullmatch(text).group(1, 2, 3)  # type: ignore[union-attr]  # `start_of` has looked
     try:
-        moment = datetime.fromisoformat(f"{head.upper()}{zone.upper().replace('Z', '+00:00')}")
+        return ns_of(str(found.time))
     except ValueError as error:
         raise BadRequest("bad_position", f"from.time: {error}") from error
-    since = moment - datetime(1970, 1, 1, tzinfo=UTC)
-    return (since.days * _S_PER_DAY + since.seconds) * _NS_PER_S + int((fraction or "").lstrip(".").ljust(9, "0"))
 
 
 def _from_marks(marks: dict[str, int]) -> Start:

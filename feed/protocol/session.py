@@ -30,7 +30,6 @@ from feed.protocol.request import (
     Subscribe,
     Unsubscribe,
     start_of,
-    time_of,
 )
 from feed.protocol.walks import Door, Walks
 
@@ -197,8 +196,8 @@ class Session:
         check_size(request.channels, request.symbols, settings)
         start = start_of(request)
         time = None
-        if start == "time":
-            time = time_of(request)
+        if isinstance(start, int):
+            time = start
             if len(raw) < len(request.channels):
                 raise BadRequest("bad_position", "history has every update: take a view when it has caught up")
             if not self._offers_past:

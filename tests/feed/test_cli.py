@@ -41,6 +41,7 @@ def test_help_names_the_commands_and_brings_no_server(command: list[str], tmp_pa
         ([*FEED, "no-such-command"], 2, "no-such-command"),
         ([*FEED, "tail", "prices", "*"], 2, "channel 'prices' is none of"),
         ([*FEED, "tail", "trades", "*", "--url", "nonsense"], 2, "no address of a stream"),
+        ([*FEED, "tail", "trades", "*", "--from", "1795973660"], 2, "looks like seconds"),
         ([*FEED, "serve", "--kafka", "nowhere"], 2, "kafka.bootstrap (flag)"),
         ([*REPLAY, "publish", "none.gz", "--venue", "kraken"], 2, "no such file none.gz"),
         ([*REPLAY, "publish", "none.gz", "--venue", "kraken", "--speed", "fast"], 2, "speed 'fast'"),

@@ -15,6 +15,7 @@ from aiokafka.structs import TopicPartition
 from websockets.asyncio.client import connect
 
 from feed.recording.recording import Recording
+from feed.times import text_of
 from tests.feed.venues.playing import CAPTURES
 from tests.integration.stage import DEADLINE_S, MARKET, Stage, Truth, Viewer, check_exact, dispose, said, seeded
 from tests.reference_client import Client, require
@@ -82,7 +83,7 @@ class Walker:
             "id": "t",
             "channels": list(kinds),
             "symbols": [symbols],
-            "from": {"time": str(time)},
+            "from": {"time": text_of(time)},
         }
         self._task: asyncio.Task[None] | None = None
 

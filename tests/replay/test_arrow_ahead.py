@@ -16,6 +16,7 @@ from websockets.sync.client import connect
 import replay
 from feed.model import KINDS
 from feed.recording.tables import SCHEMAS
+from feed.times import text_of
 from tests.feed.recorder.made_up import MadeUp
 from tests.feed.recorder.tape import FILES, Tape
 from tests.gateways import Running
@@ -114,12 +115,12 @@ def test_a_seek_and_positions_are_as_in_json(folder: Path) -> None:
     for arrow in (True, False):
         desk = Desk(folder, arrow=arrow)
         desk.subscribe(ALL, ["*"])
-        desk.replay("open", from_="150", speed="max")
+        desk.replay("open", from_=text_of(150), speed="max")
         desk.replay("step", n=40)
         desk.told(desk.session.heartbeat(0))
-        desk.replay("seek", time="120")
+        desk.replay("seek", time=text_of(120))
         answer = desk.subscribe(["book"], ["POP:A"], from_="snapshot")
-        desk.replay("step", until="200")
+        desk.replay("step", until=text_of(200))
         control = desk.messages("ack", "joined", "gap", "state", "snapshot", "replay", "heartbeat")
         found.append((control, answer, desk.time))
         desk.close()

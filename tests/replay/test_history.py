@@ -27,6 +27,7 @@ from feed.recording.chosen import Chosen
 from feed.recording.recording import Recording
 from feed.recording.shelf import NEVER
 from feed.recording.tables import SCHEMAS
+from feed.times import text_of
 from replay.history import FORMS, Piece, Wanted, arrow, ndjson
 from tests.feed.recorder.made_up import MadeUp
 from tests.feed.recorder.tape import FILES, Tape
@@ -143,8 +144,8 @@ def test_ranges_that_follow_each_other_have_every_row_once(folder: Path, seed: i
 def test_a_time_is_the_clock_by_which_ticks_were_received(served: Running) -> None:
     rows = table(get(served, channel="quotes")[2])
     at = sorted(rows["ts_recv"].cast(pa.int64()).to_pylist())[rows.num_rows // 2]
-    later = table(get(served, channel="quotes", start=str(at))[2])
-    earlier = table(get(served, channel="quotes", end=str(at))[2])
+    later = table(get(served, channel="quotes", start=text_of(at))[2])
+    earlier = table(get(served, channel="quotes", end=text_of(at))[2])
     assert later.num_rows + earlier.num_rows == rows.num_rows
     assert earlier.num_rows and later.num_rows
 
@@ -158,8 +159,10 @@ def test_a_time_is_the_clock_by_which_ticks_were_received(served: Running) -> No
         ({"channel": "trades", "symbols": ","}, None, 400, "bad_message"),
         ({"channel": "trades", "symbols": "TOY:*A"}, None, 400, "bad_message"),
         ({"channel": "trades", "symbols": "TOY:NOPE"}, None, 404, "unknown_symbol"),
-        ({"channel": "trades", "start": "yesterday"}, None, 400, "bad_position"),
-        ({"channel": "trades", "start": "9" * 30}, None, 400, "bad_position"),
+        ({"channel": "trades", "start": "yesterday"}, None, 400, "bad_message"),
+        ({"channel": "trades", "start": "9" * 30}, None, 400, "bad_message"),
+        ({"channel": "trades", "end": "1795973660"}, None, 400, "bad_message"),
+        ({"channel": "trades", "start": "0"}, None, 400, "bad_message"),
         ({"channel": "trades", "start": "2026-11-21", "end": "2026-11-20"}, None, 400, "bad_position"),
         ({"channel": "trades"}, "image/png", 406, "bad_message"),
     ],

@@ -22,6 +22,7 @@ from feed.recording.chosen import Chosen
 from feed.recording.files import RecordedFile
 from feed.recording.folder import Folder
 from feed.recording.recording import Recording
+from feed.times import text_of
 from tests.feed.recorder.made_up import MadeUp
 from tests.feed.recorder.tape import Tape
 from tests.gateways import Running
@@ -119,7 +120,7 @@ def test_a_replay_over_a_socket(served: Running, folder: Path, subprotocol: Any)
         assert beat["marks"] == {"toy/0@a": max(m["seq"] for m in viewer.data())}
         # and back to the middle, while it is open
         middle = recorded(folder)[len(recorded(folder)) // 2]["seq"]
-        viewer.replay("seek", time=str(middle))
+        viewer.replay("seek", time=text_of(middle))
         viewer.state("paused")
         assert [m["reason"] for m in viewer.data() if m["type"] == "gap"].count("seek") == len(
             {(m["channel"], m["symbol"]) for m in recorded(folder)}
@@ -143,14 +144,16 @@ def test_it_goes_at_the_pace_that_it_is_told(served: Running, folder: Path) -> N
         ({"op": "replay", "do": "fly"}, "bad_message"),
         ({"op": "replay"}, "bad_message"),
         ({"op": "replay", "do": "open", "from": "soon"}, "bad_replay"),
-        ({"op": "replay", "do": "open", "from": "2", "to": "2"}, "bad_replay"),
+        ({"op": "replay", "do": "open", "from": "1795973660"}, "bad_replay"),
+        ({"op": "replay", "do": "open", "to": "0"}, "bad_replay"),
+        ({"op": "replay", "do": "open", "from": text_of(2), "to": text_of(2)}, "bad_replay"),
         ({"op": "replay", "do": "open", "from": "2026-01-01T00:00:00Z"}, "no_recording"),
         ({"op": "replay", "do": "open", "speed": 0.01}, "bad_replay"),
         ({"op": "replay", "do": "open", "speed": 1001}, "bad_replay"),
         ({"op": "replay", "do": "open", "speed": "fast"}, "bad_message"),
         ({"op": "subscribe", "channels": ["book"], "symbols": ["*"], "from": {"marks": {}}}, "bad_position"),
         ({"op": "subscribe", "channels": ["book"], "symbols": ["*"], "from": {"last": 3}}, "bad_position"),
-        ({"op": "subscribe", "channels": ["book"], "symbols": ["*"], "from": {"time": "3"}}, "bad_position"),
+        ({"op": "subscribe", "channels": ["book"], "symbols": ["*"], "from": {"time": text_of(3)}}, "bad_position"),
         ({"op": "subscribe", "channels": ["book"], "symbols": ["*"], "every_ms": 50}, "bad_message"),
         ({"op": "subscribe", "channels": ["book"], "symbols": ["*"], "depth": 10}, "bad_message"),
     ],
@@ -166,17 +169,18 @@ def test_refusals_are_named(served: Running, request_: Json, code: str) -> None:
         {"do": "open"},
         {"do": "seek"},
         {"do": "seek", "time": "9" * 18},
+        {"do": "seek", "time": "1795973660123"},
         {"do": "step"},
         {"do": "step", "n": 0},
-        {"do": "step", "n": 1, "until": "300"},
-        {"do": "step", "until": "0"},
+        {"do": "step", "n": 1, "until": text_of(300)},
+        {"do": "step", "until": text_of(0)},
         {"do": "speed"},
         {"do": "speed", "speed": 0},
     ],
 )
 def test_refusals_after_open_are_named_and_change_nothing(served: Running, request_: Json) -> None:
     with Viewer(served) as viewer:
-        viewer.replay("open", **{"from": "100"})
+        viewer.replay("open", **{"from": text_of(100)})
         assert viewer.ask(op="replay", **request_)["code"] == "bad_replay"
         assert viewer.replay("pause")["ok"]
         viewer.replay("stop")

@@ -17,6 +17,7 @@ from feed.protocol.session import SessionSettings
 from feed.recording.chosen import Chosen, Picked
 from feed.recording.recording import Recording
 from feed.recording.shelf import Cut
+from feed.times import text_of
 from tests.feed.recorder.made_up import MadeUp
 from tests.feed.recorder.tape import FILES, Tape
 from tests.reference_client import Channel, payloads
@@ -113,7 +114,7 @@ def test_a_channel_is_joined_before_its_first_message(desk: Desk, truth: Truth) 
 
 def test_an_open_in_the_middle_begins_with_how_channels_stood(desk: Desk, truth: Truth) -> None:
     desk.subscribe(["book"], ["TOY:A", "POP:*"])
-    desk.replay("open", from_=str(truth.middle), speed="max")
+    desk.replay("open", from_=text_of(truth.middle), speed="max")
     stood = truth.recording.standing(Picked([("book", s) for s in ("TOY:A", "POP:A", "POP:B")]), Cut(truth.middle - 1))
     assert list(desk.data()) == [m for found in stood.values() for m in found.messages]
     assert [m["mode"] for m in desk.messages("joined")] == ["snapshot"] * len(stood)
@@ -124,7 +125,7 @@ def test_an_open_in_the_middle_begins_with_how_channels_stood(desk: Desk, truth:
 
 
 def test_a_subscribe_after_open_is_acked_as_on_a_live_stream(desk: Desk, truth: Truth) -> None:
-    desk.replay("open", from_=str(truth.middle))
+    desk.replay("open", from_=text_of(truth.middle))
     answer = desk.subscribe(["book", "trades"], ["TOY:A"])
     stood = truth.recording.standing(Picked([("book", "TOY:A"), ("trades", "TOY:A")]), Cut(truth.middle - 1))
     assert [(r["mode"], r["source"], r["seq"]) for r in answer["results"]] == [
@@ -140,7 +141,7 @@ def test_a_subscribe_after_open_is_acked_as_on_a_live_stream(desk: Desk, truth: 
 def test_a_range_ends_before_its_end(desk: Desk, truth: Truth) -> None:
     start, end = truth.begin + 30, truth.middle
     desk.subscribe(ALL, ["*"])
-    desk.replay("open", from_=str(start), to=str(end), speed="max")
+    desk.replay("open", from_=text_of(start), to=text_of(end), speed="max")
     before = len(list(desk.data()))
     desk.replay("play")
     assert list(desk.data())[before:] == truth.between(start, end)
@@ -262,10 +263,10 @@ def test_a_step_is_so_many_updates(desk: Desk, truth: Truth, count: int) -> None
 def test_a_step_until_a_time(desk: Desk, truth: Truth) -> None:
     desk.subscribe(ALL, ["*"])
     desk.replay("open", speed=0.1)
-    desk.replay("step", until=str(truth.middle))
+    desk.replay("step", until=text_of(truth.middle))
     assert list(desk.data()) == truth.between(truth.begin, truth.middle)
     assert (desk.states[-1], desk.time) == ("paused", truth.middle)
-    assert desk.replay("step", until=str(truth.middle))["code"] == "bad_replay"
+    assert desk.replay("step", until=text_of(truth.middle))["code"] == "bad_replay"
 
 
 # ---- seeks
@@ -277,7 +278,7 @@ def test_a_seek_gives_each_channel_a_gap_and_its_state(desk: Desk, truth: Truth)
     desk.replay("play")
     sent = len(list(desk.data()))
     ends = {m["channel"]: m["seq"] for m in desk.messages("update")}
-    desk.replay("seek", time=str(truth.middle))
+    desk.replay("seek", time=text_of(truth.middle))
     told = list(desk.data())[sent:]
     stood = truth.recording.standing(Picked([("book", "TOY:A"), ("trades", "TOY:A")]), Cut(truth.middle - 1))
     gaps = desk.messages("gap")[-2:]
@@ -294,7 +295,7 @@ def test_a_seek_before_a_channel_began_says_so(desk: Desk, truth: Truth) -> None
     desk.subscribe(["trades"], ["TOY:A"])
     desk.replay("open", speed="max")
     desk.replay("play")
-    desk.replay("seek", time=str(truth.begin))
+    desk.replay("seek", time=text_of(truth.begin))
     assert (desk.messages("gap")[-1]["seq"], desk.messages("gap")[-1]["lost"]) == (-1, False)
     begun = len(desk.messages("joined"))
     desk.replay("play")
@@ -384,7 +385,7 @@ def random_walk(desk: Desk, truth: Truth, chooser: random.Random) -> None:
         return chooser.sample(words, chooser.randrange(1, 3))
 
     def at() -> str:
-        return str(chooser.randrange(truth.begin, truth.end + 2))
+        return text_of(chooser.randrange(truth.begin, truth.end + 2))
 
     acts: list[tuple[int, Any]] = [
         (3, lambda: desk.subscribe(some(ALL), some(names))),
@@ -412,11 +413,11 @@ def random_walk(desk: Desk, truth: Truth, chooser: random.Random) -> None:
 def test_whatever_is_asked_the_clients_rule_leads_to_what_was_recorded(folder: Path, truth: Truth, seed: int) -> None:
     desk = Desk(folder)
     chooser = random.Random(seed)
-    desk.replay("open", from_=str(truth.begin + chooser.randrange(100)))
+    desk.replay("open", from_=text_of(truth.begin + chooser.randrange(100)))
     random_walk(desk, truth, chooser)
     desk.replay("open")
     desk.replay("pause")
-    desk.replay("step", until=str(desk.time + chooser.randrange(1, 50)))
+    desk.replay("step", until=text_of(desk.time + chooser.randrange(1, 50)))
     assert desk.states[-1] in ("paused", "ended")
     assert not desk.client.holes
     chosen = desk.session.selection.chosen

@@ -11,6 +11,7 @@ from feed.channels import tape
 from feed.gateway import walker
 from feed.model import KINDS
 from feed.recording.chosen import Chosen
+from feed.times import text_of
 from tests.feed.gateway.pasts import Town
 from tests.feed.gateway.test_walker import SYMBOLS, check, wanted_after
 from tests.feed.recorder.made_up import MadeUp, truth_of
@@ -57,7 +58,7 @@ async def test_recordings_and_logs_are_one_chain(seed: int, symbols: str, tmp_pa
     chance = random.Random(seed)
     place, time = recorded(chance, tmp_path / "recordings", deaths=0.05)
     link = place.link()
-    link.subscribe(ALL, symbols, id="t", start={"time": str(time)})
+    link.subscribe(ALL, symbols, id="t", start={"time": text_of(time)})
     await place.walked(link, "t", grows=True)
     place.grow(10)
     await place.until(lambda: link.in_step)
@@ -79,7 +80,7 @@ async def test_the_check_sees_a_message_that_a_tape_lost(tmp_path: Path, monkeyp
 
     monkeypatch.setattr(tape.Tape, "give", lossy)
     link = place.link()
-    link.subscribe(ALL, "*", id="t", start={"time": str(time)})
+    link.subscribe(ALL, "*", id="t", start={"time": text_of(time)})
     with pytest.raises(AssertionError):  # the client is strict itself
         await place.walked(link, "t")
     assert lost
@@ -132,7 +133,7 @@ async def test_a_hole_between_recording_and_log_is_a_gap(seed: int, symbols: str
     for log in place.made:
         place.logs[log.name].begin = len(log.records) - 40
     link = place.link()
-    link.subscribe(ALL, symbols, id="t", start={"time": str(time)})
+    link.subscribe(ALL, symbols, id="t", start={"time": text_of(time)})
     await place.walked(link, "t", grows=True)
     place.grow(10)
     await place.until(lambda: link.in_step)
@@ -167,7 +168,7 @@ async def test_a_time_before_the_recording_begins_where_that_does(seed: int, tmp
     for log in logs:
         place.logs[log.name].begin = log.records[ends[log.name]].floor
     link = place.link()
-    link.subscribe(ALL, "*", id="t", start={"time": "3"})
+    link.subscribe(ALL, "*", id="t", start={"time": text_of(3)})
     await place.walked(link, "t", grows=True)
     await place.until(lambda: link.in_step)
     truth = truth_of(place.made)
@@ -196,7 +197,7 @@ async def test_what_was_not_recorded_begins_with_the_log(tmp_path: Path) -> None
     for log in logs:
         place.logs[log.name].begin = log.records[ends[log.name]].floor
     link = place.link()
-    link.subscribe("trades quotes", "X:A", id="t", start={"time": "20"})
+    link.subscribe("trades quotes", "X:A", id="t", start={"time": text_of(20)})
     await place.until(lambda: link.client.answers)
     assert [result["mode"] for result in link.client.answers["t"]["results"]] == ["snapshot", "gap"]
     await place.walked(link, "t")
@@ -212,7 +213,7 @@ async def test_a_recording_that_is_damaged_on_the_way_is_a_gap(tmp_path: Path) -
     files = sorted((tmp_path / "recordings" / "trades").rglob("*.arrow"))
     assert len(files) > 2
     link = place.link()
-    link.subscribe("trades", "X:A", id="t", start={"time": str(time)})
+    link.subscribe("trades", "X:A", id="t", start={"time": text_of(time)})
     await place.until(lambda: link.client.answers)
     for file in files[-2:]:
         data = bytearray(file.read_bytes())
@@ -234,7 +235,7 @@ async def test_without_a_recording_yet_the_log_is_all(tmp_path: Path) -> None:
     for log in logs:
         place.logs[log.name].begin = len(log.records) // 2
     link = place.link()
-    link.subscribe("trades", "X:A", id="t", start={"time": "3"})
+    link.subscribe("trades", "X:A", id="t", start={"time": text_of(3)})
     await place.walked(link, "t")
     assert [gap["reason"] for gap in link.channel("trades", "X:A").gaps if gap["reason"] != "venue"] == ["evicted"]
     await place.close()

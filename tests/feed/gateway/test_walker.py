@@ -12,6 +12,7 @@ from feed.gateway import walker
 from feed.model import KINDS
 from feed.protocol.session import SessionSettings
 from feed.protocol.walks import WALKS_MAX
+from feed.times import text_of
 from tests.feed.gateway.pasts import Town
 from tests.feed.recorder.made_up import MadeUp, head, truth_of
 from tests.reference_client import Client
@@ -61,7 +62,7 @@ async def test_from_any_time_every_update_comes_once(seed: int, symbols: str) ->
     place = town(chance)
     link = place.link()
     time = chance.randrange(-1, min(map(clock_of, place.made)) + 2)
-    link.subscribe(" ".join(KINDS), symbols, id="t", start={"time": str(max(time, 0))})
+    link.subscribe(" ".join(KINDS), symbols, id="t", start={"time": text_of(max(time, 0))})
     await place.walked(link, "t", grows=True)
     place.grow(20)
     await place.until(lambda: link.in_step)
@@ -123,7 +124,7 @@ async def test_a_source_that_ends_on_the_way_is_told_as_live(seed: int) -> None:
         place.follow()
     place.grow(60)
     link = place.link()
-    link.subscribe(" ".join(KINDS), "*", id="t", start={"time": str(time)})
+    link.subscribe(" ".join(KINDS), "*", id="t", start={"time": text_of(time)})
     await place.walked(link, "t", grows=True)
     await place.until(lambda: link.in_step)
     reasons = {gap["reason"] for channel in link.client.channels.values() for gap in channel.gaps}
@@ -141,7 +142,7 @@ async def test_what_is_deleted_is_a_gap_and_a_snapshot(seed: int) -> None:
     for log in place.logs.values():
         log.begin = len(log.records) // 2
     link = place.link()
-    link.subscribe(" ".join(KINDS), "*", id="t", start={"time": "3"})
+    link.subscribe(" ".join(KINDS), "*", id="t", start={"time": text_of(3)})
     await place.walked(link, "t", grows=True)
     place.grow(10)
     await place.until(lambda: link.in_step)
@@ -159,7 +160,7 @@ async def test_a_log_that_is_deleted_under_a_walk_is_a_gap() -> None:
     chance = random.Random(4)
     place = town(chance, 400)
     link = place.link()
-    link.subscribe(" ".join(KINDS), "X:C", id="t", start={"time": "3"})
+    link.subscribe(" ".join(KINDS), "X:C", id="t", start={"time": text_of(3)})
     await place.until(lambda: link.client.answers)
     for log in place.logs.values():
         log.begin = len(log.records) - 120
@@ -175,7 +176,7 @@ async def test_a_log_that_is_deleted_under_a_walk_is_a_gap() -> None:
 async def test_requests_behind_it_wait_until_it_is_answered() -> None:
     place = town(random.Random(1))
     link = place.link()
-    link.subscribe("trades", "X:A X:NOPE", id="t", start={"time": "9"})
+    link.subscribe("trades", "X:A X:NOPE", id="t", start={"time": text_of(9)})
     link.ask("ping", id="p")
     assert not link.client.answers
     await place.until(lambda: "p" in link.client.answers)
@@ -191,7 +192,7 @@ async def test_requests_behind_it_wait_until_it_is_answered() -> None:
 async def test_channels_that_are_taken_away_on_the_way_say_nothing_more() -> None:
     place = town(random.Random(2), 500)
     link = place.link()
-    link.subscribe("trades book", "X:A X:B", id="t", start={"time": "9"})
+    link.subscribe("trades book", "X:A X:B", id="t", start={"time": text_of(9)})
     await place.until(lambda: link.client.answers and link.channel("trades", "X:A").applied)
     listed = link.ask("list", id="l")["results"]
     assert [(one["channel"], one["symbol"]) for one in listed] == [
@@ -222,7 +223,7 @@ async def test_channels_that_are_taken_away_on_the_way_say_nothing_more() -> Non
 async def test_patterns_beside_those_of_a_walk_stay_when_it_arrives() -> None:
     place = town(random.Random(2), 500)
     link = place.link()
-    link.subscribe("trades quotes", "*", id="t", start={"time": "9"})
+    link.subscribe("trades quotes", "*", id="t", start={"time": text_of(9)})
     await place.until(lambda: link.client.answers)
     link.subscribe("trades", "X:*", id="p", on_lag="close")
     assert link.ask("unsubscribe", "trades", "X:B", id="u")["ok"]
@@ -236,7 +237,7 @@ async def test_patterns_beside_those_of_a_walk_stay_when_it_arrives() -> None:
     ]
     assert link.session.readers.raw.wanted.count == 3
     # what it has is known, so a new walk takes it away first: else updates would come beside it
-    link.subscribe("trades", "X:*", id="again", start={"time": "9"})
+    link.subscribe("trades", "X:*", id="again", start={"time": text_of(9)})
     place.grow(20)
     await place.walked(link, "again")
     place.grow(20)
@@ -251,7 +252,7 @@ async def test_patterns_beside_those_of_a_walk_stay_when_it_arrives() -> None:
 async def test_a_walk_without_channels_ends_and_tells_it() -> None:
     place = town(random.Random(2), 500)
     link = place.link()
-    link.subscribe("trades", "*", id="t", start={"time": "9"})
+    link.subscribe("trades", "*", id="t", start={"time": text_of(9)})
     await place.until(lambda: link.client.answers)
     assert place.walker.walks == 1
     link.ask("unsubscribe", id="u")
@@ -263,9 +264,9 @@ async def test_a_walk_without_channels_ends_and_tells_it() -> None:
 async def test_a_client_that_goes_ends_its_walks() -> None:
     place = town(random.Random(2), 500)
     link = place.link()
-    link.subscribe("trades", "*", id="t", start={"time": "9"})
+    link.subscribe("trades", "*", id="t", start={"time": text_of(9)})
     await place.until(lambda: link.client.answers)
-    link.subscribe("book", "*", id="b", start={"time": "9"})
+    link.subscribe("book", "*", id="b", start={"time": text_of(9)})
     assert place.walker.walks == 2
     place.links.remove(link)
     link.session.close()
@@ -276,7 +277,7 @@ async def test_walks_of_one_client_are_counted_and_the_next_waits() -> None:
     place = town(random.Random(2), 500)
     link = place.link()
     for number in range(12):
-        link.subscribe(KINDS[number % 6], "X:A" if number < 6 else "X:B", id=f"t{number}", start={"time": "9"})
+        link.subscribe(KINDS[number % 6], "X:A" if number < 6 else "X:B", id=f"t{number}", start={"time": text_of(9)})
     for number in range(12):
         await place.walked(link, f"t{number}")
         assert place.walker.walks <= WALKS_MAX + 1
@@ -288,7 +289,7 @@ async def test_walks_of_one_client_are_counted_and_the_next_waits() -> None:
 async def test_a_time_to_come_begins_now() -> None:
     place = town(random.Random(2))
     link = place.link()
-    link.subscribe("trades quotes", "X:A", id="t", start={"time": "2999-01-01T00:00:00Z"})
+    link.subscribe("trades quotes", "X:A", id="t", start={"time": "2200-01-01T00:00:00Z"})
     await place.walked(link, "t")
     assert link.channel("trades", "X:A").snapshots == 1
     assert place.walker.walks == 0
@@ -319,7 +320,7 @@ async def test_a_log_that_cannot_be_read_refuses_the_request(
 
     monkeypatch.setattr(place, "log", away)
     link = place.link()
-    link.subscribe("trades", "*", id="t", start={"time": "9"})
+    link.subscribe("trades", "*", id="t", start={"time": text_of(9)})
     link.ask("ping", id="p")
     await place.until(lambda: "p" in link.client.answers)
     assert link.client.answers["t"]["code"] == code
@@ -328,7 +329,7 @@ async def test_a_log_that_cannot_be_read_refuses_the_request(
 async def test_a_walk_that_fails_on_its_way_ends_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     place = town(random.Random(2))
     link = place.link()
-    link.subscribe("trades", "*", id="t", start={"time": "9"})
+    link.subscribe("trades", "*", id="t", start={"time": text_of(9)})
     await place.until(lambda: link.client.answers)
 
     async def broken(offset: int) -> Any:
@@ -343,7 +344,7 @@ async def test_a_walk_that_fails_on_its_way_ends_its_connection(monkeypatch: pyt
 async def test_limits_count_what_is_on_its_way() -> None:
     place = town(random.Random(2))
     link = place.link(settings=SessionSettings(subscriptions_max=3, patterns_max=1))
-    link.subscribe("trades quotes", "X:A", id="t", start={"time": "9"})
+    link.subscribe("trades quotes", "X:A", id="t", start={"time": text_of(9)})
     await place.until(lambda: link.client.answers)
     results = link.subscribe("book bars", "X:A", id="more")["results"]
     assert [result.get("code") for result in results] == [None, "subscription_limit"]

@@ -64,8 +64,10 @@ def test_unknown_fields_are_ignored() -> None:
         ('{"marks":{}}', Start("marks")),
         ('{"marks":{"x/0@a":-1,"y":9007199254740991}}', Start("marks", marks={"x/0@a": -1, "y": 9007199254740991})),
         ('{"last":5,"colour":1}', Start("last", last=5)),
-        ('{"time":"1795467600003417000"}', "time"),
-        ('{"time":"2026-11-23T21:00:00.123456789+01:00"}', "time"),
+        ('{"time":"1795467600003417000"}', 1795467600003417000),
+        ('{"time":"2026-11-23T21:00:00.123456789+01:00"}', 1795464000123456789),
+        ('{"time":"2026-11-23t20:00z"}', 1795464000000000000),
+        ('{"time":"2026-11-23"}', 1795392000000000000),
     ],
 )
 def test_where_to_begin(text: str, wanted: object) -> None:
@@ -78,12 +80,28 @@ def test_where_to_begin(text: str, wanted: object) -> None:
         '"now"', "7", "null", "[]", "{}", '{"last":0}', '{"last":-1}', '{"last":9007199254740992}', '{"last":1e99}',
         '{"last":"5"}', '{"marks":[]}', '{"marks":{"x":-2}}', '{"marks":{"x":9007199254740992}}', '{"marks":{"x":"5"}}',
         '{"marks":{"x":99999999999999999999999}}', '{"marks":{},"last":1}', '{"time":""}', '{"time":"yesterday"}',
-        '{"time":5}', '{"time":"2026-11-23"}',
+        '{"time":5}', '{"time":"0"}', '{"time":"2026-11-31"}',
     ],
 )  # fmt: skip
 def test_positions_that_cannot_be_one(text: str) -> None:
     with pytest.raises(BadRequest) as refused:
         start(text)
+    assert refused.value.code == "bad_position"
+
+
+@pytest.mark.parametrize(
+    ("time", "unit"),
+    [
+        ("1795973660", "seconds"),
+        ("1795973660123", "milliseconds"),
+        ("1795973660123456", "microseconds"),
+        ("0", "seconds"),
+        ("9" * 4400, "4400 digits"),
+    ],
+)
+def test_a_time_in_another_unit_is_refused_by_the_unit_that_it_looks_like(time: str, unit: str) -> None:
+    with pytest.raises(BadRequest, match=unit) as refused:
+        start(f'{{"time":"{time}"}}')
     assert refused.value.code == "bad_position"
 
 

@@ -71,7 +71,7 @@ def test_retry_is_what_the_table_says() -> None:
 
 
 def test_history_is_refused_item_by_item() -> None:
-    text = b'{"op":"subscribe","id":1,"channels":["book","x"],"symbols":["X:A"],"from":{"time":"5"}}'
+    text = b'{"op":"subscribe","id":1,"channels":["book","x"],"symbols":["X:A"],"from":{"time":"2026-11-20"}}'
     (ack,) = messages(session().receive(text, 1))
     check("ack", ack)
     assert [result["code"] for result in ack["results"]] == ["no_recording"] * 2
@@ -204,7 +204,8 @@ fields = st.fixed_dictionaries(
         "id": st.integers(0, 5) | requests,
         "channels": st.lists(st.sampled_from(["trades", "book", "*", "x"]), max_size=3) | requests,
         "symbols": st.lists(st.sampled_from(["X:A", "X:NOPE", "*", "X:*", ""]), max_size=3) | requests,
-        "from": st.sampled_from(["live", "snapshot", {"marks": {"x/0@a": 0}}, {"last": 1}, {"time": "1"}]) | requests,
+        "from": st.sampled_from(["live", "snapshot", {"marks": {"x/0@a": 0}}, {"last": 1}, {"time": "2026-11-20"}])
+        | requests,
         "on_lag": st.sampled_from(["skip", "close"]) | requests,
         "token": requests,
     },
