@@ -21,11 +21,12 @@ from typing import Annotated, Any, Final, Literal, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import Struct
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from feed.errors import ConfigError
 from feed.model import KINDS, Interval, Kind
+from feed.symbols import is_name, is_pattern
 from feed.venues.bars import BarRules
 from feed.venues.symbol import Rules
 
@@ -46,7 +47,16 @@ def _listed(value: object) -> object:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
+def _symbols(names: tuple[str, ...]) -> tuple[str, ...]:
+    for name in names:
+        # a star elsewhere is a name's own, but who writes one here means a pattern that would match nothing
+        if not (is_pattern(name) or (is_name(name) and "*" not in name)):
+            raise ValueError(f"{name!r} is none of VENUE:NAME, VENUE:* and *")
+    return names
+
+
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
+Symbols = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed), AfterValidator(_symbols)]
 Kinds = Annotated[tuple[Kind, ...], NoDecode, BeforeValidator(_listed)]
 Intervals = Annotated[tuple[Interval, ...], NoDecode, BeforeValidator(_listed)]
 Count = Annotated[int, Field(ge=0)]
@@ -265,7 +275,7 @@ class RecordSettings(Section):
     """The venues that are recorded; none named: those of `normalize.venues`."""
     kinds: Kinds = KINDS
     """The kinds of channels that are recorded."""
-    symbols: Names = ("*",)
+    symbols: Symbols = ("*",)
     """Symbols or patterns (`KRAKEN:*`) that are recorded."""
     raw: bool = False
     """Also the ticks as they lie in Kafka, to be put through a normalizer again."""

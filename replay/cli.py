@@ -376,10 +376,11 @@ def _refuse_unknown(opened: Opened, chosen: Chosen) -> None:
         return
     from feed.errors import ConfigError
     from feed.gateway.catalog import Catalog
+    from feed.recording.chosen import unknown_words
 
     known = {symbol for _, symbol in Catalog().channels(opened.recording)}
     if unknown := chosen.names - known:
-        raise ConfigError(f"nothing is recorded of {min(unknown)!r}; `replay info` tells what is")
+        raise ConfigError(f"nothing is recorded of {unknown_words(unknown)}; `replay info` tells what is")
 
 
 def _cuts(start: str | None, end: str | None) -> tuple[Cut, Cut]:

@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING, Annotated, Final, cast
 from fastapi import FastAPI, Query, Request, Response, WebSocket
 from starlette.responses import StreamingResponse
 
-from feed.channels.wanted import is_pattern
 from feed.errors import BadRequest
 from feed.gateway.answers import ERROR_ANSWER, Told, error_answer
 from feed.gateway.app import admitted, refuse, upgrade_needed
 from feed.gateway.recordings import Range, Recordings, Walk, range_of
 from feed.gateway.ws import SUBPROTOCOL
 from feed.model import KINDS
-from feed.recording.chosen import Chosen
+from feed.recording.chosen import Chosen, unknown_words
 from feed.recording.notes import CorruptRecording
 from feed.recording.shelf import NEVER
 from feed.times import ns_of
@@ -175,7 +174,7 @@ class _Walking:
         found = range_of(recording)
         known = {symbol for _, symbol in self._recordings.catalog.channels(recording)}
         if unknown := wanted.chosen.names - known:
-            raise BadRequest("unknown_symbol", f"nothing is recorded of {min(unknown)!r}")
+            raise BadRequest("unknown_symbol", f"nothing is recorded of {unknown_words(unknown)}")
         yield found
         yield from FORMS[self._form](recording, wanted)
 
@@ -219,9 +218,6 @@ def _wanted(channel: str, symbols: str, start: str | None, end: str | None) -> W
     names = [name for name in symbols.split(",") if name]
     if not names:
         raise BadRequest("bad_message", "symbols is empty")
-    for name in names:
-        if "*" in name and not is_pattern(name):
-            raise BadRequest("bad_message", f"found {name[:80]!r}, wanted a symbol, VENUE:* or *")
     first = 0 if start is None else _time("start", start)
     last = NEVER if end is None else _time("end", end)
     if last <= first:

@@ -13,9 +13,10 @@ from typing import Final
 from feed.channels.channel import Listing, Source
 from feed.channels.message import KIND_BIT
 from feed.channels.subscription import Limits
-from feed.channels.wanted import OnLag, Wanted, is_pattern, prefix_of
+from feed.channels.wanted import OnLag, Wanted
 from feed.model import KINDS, Result
 from feed.recording.chosen import Picked
+from feed.symbols import is_pattern, prefix_of
 
 Channel = tuple[str, str]
 """Kind and symbol."""

@@ -23,8 +23,8 @@ from feed.channels.reader import HoleInLog, LogReader
 from feed.channels.record import EMPTY
 from feed.channels.selection import matched
 from feed.channels.subscription import Ask, Limits, Start, Subscribing
-from feed.channels.wanted import is_pattern, prefix_of
 from feed.model import Joined
+from feed.symbols import is_pattern, prefix_of
 
 if TYPE_CHECKING:
     from feed.channels.channel import Channel

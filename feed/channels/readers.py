@@ -27,8 +27,8 @@ from feed.channels.subscription import (
 )
 from feed.channels.tally import Account
 from feed.channels.views import RAW, Spec, View
-from feed.channels.wanted import is_pattern, prefix_of
 from feed.model import NO_SEQ, Result
+from feed.symbols import is_pattern, prefix_of
 
 if TYPE_CHECKING:
     from feed.channels.cursor import Reader

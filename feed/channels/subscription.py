@@ -15,8 +15,9 @@ from feed.channels.cursor import Reader
 from feed.channels.join import Broken, Join, Move, Together
 from feed.channels.message import KIND_BIT, KIND_INDEX
 from feed.channels.views import RAW, Spec
-from feed.channels.wanted import OnLag, Wanted, is_pattern, prefix_of
+from feed.channels.wanted import OnLag, Wanted
 from feed.model import KINDS, NO_SEQ, Result
+from feed.symbols import is_pattern, prefix_of
 
 if TYPE_CHECKING:
     from feed.channels.channel import Channel, Listing

@@ -18,16 +18,6 @@ if TYPE_CHECKING:
 OnLag = Literal["skip", "close"]
 
 
-def is_pattern(symbol: str) -> bool:
-    """Whether a name asks for many symbols: `*` or `VENUE:*`."""
-    return symbol == "*" or (symbol.endswith(":*") and symbol.count("*") == 1 and symbol.count(":") == 1)
-
-
-def prefix_of(pattern: str) -> str:
-    """What the names start with that a pattern matches."""
-    return pattern[:-1]
-
-
 class Wanted:
     """A reader's subscriptions. Symbols are kept by the id of their listing, kinds as bits."""
 

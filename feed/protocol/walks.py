@@ -16,9 +16,9 @@ from feed.channels.handover import hand_over, leave
 from feed.channels.message import KIND_BIT, KIND_INDEX
 from feed.channels.past import Cut, Past
 from feed.channels.subscription import Ask, Limits, Subscribing, subscribed, unsubscribe, unsubscribe_all
-from feed.channels.wanted import is_pattern
 from feed.model import Result
 from feed.protocol.line import NotYet
+from feed.symbols import is_pattern, prefix_of
 
 if TYPE_CHECKING:
     from feed.channels.channel import Listing
@@ -226,7 +226,7 @@ class Walks:
 
     def _cuts(self, ask: Ask, time: int | None) -> dict[str, Cut] | None:
         """For each partition that has to be read where it is cut; None: none has to be read."""
-        prefixes = tuple(symbol[:-1] for symbol in ask.symbols if is_pattern(symbol))
+        prefixes = tuple(prefix_of(symbol) for symbol in ask.symbols if is_pattern(symbol))
         names = set(ask.symbols)
         listings = [li for li in self._hub.names.values() if li.name in names or li.name.startswith(prefixes)]
         if time is None:

@@ -6,7 +6,6 @@ Owns the words of a choice (kinds, symbols, patterns; or channels one by one) an
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -14,24 +13,23 @@ import pyarrow as pa
 from feed.errors import ConfigError
 from feed.model import KINDS
 from feed.recording.tables import GAPS, STATES
-
-_ALL: Final = "*"
+from feed.symbols import is_pattern, prefix_of
 
 
 class Chosen:
-    """Kinds, and symbols by name or by pattern (`KRAKEN:*`); a pattern's star is its last character.
+    """Kinds, and symbols by name or by pattern (`KRAKEN:*`, `*`).
 
     Raises:
         ConfigError: a kind is none.
     """
 
-    def __init__(self, kinds: Iterable[str] = KINDS, symbols: Iterable[str] = (_ALL,)) -> None:
+    def __init__(self, kinds: Iterable[str] = KINDS, symbols: Iterable[str] = ("*",)) -> None:
         self.kinds = tuple(kind for kind in KINDS if kind in set(kinds))
         if unknown := set(kinds) - set(KINDS):
             raise ConfigError(f"channel {min(unknown)!r} is none of {', '.join(KINDS)}")
         names = tuple(symbols)
-        self.names = frozenset(name for name in names if not name.endswith(_ALL))
-        self.prefixes = tuple(name[:-1] for name in names if name.endswith(_ALL))
+        self.names = frozenset(name for name in names if not is_pattern(name))
+        self.prefixes = tuple(prefix_of(name) for name in names if is_pattern(name))
 
     @property
     def tables(self) -> tuple[str, ...]:
@@ -79,6 +77,12 @@ class Picked(Chosen):
                 of_kind = _mask(batch.column("channel"), kind.__eq__)
                 mask |= of_kind & _mask(batch.column("symbol"), symbols.__contains__)
         return None if mask.all() else mask
+
+
+def unknown_words(names: Iterable[str]) -> str:
+    """The first of some symbols that are not known, for people; what looks like a pattern and is none is told so."""
+    name = min(names)
+    return f"{name[:80]!r}" + (", patterns are VENUE:* and *" if "*" in name else "")
 
 
 def _mask(column: pa.DictionaryArray, wanted: object) -> np.ndarray:

@@ -20,6 +20,7 @@ from msgspec import Struct
 
 from feed.errors import BadTick, CorruptLog
 from feed.model import Bar, Book, Instrument, Kind, Quote, Snapshot, State, Status, Trade
+from feed.symbols import is_pattern
 from feed.venues.bars import NEVER
 from feed.venues.symbol import Machine, Message, Now, Rules, SavedSymbol, Symbol, Tick
 
@@ -199,6 +200,8 @@ class Source:
             raise BadTick(
                 f"key of {len(tick.key)} characters, wanted a symbol of up to {_KEY_CHARS_MAX} printable ones"
             )
+        if is_pattern(tick.key):
+            raise BadTick(f"key {tick.key!r} is a pattern, wanted a symbol")
         if len(self._symbols) + len(self._sleeping) >= self._rules.symbols_max:
             raise BadTick(f"symbol {tick.key} is one more than the {self._rules.symbols_max} that a source may have")
         symbol, machine = self._make(tick.key)

@@ -157,7 +157,7 @@ def test_a_time_is_the_clock_by_which_ticks_were_received(served: Running) -> No
         ({"channel": "trades", "symbol": "TOY:A"}, None, 400, "bad_message"),
         ({"channel": "tapes"}, None, 400, "unknown_channel"),
         ({"channel": "trades", "symbols": ","}, None, 400, "bad_message"),
-        ({"channel": "trades", "symbols": "TOY:*A"}, None, 400, "bad_message"),
+        ({"channel": "trades", "symbols": "TOY:A*"}, None, 404, "unknown_symbol"),
         ({"channel": "trades", "symbols": "TOY:NOPE"}, None, 404, "unknown_symbol"),
         ({"channel": "trades", "start": "yesterday"}, None, 400, "bad_message"),
         ({"channel": "trades", "start": "9" * 30}, None, 400, "bad_message"),

@@ -2,21 +2,8 @@
 
 from __future__ import annotations
 
-import pytest
-
-from feed.channels.wanted import is_pattern
 from feed.protocol.session import SessionSettings
 from tests.feed.channels.desk import Desk
-
-
-@pytest.mark.parametrize("text", ["*", "KRAKEN:*", "BINANCE-USDM:*"])
-def test_patterns(text: str) -> None:
-    assert is_pattern(text)
-
-
-@pytest.mark.parametrize("text", ["", "KRAKEN:XBT/USD", "K*", "*:*", "KRAKEN:X*", "**", ":", "A:B:*"])
-def test_no_patterns(text: str) -> None:
-    assert not is_pattern(text)
 
 
 def desk() -> Desk:

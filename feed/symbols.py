@@ -1,0 +1,30 @@
+"""Symbols and patterns: `VENUE:NAME`, and the two ways to ask for many.
+
+Owns the one grammar, wherever one is written: requests, HTTP, commands, settings, recordings, keys of ticks. `*` is
+every symbol, `VENUE:*` every symbol of a venue, and there are no other patterns. A name may have a `*` of its own
+(exchanges mark called shares with it) and is a name all the same; one that reads as a pattern could not be asked for.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+_VENUE: Final = r"[A-Z0-9._-]+:"
+_PATTERN: Final = re.compile(rf"(?:{_VENUE})?\*").fullmatch
+_NAMED: Final = re.compile(rf"{_VENUE}.").match
+
+
+def is_pattern(text: str) -> bool:
+    """Whether it asks for many symbols: `*` or `VENUE:*`. No symbol, and no key of a tick, is one."""
+    return _PATTERN(text) is not None
+
+
+def prefix_of(pattern: str) -> str:
+    """What the names start with that a pattern matches."""
+    return pattern[:-1]
+
+
+def is_name(text: str) -> bool:
+    """Whether it could be the name of a symbol: a venue and a name."""
+    return _NAMED(text) is not None and not is_pattern(text)
