@@ -217,12 +217,16 @@ class Result(Struct, frozen=True, omit_defaults=True):
     depth: int | UnsetType = UNSET
 
 
-class Ack(Struct, frozen=True, tag_field="type", tag="ack"):
-    """The answer to a request: one result for each channel and symbol that it asked for."""
+class Ack(Struct, frozen=True, kw_only=True, tag_field="type", tag="ack", omit_defaults=True):
+    """The answer to a request: one result for each channel and symbol that it asked for.
+
+    `ignored`: fields of the request that are not known, as paths.
+    """
 
     id: str | int
     op: str
     ok: bool
+    ignored: list[str] | UnsetType = UNSET
     results: list[Result]
 
 
@@ -236,9 +240,10 @@ class Joined(Struct, frozen=True, tag_field="type", tag="joined", omit_defaults=
     seq: int | UnsetType = UNSET
 
 
-class Pong(Struct, frozen=True, tag_field="type", tag="pong"):
+class Pong(Struct, frozen=True, tag_field="type", tag="pong", omit_defaults=True):
     """The answer to a `ping`: when the server got it and when it answered."""
 
     id: str | int
     received: str
     time: str
+    ignored: list[str] | UnsetType = UNSET

@@ -16,11 +16,12 @@ from typing import Final, NamedTuple
 
 import msgspec
 from msgspec import UNSET, Struct
+from msgspec.structs import replace
 
 from feed.errors import BadRequest
-from feed.model import Ack, Error, Result, Welcome
+from feed.model import Ack, Error, Pong, Result, Welcome
 from feed.protocol.codec import message_frame, objects
-from feed.protocol.request import Request, id_of, request_of
+from feed.protocol.request import Request, id_of, ignored_in, request_of
 
 ABUSED: Final = 1008
 CHANNELS_A_TOKEN: Final = 500
@@ -190,7 +191,11 @@ class Line:
         try:
             if waiting.refused is not None:
                 raise waiting.refused
-            return message_frame(self._do(request_of(waiting.text), waiting.received_ns, now_ns))
+            request = request_of(waiting.text)
+            answer = self._do(request, waiting.received_ns, now_ns)
+            if isinstance(answer, Ack | Pong) and (ignored := ignored_in(request, waiting.text)):
+                answer = replace(answer, ignored=ignored)
+            return message_frame(answer)
         except BadRequest as refused:
             return _refusal(waiting.id, refused)
 
@@ -206,7 +211,7 @@ def welcome(settings: SessionSettings, now_ns: int) -> bytes:
 
 def ack(id_: str | int, op: str, results: list[Result]) -> Ack:
     """The answer to a request that was done."""
-    return Ack(id_, op, all(result.ok is not False for result in results), results)
+    return Ack(id=id_, op=op, ok=all(result.ok is not False for result in results), results=results)
 
 
 def check_size(channels: list[str], symbols: list[str], settings: SessionSettings) -> None:

@@ -1,7 +1,7 @@
 """Requests: JSON objects of a client, read strictly.
 
 Owns the form of each request and the words for what is wrong with one. Fields that are not known are ignored, as the
-protocol says; known ones must be of their type. Leaves what a request does to `session`.
+protocol says, and can be named; known ones must be of their type. Leaves what a request does to `session`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType, field
+from msgspec.structs import fields
 
 from feed.channels.subscription import Start
 from feed.channels.wanted import OnLag
@@ -20,6 +21,9 @@ from feed.times import ns_of
 INTEGER_MAX: Final = 2**53 - 1
 Id = str | Annotated[int, Meta(ge=-INTEGER_MAX, le=INTEGER_MAX)]
 Do = Literal["open", "play", "pause", "seek", "speed", "step", "stop"]
+IGNORED_MAX: Final = 16
+"""So many fields that are not known are named, and so many characters of each."""
+IGNORED_CHARS_MAX: Final = 64
 _Words = Annotated[list[str], Meta(min_length=1)]
 
 
@@ -97,6 +101,12 @@ _REQUESTS: Final[msgspec.json.Decoder[Request]] = msgspec.json.Decoder(Request)
 _IDS: Final = msgspec.json.Decoder(_Identified)
 _NAMES: Final = msgspec.json.Decoder(_Named)
 _FROMS: Final = msgspec.json.Decoder(_From)
+_FIELDS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_FROM_FIELDS: Final = frozenset(one.encode_name for one in fields(_From))
+_KNOWN: Final = {
+    kind: frozenset(["op", *(one.encode_name for one in fields(kind))])
+    for kind in (Subscribe, Unsubscribe, List, Ping, Auth, Replay)
+}
 
 
 def id_of(text: bytes) -> str | int | None:
@@ -127,6 +137,16 @@ def request_of(text: bytes) -> Request:
         return _REQUESTS.decode(text)
     except UNREADABLE as error:
         raise BadRequest("bad_message", _words(error)) from error
+
+
+def ignored_in(request: Request, text: bytes) -> list[str]:
+    """The fields of a request that was read of `text` that are not known, as paths (`from.mrks`), the first of them."""
+    found = [name for name in _FIELDS.decode(text) if name not in _KNOWN[type(request)]]
+    if isinstance(request, Subscribe) and not isinstance(request.start, UnsetType):
+        start = bytes(request.start)
+        if start.lstrip()[:1] == b"{":
+            found += [f"from.{name}" for name in _FIELDS.decode(start) if name not in _FROM_FIELDS]
+    return [name[:IGNORED_CHARS_MAX] for name in found[:IGNORED_MAX]]
 
 
 def start_of(request: Subscribe) -> Start | int | None:

@@ -138,6 +138,11 @@ def test_a_subscribe_after_open_is_acked_as_on_a_live_stream(desk: Desk, truth: 
     assert not [m for m in desk.messages("snapshot") if m["channel"] == "quotes"]
 
 
+def test_a_misspelt_field_is_seen_in_the_answer(truth: Truth, desk: Desk) -> None:
+    assert desk.replay("open", spede=5)["ignored"] == ["spede"]
+    assert "ignored" not in desk.replay("pause")
+
+
 def test_a_range_ends_before_its_end(desk: Desk, truth: Truth) -> None:
     start, end = truth.begin + 30, truth.middle
     desk.subscribe(ALL, ["*"])

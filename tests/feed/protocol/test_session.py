@@ -64,6 +64,23 @@ def test_answers(request_: dict[str, Any], kind: str, code: str | None) -> None:
         assert answer["retry"] == schemas.errors()[code].retry
 
 
+@pytest.mark.parametrize(
+    ("request_", "ignored"),
+    [
+        ({"op": "subscribe", "channels": ["book"], "symbols": ["X:A"], "evry_ms": 50}, ["evry_ms"]),
+        ({"op": "unsubscribe", "chanels": ["book"]}, ["chanels"]),
+        ({"op": "list", "all": True}, ["all"]),
+        ({"op": "auth", "token": "x", "bearer": "y"}, ["bearer"]),
+        ({"op": "ping", "now": 1}, ["now"]),
+        ({"op": "ping"}, None),
+    ],
+)
+def test_a_misspelt_field_is_seen_in_the_answer(request_: dict[str, Any], ignored: list[str] | None) -> None:
+    answer = messages(session().receive(json.dumps({**request_, "id": "q"}).encode(), 7))[0]
+    check(answer["type"], answer)
+    assert answer.get("ignored") == ignored
+
+
 def test_retry_is_what_the_table_says() -> None:
     from feed.protocol.line import RETRY
 
