@@ -24,6 +24,7 @@ GapReason = Literal["lag", "evicted", "source", "recording", "venue", "seek"]
 StateReason = Literal["silent", "disconnected", "stalled", "gap", "checksum"]
 ReplayState = Literal["ready", "playing", "paused", "ended"]
 Mode = Literal["snapshot", "resumed", "live", "gap"]
+OnLag = Literal["skip", "close"]
 Level = tuple[str, str]
 NO_SEQ: Final = -1
 
@@ -212,7 +213,7 @@ class Result(Struct, frozen=True, omit_defaults=True):
     source: str | UnsetType = UNSET
     seq: int | UnsetType = UNSET
     matched: int | UnsetType = UNSET
-    on_lag: Literal["skip", "close"] | UnsetType = UNSET
+    on_lag: OnLag | UnsetType = UNSET
     every_ms: int | UnsetType = UNSET
     depth: int | UnsetType = UNSET
 
@@ -230,14 +231,17 @@ class Ack(Struct, frozen=True, kw_only=True, tag_field="type", tag="ack", omit_d
     results: list[Result]
 
 
-class Joined(Struct, frozen=True, tag_field="type", tag="joined", omit_defaults=True):
-    """What an ack's result would hold, for a channel that a pattern matched."""
+class Joined(Struct, frozen=True, tag_field="type", tag="joined"):
+    """What an ack's result would hold, for a channel that a pattern matched; its parameters are always told."""
 
     channel: Kind
     symbol: str
     mode: Mode
     source: str | UnsetType = UNSET
     seq: int | UnsetType = UNSET
+    on_lag: OnLag = "skip"
+    every_ms: int = 0
+    depth: int = 0
 
 
 class Pong(Struct, frozen=True, tag_field="type", tag="pong", omit_defaults=True):

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Set
 from typing import Final, NamedTuple
 
-from feed.model import NO_SEQ, Gap, Joined, Kind, Replayed, ReplayState
+from feed.model import NO_SEQ, Gap, Joined, Kind, OnLag, Replayed, ReplayState
 from feed.protocol.codec import encode_one, message_frame, text_frame
 from feed.recording.chosen import Picked
 from feed.recording.standing import Standing
@@ -48,7 +48,9 @@ class Flow:
     `changed` is called when `order`, `hungry` and `wait_ns` should be looked at again.
     """
 
-    def __init__(self, *, changed: Callable[[], None], steady_ns: Callable[[], int]) -> None:
+    def __init__(
+        self, *, changed: Callable[[], None], steady_ns: Callable[[], int], on_lag: Callable[[Channel], OnLag]
+    ) -> None:
         self.state: ReplayState | None = None
         self.begin = self.end = 0
         self.position = -1
@@ -58,6 +60,7 @@ class Flow:
         """Frames that go before any row."""
         self._changed = changed
         self._steady_ns = steady_ns
+        self._on_lag = on_lag
         self._speed: Speed = 1
         self._anchor: tuple[int, int] | None = None
         self._reached = -1
@@ -219,7 +222,7 @@ class Flow:
         pages = self.pages
         if (begin := pages.beginning()) is not None:
             pages.begun[begin.channel] = begin.source, begin.seq
-            return message_frame(joined(begin))
+            return message_frame(self.joined(begin))
         frame, updates = pages.rows(room, self._reached, self._steps)
         self.position = pages.sent
         self._changed()
@@ -235,7 +238,7 @@ class Flow:
         while pages.within:
             if (begin := pages.beginning()) is not None:
                 pages.begun[begin.channel] = begin.source, begin.seq
-                self.out.append(message_frame(joined(begin)))
+                self.out.append(message_frame(self.joined(begin)))
             else:
                 assert pages.next_clock is not None
                 self.out.append(pages.rows(_FRAME_BYTES, pages.next_clock, None)[0])
@@ -248,6 +251,11 @@ class Flow:
             return b""
         self._tells = False
         return self._told()
+
+    def joined(self, begin: Begin) -> Joined:
+        """What tells where a channel begins."""
+        kind: Kind = begin.channel[0]  # type: ignore[assignment]  # a recorded channel is of a kind
+        return Joined(kind, begin.channel[1], begin.mode, begin.source, begin.seq, self._on_lag(begin.channel))
 
     def put(self, messages: list[bytes]) -> None:
         """Puts out messages, in frames of some size."""
@@ -270,7 +278,7 @@ class Flow:
             if channel in begun:
                 messages.append(_seek_gap(channel, found.source, begun[channel][1], found.seq))
             else:
-                messages.append(encode_one(joined(Begin(channel, "snapshot", found.source, found.seq))))
+                messages.append(encode_one(self.joined(Begin(channel, "snapshot", found.source, found.seq))))
             messages += found.messages
         for channel in [channel for channel in begun if channel not in standing]:
             source, seq = begun.pop(channel)
@@ -281,12 +289,6 @@ class Flow:
         state = self.state or "ready"
         self._tell("paused" if state == "ended" else state)
         self._anchor = None
-
-
-def joined(begin: Begin) -> Joined:
-    """What tells where a channel begins."""
-    kind: Kind = begin.channel[0]  # type: ignore[assignment]  # a recorded channel is of a kind
-    return Joined(kind, begin.channel[1], begin.mode, begin.source, begin.seq)
 
 
 def _seek_gap(channel: Channel, source: str, prev: int, seq: int) -> bytes:

@@ -13,8 +13,8 @@ from typing import Final
 from feed.channels.channel import Listing, Source
 from feed.channels.message import KIND_BIT
 from feed.channels.subscription import Limits
-from feed.channels.wanted import OnLag, Wanted
-from feed.model import KINDS, Result
+from feed.channels.wanted import Wanted
+from feed.model import KINDS, OnLag, Result
 from feed.recording.chosen import Picked
 from feed.symbols import is_pattern, prefix_of
 
@@ -82,15 +82,20 @@ class Selection:
                 if mask & bit:
                     listing = self._listings[id_]
                     on_lag: OnLag = "close" if self._wanted.closes(listing, bit) else "skip"
-                    results.append(Result(kind, listing.name, on_lag=on_lag))
+                    results.append(Result(kind, listing.name, on_lag=on_lag, every_ms=0, depth=0))
         for kind, pattern, on_lag in self._wanted.patterns_subscribed():
             matched = sum(
                 1
                 for name in self._matching(kind, pattern)
                 if self._wanted.by_pattern(self._names[name]) & KIND_BIT[kind]
             )
-            results.append(Result(kind, pattern, matched=matched, on_lag=on_lag))
+            results.append(Result(kind, pattern, matched=matched, on_lag=on_lag, every_ms=0, depth=0))
         return results
+
+    def on_lag(self, channel: Channel) -> OnLag:
+        """What was chosen for a lag on a channel; in a replay there is none."""
+        kind, symbol = channel
+        return "close" if self._wanted.closes(self._names[symbol], KIND_BIT[kind]) else "skip"
 
     def _name(self, kind: str, symbol: str, on_lag: OnLag) -> Result:
         bit, listing = KIND_BIT.get(kind), self._names.get(symbol)
@@ -102,7 +107,7 @@ class Selection:
             return Result(kind, symbol, ok=False, code="subscription_limit")
         self._wanted.add(listing, bit, on_lag)
         self.chosen |= {(kind, name) for name in self._matching(kind, symbol)}
-        return Result(kind, symbol, ok=True)
+        return Result(kind, symbol, ok=True, on_lag=on_lag, every_ms=0, depth=0)
 
     def _pattern(self, kind: str, symbol: str, on_lag: OnLag) -> Result:
         bit, prefix = KIND_BIT.get(kind), prefix_of(symbol)
@@ -116,7 +121,7 @@ class Selection:
         wanted.add_pattern(prefix, bit, on_lag, self._listings)
         found = self._matching(kind, symbol)
         self.chosen |= {(kind, name) for name in found}
-        return Result(kind, symbol, ok=True, matched=len(found))
+        return Result(kind, symbol, ok=True, matched=len(found), on_lag=on_lag, every_ms=0, depth=0)
 
     def _leave(self, kind: str, symbol: str) -> Result:
         bit, listing = KIND_BIT.get(kind), self._names.get(symbol)

@@ -24,7 +24,7 @@ from feed.protocol.line import Close, Line, NotYet, SessionSettings, ack, check_
 from feed.protocol.request import Auth, List, Ping, Replay, Request, Subscribe, Unsubscribe, start_of
 from feed.recording.standing import Standing
 from replay.ahead import Ahead
-from replay.flow import Flow, Order, joined
+from replay.flow import Flow, Order
 from replay.pages import Begin
 from replay.requests import open_range, speed_asked, step_asked, time_asked
 from replay.selection import Channel, Selection
@@ -60,12 +60,12 @@ class ReplaySession:
         steady_ns: Callable[[], int],
     ) -> None:
         self.closed = False
-        self.flow = Flow(changed=changed, steady_ns=steady_ns)
         self._settings = settings
         self._recorded = recorded
         self._changed = changed
         limits = Limits(subscriptions_max=settings.subscriptions_max, patterns_max=settings.patterns_max)
         self.selection = Selection(recorded.channels if recorded else (), limits)
+        self.flow = Flow(changed=changed, steady_ns=steady_ns, on_lag=self.selection.on_lag)
         self._line = Line(settings, self._do)
         self._held = False
         self._failed = False
@@ -243,8 +243,8 @@ class ReplaySession:
             plan, self._plan = self._plan, None
             return ack(request.id, "subscribe", self._joining(plan))
         for name, value in (("every_ms", request.every_ms), ("depth", request.depth)):
-            if value is not UNSET:
-                raise BadRequest("bad_message", f"{name} is not offered by this server")
+            if value is not UNSET and value != 0:
+                raise BadRequest("bad_message", f"found {name} {value}, wanted 0: this server offers no such view")
         check_size(request.channels, request.symbols, self._settings)
         start = start_of(request)
         mode = "time" if isinstance(start, int) else None if start is None else start.mode
@@ -284,7 +284,7 @@ class ReplaySession:
         messages: list[bytes] = []
         for channel, found in standing.items():
             if channel not in by_name:
-                messages.append(encode_one(joined(Begin(channel, plan.mode, found.source, found.seq))))
+                messages.append(encode_one(self.flow.joined(Begin(channel, plan.mode, found.source, found.seq))))
             if plan.mode == "snapshot":
                 messages += found.messages
         self.flow.put(messages)

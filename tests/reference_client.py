@@ -20,6 +20,8 @@ import msgspec
 Json = dict[str, Any]
 View = tuple[int | None, int | None]
 """`every_ms` and `depth` of a request."""
+Parameters = tuple[int, int, str]
+"""`every_ms`, `depth` and `on_lag`, as results tell them."""
 _RAWS = msgspec.json.Decoder(list[msgspec.Raw])
 
 
@@ -67,6 +69,7 @@ class Channel:
         self.marked = False
         """Whether the client's marks were told while it was in step; those told before it began are not about it."""
         self.view: View = (None, None)
+        self.told: Parameters = (0, 0, "skip")
         self.partial = False
         """Whether it asked to know less than all: a snapshot of the last items, or updates from here on only."""
         self.data: Any = None
@@ -240,7 +243,7 @@ class Client:
         self._asked: list[Json] = []
         self._next_id = 0
         self._patterns: list[tuple[str, str]] = []
-        self._views: dict[tuple[str, str], View] = {}
+        self._views: dict[tuple[str, str], Parameters] = {}
         self._partly: set[tuple[str, str]] = set()
         self._marks_here: dict[str, int] = {}
         self._waits_caught_up: dict[str | int, list[Channel]] = {}
@@ -338,6 +341,7 @@ class Client:
                 self._marks_here = {}
                 if message["seq"] == -1:  # it had not begun there: `joined` tells when it does
                     self._patterns.append((message["channel"], message["symbol"]))
+                    self._views.setdefault((message["channel"], message["symbol"]), channel.told)
             channel.gap(message)
         else:
             channel.told_state(message)
@@ -355,9 +359,11 @@ class Client:
         kind, symbol = message["channel"], message["symbol"]
         require(any(k == kind and _matches(p, symbol) for k, p in self._patterns), f"joined unasked: {message}")
         channel = self._begin(message)
-        for (k, pattern), view in self._views.items():
-            if k == kind and _matches(pattern, symbol):
-                channel.see(*view)
+        told = _told(message)
+        asked = [params for (k, pattern), params in self._views.items() if k == kind and _matches(pattern, symbol)]
+        require(told in asked, f"joined tells {told}, asked for were {asked}: {message}")
+        channel.told = told
+        channel.see(told[0] or None, told[1] or None)
         # which of several requests brought it is not said, so one that asked for less is enough
         channel.partial |= any(k == kind and _matches(p, symbol) for k, p in self._partly)
 
@@ -391,17 +397,20 @@ class Client:
         for result in results:
             if not result["ok"]:
                 continue
+            params = _asked(request, result["channel"])
+            require(_told(result) == params, f"result tells {_told(result)}, asked for was {params}: {result}")
             if "mode" in result:
                 kept = "from" not in request and self._is_open(result) and result["mode"] != "snapshot"
                 if not kept:
                     begun.append(self._begin(result))
                     begun[-1].partial |= result["mode"] == "snapshot" and "last" in (request.get("from") or ())
+                self.channels[result["channel"], result["symbol"]].told = params
                 self.channels[result["channel"], result["symbol"]].see(*_view(request))
             else:
                 self._patterns.append((result["channel"], result["symbol"]))
                 # the last one that matches counts
                 self._views.pop((result["channel"], result["symbol"]), None)
-                self._views[result["channel"], result["symbol"]] = _view(request)
+                self._views[result["channel"], result["symbol"]] = params
                 if "last" in (request.get("from") or ()):
                     self._partly.add((result["channel"], result["symbol"]))
         if isinstance(request.get("from"), dict):
@@ -424,7 +433,17 @@ class Client:
 
 
 def _view(request: Json) -> View:
-    return request.get("every_ms"), request.get("depth")
+    return request.get("every_ms") or None, request.get("depth") or None
+
+
+def _asked(request: Json, kind: str) -> Parameters:
+    """The parameters that a request gives a channel of a kind: only books have a depth."""
+    depth = request.get("depth", 0) if kind == "book" else 0
+    return request.get("every_ms", 0), depth, request.get("on_lag", "skip")
+
+
+def _told(message: Json) -> Parameters:
+    return message["every_ms"], message["depth"], message["on_lag"]
 
 
 def _matches(pattern: str, symbol: str) -> bool:

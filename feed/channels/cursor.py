@@ -19,7 +19,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from feed.channels.channel import Channel, Listing
-from feed.channels.flush import Flush
+from feed.channels.flush import Birth, Flush
 from feed.channels.join import ANNOUNCE_SHIFT, Join, Move, Page, Rest, Together
 from feed.channels.log import TURN_SEQ
 from feed.channels.marks import Holds, marks_at
@@ -27,7 +27,7 @@ from feed.channels.message import ALL_KINDS, bare, frame
 from feed.channels.selection import Selection
 from feed.channels.tally import Account, Tally, hidden_in, updates_in
 from feed.channels.wanted import Wanted
-from feed.model import NO_SEQ, CaughtUp, GapReason, Joined
+from feed.model import NO_SEQ, CaughtUp, GapReason, Joined, OnLag
 from feed.protocol.codec import message_frame
 
 if TYPE_CHECKING:
@@ -255,7 +255,7 @@ class Reader:
         """Returns how many updates it gets, and how many more there are that it has already."""
         hub, masks = self._hub, self.selection.masks
         for birth in flush.births:
-            self._hear_of(birth.channel, birth.joined, page)
+            self._hear_of(birth, page)
         ids = masks if len(masks) < len(flush.changed) + len(flush.runs) else chain(flush.changed, flush.runs)
         count = held = 0
         for id_ in ids:
@@ -285,12 +285,13 @@ class Reader:
         self._tally.settled -= held
         self._end_turned()
 
-    def _hear_of(self, channel: Channel, joined: bytes, page: Page) -> None:
+    def _hear_of(self, birth: Birth, page: Page) -> None:
+        channel = birth.channel
         watch = self.wanted.watch()
         if watch is None or not watch.wants(channel) or self.pending(channel.id, channel.bit) is not None:
             return
         if watch.announces(channel):
-            page.add(frame([joined]))
+            page.add(frame([birth.joined(watch.on_lag(channel))]))
         if not self.selection.shared:
             self.selection.set(channel.id, self.selection.masks.get(channel.id, 0) | channel.bit)
 
@@ -412,7 +413,9 @@ class Reader:
                 at = at if channel.missed(at) else channel.standing(at)[0]
             else:
                 at = join.prev(channel)
-            joined = Joined(channel.kind, channel.listing.name, mode, channel.source.name, at)
+            on_lag: OnLag = "close" if self.wanted.closes(channel.listing, channel.bit) else "skip"
+            kind, name, source = channel.kind, channel.listing.name, channel.source.name
+            joined = Joined(kind, name, mode, source, at, on_lag, *hub.spec.of(kind))
             page.add(frame([bare(joined)]))
         messages, gapped = self._messages(channel, join, announced=announce)
         notice = channel.source.notice

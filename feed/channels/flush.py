@@ -15,9 +15,10 @@ from feed.channels.channel import Channel, Listing, Source
 from feed.channels.log import TURN_SEQ, Entry, Run, entries_of, in_order
 from feed.channels.message import JOINT, bare
 from feed.channels.tally import updates_in
-from feed.model import NO_SEQ, Joined, Mode
+from feed.model import NO_SEQ, Joined, Mode, OnLag
 
 if TYPE_CHECKING:
+    from feed.channels.spec import Spec
     from feed.channels.state import Folded
 
 _FLUSH_OVERHEAD_BYTES: Final = 600
@@ -29,13 +30,31 @@ _STEP_NS_MAX: Final = 5_000 * _NS_PER_MS
 
 
 class Birth:
-    """A channel that begins with this flush, and what those are told who asked for it by a pattern."""
+    """A channel that begins with this flush, and how that is told to those who asked for it by a pattern."""
 
-    __slots__ = ("channel", "joined")
+    __slots__ = ("_joined", "_mode", "_seq", "_source", "_spec", "channel")
 
-    def __init__(self, channel: Channel, joined: bytes) -> None:
+    def __init__(self, channel: Channel, mode: Mode, seq: int, spec: Spec) -> None:
         self.channel = channel
-        self.joined = joined
+        self._mode: Mode = mode
+        self._seq = seq
+        self._source = channel.source.name
+        self._spec = spec.of(channel.kind)
+        self._joined: dict[str, bytes] = {}
+
+    def joined(self, on_lag: OnLag) -> bytes:
+        """The `joined` of all who chose the same for a lag: a view is a hub of its own, so the rest is alike."""
+        made = self._joined.get(on_lag)
+        if made is None:
+            kind, name = self.channel.kind, self.channel.listing.name
+            made = bare(Joined(kind, name, self._mode, self._source, self._seq, on_lag, *self._spec))
+            self._joined[on_lag] = made
+        return made
+
+    def resume(self, mark: int) -> None:
+        """It is told as one that goes on after a mark."""
+        self._mode, self._seq = "resumed", mark
+        self._joined = {}
 
 
 class Flush:
@@ -135,10 +154,10 @@ class Flush:
             entries = self.changed[listing.id] = in_order(entries)
         return entries
 
-    def commit(self, listings: dict[int, Listing], names: dict[str, Listing]) -> None:
+    def commit(self, listings: dict[int, Listing], names: dict[str, Listing], spec: Spec) -> None:
         """Makes it visible: births, entries in the logs of their channels, turns, states to join at."""
         for channel in self.born:
-            self._bear(channel, listings, names)
+            self._bear(channel, listings, names, spec)
         for channel in self.told:
             self.uneven.add(channel.id)
         self.uneven |= self.turns
@@ -168,7 +187,7 @@ class Flush:
         """Lets go of everything that is for readers."""
         self.changed, self.runs, self.notices, self.births = {}, {}, [], []
 
-    def _bear(self, channel: Channel, listings: dict[int, Listing], names: dict[str, Listing]) -> None:
+    def _bear(self, channel: Channel, listings: dict[int, Listing], names: dict[str, Listing], spec: Spec) -> None:
         listing = channel.listing
         listings[listing.id] = names[listing.name] = listing
         listing.channels[channel.index] = channel
@@ -185,7 +204,7 @@ class Flush:
                 break
         if not turns:
             listing.told.pop(channel.bit, None)
-        self.births.append(Birth(channel, bare(Joined(channel.kind, listing.name, mode, channel.source.name, seq))))
+        self.births.append(Birth(channel, mode, seq, spec))
 
     def _commit_turns(self, entries: list[Entry], listing: Listing) -> None:
         for index, entry in enumerate(entries):

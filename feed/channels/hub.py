@@ -23,6 +23,7 @@ from feed.channels.intake import Intake
 from feed.channels.join import Page
 from feed.channels.message import KIND_INDEX, bare, whole
 from feed.channels.selection import Selections
+from feed.channels.spec import RAW, Spec
 from feed.channels.state import FoldRules
 from feed.channels.tally import Tally
 from feed.channels.views import Views
@@ -68,9 +69,10 @@ class Found(NamedTuple):
 class Hub:
     """All channels of a gateway."""
 
-    def __init__(self, settings: HubSettings, *, counts: Counts | None = None) -> None:
-        """`counts`: those of the hub that this one is a view of."""
+    def __init__(self, settings: HubSettings, *, spec: Spec = RAW, counts: Counts | None = None) -> None:
+        """`spec`: how its channels are seen; `counts`: those of the hub that this one is a view of."""
         self.settings = settings
+        self.spec = spec
         self.rules = FoldRules(trades_kept=settings.trades_kept, bars_closed_kept=settings.bars_closed_kept)
         self.counts = counts or Counts()
         self.listings: dict[int, Listing] = {}
@@ -92,7 +94,7 @@ class Hub:
         part = msgspec.structs.replace(
             settings, resume_window_bytes_max=settings.resume_window_bytes_max // _VIEW_WINDOW_PART
         )
-        self.views = Views(self, lambda: Hub(part, counts=self.counts))
+        self.views = Views(self, lambda seen: Hub(part, spec=seen, counts=self.counts))
 
     # ---- what comes in
 
@@ -153,13 +155,13 @@ class Hub:
         intake, flush = self.intake, self.intake.open
         positions = tuple([source.pos for source in intake.by_index])
         if flush.empty:
-            flush.commit(self.listings, self.names)
+            flush.commit(self.listings, self.names, self.spec)
             self.current.positions = positions
             return False
         flush.positions = positions
         if flush.turns or flush.born:
             self.moves += 1
-        flush.commit(self.listings, self.names)
+        flush.commit(self.listings, self.names, self.spec)
         for birth in flush.births:
             self.selections.bear(birth)
         self._before, self.current = self.current, flush

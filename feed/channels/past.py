@@ -18,19 +18,18 @@ from msgspec.structs import replace
 
 from feed.channels.hub import Hub, HubSettings
 from feed.channels.join import ANNOUNCE_SHIFT, Broken
-from feed.channels.message import END, JOINT, KIND_BIT, PREV, START, bare, head_of, split
+from feed.channels.message import END, JOINT, KIND_BIT, PREV, START, head_of, split
 from feed.channels.reader import HoleInLog, LogReader
 from feed.channels.record import EMPTY
-from feed.channels.selection import matched
+from feed.channels.selection import closes, matched
 from feed.channels.subscription import Ask, Limits, Start, Subscribing
-from feed.model import Joined
 from feed.symbols import is_pattern, prefix_of
 
 if TYPE_CHECKING:
     from feed.channels.channel import Channel
     from feed.channels.record import Record
     from feed.channels.tape import Tape
-    from feed.model import GapReason, Result
+    from feed.model import GapReason, OnLag, Result
 
 RECORDS_A_PAGE: Final = 128
 """Records that are taken at a time, about two milliseconds of them; so many bytes end a page sooner."""
@@ -252,7 +251,7 @@ class Past:
         self._unflushed = True
         if tape is None:
             return [self._resumed(result) for result in results]
-        tape.begin(self.wants, self._announces)
+        tape.begin(self.wants, self._announces, self._on_lag)
         return [tape.result(self._resumed(result)) for result in results]
 
     def follow(self, tape: Tape) -> None:
@@ -274,6 +273,11 @@ class Past:
     def _announces(self, kind: str, symbol: str) -> bool:
         listing = self.hub.names.get(symbol)
         return listing is None or not self.reader.wanted.has_exact(listing, KIND_BIT[kind])
+
+    def _on_lag(self, kind: str, symbol: str) -> OnLag:
+        wanted, bit, listing = self.reader.wanted, KIND_BIT[kind], self.hub.names.get(symbol)
+        closed = closes(wanted.rules, symbol, bit) if listing is None else wanted.closes(listing, bit)
+        return "close" if closed else "skip"
 
     def _late(self, late: Mapping[str, GapReason]) -> dict[tuple[int, int], Broken]:
         return {
@@ -353,7 +357,7 @@ class Past:
             channel = birth.channel
             mark = self._marks.get(channel.source.name)
             if mark is not None and channel.base is not None and not channel.base.messages:
-                birth.joined = bare(Joined(channel.kind, channel.listing.name, "resumed", channel.source.name, mark))
+                birth.resume(mark)
         return b"".join([bytes(frames) for frames, readers in self.hub.fan_out() if readers])
 
     @property

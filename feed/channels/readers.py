@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from feed.channels.join import Move, Together
 from feed.channels.message import KIND_BIT
+from feed.channels.spec import RAW, Spec
 from feed.channels.subscription import (
     Ask,
     Elsewhere,
@@ -26,13 +27,13 @@ from feed.channels.subscription import (
     unsubscribe_all,
 )
 from feed.channels.tally import Account
-from feed.channels.views import RAW, Spec, View
 from feed.model import NO_SEQ, Result
 from feed.symbols import is_pattern, prefix_of
 
 if TYPE_CHECKING:
     from feed.channels.cursor import Reader
     from feed.channels.hub import Hub
+    from feed.channels.views import View
 
 
 class Readers:
@@ -174,8 +175,8 @@ class Readers:
     def subscribed(self) -> list[Result]:
         """What it has asked for: of each way of seeing channels by name, then patterns, with their parameters."""
         results = subscribed(self.hub, self.raw)
-        for spec, (view, reader) in self.inside.items():
-            results += subscribed(view.hub, reader, spec)
+        for view, reader in self.inside.values():
+            results += subscribed(view.hub, reader)
         return results
 
     def _leave(self, kind: str, symbol: str) -> Result:

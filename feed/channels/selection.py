@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from feed.channels.channel import Channel, Listing, Source
     from feed.channels.cursor import Reader
     from feed.channels.flush import Birth, Flush
+    from feed.model import OnLag
 
 
 class Rule(NamedTuple):
@@ -52,6 +53,10 @@ class Watch(NamedTuple):
         """Whether its beginning is told by `joined`."""
         return (channel.id, channel.bit) not in self.silent and self.wants(channel)
 
+    def on_lag(self, channel: Channel) -> OnLag:
+        """What becomes of a lag on a channel that it announces."""
+        return "close" if closes(self.rules, channel.listing.name, channel.bit) else "skip"
+
     def born_after(self, number: int, listings: dict[int, Listing]) -> Iterator[Channel]:
         """The channels that began with later flushes and would have been announced."""
         for listing in listings.values():
@@ -67,6 +72,12 @@ def matched(rules: tuple[Rule, ...] | list[Rule], name: str) -> int:
         if name.startswith(rule.prefix):
             mask = mask | rule.mask if rule.add else mask & ~rule.mask
     return mask
+
+
+def closes(rules: tuple[Rule, ...] | list[Rule], name: str, bit: int) -> bool:
+    """Whether the last pattern that has a channel asks to be closed when it lags."""
+    last = [rule for rule in rules if rule.mask & bit and name.startswith(rule.prefix)][-1:]
+    return any(rule.close for rule in last)
 
 
 _KEPT_MAX: Final = 8
@@ -292,7 +303,8 @@ class Selections:
             for selection in self._watching:
                 assert selection.watch is not None
                 if selection.watch.announces(birth.channel):
-                    first.setdefault(selection, []).append(part([birth.joined]))
+                    joined = birth.joined(selection.watch.on_lag(birth.channel))
+                    first.setdefault(selection, []).append(part([joined]))
         for source, message in flush.notices:
             for selection in self._all:
                 if source in selection.sources(self._listings, moves):

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, Literal, Protocol
 
-from msgspec import UNSET, Struct
+from msgspec import Struct
+from msgspec.structs import replace
 
 from feed.channels.cursor import Reader
 from feed.channels.join import Broken, Join, Move, Together
 from feed.channels.message import KIND_BIT, KIND_INDEX
-from feed.channels.views import RAW, Spec
-from feed.channels.wanted import OnLag, Wanted
-from feed.model import KINDS, NO_SEQ, Result
+from feed.channels.wanted import Wanted
+from feed.model import NO_SEQ, OnLag, Result
 from feed.symbols import is_pattern, prefix_of
 
 if TYPE_CHECKING:
@@ -140,6 +140,10 @@ class Subscribing:
         wanted.add(listing, bit, self._ask.on_lag)
         return self._enter(kind, listing, bit, had=had, move=moves.get(symbol), anew=symbol in moves)
 
+    def _done(self, kind: str, symbol: str) -> Result:
+        """A good result: the parameters that hold from now on."""
+        return replace(_told(self._hub, kind, symbol, self._ask.on_lag), ok=True)
+
     def _join_of(self, channel: Channel, move: Move | None) -> Join:
         """The request's, but a channel that marks cannot speak of starts by snapshot, before `caught_up`.
 
@@ -193,17 +197,17 @@ class Subscribing:
 
     def _enter(self, kind: str, listing: Listing, bit: int, *, had: bool, move: Move | None, anew: bool) -> Result:
         """`anew`: its client has it from another reader, and may hold a state that is none here."""
-        reader = self._reader
+        reader, done = self._reader, self._done(kind, listing.name)
         channel = listing.channels[KIND_INDEX[kind]]
         if channel is None:
             reader.wait_for(listing, bit)
-            return Result(kind, listing.name, ok=True, mode="live", source=listing.owner.name, seq=NO_SEQ)
+            return replace(done, mode="live", source=listing.owner.name, seq=NO_SEQ)
         source = channel.source.name
         if had and self._ask.start is None and reader.knows(channel):
             pending = reader.pending(listing.id, bit)
             if channel.waits or (pending is not None and pending.mode(channel) == "snapshot"):
-                return Result(kind, listing.name, ok=True, mode="snapshot", source=source, seq=self._joined_at(channel))
-            return Result(kind, listing.name, ok=True, mode="resumed", source=source, seq=channel.position)
+                return replace(done, mode="snapshot", source=source, seq=self._joined_at(channel))
+            return replace(done, mode="resumed", source=source, seq=channel.position)
         reader.drop(listing.id, bit)
         join = self._join_of(channel, move)
         mode = join.mode(channel)
@@ -220,7 +224,7 @@ class Subscribing:
             seq = channel.position
         else:
             seq = join.prev(channel)
-        return Result(kind, listing.name, ok=True, mode=mode, source=source, seq=seq)
+        return replace(done, mode=mode, source=source, seq=seq)
 
     def _joined_at(self, channel: Channel) -> int:
         """The snapshot's position; in a large request it is folded only when its turn comes."""
@@ -257,7 +261,7 @@ class Subscribing:
             reader.enter(channel, join, announce=True)
         wanted.add_pattern(prefix, bit, self._ask.on_lag, hub.listings)
         self.touched += matched
-        return Result(kind, symbol, ok=True, matched=matched)
+        return replace(self._done(kind, symbol), matched=matched)
 
 
 def unsubscribe(hub: Hub, reader: Reader, channels: list[str], symbols: list[str]) -> list[Result]:
@@ -273,23 +277,26 @@ def unsubscribe_all(hub: Hub, reader: Reader) -> list[Result]:
     return results
 
 
-def subscribed(hub: Hub, reader: Reader, spec: Spec = RAW) -> list[Result]:
-    """What a reader has asked for, all seen in one way: channels by name, then patterns, with their parameters."""
-    every, depth = spec.every_ms or UNSET, spec.depth or UNSET
-    results: list[Result] = []
+def subscribed(hub: Hub, reader: Reader) -> list[Result]:
+    """What a reader has asked for: channels by name, then patterns, with their parameters."""
     wanted = reader.wanted
-    for index, kind in enumerate(KINDS):
-        bit = 1 << index
-        for id_, mask in wanted.exact():
-            if mask & bit:
-                listing = hub.listings[id_]
-                on_lag: OnLag = "close" if wanted.closes(listing, bit) else "skip"
-                results.append(Result(kind, listing.name, on_lag=on_lag, every_ms=every, depth=depth))
+    results = [
+        _told(hub, kind, hub.listings[id_].name, "close" if wanted.closes(hub.listings[id_], bit) else "skip")
+        for kind, bit in KIND_BIT.items()
+        for id_, mask in wanted.exact()
+        if mask & bit
+    ]
     matches = _matches(hub, wanted) if wanted.rules else {}
-    for name, pattern, lag in wanted.patterns_subscribed():
-        matched = matches.get((prefix_of(pattern), KIND_BIT[name]), 0)
-        results.append(Result(name, pattern, matched=matched, on_lag=lag, every_ms=every, depth=depth))
+    for kind, pattern, on_lag in wanted.patterns_subscribed():
+        matched = matches.get((prefix_of(pattern), KIND_BIT[kind]), 0)
+        results.append(replace(_told(hub, kind, pattern, on_lag), matched=matched))
     return results
+
+
+def _told(hub: Hub, kind: str, symbol: str, on_lag: OnLag) -> Result:
+    """The parameters that hold, as every good result and every `list` tells them."""
+    every_ms, depth = hub.spec.of(kind)
+    return Result(kind, symbol, on_lag=on_lag, every_ms=every_ms, depth=depth)
 
 
 def _matches(hub: Hub, wanted: Wanted) -> dict[tuple[str, int], int]:

@@ -12,10 +12,11 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import msgspec
+from msgspec.structs import replace
 
 from feed.channels.message import END, START, head_of
 from feed.channels.record import PART_BYTES_MAX
-from feed.model import NO_SEQ, Gap, GapReason, Joined, Kind, Mode, Result
+from feed.model import NO_SEQ, Gap, GapReason, Joined, Kind, Mode, OnLag, Result
 from feed.protocol.codec import text_frame
 
 Key = tuple[str, str]
@@ -68,6 +69,7 @@ class Tape:
         self._last: dict[Key, bytes] = {}
         self._wants: Callable[[str, str], bool] = _nobody
         self._announces: Callable[[str, str], bool] = _nobody
+        self._on_lag: Callable[[str, str], OnLag] = _skips
 
     @property
     def partitions(self) -> set[str]:
@@ -80,11 +82,16 @@ class Tape:
         if not result.ok or isinstance(result.matched, int) or key not in self.ends:
             return result
         mode, source, seq = self._begins(key, self.ends[key][0])
-        return Result(result.channel, result.symbol, ok=True, mode=mode, source=source, seq=seq)
+        return replace(result, mode=mode, source=source, seq=seq)
 
-    def begin(self, wants: Callable[[str, str], bool], announces: Callable[[str, str], bool]) -> None:
-        """Who reads: which kinds and symbols are wanted, and which of them are told by `joined`."""
-        self._wants, self._announces = wants, announces
+    def begin(
+        self,
+        wants: Callable[[str, str], bool],
+        announces: Callable[[str, str], bool],
+        on_lag: Callable[[str, str], OnLag],
+    ) -> None:
+        """Who reads: which kinds and symbols are wanted, which of them are told by `joined`, and what of a lag."""
+        self._wants, self._announces, self._on_lag = wants, announces, on_lag
 
     def give(self, said: list[Said]) -> None:
         """More of it, in order."""
@@ -154,7 +161,7 @@ class Tape:
         if not self._announces(kind, symbol):
             return []
         mode, named, seq = self._begins((kind, symbol), source)
-        return [msgspec.json.encode(Joined(kind, symbol, mode, named, seq))]
+        return [msgspec.json.encode(Joined(kind, symbol, mode, named, seq, self._on_lag(kind, symbol)))]
 
     def _begins(self, key: Key, source: str) -> tuple[Mode, str, int]:
         stood = self._stood.get(key)
@@ -172,3 +179,7 @@ def _gap(kind: Kind, symbol: str, source: str, seq: int, reason: GapReason) -> b
 
 def _nobody(kind: str, symbol: str) -> bool:
     return False
+
+
+def _skips(kind: str, symbol: str) -> OnLag:
+    return "skip"

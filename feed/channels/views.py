@@ -11,7 +11,7 @@ still pending without further ado, and a reader that goes from the raw channel t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from msgspec import UNSET
 
@@ -27,25 +27,12 @@ if TYPE_CHECKING:
     from feed.channels.cursor import Reader
     from feed.channels.flush import Flush
     from feed.channels.hub import Hub
+    from feed.channels.spec import Spec
     from feed.channels.turn import Turn
     from feed.model import StateReason
 
 _NS_PER_MS: Final = 1_000_000
 _SWEEP_NS: Final = 1_000 * _NS_PER_MS
-
-
-class Spec(NamedTuple):
-    """How a channel is seen; 0: every update, all levels."""
-
-    every_ms: int = 0
-    depth: int = 0
-
-    def of(self, kind: str) -> Spec:
-        """The same for a kind: only books have a depth."""
-        return self if kind == "book" else Spec(self.every_ms)
-
-
-RAW: Final = Spec()
 
 
 class _Seen:
@@ -360,7 +347,7 @@ class View:
 class Views:
     """All views of a hub."""
 
-    def __init__(self, raw: Hub, make: Callable[[], Hub]) -> None:
+    def __init__(self, raw: Hub, make: Callable[[Spec], Hub]) -> None:
         self._raw = raw
         self._make = make
         self._views: dict[Spec, View] = {}
@@ -374,7 +361,7 @@ class Views:
         """The view for these readers; made where there is none."""
         found = self._views.get(spec)
         if found is None:
-            found = self._views[spec] = View(self._raw, spec, self._make())
+            found = self._views[spec] = View(self._raw, spec, self._make(spec))
         return found
 
     def take(self, flush: Flush | None, now_ns: int) -> bool:

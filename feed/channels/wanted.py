@@ -7,15 +7,14 @@ earlier pattern", and the count for the limits. Leaves where the reader stands i
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from feed.channels.message import KIND_BIT
-from feed.channels.selection import Rule, Watch, matched
+from feed.channels.selection import Rule, Watch, closes, matched
 
 if TYPE_CHECKING:
     from feed.channels.channel import Listing
-
-OnLag = Literal["skip", "close"]
+    from feed.model import OnLag
 
 
 class Wanted:
@@ -141,8 +140,7 @@ class Wanted:
         """Whether the connection is to be closed when this channel lags."""
         if self._exact.get(listing.id, 0) & bit:
             return bool(self._closing.get(listing.id, 0) & bit)
-        last = [rule for rule in self.rules if rule.mask & bit and listing.name.startswith(rule.prefix)][-1:]
-        return any(rule.close for rule in last)
+        return closes(self.rules, listing.name, bit)
 
     @property
     def never_closes(self) -> bool:

@@ -13,8 +13,8 @@ from msgspec import UNSET, Meta, Struct, UnsetType, field
 from msgspec.structs import fields
 
 from feed.channels.subscription import Start
-from feed.channels.wanted import OnLag
 from feed.errors import BadRequest
+from feed.model import OnLag
 from feed.protocol.codec import UNREADABLE
 from feed.times import ns_of
 

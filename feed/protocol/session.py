@@ -15,8 +15,8 @@ from msgspec.structs import replace
 from feed.channels.cursor import Reader
 from feed.channels.hub import Hub
 from feed.channels.readers import Readers
+from feed.channels.spec import RAW, Spec
 from feed.channels.subscription import Ask, Limits, Start
-from feed.channels.views import RAW, Spec
 from feed.errors import BadRequest
 from feed.model import Ack, Goaway, Heartbeat, Pong, Result
 from feed.protocol.codec import message_frame
@@ -235,14 +235,14 @@ def _no_past(request: Subscribe) -> list[Result]:
 
 
 def _offered(name: str, found: int | UnsetType, offered: tuple[int, ...]) -> int:
-    """What a request asks for, 0 where it does not.
+    """What a request asks for, 0 where it does not, or says so.
 
     Raises:
         BadRequest: it is none of those offered.
     """
-    if isinstance(found, UnsetType):
+    if isinstance(found, UnsetType) or found == 0:
         return 0
     if found not in offered:
-        wanted = f"one of {', '.join(map(str, offered))}" if offered else "none: this server offers no such view"
+        wanted = f"0 or one of {', '.join(map(str, offered))}" if offered else "0: this server offers no such view"
         raise BadRequest("bad_message", f"found {name} {found}, wanted {wanted}")
     return found

@@ -18,6 +18,7 @@ from feed import model
 # A request has the message's name.
 FILES = {"replay": "replay_state"}
 ALWAYS_SENT = {"state": {"state", "reason", "since"}, "error": {"code", "message", "retry"}}
+ALWAYS_SENT["joined"] = {"on_lag", "every_ms", "depth"}
 DATA = {
     "trades": list[model.Trade],
     "quotes": model.Quote,

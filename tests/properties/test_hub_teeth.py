@@ -87,9 +87,9 @@ def the_log_is_cut_at_the_newest_keyframe(patch: pytest.MonkeyPatch) -> None:
 def a_keyframe_of_a_source_that_ended_is_taken(patch: pytest.MonkeyPatch) -> None:
     honest = Flush.commit
 
-    def commit(self: Flush, listings: Any, names: Any) -> None:
+    def commit(self: Flush, *arguments: Any) -> None:
         offers = list(self.offers)
-        honest(self, listings, names)
+        honest(self, *arguments)
         for channel, _, keyframe in offers:
             if channel.base is not None:
                 channel.base = keyframe

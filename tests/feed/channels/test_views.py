@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
+import pytest
+
 from feed.model import Book
-from tests.feed.channels.desk import Desk
+from tests.feed.channels.desk import Desk, Link
 from tests.feed.channels.test_intake import sent
 
 
@@ -62,3 +67,44 @@ def test_what_a_client_was_sent_of_a_view_that_it_left_still_counts() -> None:
     assert link.session.readers.account() == before._replace(all=4, delivered=4)
     link.session.close()
     assert link.session.readers.account() == before._replace(all=4, delivered=4)
+
+
+Told = tuple[int, int, str]
+
+
+def told(message: dict[str, Any]) -> Told:
+    return message["every_ms"], message["depth"], message["on_lag"]
+
+
+def joined_of(link: Link) -> dict[tuple[str, str], Told]:
+    """What each `joined` has told so far, by channel."""
+    every = [message for payload in link.frames for message in json.loads(payload)]
+    return {(m["channel"], m["symbol"]): told(m) for m in every if m["type"] == "joined"}
+
+
+@pytest.mark.parametrize("on_lag", ["skip", "close"])
+@pytest.mark.parametrize("full", [False, True])
+def test_results_joined_and_list_tell_the_parameters_that_hold(on_lag: str, full: bool) -> None:
+    """Also to who is behind when a symbol appears, and to those who chose otherwise for the same one."""
+    desk = Desk()
+    desk.step("book quotes", "X:A")
+    desk.step("book quotes", "X:OLD")
+    link, other = desk.link(), desk.link()
+    other.subscribe("book quotes", "*", on_lag="close" if on_lag == "skip" else "skip")
+    asked = link.subscribe("book quotes", "X:A X:*", every_ms=50, depth=1, on_lag=on_lag)["results"]
+    wanted = {"book": (50, 1, on_lag), "quotes": (50, 0, on_lag)}
+    assert [told(result) for result in asked] == [wanted[result["channel"]] for result in asked]
+    listed = link.ask("list")["results"]
+    assert [told(result) for result in listed] == [wanted[result["channel"]] for result in listed]
+    link.full = full
+    desk.step("book quotes", "X:NEW")
+    link.drain()
+    while link.session.due:
+        link.pull()
+    assert joined_of(link) == {(kind, name): wanted[kind] for kind in wanted for name in ("X:OLD", "X:NEW")}
+    assert {found[2] for found in joined_of(other).values()} == {"skip", "close"} - {on_lag}
+    raw = link.subscribe("book quotes", "X:A X:*", every_ms=0, depth=0)["results"]
+    assert {told(result) for result in raw} == {(0, 0, "skip")}
+    assert {told(result) for result in link.ask("list")["results"]} == {(0, 0, "skip")}
+    desk.step("book", "X:LATER")
+    assert joined_of(link)["book", "X:LATER"] == (0, 0, "skip")
