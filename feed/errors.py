@@ -5,10 +5,12 @@ FeedError
 ├── PeerError           somebody else's input: reject it, count it, keep it
 │   ├── BadTick         a venue message that cannot be used; goes to the dead letters
 │   ├── BadRequest      a client's request; becomes the protocol's `error` message
-│   └── BadCapture      a file that is not what it was said to be
+│   ├── BadCapture      a file that is not what it was said to be
+│   └── ForeignRecord   a record in a feed log that none of ours has written: passed over, counted
 ├── ConfigError         settings that cannot work; the command ends with 2
 ├── Unreachable         a broker or gateway that does not answer; the command ends with 3
-└── CorruptLog          our own feed log breaks its rules: stop, keep everything
+└── CorruptLog          our own feed log breaks its rules: its source stalls, everything is kept
+    └── DamagedRecord   one record of it
 ```
 
 Texts are lowercase, without a full stop, and name what was found and what was wanted.
@@ -43,6 +45,14 @@ class BadCapture(PeerError):
     """A capture file that cannot be read as the format that it was said to have."""
 
 
+class ForeignRecord(PeerError):
+    """A record in a feed log that is none of ours."""
+
+    def __init__(self, offset: int, why: str) -> None:
+        super().__init__(f"record at offset {offset} is none of a feed log: {why}")
+        self.offset = offset
+
+
 class ConfigError(FeedError):
     """Settings that are unknown, malformed or contradict each other."""
 
@@ -53,3 +63,12 @@ class Unreachable(FeedError):
 
 class CorruptLog(FeedError):
     """The feed log breaks one of its own rules."""
+
+
+class DamagedRecord(CorruptLog):
+    """A record that names a source of the feed log, and is not as that wrote it."""
+
+    def __init__(self, source: str, offset: int, why: str) -> None:
+        super().__init__(f"record of {source} at offset {offset} is damaged: {why}")
+        self.source = source
+        self.offset = offset

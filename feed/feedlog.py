@@ -14,7 +14,7 @@ No IO, no clock: `now_ms` is an argument, and it decides only when keyframes are
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import google_crc32c
@@ -24,7 +24,7 @@ from msgspec.structs import replace
 
 from feed.channels.reader import LogReader
 from feed.channels.record import PART_BYTES_MAX, Record
-from feed.errors import BadTick
+from feed.errors import BadTick, DamagedRecord, ForeignRecord
 from feed.venues.source import Checkpoint, Source
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ _RECORD_WEIGHT: Final = 192 * 1024
 # Measured at 68 levels an update: encoding 24 KiB at a time 64 us a tick, 192 KiB at a time 100.
 _CHUNK_WEIGHT: Final = 24 * 1024
 _KEYFRAME_BYTES_A_STEP: Final = 4 << 20
+_TRACES_MAX: Final = 4096
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -50,10 +51,20 @@ class Round(Struct, frozen=True):
 
 
 class Dead(NamedTuple):
-    """A tick that cannot be used, and why."""
+    """A tick that cannot be used, and why; `kind` is one of few words for it."""
 
     tick: Tick
     reason: str
+    kind: str = "bad"
+
+
+class Ahead(NamedTuple):
+    """How its tick log stands ahead of a writer. `end`: the last stable offset; `position`: all below it was taken,
+    what counts for nothing included; `waits_ms`: how long the oldest above it has waited."""
+
+    end: int
+    position: int
+    waits_ms: int = 0
 
 
 class Step(NamedTuple):
@@ -73,8 +84,28 @@ class _Age(Struct):
     log_bytes: int
 
 
+class Opening(Struct, frozen=True, kw_only=True):
+    """What the record says that opens an incarnation: which source it ends (empty: none), whether that one's state goes
+    on, whether anything may be missing between the two, and whose it is."""
+
+    ends: str = ""
+    carries: bool = False
+    missing: bool = False
+    owner: str = ""
+    settings: str = ""
+
+
+class _Acked(NamedTuple):
+    """Up to which tick everything is known to lie in the log."""
+
+    pos: int
+    crc: int
+    epoch: int
+
+
 class Writer:
-    """Writes the log of one source. Call `step` or `alive`, write what it gives, call `acked`; never two at once.
+    """Writes the log of one source. Call `step` or `alive`, write what it gives, call `acked`; never two at once, but
+    `stuck` while the records of a step wait.
 
     `anchor` is the offset of the last record known to be valid, or where a new log begins. Floors never point beyond
     it: the next offset may be taken by a second writer's record, and reading must not begin with that.
@@ -87,18 +118,22 @@ class Writer:
         source: str,
         pos: int,
         crc: int,
+        epoch: int = -1,
         version: str,
         partitions: int,
         anchor: int,
         keyframe_ratio: float,
         round_: Round,
+        appointed: bool = False,
     ) -> None:
         self.pos = pos
+        self.crc = crc
+        self.epoch = epoch
         self.source = source
+        self.partitions = partitions
         self._machine = machine
-        self._crc = crc
         self._version = version
-        self._partitions = partitions
+        self._appointed = appointed
         self._anchor = anchor
         self._ratio = keyframe_ratio
         self._round = round_
@@ -106,33 +141,49 @@ class Writer:
         self._budget = 0.0
         self._tick_bytes = 0
         self._log_bytes = 0
-        self._end = pos + 1
+        self._ahead = Ahead(pos + 1, pos + 1)
+        self._acked = _Acked(pos, crc, epoch)
         self._now_ms = 0
         self._floor, self._since = anchor, pos
         self._in_flight: list[tuple[int, str]] = []
+        self._renewing = 0
+        """So many of the oldest keyframes are due whatever their age."""
 
-    def take_up(self, ages: dict[str, tuple[int, int, int]], floor: int, now_ms: int) -> None:
+    def take_up(self, ages: dict[str, tuple[int, int, int]], floor: int, now_ms: int, *, renew: bool = False) -> None:
         """Takes up the ages of restored symbols, name to (since, floor, age in ms); symbols without one are
-        new-born."""
+        new-born. `renew`: all keyframes are due at once, since readers may lack what they rest on."""
         self._now_ms = now_ms
         self._bear(floor)
         for name, (since, offset, age_ms) in ages.items():
             venue_symbol = name.partition(":")[2]
-            self._ages[venue_symbol] = _Age(since, offset, now_ms - min(age_ms, self._round.ms), 0, 0)
+            self._ages[venue_symbol] = _Age(
+                min(since, self.pos), offset, now_ms - min(age_ms, self._round.ms), 0, 0
+            )  # it lies behind where ticks were taken back to a place before it
         # the oldest must come first: its `since` and `floor` are those of the log
         self._ages = OrderedDict(sorted(self._ages.items(), key=lambda item: (item[1].since, item[1].floor)))
         self._settle()
+        if renew:
+            self._renewing = len(self._ages)
 
-    def open(self, ends: str, *, carries: bool, end: int) -> Record:
+    def open(self, opening: Opening, end: int) -> Record:
         """The record that opens this incarnation; it must lie in the log, and be the first of its kind, before any
-        other."""
-        self._end = end
-        return replace(self._record("source", b"[]"), ends=ends, carries=carries)
+        other. `end`: of the tick log."""
+        self._ahead = Ahead(end, self.pos + 1)
+        return replace(
+            self._record("source", b"[]"),
+            ends=opening.ends,
+            carries=opening.carries,
+            missing=opening.missing,
+            owner=opening.owner,
+            settings=opening.settings,
+        )
 
-    def step(self, ticks: Sequence[Tick], end: int, now_ms: int) -> Step:
-        """What these ticks did, then keyframes as far as they are due. `end` is the end of the tick log."""
-        self._end = end
+    def step(self, ticks: Sequence[Tick], ahead: Ahead, now_ms: int, *, epoch: int = -1) -> Step:
+        """What these ticks did, then keyframes as far as they are due. `epoch`: the leader epoch in which they were
+        written, one for all."""
+        self._ahead = Ahead(ahead.end, self.pos + 1, ahead.waits_ms)
         self._now_ms = now_ms
+        self.epoch = epoch
         dead: list[Dead] = []
         records: list[Record] = []
         machine = self._machine
@@ -164,16 +215,31 @@ class Writer:
             count = weight = 0
         if covered < len(ticks):
             records.append(self._data(_joined([*chunks, _encode(machine.take())]), ticks[covered:]))
+        if records and ahead.position > self.pos:
+            records[-1] = replace(records[-1], position=ahead.position)
         self._tick_bytes += sum([len(tick.value) for tick in ticks])
         self._budget += self._ratio * sum(len(record.value) for record in records)
         records += self._keyframes(len(records), now_ms)
         return Step(dead, records)
 
-    def alive(self, end: int, now_ms: int) -> Step:
-        """A record without ticks that tells where the writer and its tick log stand, and keyframes that are due."""
-        self._end = end
-        records = [self._record("data", b"[]")]
-        return Step([], records + self._keyframes(1, now_ms))
+    def alive(self, ahead: Ahead, now_ms: int, *, owner: str = "", settings: str = "") -> Step:
+        """A record without ticks that tells where the writer and its tick log stand, and keyframes that are due.
+
+        `owner`, `settings`: told with it, where they are given.
+        """
+        self._ahead = ahead
+        record = replace(self._record("data", b"[]"), position=ahead.position, owner=owner, settings=settings)
+        return Step([], [record, *self._keyframes(1, now_ms)])
+
+    def stuck(self, ahead: Ahead) -> Record:
+        """A record without ticks for while what `step` gave is not written: it speaks of what lies in the log."""
+        pos, crc, epoch = self._acked
+        record = replace(self._record("data", b"[]"), after=pos, first=pos, last=pos, crc=crc, epoch=epoch)
+        return replace(record, end=ahead.end, position=ahead.position, waits_ms=ahead.waits_ms)
+
+    def told(self, offset: int) -> None:
+        """A record of `stuck` lies at this offset."""
+        self._anchor = offset
 
     def acked(self, offsets: Sequence[int]) -> None:
         """The records of the last step lie at these offsets. If others lie between, restore: this writer is not
@@ -183,6 +249,7 @@ class Writer:
         self._in_flight = []
         if offsets:
             self._anchor = offsets[-1]
+        self._acked = _Acked(self.pos, self.crc, self.epoch)
         self._settle()
 
     def everything(self, now_ms: int) -> list[Record]:
@@ -217,18 +284,22 @@ class Writer:
             after=self.pos,
             first=self.pos,
             last=self.pos,
-            crc=self._crc,
-            partitions=self._partitions,
+            crc=self.crc,
+            epoch=self.epoch,
+            partitions=self.partitions,
             version=self._version,
             floor=self._floor,
             since=self._since,
-            end=self._end,
+            end=self._ahead.end,
+            position=self.pos + 1,
+            waits_ms=self._ahead.waits_ms,
+            appointed=self._appointed,
             value=value,
         )
 
     def _data(self, value: bytes, ticks: Sequence[Tick]) -> Record:
         after, self.pos = self.pos, ticks[-1].seq
-        self._crc = google_crc32c.value(ticks[-1].value)
+        self.crc = google_crc32c.value(ticks[-1].value)
         self._bear(self._anchor)
         return replace(self._record("data", value), after=after, first=ticks[0].seq)
 
@@ -243,8 +314,11 @@ class Writer:
         turns = len(self._ages)
         while turns and size < _KEYFRAME_BYTES_A_STEP:
             name, age = next(iter(self._ages.items()))
-            if not self._too_old(age, now_ms) and (self._budget <= 0 or now_ms - age.made_ms < self._round.least_ms):
+            if not (self._renewing or self._too_old(age, now_ms)) and (
+                self._budget <= 0 or now_ms - age.made_ms < self._round.least_ms
+            ):
                 break
+            self._renewing = max(0, self._renewing - 1)
             made = self._keyframe(name, index + len(records), now_ms)
             cost = sum(len(record.value) for record in made)
             if self._budget > 0:
@@ -311,27 +385,62 @@ class _Kept(Struct):
     private: bytes | None = None
 
 
+class Trace(NamedTuple):
+    """A record that covers ticks, as it lies in the log: where, the last tick, that one's CRC and leader epoch."""
+
+    offset: int
+    last: int
+    crc: int
+    epoch: int
+
+
 class Restored:
-    """What a log says of the writer that wrote it: read from the last record's floor to the end, then look."""
+    """What a log says of the writer that wrote it: read from the last record's floor to the end, then look.
+
+    `last`: the newest record of the valid source. `traces`: the newest records that cover ticks, oldest first.
+    `foreign`: how many records were none of ours. `damaged`: whether any of the valid source was. `owner`,
+    `settings`: whose the valid source is, as far as its records say.
+    """
 
     def __init__(self) -> None:
         self.reader = LogReader()
         self.last: Record | None = None
+        self.traces: deque[Trace] = deque(maxlen=_TRACES_MAX)
+        self.foreign = 0
+        self.damaged = False
+        self.owner = ""
+        self.settings = ""
+        self.opening: Record | None = None
+        """The record that opened the valid source, until one of its data records is read."""
         self._whole: dict[str, _Kept] = {}
         self._open: dict[str, _Kept] = {}
 
     def read(self, record: Record, written_ms: int) -> None:
         """Takes the next record; `written_ms` is its Kafka timestamp."""
-        if self.reader.take(record) is None:
+        before = self.reader.take(record)
+        if before is None:
             return
-        if record.kind == "source" and not record.carries:
-            self._whole.clear()
+        if record.kind == "source":
+            self._read_source(record)
+        if record.owner:
+            self.owner, self.settings = record.owner, record.settings
         if record.kind == "keyframe":
             self._read_keyframe(record, written_ms)
         elif record.kind == "checkpoint":
             self._read_checkpoint(record)
+        elif record.kind == "data":
+            self.opening = None
+        if record.covers:
+            self.traces.append(Trace(record.offset, record.last, record.crc, record.epoch))
         if self.last is None or record.last >= self.last.last or record.kind == "source":
             self.last = record
+
+    def pass_over(self, strange: ForeignRecord | DamagedRecord) -> None:
+        """Takes note of a record that cannot be read."""
+        if isinstance(strange, DamagedRecord) and self.reader.pass_over(strange):
+            self.damaged = True
+        else:
+            self.foreign += 1
 
     def checkpoints(self) -> list[Checkpoint]:
         """The newest whole state of each symbol that has one."""
@@ -342,6 +451,15 @@ class Restored:
         return {
             name: (kept.at, kept.offset, max(0, now_wall_ms - kept.written_ms)) for name, kept in self._whole.items()
         }
+
+    def _read_source(self, record: Record) -> None:
+        self.owner = self.settings = ""
+        self.opening = record
+        if not record.carries:
+            self._whole.clear()
+            self.traces.clear()
+        while self.traces and self.traces[-1].last > record.last:
+            self.traces.pop()  # of ticks that are gone
 
     def _read_keyframe(self, record: Record, written_ms: int) -> None:
         kept = self._open.get(record.symbol)

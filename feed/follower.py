@@ -1,11 +1,12 @@
 """Follows the feed logs into a hub, a gateway's or a recorder's: from each log's floor to its end, and on.
 
-Owns where reading starts and starts again, and what is said of sources that have gone quiet. Which records are valid
-is `feed.channels.reader`'s, what they mean the hub's, Kafka `feed.kafka`'s. Reads a little further back than the
-floor, as far as clients may resume, so that a restart of this gateway costs them nothing.
+Owns where reading starts and starts again, and that one log's trouble is that one's. What a record says, and what is to
+be thought of its source, is `followed`'s, Kafka `feed.kafka`'s. Reads a little further back than the floor, as far as
+clients may resume, so that a restart of this gateway costs them nothing.
 
 A log that cannot be followed on (its records are gone, its topic is another) is started at its floor again: the hub
-is told that the source goes on from there, and tells readers what they miss.
+is told that the source goes on from there, and tells readers what they miss. Where no floor leads on, it is looked at
+again until one does.
 """
 
 from __future__ import annotations
@@ -13,47 +14,31 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
-from feed.channels.reader import HoleInLog, LogReader
-from feed.channels.record import EMPTY, record_of
-from feed.errors import Unreachable
-from feed.kafka.cluster import Cluster, OutOfRange, Raw
-from feed.kafka.fetch import Fetcher, Stream
+from feed.channels.reader import HoleInLog
+from feed.channels.record import Record, known_records
+from feed.errors import CorruptLog, FeedError
+from feed.followed import FollowedLog, Patience, Sink, Unreadable
+from feed.kafka.cluster import Cluster, OutOfRange
+from feed.kafka.fetch import Fetcher
 from feed.tasks import end
+from feed.told import Told
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
-
-    from feed.model import StateReason
 
 _LOOK_S: Final = 0.25
 _NEW_PARTITIONS_S: Final = 2.0
 _RETRY_S: Final = 0.5
 _LAST_RECORDS: Final = 64
 _DOUBT_S: Final = 5.0
+STALLED_S: Final = 2.0
+"""A tick or a record that has waited for so long makes its source `stalled`."""
 log: Final = logging.getLogger("feed.follower")
-
-
-class Sink(Protocol):
-    """What takes the log in: the hub. `lag_ms` is how old the newest record was when it was taken in."""
-
-    lag_ms: int | None
-
-    def opened(self, source: str, ends: str, carries: bool) -> None:
-        """A source begins, in place of `ends`."""
-
-    def keyframe(self, source: str, symbol: str, value: bytes) -> None:
-        """A symbol's snapshots."""
-
-    def data(self, source: str, pos: int, last: int, value: bytes, end: int) -> None:
-        """Messages, of which those after `pos` are new; the source stands at `last`."""
-
-    def source_state(self, source: str, state: str, reason: StateReason | None, since_ns: int) -> None:
-        """What is to be thought of a source as a whole."""
 
 
 class Watcher(Protocol):
@@ -69,53 +54,27 @@ class Watcher(Protocol):
         """All logs were read to the end that they had at the start."""
 
 
-class _Log:
-    """One partition of a feed log as it is followed.
+class Followed(NamedTuple):
+    """A feed topic that is followed. `silent_s`: after so long without a tick its sources are silent.
 
-    `lost`: it has to be followed anew, from `floor` where that is set, by the same reader where that is to `go_on`.
+    `named`: it was asked for by name; else it counts only where it is there.
     """
 
-    def __init__(self, stream: Stream, start: int, goal: int, silent_after_s: float, now: float) -> None:
-        self.stream = stream
-        self.reader = LogReader()
-        self.start = start
-        self.goal = goal
-        self.source = ""
-        self.taken = start
-        self.open = False
-        self.silent_after_s = silent_after_s
-        self.record_at = now
-        self.tick_at = now
-        self.told: StateReason | None = None
-        self.lost = False
-        self.floor: int | None = None
-        self.go_on = False
-        self.doubted = False
-
-    @property
-    def caught_up(self) -> bool:
-        return self.stream.position >= self.goal and not self.stream.waiting
-
-    def lose(self, floor: int | None, *, go_on: bool = False) -> None:
-        """It has to be followed anew."""
-        self.lost, self.floor, self.go_on = True, floor, go_on
-
-    def go_on_from(self, before: _Log) -> None:
-        """Takes over what was known of the partition."""
-        self.source, self.told, self.doubted = before.source, before.told, before.doubted
-        self.record_at, self.tick_at = before.record_at, before.tick_at
-        if before.go_on and self.start < before.start:
-            # what is missing lies before where we began: from the same position on, copies are passed over
-            self.reader = before.reader
+    silent_s: float
+    named: bool = True
 
 
 class Follower:
-    """Follows the feed logs of some topics, until it is cancelled."""
+    """Follows the feed logs of some topics, until it is cancelled.
+
+    `missing`: topics that were named and are not there. `unreadable`: logs (`feed.kraken/0`) that cannot be read on,
+    and why.
+    """
 
     def __init__(
         self,
         bootstrap: str,
-        topics: Mapping[str, float],
+        topics: Mapping[str, Followed],
         *,
         sink: Sink,
         watcher: Watcher,
@@ -128,12 +87,12 @@ class Follower:
         passed: Callable[[str, int], None] | None = None,
         between: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        """`topics`: each feed topic with the seconds without a tick after which its sources are silent.
+        """`starts`: given a log's begin and end, the offset at which its state must be known; None: at its end.
 
-        `starts`: given a log's begin and end, the offset at which its state must be known; None: at its end.
         `passed`: is told each record's source and offset before the sink hears of it. `between`: awaited before records
         are taken; while it waits, nothing is taken, and little is fetched.
         """
+        self.missing: set[str] = {topic for topic, how in topics.items() if how.named}
         self._topics = topics
         self._sink = sink
         self._watcher = watcher
@@ -143,9 +102,11 @@ class Follower:
         self._starts = starts
         self._passed = passed
         self._between = between
+        self._told = Told(log)
         self._cluster = Cluster(bootstrap, client_id=client_id)
         self._fetcher = Fetcher(self._cluster, wait_ms=fetch_wait_ms)
-        self._logs: dict[TopicPartition, _Log] = {}
+        self._logs: dict[TopicPartition, FollowedLog] = {}
+        self._unfollowed: dict[TopicPartition, Unreadable] = {}
         self._looked = False
         self._caught_up = False
 
@@ -156,6 +117,26 @@ class Follower:
         Whoever has everything up to the tick goes on from the offset.
         """
         return {log_.source: (log_.reader.pos, log_.taken) for log_ in self._logs.values() if log_.source}
+
+    @property
+    def unreadable(self) -> dict[str, Unreadable]:
+        """Logs that cannot be read on, and why."""
+        found = dict(self._unfollowed)
+        found |= {where: one.unreadable for where, one in self._logs.items() if one.unreadable is not None}
+        return {_name(where): why for where, why in found.items()}
+
+    @property
+    def foreign(self) -> dict[tuple[str, str], int]:
+        """Records that were none of ours, by topic and partition."""
+        return {
+            (where.topic, str(where.partition)): one.foreign + one.stream.foreign for where, one in self._logs.items()
+        }
+
+    @property
+    def delay_s(self) -> float:
+        """For how long the oldest record has waited that was not taken."""
+        now = time.monotonic()
+        return max((one.stream.waits.waited(one.stream.taken, now) for one in self._logs.values()), default=0.0)
 
     async def run(self) -> None:
         """Follows.
@@ -173,7 +154,7 @@ class Follower:
                 changed = False
                 for partition, followed in list(self._logs.items()):
                     stream = followed.stream
-                    if not followed.lost and (stream.waiting or stream.failed is not None or stream.vanished):
+                    while not followed.lost and (stream.waiting or stream.failed is not None or stream.vanished):
                         changed = self._take(partition, followed) or changed
                 changed = self._watch() or changed
                 if changed:
@@ -193,25 +174,64 @@ class Follower:
             pass
         self._fetcher.arrived.clear()
 
+    # ---- which logs there are
+
     async def _look_for_partitions(self) -> None:
         """Follows partitions that are new, and anew those that were lost."""
         while True:
-            missing = False
+            missing = True
             try:
-                known = await self._cluster.topics()
-                for topic in self._topics:
-                    for number in range(known.get(topic, 0)):
-                        before = self._logs.get(TopicPartition(topic, number))
-                        if before is None or before.lost:
-                            missing = True
-                            await self._follow(TopicPartition(topic, number), before)
-                            self._fetcher.arrived.set()
+                missing = await self._look()
                 self._looked = True
-            except (KafkaError, OSError, Unreachable, OutOfRange) as error:
+            except (FeedError, KafkaError, OSError) as error:
                 self._watcher.kafka_failed(str(error))
             await asyncio.sleep(_RETRY_S if missing or not self._logs else _NEW_PARTITIONS_S)
 
-    async def _follow(self, partition: TopicPartition, before: _Log | None) -> None:
+    async def _look(self) -> bool:
+        """Whether any was not followed."""
+        known = await self._cluster.topics()
+        self.missing = {topic for topic, how in self._topics.items() if how.named and not known.get(topic)}
+        missing = bool(self.missing)
+        for topic in self._topics:
+            for number in range(known.get(topic, 0)):
+                partition = TopicPartition(topic, number)
+                before = self._logs.get(partition)
+                if before is None or before.lost:
+                    missing = True
+                    await self._try_to_follow(partition, before)
+        for partition, followed in self._logs.items():
+            if partition.partition >= known.get(partition.topic, 0):
+                self._cannot(partition, followed, f"there is no partition {_name(partition)}", -1)
+        return missing
+
+    async def _try_to_follow(self, partition: TopicPartition, before: FollowedLog | None) -> None:
+        try:
+            await self._follow(partition, before)
+        except (KafkaError, OSError):
+            raise
+        except FeedError as error:
+            self._cannot(partition, before, str(error), -1)
+        except Exception as error:
+            log.exception("%s cannot be followed", _name(partition))
+            self._cannot(partition, before, repr(error), -1)
+        else:
+            self._unfollowed.pop(partition, None)
+            self._fetcher.arrived.set()
+
+    def _cannot(self, partition: TopicPartition, followed: FollowedLog | None, why: str, offset: int) -> None:
+        """A log cannot be read on."""
+        now = time.monotonic()
+        self._told.say(("unreadable", partition), f"{_name(partition)} cannot be read on: {why}")
+        if followed is not None:
+            before = followed.unreadable
+            followed.unreadable = Unreadable(why, now if before is None else before.since, offset)
+        else:
+            known = self._unfollowed.get(partition)
+            self._unfollowed[partition] = Unreadable(why, now if known is None else known.since, offset)
+
+    # ---- where reading starts
+
+    async def _follow(self, partition: TopicPartition, before: FollowedLog | None) -> None:
         begin, end = await self._cluster.offsets(partition)
         floor = before.floor if before is not None else None
         wanted = self._starts(partition, begin, end)
@@ -222,10 +242,16 @@ class Follower:
         else:
             start = await self._start(partition, begin, end)
         start = min(max(start, begin), end)
+        if before is not None and before.unreadable is not None and start <= before.unreadable.offset:
+            return  # it would lead to where it led before: a later floor will do
         stream = self._fetcher.follow(partition, start)
-        followed = _Log(stream, start, end, self._topics[partition.topic], time.monotonic())
+        stream.waits.saw(end, time.monotonic())
+        patience = Patience(self._disconnected_after_s, self._topics[partition.topic].silent_s, STALLED_S)
+        followed = FollowedLog(_name(partition), stream, start, end, patience, time.monotonic())
         if before is not None:
             followed.go_on_from(before)
+            if before.unreadable is not None and before.unreadable.offset < 0:
+                followed.unreadable = None
         self._logs[partition] = followed
 
     async def _start(self, partition: TopicPartition, begin: int, end: int) -> int:
@@ -233,14 +259,28 @@ class Follower:
 
         Always some record's floor: reading from any other offset could begin with a record that is void.
         """
-        floor = end
-        for offset in range(end - 1, max(begin, end - _LAST_RECORDS) - 1, -1):
-            floor = await self._floor_at(partition, offset, end)
-            if floor < end:
-                break
-        since = int((time.time() - self._resume_window_s) * 1000)
-        window = await self._cluster.offset_at(partition, since)
-        return floor if window is None or window >= floor else await self._floor_at(partition, window, floor)
+        last, written_ms = await self._last_record(partition, begin, end)
+        if last is None:
+            return begin
+        if last.floor > last.offset:
+            raise CorruptLog(
+                f"floor {last.floor} of the record at offset {last.offset} lies beyond it: these records were written "
+                f"at other offsets, as a mirror does"
+            )
+        # by the log's own time: this machine's clock may be another one
+        since = written_ms - int(self._resume_window_s * 1000)
+        window = await self._cluster.offset_at(partition, since) if written_ms > 0 else None
+        if window is None or window >= last.floor:
+            return last.floor
+        return await self._floor_at(partition, window, last.floor)
+
+    async def _last_record(self, partition: TopicPartition, begin: int, end: int) -> tuple[Record | None, int]:
+        """The last record of the log, and when it was written."""
+        for start in range(end - 1, max(begin, end - _LAST_RECORDS) - 1, -1):
+            async for page in self._cluster.read(partition, start, end):
+                for record in known_records(reversed(page)):
+                    return record, page[-1].timestamp
+        return None, 0
 
     async def _floor_before(self, partition: TopicPartition, offset: int, begin: int, end: int) -> int:
         """A floor from which the state before an offset can be known; the offset itself at the log's end."""
@@ -251,64 +291,47 @@ class Follower:
     async def _floor_at(self, partition: TopicPartition, offset: int, end: int) -> int:
         """The floor of the first record at or after an offset, `end` where there is none."""
         async for page in self._cluster.read(partition, offset, end):
-            for raw in page:
-                return record_of(raw.headers, raw.value or EMPTY, raw.offset).floor
+            for record in known_records(page):
+                return record.floor
         return end
 
-    def _take(self, partition: TopicPartition, followed: _Log) -> bool:
+    # ---- what comes
+
+    def _take(self, partition: TopicPartition, followed: FollowedLog) -> bool:
         """Takes what has arrived; whether the hub has heard anything."""
+        stream = followed.stream
+        confirmed = stream.confirmed
         try:
-            if followed.stream.vanished:
+            if stream.vanished:
                 raise OutOfRange(f"{partition.topic} was away")
-            return self._read(followed, followed.stream.take())
+            raws = stream.take()
+            heard = followed.read(raws, self._sink, time.monotonic(), self._tell, self._passed, self._told)
         except HoleInLog as hole:
-            log.warning("%s/%d: %s", partition.topic, partition.partition, hole)
             followed.lose(hole.floor, go_on=True)
+            if (hole.floor, hole.offset) in followed.holes:
+                followed.floor = None
+                self._cannot(partition, followed, f"no floor leads beyond it: {hole}", hole.offset)
+            followed.holes.add((hole.floor, hole.offset))
         except OutOfRange as error:
-            log.warning("%s/%d: %s; starting at its floor again", partition.topic, partition.partition, error)
+            log.warning("%s: %s; starting at its floor again", _name(partition), error)
             followed.lose(None)
-        self._fetcher.leave(followed.stream)
+        except FeedError as error:
+            followed.lose(None)
+            self._cannot(partition, followed, str(error), stream.position)
+        else:
+            if stream.confirmed != confirmed and followed.source:
+                self._sink.confirmed(followed.source)
+            if followed.unreadable is not None and stream.taken > followed.unreadable.offset:
+                followed.unreadable = None
+                followed.holes.clear()
+            if not self._caught_up and stream.position >= followed.goal:
+                self._fetcher.arrived.set()
+            return heard
+        self._fetcher.leave(stream)
         return True
 
-    def _read(self, followed: _Log, raws: list[Raw]) -> bool:
-        reader, sink, stream, passed = followed.reader, self._sink, followed.stream, self._passed
-        heard = False
-        now = time.monotonic()
-        for raw in raws:
-            record = record_of(raw.headers, raw.value or EMPTY, raw.offset)
-            before = reader.take(record)
-            if before is None:
-                continue
-            if passed is not None:
-                passed(record.source, raw.offset)
-            if record.kind == "data":
-                # part of a tick that fills records: until the last of them is read, it is not covered
-                followed.open = not record.covers and len(record.value) > len(EMPTY)
-            if not followed.open:
-                followed.taken = raw.offset + 1
-            if record.kind == "source":
-                sink.opened(record.source, record.ends, record.carries)
-                followed.source, heard = record.source, True
-            elif reader.source != followed.source:
-                sink.opened(reader.source, followed.source, True)
-                followed.source = reader.source
-            followed.record_at, followed.doubted = now, False
-            if record.kind == "data":
-                if record.covers:
-                    followed.tick_at = now
-                sink.data(record.source, before, reader.pos, record.value, record.end)
-                heard = True
-            elif record.kind == "keyframe":
-                sink.keyframe(record.source, record.symbol, record.value)
-                heard = True
-        if raws:
-            sink.lag_ms = max(0, int(time.time() * 1000) - raws[-1].timestamp)
-        if not self._caught_up and stream.position >= followed.goal:
-            self._fetcher.arrived.set()
-        return heard
-
     def _watch(self) -> bool:
-        """Tells health how we stand, and readers which sources are quiet; whether they were told anything."""
+        """Tells health how we stand, and readers what is to be thought of sources; whether they were told anything."""
         now = time.monotonic()
         if self._fetcher.reachable:
             if not self._fetcher.overdue and self._logs and all(log_.stream.seen_at for log_ in self._logs.values()):
@@ -316,7 +339,7 @@ class Follower:
         else:
             self._watcher.kafka_failed("fetches are not answered")
         # not while the first look goes on: the logs that it has not come to yet are not read at all
-        if not self._caught_up and self._looked and self._logs and all(log_.caught_up for log_ in self._logs.values()):
+        if not self._caught_up and self._looked and self._all_read:
             self._caught_up = True
             self._watcher.caught_up()
         told = False
@@ -326,25 +349,32 @@ class Follower:
                 self._doubt(followed, now)
         return told
 
-    def _doubt(self, followed: _Log, now: float) -> None:
+    @property
+    def _all_read(self) -> bool:
+        """Whether there is nothing that should be followed and was not read to its end."""
+        if not self._logs or self.missing or self._unfollowed:
+            return False
+        return all(log_.caught_up and log_.unreadable is None for log_ in self._logs.values())
+
+    def _doubt(self, followed: FollowedLog, now: float) -> None:
         """Reads a log from its begin, once, where all that comes is void: reading may have begun with a void record."""
         if followed.reader.void and not (followed.doubted or followed.lost) and now - followed.record_at > _DOUBT_S:
             followed.doubted = True
             self._fetcher.leave(followed.stream)
             followed.lose(0)
 
-    def _tell(self, followed: _Log, now: float) -> bool:
+    def _tell(self, followed: FollowedLog, now: float) -> bool:
+        """Tells readers what is to be thought of a source, where that has changed."""
         if not followed.source:
             return False
-        reason: StateReason | None = None
-        since = now
-        if now - followed.record_at > self._disconnected_after_s:
-            reason, since = "disconnected", followed.record_at
-        elif now - followed.tick_at > followed.silent_after_s:
-            reason, since = "silent", followed.tick_at
+        reason, since = followed.verdict(now)
         if reason == followed.told:
             return False
         followed.told = reason
         since_ns = time.time_ns() - int((now - since) * 1e9)
         self._sink.source_state(followed.source, "stale" if reason else "ok", reason, since_ns)
         return True
+
+
+def _name(partition: TopicPartition) -> str:
+    return f"{partition.topic}/{partition.partition}"

@@ -7,13 +7,14 @@ member. Correctness does not rest on it (aiokafka cannot fence a zombie): it onl
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from typing import TYPE_CHECKING, Final
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
 from aiokafka.errors import KafkaError
 
-from feed.errors import Unreachable
+from feed.errors import FeedError, Unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -54,11 +55,22 @@ class GroupMember:
         self._heartbeat_interval_ms = heartbeat_interval_ms
 
     async def __call__(self, normalizer: Normalizer) -> None:
-        """Stays a member until it is cancelled.
+        """Stays a member until it is cancelled; of the venues that the normalizer takes part in at the moment.
 
         Raises:
             Unreachable: no broker answered at the start.
         """
+        while True:
+            normalizer.changed.clear()
+            if normalizer.topics:
+                await self._take_part(normalizer)
+            else:
+                # a member of nothing leaves its partitions to the others
+                await normalizer.own(set())
+                await normalizer.changed.wait()
+
+    async def _take_part(self, normalizer: Normalizer) -> None:
+        """A member as long as there is any venue to take part in."""
         consumer = AIOKafkaConsumer(
             bootstrap_servers=self._bootstrap,
             group_id=self._group,
@@ -69,10 +81,16 @@ class GroupMember:
             max_poll_interval_ms=_FOREVER_MS,
             metadata_max_age_ms=2000,
         )
-        consumer.subscribe(normalizer.topics, listener=_Listener(consumer, normalizer))
+        listener = _Listener(consumer, normalizer)
+        consumer.subscribe(normalizer.topics, listener=listener)
         try:
             await consumer.start()
-            await asyncio.Event().wait()
+            while True:
+                await normalizer.changed.wait()
+                normalizer.changed.clear()
+                if not normalizer.topics:
+                    return
+                consumer.subscribe(normalizer.topics, listener=listener)
         except (KafkaError, OSError) as error:
             raise Unreachable(f"no kafka broker answers at {self._bootstrap}") from error
         finally:
@@ -85,10 +103,13 @@ class AllPartitions:
     async def __call__(self, normalizer: Normalizer) -> None:
         """Looks for new partitions until it is cancelled; while no broker answers, those known stay."""
         while True:
+            normalizer.changed.clear()
             try:
                 found = await normalizer.all_partitions()
-            except (KafkaError, OSError) as error:
+            except (KafkaError, OSError, FeedError) as error:
                 log.warning("partitions cannot be looked up: %r", error)
             else:
                 await normalizer.own(found)
-            await asyncio.sleep(_LOOK_AGAIN_S)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_AGAIN_S):
+                    await normalizer.changed.wait()

@@ -83,7 +83,15 @@ class Labelled:
         return found
 
 
-Reading = Callable[[], float | Mapping[str, float]]
+Labels = tuple[str, ...]
+Reading = Callable[
+    [],
+    float
+    | Mapping[str, float]
+    | Mapping[tuple[str], float]
+    | Mapping[tuple[str, str], float]
+    | Mapping[tuple[str, str, str], float],
+]
 
 
 class Metrics(Collector):
@@ -91,8 +99,8 @@ class Metrics(Collector):
 
     def __init__(self) -> None:
         self._counters: dict[str, tuple[str, Counter | Labelled]] = {}
-        self._gauges: dict[str, tuple[str, str, Reading]] = {}
-        self._read: dict[str, tuple[str, str, Reading]] = {}
+        self._gauges: dict[str, tuple[str, Labels, Reading]] = {}
+        self._read: dict[str, tuple[str, Labels, Reading]] = {}
         self._histograms: dict[str, tuple[str, Histogram]] = {}
         self._registry = CollectorRegistry()
         self._registry.register(self)
@@ -112,13 +120,13 @@ class Metrics(Collector):
         assert isinstance(found, Labelled)
         return found
 
-    def gauge(self, name: str, text: str, read: Reading, *, label: str = "") -> None:
-        """A number that is read when somebody asks; with `label`, a mapping of its values."""
-        self._gauges[name] = (text, label, read)
+    def gauge(self, name: str, text: str, read: Reading, *, label: str = "", labels: Labels = ()) -> None:
+        """A number that is read when somebody asks; with `label` (or several `labels`), a mapping of their values."""
+        self._gauges[name] = (text, labels or ((label,) if label else ()), read)
 
-    def counted(self, name: str, text: str, read: Reading, *, label: str = "") -> None:
+    def counted(self, name: str, text: str, read: Reading, *, label: str = "", labels: Labels = ()) -> None:
         """A counter that is kept elsewhere and read when somebody asks; exported as `<name>_total`."""
-        self._read[name] = (text, label, read)
+        self._read[name] = (text, labels or ((label,) if label else ()), read)
 
     def histogram(self, name: str, text: str, bounds: Sequence[float] = SECONDS) -> Histogram:
         """A distribution."""
@@ -140,10 +148,10 @@ class Metrics(Collector):
         """What Prometheus' client asks for at a scrape."""
         for name, (text, counter) in self._counters.items():
             yield _counter_family(name, text, counter)
-        for name, (text, label, read) in self._gauges.items():
-            yield _read_family(GaugeMetricFamily, name, text, label, read)
-        for name, (text, label, read) in self._read.items():
-            yield _read_family(CounterMetricFamily, name, text, label, read)
+        for name, (text, labels, read) in self._gauges.items():
+            yield _read_family(GaugeMetricFamily, name, text, labels, read)
+        for name, (text, labels, read) in self._read.items():
+            yield _read_family(CounterMetricFamily, name, text, labels, read)
         for name, (text, histogram) in self._histograms.items():
             family = HistogramMetricFamily(name, text)
             family.add_metric([], list(_buckets(histogram)), histogram.total)
@@ -217,14 +225,14 @@ def _counter_family(name: str, text: str, counter: Counter | Labelled) -> Metric
 
 
 def _read_family(
-    family_of: type[GaugeMetricFamily | CounterMetricFamily], name: str, text: str, label: str, read: Reading
+    family_of: type[GaugeMetricFamily | CounterMetricFamily], name: str, text: str, labels: Labels, read: Reading
 ) -> Metric:
     reading = read()
     if not isinstance(reading, Mapping):
         return family_of(name, text, value=reading)
-    family = family_of(name, text, labels=[label])
+    family = family_of(name, text, labels=labels)
     for value, number in reading.items():
-        family.add_metric([value], number)
+        family.add_metric([value] if isinstance(value, str) else value, number)
     return family
 
 

@@ -94,7 +94,7 @@ class _Demo:
         self._roles = roles
         self._address = address
         self._server = roles.server
-        self._counters = roles.normalizer.counters
+        self._counters = roles.normalizer.numbers
         self._topics: dict[str, Topic] = {}
         self._over = False
         self._sent = roles.metrics.counter("feed_gateway_sent_bytes", "Bytes given to clients' sockets by flushes")

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import socket
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from msgspec.structs import replace
@@ -17,7 +19,7 @@ from msgspec.structs import replace
 from feed.channels.hub import Hub, HubSettings
 from feed.command import say
 from feed.errors import FeedError
-from feed.follower import Follower
+from feed.follower import Followed, Follower
 from feed.gateway.app import Routes
 from feed.gateway.descriptors import fitted
 from feed.gateway.gateway import Gateway
@@ -53,7 +55,7 @@ class Roles(NamedTuple):
 def build(settings: Settings, *, normalizes: bool, serves: bool, routes: Sequence[Routes] = ()) -> Roles:
     """The objects of the roles that are asked for; nothing runs yet. `routes`: what the gateway answers besides."""
     metrics = Metrics()
-    normalizer = _normalizer(settings) if normalizes else None
+    normalizer = _normalizer(settings, metrics) if normalizes else None
     return Roles(metrics, normalizer, build_server(make_gateway(settings, metrics), *routes) if serves else None)
 
 
@@ -140,7 +142,7 @@ async def _normalize(settings: Settings, normalizer: Normalizer) -> None:
     await normalizer.run(member)
 
 
-def _normalizer(settings: Settings) -> Normalizer:
+def _normalizer(settings: Settings, metrics: Metrics) -> Normalizer:
     kafka, chosen = settings.kafka, settings.normalize
     venues = {
         venue_named(name): NormalizerSettings(
@@ -153,11 +155,20 @@ def _normalizer(settings: Settings) -> Normalizer:
             round_ms=chosen.keyframe_round_max_s * 1000,
             round_least_ms=chosen.keyframe_round_min_ms,
             alive_ms=chosen.alive_ms,
+            owner=f"{socket.gethostname()}:{os.getpid()}",
             compression=kafka.compression,
         )
         for name in chosen.venues
     }
-    return Normalizer(kafka.bootstrap, venues, fetch_wait_ms=kafka.fetch_max_wait_ms, compression=kafka.compression)
+    normalizer = Normalizer(
+        kafka.bootstrap,
+        venues,
+        fetch_wait_ms=kafka.fetch_max_wait_ms,
+        compression=kafka.compression,
+        make_topics=partial(make_topics, settings),
+    )
+    normalizer.numbers.register(metrics)
+    return normalizer
 
 
 def make_gateway(settings: Settings, metrics: Metrics, *, live: bool = True) -> Gateway:
@@ -194,10 +205,10 @@ def make_gateway(settings: Settings, metrics: Metrics, *, live: bool = True) -> 
 def follower(settings: Settings, gateway: Gateway) -> Follower:
     """What feeds a gateway's hub."""
     topics = {
-        settings.feed_topic(name): float(settings.silent_after_s(name, venue_named(name).silent_after_s))
+        settings.feed_topic(name): Followed(float(settings.silent_after_s(name, venue_named(name).silent_after_s)))
         for name in settings.served_venues
     }
-    return Follower(
+    followed = Follower(
         settings.kafka.bootstrap,
         topics,
         sink=gateway.hub,
@@ -206,3 +217,5 @@ def follower(settings: Settings, gateway: Gateway) -> Follower:
         resume_window_s=settings.serve.resume_window_s,
         fetch_wait_ms=settings.kafka.fetch_max_wait_ms,
     )
+    gateway.hub.delay_s = lambda: followed.delay_s + gateway.fanout.delay_s
+    return followed

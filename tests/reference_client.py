@@ -105,7 +105,7 @@ class Channel:
                 self.pos, self.source = told["seq"], told["source"]
             self.waiting = False
             self.chain = told["seq"]
-        elif self.source is None:
+        elif mode == "resumed" and self.source is None:
             self.pos, self.source = told["seq"], told["source"]
 
     def see(self, every_ms: int | None, depth: int | None) -> None:
@@ -177,7 +177,8 @@ class Channel:
             return
         self.needs_gap = False
         self.chain = message["seq"] if message["lost"] else None
-        if same and message["seq"] <= self.pos and message["reason"] != "seek":
+        back = message["prev"] > message["seq"]
+        if same and message["seq"] <= self.pos and message["reason"] != "seek" and not back:
             return
         self.gaps.append(message)
         self.pos, self.source = message["seq"], message["source"]

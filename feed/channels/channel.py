@@ -14,8 +14,8 @@ import msgspec
 
 from feed.channels.log import Entry, Log
 from feed.channels.message import KIND_BIT, KIND_INDEX, PREV, bare
-from feed.channels.state import Folded, FoldRules, fold
-from feed.model import KINDS, NO_SEQ, Book, Gap, GapReason, Kind, Snapshot
+from feed.channels.state import Folded, FoldRules, empty, fold
+from feed.model import KINDS, NO_SEQ, Gap, GapReason, Kind, Snapshot
 
 if TYPE_CHECKING:
     from feed.channels.flush import Flush
@@ -26,32 +26,60 @@ _FOLD_TAIL_BYTES_MIN: Final = 4096
 _LOST_KINDS: Final = frozenset({"trades", "bars"})
 
 
+def partition_of(source: str) -> str:
+    """`kraken/0` of `kraken/0@k7qd`."""
+    return source.partition("@")[0]
+
+
 class Source:
-    """One source: how far it was read, and the channels that its records speak of."""
+    """One source: how far it was read, and the channels that its records speak of.
+
+    `ended` and `ended_pos`: the source that it replaces, and where that stood at its end, if that is known.
+    `complete`: it is known that nothing is missing between both. `untouched`: its begin was read, and no tick of it
+    yet. `position`: all its ticks below it are taken; `waits_ms`: how long the oldest above it has waited, as its
+    records say.
+    """
 
     __slots__ = (
         "channels",
+        "complete",
+        "confirms",
         "end",
+        "ended",
+        "ended_pos",
         "evicted",
         "index",
         "leftover",
         "name",
         "notice",
+        "partition",
         "parts",
         "pos",
+        "position",
         "reason",
         "replaces",
         "state",
         "uncovered",
+        "untouched",
         "venue",
+        "waits_ms",
     )
 
     def __init__(self, name: str, index: int) -> None:
         self.name = name
         self.venue = name.partition("/")[0]
+        self.partition = partition_of(name)
         self.index = index
         self.pos = NO_SEQ
         self.end = 0
+        self.position = 0
+        self.waits_ms = 0
+        self.confirms = 0
+        """How often all was read that lay in its log."""
+        self.ended = ""
+        self.ended_pos: int | None = None
+        self.complete = False
+        self.untouched = False
         self.evicted = NO_SEQ
         self.channels: dict[bytes, Channel] = {}
         self.replaces: Source | None = None
@@ -112,6 +140,7 @@ class Channel:
         "pos_text",
         "run",
         "source",
+        "start",
         "state",
         "state_seq",
         "switched",
@@ -129,6 +158,8 @@ class Channel:
         self.base: Folded | None = NOTHING
         self.log = Log()
         self.log_from = NO_SEQ
+        self.start: Folded | None = NOTHING
+        """Its state when its source began, as long as the log holds all that came since; None: not known any more."""
         self.made = NO_SEQ
         """In a view: up to where it was told when it was made or began, which may be ahead of the view."""
         self.hidden = 0
@@ -172,6 +203,20 @@ class Channel:
     def updates(self) -> int:
         """How many updates it has had, over all its sources, as far as this hub has read them."""
         return self.popped + self.log.updates
+
+    @property
+    def begins_at(self) -> int:
+        """About where a client begins whose position is none of its source."""
+        if self.start is not None:
+            return self.start.seq
+        if self.base is None:
+            return NO_SEQ
+        return self.log_from if self.loses else self.base.seq
+
+    @property
+    def loses(self) -> bool:
+        """Whether what is missing of it is gone: no snapshot makes up for it."""
+        return self.kind in _LOST_KINDS
 
     @property
     def waits(self) -> bool:
@@ -249,12 +294,23 @@ class Channel:
         """
         prev = position if prev is None else prev
         base = self.base
-        if base is None or reason == "source" or self.kind not in _LOST_KINDS:
-            fresh = self.fresh(rules)
-            seq = NO_SEQ if self.base is None else self.base.seq
+        if base is None or not self.loses:
+            fresh = self._fresh_since_start(rules) if reason == "source" else self.fresh(rules)
+            seq = self._joined_seq(reason)
             return [self.gap(prev, seq, reason, lost=False, count=self._between(first, seq)), *fresh]
-        count = self._between(first, self.log_from)
+        if reason == "source" and self.start is not None:
+            return [self.gap(prev, self.start.seq, reason, lost=True), *self.log.after(self.start.covers)]
+        count = None if reason == "source" else self._between(first, self.log_from)
         return [self.gap(prev, self.log_from, reason, lost=True, count=count), *self.log.after(self.log_from)]
+
+    def replaced(self, prev: int, rules: FoldRules, *, complete: bool) -> list[bytes]:
+        """What a reader gets that stands at a position of the source before; `complete`: it had all of that one."""
+        if complete and self.loses and self.start is not None:
+            state = [] if self.start.state is None else [self.start.state]
+            snapshot = self.start.messages or [self.nothing()]
+            gap = self.gap(prev, self.start.seq, "source", lost=False)
+            return [gap, *snapshot, *state, *self.log.after(self.start.covers)]
+        return self.gap_after(prev, "source", rules, prev=None, first=None)
 
     def broken(self, reason: GapReason, prev: int, rules: FoldRules) -> list[bytes]:
         """What a reader gets of whose past nothing is left between `prev` and the state to join at."""
@@ -262,13 +318,35 @@ class Channel:
         seq = NO_SEQ if self.base is None else self.base.seq
         return [self.gap(prev, seq, reason, lost=False), *fresh]
 
+    def elsewhere(self, prev: int, rules: FoldRules) -> list[bytes]:
+        """What a reader gets whose position is none of this log: it lies beyond all that there is."""
+        fresh = self.fresh(rules)
+        if self.base is None or not self.loses:
+            seq = NO_SEQ if self.base is None else self.base.seq
+            return [self.gap(prev, seq, "evicted", lost=False), *fresh]
+        return [self.gap(prev, self.position, "evicted", lost=True)]
+
+    def _fresh_since_start(self, rules: FoldRules) -> list[bytes]:
+        """A snapshot and what followed: that of the source's begin with all since, as far as the log has it."""
+        start = self.start
+        if start is None or self.base is None:
+            return self.fresh(rules)
+        state = [] if start.state is None else [start.state]
+        return [*(start.messages or [self.nothing()]), *state, *self.log.after(start.covers)]
+
+    def _joined_seq(self, reason: GapReason) -> int:
+        if self.base is None:
+            return NO_SEQ
+        return self.start.seq if reason == "source" and self.start is not None else self.base.seq
+
     def gap(self, prev: int, seq: int, reason: GapReason, *, lost: bool, count: int | None = None) -> bytes:
         """A gap on this channel, in bare form."""
         return bare(Gap(self.kind, self.listing.name, self.source.name, prev, seq, count, reason, lost))
 
-    def empty_book(self) -> bytes:
-        """The snapshot of a book of which nothing was shown yet, for who holds a state of it."""
-        return bare(Snapshot("book", self.listing.name, self.source.name, NO_SEQ, None, None, Book([], [])))
+    def nothing(self) -> bytes:
+        """The snapshot of a channel of which nothing is known yet, for whoever holds a state of it."""
+        symbol = self.listing.name
+        return bare(Snapshot(self.kind, symbol, self.source.name, NO_SEQ, None, None, empty(self.kind, symbol)))
 
     def offer(self, keyframe: Folded) -> None:
         """Takes a newer state to join at; the log stays as far as the window of flushes keeps it."""
@@ -286,19 +364,32 @@ class Channel:
         if last is not None:
             self.log_from = last
             self.popped += updates - self.log.updates
+            if self.start is not None and last > self.start.covers:
+                self.start = None
 
     def restart(
-        self, source: Source, base: Folded | None, tail: list[Entry], *, switched: int, new_source: bool
+        self,
+        source: Source,
+        base: Folded | None,
+        tail: list[Entry],
+        *,
+        switched: int,
+        new_source: bool,
+        log_from: int | None = None,
     ) -> None:
-        """Starts anew at a state (None: waits for one) that does not follow from the log so far."""
+        """Starts anew at a state (None: waits for one) that does not follow from the log so far.
+
+        `log_from`: the position on which the tail follows, if that is another one than the state's.
+        """
         if new_source:
             self.begun = NO_SEQ if base is None else base.covers
+        self.start = base if new_source else None
         self.source = source
         self.base = base
         self.popped = self.updates
         self.log = Log(tail)
         self.listing.appends[self.bit] = self.log.add
-        self.log_from = NO_SEQ if base is None else base.covers
+        self.log_from = log_from if log_from is not None else NO_SEQ if base is None else base.covers
         self.switched = switched
         self.state = None if base is None or base.state is None else (base.covers, base.state)
 

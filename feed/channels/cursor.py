@@ -22,7 +22,7 @@ from feed.channels.channel import Channel, Listing
 from feed.channels.flush import Birth, Flush
 from feed.channels.join import ANNOUNCE_SHIFT, Join, Move, Page, Rest, Together
 from feed.channels.log import TURN_SEQ
-from feed.channels.marks import Holds, marks_at
+from feed.channels.marks import CONFIRMS_MIN, Hold, Holds, marks_at
 from feed.channels.message import ALL_KINDS, bare, frame
 from feed.channels.selection import Selection
 from feed.channels.tally import Account, Tally, hidden_in, updates_in
@@ -313,8 +313,28 @@ class Reader:
 
     def _drop_holds(self) -> None:
         current = self._hub.current
-        for key in [key for key, (source, mark) in self.holds.items() if current.position(source) >= mark]:
+        for key in [key for key, hold in self.holds.items() if current.position(hold.source) >= hold.mark]:
             del self.holds[key]
+
+    def doubt_holds(self) -> None:
+        """Positions that are still ahead though all was read that was there after they were told are none of this log:
+        their channels begin anew. Not while a flush is sent."""
+        hub = self._hub
+        beyond = {
+            key: hold.mark
+            for key, hold in self.holds.items()
+            if hold.source.confirms >= hold.confirms + CONFIRMS_MIN and hub.current.position(hold.source) < hold.mark
+        }
+        if not beyond:
+            return
+        join = Join(hub.current.number, marks={self.holds[key].source.name: mark for key, mark in beyond.items()})
+        join.beyond = frozenset(join.marks or ())
+        for id_, bit in beyond:
+            channel = hub.listings[id_].channels[bit.bit_length() - 1]
+            self.drop(id_, bit)
+            if channel is not None:
+                self.enter(channel, join, announce=False)
+        self.joins.append(join)
 
     def _follow(self, page: Page) -> None:
         window = self._hub.window
@@ -412,7 +432,7 @@ class Reader:
                 at = channel.standing_at(join.flush)
                 at = at if channel.missed(at) else channel.standing(at)[0]
             else:
-                at = join.prev(channel)
+                at = join.goes_on_at(channel)
             on_lag: OnLag = "close" if self.wanted.closes(channel.listing, channel.bit) else "skip"
             kind, name, source = channel.kind, channel.listing.name, channel.source.name
             joined = Joined(kind, name, mode, source, at, on_lag, *hub.spec.of(kind))
@@ -441,6 +461,10 @@ class Reader:
             # it turned since the request was answered: what the client was told is of another source
             at = NO_SEQ if after is None else after
             return channel.gap_after(at, "source", hub.rules, prev=None, first=None), True
+        if (beyond := join.beyond_of(channel)) is not None:
+            return channel.elsewhere(beyond, hub.rules), False
+        if (replaced := join.replaced_of(channel)) is not None and channel.born <= join.number:
+            return channel.replaced(replaced.prev, hub.rules, complete=replaced.complete), False
         if (channel.id, channel.bit) in join.broken and not channel.waits and channel.born <= join.number:
             return channel.broken(*join.broken[channel.id, channel.bit], hub.rules), False
         if after is None or channel.waits or (announced and join.before(channel)):
@@ -455,8 +479,8 @@ class Reader:
             reason: GapReason = "source" if after < channel.begun else "lag" if join.lag or join.live else "evicted"
             return channel.gap_after(after, reason, hub.rules, prev=prev, first=first), first is not None
         if after > self._cursor.position(channel.source):
-            self.holds[channel.id, channel.bit] = channel.source, after
-        emptied = [channel.empty_book()] if (channel.id, channel.bit) in join.emptied else []
+            self.holds[channel.id, channel.bit] = Hold(channel.source, after, channel.source.confirms)
+        emptied = [channel.nothing()] if (channel.id, channel.bit) in join.emptied else []
         return emptied + channel.after(after), False
 
     def _give(self, rest: Rest, page: Page) -> None:
@@ -572,7 +596,7 @@ class Reader:
     def standing(self) -> dict[str, int]:
         """Up to which position of each source everything was sent; -1 where nothing can be said of it."""
         cursor = self._hub.served if self.in_step else self._cursor
-        return marks_at(self._hub, cursor, self.selection, self.joins, self.holds, self._rest)
+        return marks_at(self._hub, cursor, self.selection, self.joins, self._rest)
 
     def place(self, listing: Listing, bit: int) -> Move | None:
         """Where its client stands in a channel; None where it has no state of it yet."""

@@ -10,7 +10,7 @@ From `flush` to the end of `fan_out` no reader may subscribe, unsubscribe or pul
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
@@ -82,12 +82,12 @@ class Hub:
         self.current = Flush(0)
         self.moves = 0
         """Rises whenever a channel begins or changes its source."""
-        self.lag_ms: int | None = None
-        """How old the newest data is, as far as the hub's user knows."""
+        self.delay_s: Callable[[], float] | None = None
+        """For how many seconds what came in has waited in this process to be sent; None: nothing comes in."""
         self.holders: dict[Reader, None] = {}
         """Readers in step with channels that resumed ahead of this gateway."""
         self.readers = 0
-        self.intake = Intake(self.rules)
+        self.intake = Intake()
         self._before = self.current
         self._fanning = False
         self._waiters: dict[int, dict[Reader, None]] = {}
@@ -98,9 +98,16 @@ class Hub:
 
     # ---- what comes in
 
-    def opened(self, source: str, ends: str, carries: bool) -> None:
-        """A source begins, in place of `ends` (empty: none); `carries`: its keyframes come before its data."""
-        self.intake.opened(source, ends)
+    def opened(self, source: str, ends: str, carries: bool, missing: bool = False) -> None:
+        """A source begins, in place of `ends` (empty: none); `carries`: its keyframes come before its data.
+
+        `missing`: it is not known that nothing is missing between the two.
+        """
+        self.intake.opened(source, ends, complete=carries and not missing)
+
+    def found(self, source: str, before: str) -> None:
+        """Reading goes on in the middle of a source, where it stood in another one (empty: in none) before."""
+        self.intake.opened(source, before, begins=False)
 
     def expect(self, symbol: str, source: str) -> None:
         """A symbol of which nothing was said yet can be asked for: its kinds are silent."""
@@ -129,6 +136,23 @@ class Hub:
             found = intake.source(source)
         found.end = end
         intake.data(found, pos, last, value)
+
+    def stands(self, source: str, end: int, position: int, waits_ms: int) -> None:
+        """How a source's ticks stand: where they end, up to where they were taken, how long the oldest has waited."""
+        found = self.intake.source(source)
+        found.end, found.position, found.waits_ms = end, position, waits_ms
+
+    def confirmed(self, source: str) -> None:
+        """All that lay in a source's log when it was last looked at was read."""
+        self.intake.source(source).confirms += 1
+
+    def lag(self, sources: Iterable[str]) -> int | None:
+        """How long the oldest has waited that readers of these sources have not been sent, in milliseconds; 0 where
+        nothing waits, None where nobody follows a log."""
+        if self.delay_s is None:
+            return None
+        known = self.intake.sources
+        return int(self.delay_s() * 1000) + max([known[name].waits_ms for name in sources if name in known], default=0)
 
     def source_state(self, source: str, state: str, reason: StateReason | None, since_ns: int) -> None:
         """Tells readers with channels in a source what is to be thought of it: live only, in no channel's order."""

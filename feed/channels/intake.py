@@ -15,7 +15,7 @@ from feed.channels.channel import NOTHING, Channel, Listing, Source
 from feed.channels.flush import Flush
 from feed.channels.log import TURN_SEQ, Entry
 from feed.channels.message import JOINT, KIND_BIT, KIND_INDEX, PREV, SEQ, Head, head_of
-from feed.channels.state import Folded, FoldRules, fold
+from feed.channels.state import Folded
 from feed.channels.turn import Gathering, Turn
 from feed.model import NO_SEQ
 
@@ -37,20 +37,27 @@ _NOT_LIVE: Final = b""
 class Intake:
     """What records say, before the commit."""
 
-    def __init__(self, rules: FoldRules) -> None:
+    def __init__(self) -> None:
         self.open = Flush(1)
         self.sources: dict[str, Source] = {}
         self.by_index: list[Source] = []
         self.listings: dict[str, Listing] = {}
         self.updates = 0
-        self._rules = rules
+        self.gone: list[str] = []
+        """Sources that are gone, for whoever keeps something by their names."""
 
-    def opened(self, name: str, ends: str) -> Source:
-        """A source begins; the channels of the one that it ends are its to go on with."""
+    def opened(self, name: str, ends: str, *, complete: bool = False, begins: bool = True) -> Source:
+        """A source goes on instead of another; the channels of that one are its to go on with.
+
+        `complete`: it is known that nothing is missing between both. `begins`: its first tick is still to come.
+        """
+        known = name in self.sources
         source = self.source(name)
+        if not known:
+            source.untouched, source.complete = begins, complete
         ended = self.sources.get(ends)
         if ended is not None and ended is not source:
-            source.replaces = ended
+            source.replaces, source.ended, source.ended_pos = ended, ended.name, ended.pos
             for listing in self.listings.values():
                 for channel in listing.heads:
                     if channel is not None and channel.tail_of is ended:
@@ -67,8 +74,9 @@ class Intake:
 
     def data(self, source: Source, pos: int, last: int, value: bytes) -> None:
         """A data record: its messages, of which those above `pos` are new, and that the source stands at `last`."""
-        if source.leftover:
+        if source.replaces is not None:
             self._leave_over(source)
+        source.untouched = False
         if len(value) > _EMPTY_BYTES_MAX:
             self.open.bytes += len(value)
             find = source.channels.get
@@ -126,7 +134,10 @@ class Intake:
             # two sources know the symbol: the one whose tick moved it last; between keyframes only, the later one
             if self._ticked(listing) or received <= listing.newest:
                 return
-            self._move(listing, source)
+            listing.owner = source
+            for moved in listing.heads:
+                if moved is not None and moved.tail_of is not source:
+                    source.leftover[moved] = None
         listing.newest = max(listing.newest, received)
         channel = listing.heads[KIND_INDEX[head.channel]]
         if channel is None:
@@ -134,7 +145,8 @@ class Intake:
             self.turn(channel, source, keyframe, [], reason=None, prev=NO_SEQ)
         elif channel in source.leftover:
             del source.leftover[channel]
-            self.turn(channel, source, keyframe, [], reason="source", prev=channel.chain)
+            complete = source.complete and channel.tail_of is source.replaces
+            self.turn(channel, source, keyframe, [], reason="source", prev=channel.chain, complete=complete)
         elif channel.gathering is not None:
             self._end_gathering(channel, channel.gathering, keyframe)
         elif keyframe.seq > channel.chain:
@@ -145,8 +157,12 @@ class Intake:
     def _end_gathering(self, channel: Channel, gathering: Gathering, keyframe: Folded) -> None:
         if gathering.entries and keyframe.seq < gathering.floor:
             return
-        tail = [entry for entry in gathering.entries if entry[0] > keyframe.covers]
-        self.turn(channel, channel.tail_of, keyframe, tail, reason=gathering.reason, prev=gathering.prev)
+        tail, floor = gathering.entries, None
+        if channel.loses and gathering.reason is not None and gathering.entries:
+            floor = gathering.floor  # all of them are told: what is missing lies before the first
+        else:
+            tail = [entry for entry in tail if entry[0] > keyframe.covers]
+        self.turn(channel, channel.tail_of, keyframe, tail, reason=gathering.reason, prev=gathering.prev, floor=floor)
 
     # ---- messages
 
@@ -179,7 +195,7 @@ class Intake:
         channel = self._expect(listing, source, head)
         if head.prev == NO_SEQ:
             # somebody was told that it would be live from its first update on, but of another source
-            channel.gathering = Gathering(NO_SEQ, NO_SEQ, "source", told=True)
+            self.turn(channel, source, NOTHING, [], reason="source", prev=NO_SEQ)
         return channel
 
     def _update(self, channel: Channel, head: Head, message: bytes) -> None:
@@ -211,12 +227,6 @@ class Intake:
         if head.seq <= last:
             return
         entry: Entry = (head.seq, channel.bit, message, None)
-        if gathering.told and not gathering.entries and head.prev == NO_SEQ:
-            # the new source's first update is the whole state
-            rules, name = self._rules, channel.tail_of.name
-            base = fold(channel.kind, channel.listing.name, name, NOTHING, [message], rules)
-            self.turn(channel, channel.tail_of, base, [], reason=gathering.reason, prev=NO_SEQ)
-            return
         if not gathering.entries:
             gathering.floor = head.prev
         gathering.entries.append(entry)
@@ -257,18 +267,23 @@ class Intake:
     # ---- sources that follow each other
 
     def _leave_over(self, source: Source) -> None:
-        """The new source goes on without these channels' state: they wait for their first update."""
+        """The new source goes on: without the state of the channels that no keyframe told of. The one that it ends is
+        forgotten."""
         for channel in source.leftover:
             channel.listing.owner = source
-            self._halt(channel, source)
+            self.turn(channel, source, NOTHING, [], reason="source", prev=channel.chain)
         source.leftover = {}
+        ended, source.replaces = source.replaces, None
+        if ended is not None and self.sources.get(ended.name) is ended:
+            del self.sources[ended.name]
+            self.gone.append(ended.name)
 
     def _moves(self, listing: Listing, source: Source, head: Head) -> bool:
         """Takes the symbol over to the source whose tick moved it last; False where this tick is the older one."""
         newest = max((self._received(channel) for channel in listing.heads if channel is not None), default=0)
         if int(head.ts_recv or 0) < max(newest, listing.newest):
             return False
-        self._move(listing, source)
+        self._move(listing, source, begins=head.prev == NO_SEQ)
         return True
 
     def _ticked(self, listing: Listing) -> bool:
@@ -279,17 +294,18 @@ class Intake:
             entry[3] is None for entry in self.open.changed.get(listing.id, ())
         )
 
-    def _move(self, listing: Listing, source: Source) -> None:
+    def _move(self, listing: Listing, source: Source, *, begins: bool) -> None:
+        """`begins`: the source has not had the symbol before."""
         listing.owner = source
         for channel in listing.heads:
             if channel is not None and channel.tail_of is not source:
+                channel.tail_of.leftover.pop(channel, None)
                 source.leftover.pop(channel, None)
-                self._halt(channel, source)
-
-    def _halt(self, channel: Channel, source: Source) -> None:
-        prev = channel.chain
-        self.turn(channel, source, None, [], reason="source", prev=prev)
-        channel.gathering = Gathering(NO_SEQ, NO_SEQ, None, told=True)
+                if begins:
+                    self.turn(channel, source, NOTHING, [], reason="source", prev=channel.chain)
+                else:
+                    self.turn(channel, source, None, [], reason="source", prev=channel.chain)
+                    channel.gathering = Gathering(NO_SEQ, NO_SEQ, None)
 
     def _received(self, channel: Channel) -> int:
         """The newest `ts_recv` that is known of a channel."""
@@ -320,11 +336,11 @@ class Intake:
         channel = listing.heads[KIND_INDEX[head.channel]] = Channel(listing, head.channel, source)
         source.channels[channel.key] = channel
         channel.pos_text = _NOT_LIVE
-        channel.gathering = Gathering(head.prev, NO_SEQ, None, told=False)
+        channel.gathering = Gathering(head.prev, NO_SEQ, None)
         return channel
 
     def _gather(self, channel: Channel, floor: int, prev: int, reason: GapReason) -> Gathering:
-        channel.gathering = Gathering(floor, prev, reason, told=False)
+        channel.gathering = Gathering(floor, prev, reason)
         channel.pos_text = _NOT_LIVE
         return channel.gathering
 
@@ -337,7 +353,10 @@ class Intake:
         *,
         reason: GapReason | None,
         prev: int,
+        complete: bool = False,
+        floor: int | None = None,
     ) -> None:
+        """A channel goes on from a state that does not follow from what it said before; see `Turn`."""
         if channel.listing.channels[channel.index] is None:
             self.open.born[channel] = None
         if channel.tail_of is not source:
@@ -349,7 +368,7 @@ class Intake:
         updates = [entry[0] for entry in tail if not entry[2].startswith(b"state")]
         channel.pos_text = _NOT_LIVE if base is None else b"%d" % (updates[-1] if updates else base.seq)
         channel.state_seq = NO_SEQ if base is None else base.covers
-        turn = Turn(channel, source, base, tail, reason=reason, prev=prev)
+        turn = Turn(channel, source, base, tail, reason=reason, prev=prev, complete=complete, floor=floor)
         self.open.turns.add(channel.id)
         self._add(channel, (TURN_SEQ, channel.bit, b"", turn))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from feed.channels.channel import Channel, Source
+from feed.channels.channel import Channel, Source, partition_of
 from feed.channels.flush import Flush
 from feed.channels.message import JOINT, head_of
 from feed.channels.record import PART_BYTES_MAX
@@ -25,6 +25,14 @@ class Broken(NamedTuple):
 
     reason: GapReason
     prev: int = NO_SEQ
+
+
+class Replaced(NamedTuple):
+    """Where a client stands in a source that another one has replaced; `complete`: it had all of it, and nothing is
+    missing between both."""
+
+    prev: int
+    complete: bool
 
 
 class Move(NamedTuple):
@@ -62,6 +70,7 @@ class Join:
     __slots__ = (
         "_order",
         "anew",
+        "beyond",
         "broken",
         "emptied",
         "exact",
@@ -73,6 +82,7 @@ class Join:
         "noticed",
         "number",
         "pending",
+        "replaces",
         "tells",
     )
 
@@ -87,8 +97,14 @@ class Join:
         live: bool = False,
         tells: str | int | Together | None = None,
         broken: Mapping[tuple[int, int], Broken] | None = None,
+        beyond: frozenset[str] = frozenset(),
+        replaces: bool = False,
     ) -> None:
-        """`broken`: of a past, the channels (listing and bit) that do not go on from where the client stands."""
+        """`broken`: of a past, the channels (listing and bit) that do not go on from where the client stands.
+
+        `beyond`: sources whose marks lie beyond all that there is of them. `replaces`: a mark of another incarnation of
+        a channel's partition is one of the channel, too.
+        """
         self.number = number
         self.marks = marks
         self.flush = flush
@@ -98,6 +114,8 @@ class Join:
         self.tells = tells
         self.broken = dict(broken or {})
         self.exact = broken is not None
+        self.beyond = beyond
+        self.replaces = replaces
         self.pending: dict[int, int] = {}
         self._order: list[int] | None = None
         self.noticed: set[Source] = set()
@@ -112,6 +130,23 @@ class Join:
             return self.flush.position(source)
         return None if self.marks is None else self.marks.get(source.name)
 
+    def beyond_of(self, channel: Channel) -> int | None:
+        """The client's mark of a channel, where that is none of this log; else None."""
+        if channel.source.name not in self.beyond or self.marks is None:
+            return None
+        return self.marks[channel.source.name]
+
+    def replaced_of(self, channel: Channel) -> Replaced | None:
+        """Where the client stands in a source that the channel's has replaced; None where it does not say."""
+        source, marks = channel.source, self.marks
+        if not self.replaces or not marks or source.name in marks or channel.waits:
+            return None
+        mark = marks.get(source.ended)
+        if mark is not None:
+            return Replaced(mark, source.complete and source.ended_pos is not None and mark >= source.ended_pos)
+        others = [seq for name, seq in marks.items() if partition_of(name) == source.partition]
+        return Replaced(max(others), complete=False) if others else None
+
     def standing(self, channel: Channel) -> tuple[int, int]:
         """Of a lag: where a channel stood at the cursor, its last update and how many it had had; at nothing before."""
         flush = self.flush
@@ -121,11 +156,19 @@ class Join:
         """Whether a channel's state is sent."""
         return (channel.id, channel.bit) in self.broken or self.mode(channel) == "snapshot"
 
+    def goes_on_at(self, channel: Channel) -> int:
+        """The position from which messages follow for a client that resumes, or gets a gap."""
+        if self.beyond_of(channel) is not None:
+            return channel.position
+        return channel.begins_at if self.replaced_of(channel) is not None else self.prev(channel)
+
     def prev(self, channel: Channel) -> int:
         """Where a channel stands for the client that resumes, or gets a gap."""
         if (broken := self.broken.get((channel.id, channel.bit))) is not None:
             return broken.prev
         after = self.after(channel.source)
+        if after is None and (replaced := self.replaced_of(channel)) is not None:
+            return replaced.prev
         return NO_SEQ if after is None else after
 
     def before(self, channel: Channel) -> bool:
@@ -145,6 +188,8 @@ class Join:
         """How a channel would begin now."""
         after = self.after(channel.source)
         if (channel.id, channel.bit) in self.broken and not channel.waits:
+            return "gap"
+        if self.beyond_of(channel) is not None or self.replaced_of(channel) is not None:
             return "gap"
         if after is None or channel.waits:
             return "live" if channel.silent else "snapshot"

@@ -1,13 +1,13 @@
 """Marks: up to which position of each source a reader was sent everything, on its channels in step.
 
-Owns what holds a mark back (channels that the client has in step, and the reader has yet to catch up) and what lifts it
-(channels that resumed ahead of this gateway). That marks never go back is the reader's.
+Owns what holds a mark back: channels that the client has in step, and the reader has yet to catch up. No mark lies
+beyond what was sent, also not where channels resumed ahead of this gateway. That marks never go back is the reader's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from feed.channels.channel import Channel, Source
 from feed.model import NO_SEQ
@@ -18,13 +18,25 @@ if TYPE_CHECKING:
     from feed.channels.join import Join, Rest
     from feed.channels.selection import Selection
 
-Holds = dict[tuple[int, int], tuple[Source, int]]
-"""Channels (listing and bit) that resumed ahead of this gateway: of which source, at which mark."""
+CONFIRMS_MIN: Final = 2
+"""So often a log must be read to its end after a question to have been read to where it was when it was asked: what is
+answered first may have been asked before."""
 
 
-def marks_at(
-    hub: Hub, cursor: Flush, selection: Selection, joins: list[Join], holds: Holds, rest: Rest | None
-) -> dict[str, int]:
+class Hold(NamedTuple):
+    """A channel that resumed ahead of this gateway: of which source, at which mark; and how often all of the source's
+    log had been read then."""
+
+    source: Source
+    mark: int
+    confirms: int
+
+
+Holds = dict[tuple[int, int], Hold]
+"""By channel: listing and bit."""
+
+
+def marks_at(hub: Hub, cursor: Flush, selection: Selection, joins: list[Join], rest: Rest | None) -> dict[str, int]:
     """The marks of a reader that was sent its selection up to a flush; -1 where nothing can be said.
 
     `rest`: a channel of which the first messages were sent.
@@ -43,8 +55,6 @@ def marks_at(
         # the snapshot ended the client's waiting, and the updates after it are still to come
         name = rest.channel.source.name
         marks[name] = min(reached, marks.get(name, reached))
-    if holds and not any(join.pending for join in joins):
-        _lift(marks, hub, selection, holds)
     return marks
 
 
@@ -57,14 +67,6 @@ def _lower(marks: dict[str, int], channel: Channel, join: Join) -> None:
     after = join.after(channel.source)
     at = NO_SEQ if after is None else after
     marks[channel.source.name] = min(at, marks.get(channel.source.name, at))
-
-
-def _lift(marks: dict[str, int], hub: Hub, selection: Selection, holds: Holds) -> None:
-    """A source of which all channels wait for marks ahead stands at the lowest of them."""
-    for held in {source for source, _ in holds.values()}:
-        keys = {(c.id, c.bit) for c in _channels(hub, selection.masks) if c.source is held}
-        if keys and keys <= holds.keys():
-            marks[held.name] = max(marks.get(held.name, NO_SEQ), min(holds[key][1] for key in keys))
 
 
 def _channels(hub: Hub, masks: dict[int, int]) -> Iterator[Channel]:

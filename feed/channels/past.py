@@ -121,10 +121,10 @@ class PastLog:
             return False
         hub = self._hub
         if record.kind == "source":
-            hub.opened(record.source, record.ends, record.carries)
+            hub.opened(record.source, record.ends, record.carries, record.missing)
             self._source, self._open = record.source, []
         elif reader.source != self._source:
-            hub.opened(reader.source, self._source, True)
+            hub.found(reader.source, self._source)
             self._source = reader.source
         if record.kind == "keyframe":
             if self._symbols.has(record.symbol):

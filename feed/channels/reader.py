@@ -4,6 +4,10 @@ Owns the rules that make several writers and copies harmless. The first copy of 
 truth; later copies are equal and are dropped. A `source` record opens an incarnation: the first with a given `ends`
 wins, and records of any other source are void from there on. What the messages mean is the hub's, the recorder's or
 the normalizer's business.
+
+A damaged record is passed over, and the log is in doubt from there on. The record after it settles that: it says which
+tick was covered before it, so either nothing is missing, or what is missing is lost, and the log is good again when a
+record's floor lies behind the damage: every channel has had a keyframe since.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ from feed.model import NO_SEQ
 
 if TYPE_CHECKING:
     from feed.channels.record import Record
+    from feed.errors import DamagedRecord
 
 
 class HoleInLog(FeedError):
@@ -23,6 +28,7 @@ class HoleInLog(FeedError):
     def __init__(self, record: Record, pos: int) -> None:
         super().__init__(f"record at offset {record.offset} follows tick {record.after}, read up to tick {pos}")
         self.floor = record.floor
+        self.offset = record.offset
 
 
 class LogReader:
@@ -37,12 +43,16 @@ class LogReader:
         self.pos = NO_SEQ
         self.copies = 0
         self.void = 0
+        self.damaged = 0
+        self.damaged_at: int | None = None
+        """The newest damaged record of the valid source, until the log is good again."""
+        self._lost = False
 
     def take(self, record: Record) -> int | None:
         """The position before this record: of its messages those with a higher `seq` are new. None: pass it over.
 
         Raises:
-            HoleInLog: ticks between `pos` and this record were not read.
+            HoleInLog: ticks between `pos` and this record were not read, and no damaged record says why.
         """
         if record.kind == "source":
             return self._open(record)
@@ -51,6 +61,8 @@ class LogReader:
         if record.source != self.source:
             self.void += 1
             return None
+        if self.damaged_at is not None:
+            self._look_at_damage(record)
         if record.kind != "data":
             return self.pos if record.at >= self.pos else None
         if record.after > self.pos:
@@ -66,10 +78,34 @@ class LogReader:
             return None
         return before
 
+    def pass_over(self, damaged: DamagedRecord) -> bool:
+        """Takes note of a damaged record; whether it names the valid source."""
+        if self.source and damaged.source != self.source:
+            return False
+        self.damaged += 1
+        self.damaged_at = damaged.offset
+        return True
+
+    def spoil(self, record: Record) -> None:
+        """A record that was taken cannot be used: what it said is lost."""
+        self.damaged += 1
+        self.damaged_at, self._lost = record.offset, True
+
+    def _look_at_damage(self, record: Record) -> None:
+        assert self.damaged_at is not None
+        if record.kind == "data" and record.after > self.pos:
+            self._lost, self.pos = True, record.after
+        elif record.kind == "data" and record.after == self.pos and not self._lost:
+            self.damaged_at = None
+            return
+        if record.floor > self.damaged_at:
+            self.damaged_at, self._lost = None, False
+
     def _open(self, record: Record) -> int | None:
         if self.source and record.ends != self.source:
             self.void += 1
             return None
         self.source = record.source
         self.pos = record.last
+        self.damaged_at, self._lost = None, False
         return record.last

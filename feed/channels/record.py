@@ -10,30 +10,58 @@ protocol. Its headers, all ASCII:
 |---|---|
 | `source` | the source that wrote it, `coinbase/0@k7qd` |
 | `kind` | `data`, `keyframe` (a symbol), `checkpoint` (a normalizer's own), `source` (opens an incarnation) |
-| `after`, `first`, `last` | last tick covered before it, first and last covered by it; all equal where it covers none |
-| `crc` | CRC-32C of the value of tick `last`, -1 where unknown |
+| `after`, `first`, `last` | last tick covered before it, first and last covered; all equal where it covers none |
+| `crc`, `epoch` | CRC-32C of the value of tick `last`, and the leader epoch in which that was written; -1: unknown |
 | `partitions` | partitions of the tick topic |
 | `version` | version of the state machine, `code.settings-hash` |
 | `floor` | smallest offset of the feed log that a reader who starts now needs |
 | `since` | a normalizer that starts now must run the ticks after this one again |
-| `end` | end of the tick partition, as last seen |
+| `end` | end of the tick partition (its last stable offset), as last seen |
+| `checksum` | CRC-32C of the record's own value |
+| `position`, `waits_ms` | of data records: all ticks below it are taken; how long the oldest above it has waited |
 | `symbol`, `at` | of keyframes and checkpoints: whose they are, and the tick after which they hold |
 | `ends`, `carries` | of source records: the source that it replaces (empty: none), `1` when its state goes on |
+| `missing` | of source records: `1` when it is not known that nothing is missing between both |
+| `owner`, `settings` | whose normalizer it is, and its settings that change bytes: of source and some data records |
+| `appointed` | `1` where an operator has had this incarnation opened: a newer version does not replace it |
+
+Who may write into a feed log is trusted; all others are not. A record that is none of ours is *foreign*; one that has
+the name of a source and cannot be what that source wrote is *damaged*.
 """
 
 from __future__ import annotations
 
-from typing import Final, Literal, get_args
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any, Final, Literal, Protocol, get_args
 
+import google_crc32c
 from msgspec import Struct
 
-from feed.errors import CorruptLog
+from feed.errors import DamagedRecord, ForeignRecord
 from feed.model import NO_SEQ
 
 RecordKind = Literal["data", "keyframe", "checkpoint", "source"]
 PART_BYTES_MAX: Final = 256 * 1024
 EMPTY: Final = b"[]"
+UNCHECKED: Final = "1."
+"""How the versions begin that wrote no `checksum`."""
 _KINDS: Final = {kind.encode(): kind for kind in get_args(RecordKind)}
+_SOURCE: Final = re.compile(rb"[!-~]{1,249}/[0-9]{1,9}@[!-~]{1,64}").fullmatch
+_SHOWN_CHARS_MAX: Final = 80
+_checksum_of: Final = google_crc32c.value
+_EMPTY_CHECKSUM: Final = _checksum_of(EMPTY)
+
+
+class Lying(Protocol):
+    """A record as it lies in Kafka."""
+
+    @property
+    def offset(self) -> int: ...
+    @property
+    def value(self) -> bytes | None: ...
+    @property
+    def headers(self) -> Any: ...
 
 
 class Record(Struct, frozen=True, kw_only=True):
@@ -45,15 +73,22 @@ class Record(Struct, frozen=True, kw_only=True):
     first: int
     last: int
     crc: int = -1
+    epoch: int = -1
     partitions: int
     version: str
     floor: int
     since: int
     end: int
+    position: int = -1
+    waits_ms: int = 0
     symbol: str = ""
     at: int = NO_SEQ
     ends: str = ""
     carries: bool = False
+    missing: bool = False
+    owner: str = ""
+    settings: str = ""
+    appointed: bool = False
     value: bytes = EMPTY
     offset: int = -1
 
@@ -72,45 +107,96 @@ def headers_of(record: Record) -> list[tuple[str, bytes]]:
         ("first", b"%d" % record.first),
         ("last", b"%d" % record.last),
         ("crc", b"%d" % record.crc),
+        ("epoch", b"%d" % record.epoch),
         ("partitions", b"%d" % record.partitions),
         ("version", record.version.encode()),
         ("floor", b"%d" % record.floor),
         ("since", b"%d" % record.since),
         ("end", b"%d" % record.end),
+        ("checksum", b"%d" % _checksum_of(record.value)),
     ]
-    if record.kind in ("keyframe", "checkpoint"):
+    if record.kind == "data":
+        headers += [("position", b"%d" % record.position), ("waits_ms", b"%d" % record.waits_ms)]
+    elif record.kind == "source":
+        headers += [
+            ("ends", record.ends.encode()),
+            ("carries", b"1" if record.carries else b"0"),
+            ("missing", b"1" if record.missing else b"0"),
+        ]
+    else:
         headers += [("symbol", record.symbol.encode()), ("at", b"%d" % record.at)]
-    if record.kind == "source":
-        headers += [("ends", record.ends.encode()), ("carries", b"1" if record.carries else b"0")]
+    if record.owner or record.kind == "source":
+        headers += [("owner", record.owner.encode("ascii", "replace")), ("settings", record.settings.encode())]
+    if record.appointed:
+        headers.append(("appointed", b"1"))
     return headers
 
 
-def record_of(headers: list[tuple[str, bytes]] | tuple[tuple[str, bytes], ...], value: bytes, offset: int) -> Record:
-    """The record that lies at `offset` with these headers.
+def record_of(headers: Any, value: bytes | None, offset: int) -> Record:
+    """The record that lies at `offset` with these headers, names with bytes.
 
     Raises:
-        CorruptLog: a header is missing or is not what it must be.
+        ForeignRecord: it is none of ours.
+        DamagedRecord: it names a source, and cannot be what that wrote.
     """
-    found = dict(headers)
+    text = value or EMPTY
     try:
+        found = dict(headers)
+        checksum = found.get("checksum")
+        version = found["version"].decode()
+        if checksum is None:
+            sound = version.startswith(UNCHECKED)
+        else:
+            sound = int(checksum) == (_EMPTY_CHECKSUM if text == EMPTY else _checksum_of(text))
+        if not sound:
+            raise ValueError("value that does not have its checksum")
+        after, last = int(found["after"]), int(found["last"])
         return Record(
             source=found["source"].decode(),
             kind=_KINDS[found["kind"]],
-            after=int(found["after"]),
+            after=after,
             first=int(found["first"]),
-            last=int(found["last"]),
+            last=last,
             crc=int(found["crc"]),
+            epoch=int(found.get("epoch", b"-1")),
             partitions=int(found["partitions"]),
-            version=found["version"].decode(),
+            version=version,
             floor=int(found["floor"]),
             since=int(found["since"]),
             end=int(found["end"]),
-            symbol=found.get("symbol", b"").decode(),
+            position=int(found["position"]) if "position" in found else last + 1,
+            waits_ms=int(found.get("waits_ms", b"0")),
+            symbol=found["symbol"].decode() if "symbol" in found else "",
             at=int(found.get("at", b"-1")),
-            ends=found.get("ends", b"").decode(),
+            ends=found["ends"].decode() if "ends" in found else "",
             carries=found.get("carries") == b"1",
-            value=value,
+            missing=found.get("missing") == b"1",
+            owner=found["owner"].decode() if "owner" in found else "",
+            settings=found["settings"].decode() if "settings" in found else "",
+            appointed="appointed" in found,
+            value=text,
             offset=offset,
         )
-    except (KeyError, ValueError) as error:
-        raise CorruptLog(f"record at offset {offset} of the feed log has no usable header {error}") from error
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        raise _strange(headers, offset, error) from error
+
+
+def known_records(raws: Iterable[Lying]) -> Iterator[Record]:
+    """Those that are records of a feed log, in order: for whoever looks for a place, and not for what was said."""
+    for raw in raws:
+        try:
+            yield record_of(raw.headers, raw.value, raw.offset)
+        except (ForeignRecord, DamagedRecord):
+            continue
+
+
+def _strange(headers: Any, offset: int, error: Exception) -> ForeignRecord | DamagedRecord:
+    """What a record is that cannot be read."""
+    why = f"no header {error}" if isinstance(error, KeyError) else str(error)[:_SHOWN_CHARS_MAX]
+    try:
+        source = dict(headers).get("source")
+    except (ValueError, TypeError):
+        source = None
+    if isinstance(source, bytes) and _SOURCE(source) is not None:
+        return DamagedRecord(source.decode(), offset, why)
+    return ForeignRecord(offset, why)

@@ -78,6 +78,20 @@ _STATUS: Final = msgspec.json.Decoder(Status)
 _INSTRUMENTS: Final = msgspec.json.Decoder(Instrument)
 
 
+def empty(kind: Kind, symbol: str) -> Data:
+    """What a snapshot holds of a channel of which nothing is known."""
+    if kind == "quotes":
+        return Quote(None, None, None, None)
+    if kind == "book":
+        return Book([], [])
+    if kind == "status":
+        return Status("unknown", None)
+    if kind == "instruments":
+        venue, _, name = symbol.partition(":")
+        return Instrument(venue.lower(), name, None, None, None, None, None, [])
+    return []
+
+
 def fold(
     kind: Kind, symbol: str, source: str, start: Folded, entries: Iterable[bytes], rules: FoldRules, last: int = 0
 ) -> Folded:

@@ -43,6 +43,8 @@ class Ask(Struct, frozen=True, kw_only=True):
     symbols: list[str]
     start: Start | None = None
     on_lag: OnLag = "skip"
+    beyond: frozenset[str] = frozenset()
+    """Sources whose marks lie beyond all that there is of them."""
 
 
 class Limits(Struct, frozen=True, kw_only=True):
@@ -97,6 +99,8 @@ class Subscribing:
             live=mode == "live",
             tells=(together or ask.id) if mode in ("marks", "last") else None,
             broken=broken,
+            beyond=ask.beyond,
+            replaces=view is None,
         )
         self._anew: Join | None = None
         self._silent: Join | None = None
@@ -223,7 +227,7 @@ class Subscribing:
         elif mode == "live":
             seq = channel.position
         else:
-            seq = join.prev(channel)
+            seq = join.goes_on_at(channel)
         return replace(done, mode=mode, source=source, seq=seq)
 
     def _joined_at(self, channel: Channel) -> int:

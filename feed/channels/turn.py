@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from feed.channels.channel import Channel, Source
 from feed.channels.log import Entry
 from feed.channels.message import JOINT
-from feed.model import GapReason
+from feed.model import NO_SEQ, GapReason
 
 if TYPE_CHECKING:
     from feed.channels.state import Folded
@@ -24,20 +24,24 @@ class Gathering:
     with the state, None where they were told already (or know nothing of the channel).
     """
 
-    __slots__ = ("entries", "floor", "prev", "reason", "told")
+    __slots__ = ("entries", "floor", "prev", "reason")
 
-    def __init__(self, floor: int, prev: int, reason: GapReason | None, *, told: bool) -> None:
+    def __init__(self, floor: int, prev: int, reason: GapReason | None) -> None:
         self.floor = floor
         self.prev = prev
         self.reason = reason
-        self.told = told
         self.entries: list[Entry] = []
 
 
 class Turn:
-    """One turn of one channel."""
+    """One turn of one channel: it goes on in `source` from the state `base` (None: it waits for one).
 
-    __slots__ = ("_prev", "base", "channel", "reason", "source", "tail")
+    `tail`: what follows on the base. `reason`: the gap that readers get, None: none. `complete`: of a new source, it is
+    known that nothing is missing. `floor`: of a hole, the position on which `tail` follows, if that is another one than
+    the base's.
+    """
+
+    __slots__ = ("_prev", "base", "channel", "complete", "floor", "reason", "source", "tail")
 
     def __init__(
         self,
@@ -48,12 +52,16 @@ class Turn:
         *,
         reason: GapReason | None,
         prev: int,
+        complete: bool = False,
+        floor: int | None = None,
     ) -> None:
         self.channel = channel
         self.source = source
         self.base = base
         self.tail = tail
         self.reason = reason
+        self.complete = complete
+        self.floor = floor
         self._prev = prev
 
     def take(self, flush_number: int) -> bytes:
@@ -68,15 +76,21 @@ class Turn:
         if reason is None and told is not None and base is not None:
             reason = "evicted" if told is self.source else "source"
         # after a turn to a source without a state, the state that comes first is the beginning of it
-        new_source = self.reason == "source" or channel.waits
-        channel.restart(self.source, base, self.tail, switched=flush_number, new_source=new_source)
-        messages: list[bytes] = []
+        new_source = self.reason == "source" or channel.waits or self.source.untouched
+        channel.restart(self.source, base, self.tail, switched=flush_number, new_source=new_source, log_from=self.floor)
+        return JOINT.join(self._messages(reason))
+
+    def _messages(self, reason: GapReason | None) -> list[bytes]:
+        channel, base = self.channel, self.base
+        tail = [entry[2] for entry in self.tail]
+        if base is None:
+            return [] if reason is None else [channel.gap(self._prev, NO_SEQ, reason, lost=False)]
+        if reason is not None and channel.loses and not (reason == "source" and self.complete):
+            seq = base.seq if self.floor is None else self.floor
+            return [channel.gap(self._prev, seq, reason, lost=True), *tail]
+        messages = [*base.messages] if base.state is None else [*base.messages, base.state]
         if reason is not None:
-            seq = -1 if base is None else base.seq
-            messages.append(channel.gap(self._prev, seq, reason, lost=False))
-        if base is not None:
-            messages += base.messages
-            if base.state is not None:
-                messages.append(base.state)
-            messages += [entry[2] for entry in self.tail]
-        return JOINT.join(messages)
+            # who is told of a gap waits for a snapshot, also of nothing
+            messages = messages if base.messages else [channel.nothing(), *messages]
+            messages.insert(0, channel.gap(self._prev, base.seq, reason, lost=False))
+        return messages + tail

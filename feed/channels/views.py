@@ -209,6 +209,7 @@ class View:
         own = self.hub.intake.source(source.name)
         if not known:
             own.state, own.reason, own.notice = source.state, source.reason, source.notice
+            own.ended, own.ended_pos, own.complete = source.ended, source.ended_pos, source.complete
         return own
 
     def _add(self, raw: Channel, listing: Listing) -> _Seen:
@@ -309,7 +310,8 @@ class View:
             if channel.tail_of is not source:
                 channel.made = NO_SEQ
             channel.listing.owner = source
-            intake.turn(channel, source, base, tail, reason=turn.reason, prev=prev)
+            complete = turn.complete
+            intake.turn(channel, source, base, tail, reason=turn.reason, prev=prev, complete=complete, floor=turn.floor)
         intake.give(channel, seen.told(group))
 
     def _stand(self) -> None:
@@ -317,9 +319,13 @@ class View:
         raw, held = self._raw, set()
         for seen in self._pending:
             held |= {seen.channel.source.name, seen.raw.source.name}
-        for source in self.hub.intake.by_index:
-            if source.name not in held:
-                source.pos = max(source.pos, raw.current.position(raw.sources[source.name]))
+        own = self.hub.intake.sources
+        for source in list(own.values()):
+            known = raw.sources.get(source.name)
+            if known is not None and source.name not in held:
+                source.pos = max(source.pos, raw.current.position(known))
+            elif known is None and not source.channels:
+                del own[source.name]
 
     # ---- what nobody wants any more
 

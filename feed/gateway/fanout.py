@@ -99,6 +99,7 @@ class Fanout:
         self._page_bytes = page_bytes
         self._packed = packed
         self._due = False
+        self._due_since = 0.0
         self._behind: deque[Peer] = deque()
         self._behind_set: set[int] = set()
         self._after: list[Callable[[], None]] = []
@@ -122,8 +123,14 @@ class Fanout:
 
     def notify(self) -> None:
         """The hub has news."""
-        self._due = True
+        if not self._due:
+            self._due, self._due_since = True, self._clock()
         self._wake.set()
+
+    @property
+    def delay_s(self) -> float:
+        """For how long news of the hub have waited to be sent."""
+        return self._clock() - self._due_since if self._due else 0.0
 
     def catch_up(self, peer: Peer) -> None:
         """This connection's reader is not in step, and its socket has room."""

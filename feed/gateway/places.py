@@ -16,7 +16,7 @@ from feed.kafka.cluster import OutOfRange
 if TYPE_CHECKING:
     from feed.channels.past import Cut
     from feed.channels.record import Record
-    from feed.kafka.cluster import Raw
+    from feed.kafka.batches import Raw
 
 _AROUND: Final = 256
 """So many records before the place found are looked at: ticks do not come quite in the order of their times."""

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from feed.gateway.places import Log, Place
     from feed.gateway.recordings import Recordings
     from feed.gateway.tapes import Reel
-    from feed.kafka.cluster import Raw
+    from feed.kafka.batches import Raw
     from feed.protocol.walks import Walk
 
 _PAGE_BYTES: Final = 64 * 1024

@@ -1,24 +1,25 @@
 """A connection to a Kafka cluster: topics, partitions, offsets, and reading a range of a log once.
 
 Owns the client and its metadata. Raises `Unreachable` where no broker answers; whoever follows a log for long retries.
+Each reading is of ticks (`ticks=True`: committed, to the last stable offset) or of a feed log (as it was written, to
+the high watermark); see `batches`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
-import google_crc32c
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.client import AIOKafkaClient, ConnectionGroup
 from aiokafka.errors import KafkaConnectionError, KafkaError, TopicAlreadyExistsError, for_code
 from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.protocol.offset import OffsetRequest
-from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition
 
 from feed.errors import FeedError, Unreachable
+from feed.kafka.batches import Page, Raw, committed, joined, written
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -28,51 +29,56 @@ LOG_BEGIN: Final = -2
 _LOOK_UP_TRIES: Final = 40
 _LOOK_UP_PAUSE_S: Final = 0.25
 FETCH_BYTES: Final = 1 << 20
-# a batch of records: offset and length, then what is as long as it says; from the CRC's end on it is what the CRC is of
-_LENGTH_START: Final = 8
-_LENGTH_END: Final = 12
-_MAGIC_AT: Final = 16
-_MAGIC: Final = 2
-_CRC_FROM: Final = 21
+_ANSWER_BYTES: Final = 50 << 20
+_WAIT_MS: Final = 50
+READ_WRITTEN: Final = 0
+READ_COMMITTED: Final = 1
+"""Isolation levels of Kafka's protocol."""
+_ABORTED_SINCE: Final = 4
+_LOG_BEGIN_SINCE: Final = 5
 
 
 class OutOfRange(FeedError):
     """A position is no longer, or not yet, in the log."""
 
 
-class Raw(Protocol):
-    """A record as it lies in a log: aiokafka's own, for a copy would cost more than reading it. `timestamp` is ms."""
+class Answer:
+    """What a fetch brought of one partition, wherever the version of Kafka's protocol has it.
 
-    offset: int
-    timestamp: int
-    key: bytes | None
-    value: bytes | None
-    headers: list[tuple[str, bytes]]
+    `end`: the offset before which all may be read (of ticks the last stable one), `written_end`: that after the last
+    record. `begin`: the log's first offset, None where the broker does not say.
+    """
+
+    __slots__ = ("_aborted", "_buffer", "begin", "code", "end", "number", "written_end")
+
+    def __init__(self, found: Any, version: int, *, ticks: bool) -> None:
+        self.number: int = found[0]
+        self.code: int = found[1]
+        self.written_end: int = found[2]
+        self.end: int = found[3] if ticks and version >= _ABORTED_SINCE else found[2]
+        self.begin: int | None = found[4] if version >= _LOG_BEGIN_SINCE else None
+        self._buffer: bytes = bytes(found[-1] or b"")
+        self._aborted: Any = None
+        if ticks and version >= _ABORTED_SINCE:
+            self._aborted = found[5] if version >= _LOG_BEGIN_SINCE else found[4]
+
+    @property
+    def size(self) -> int:
+        """Bytes of records."""
+        return len(self._buffer)
+
+    def pages(self, offset: int, *, ticks: bool) -> list[Page]:
+        """The records from `offset` on.
+
+        Raises:
+            FeedError: they cannot be read.
+        """
+        return committed(self._buffer, offset, self._aborted) if ticks else written(self._buffer, offset)
 
 
-def records_of(buffer: bytes, offset: int) -> tuple[list[Raw], int]:
-    """The records of a fetched buffer from `offset` on, and the offset after the last batch that was whole."""
-    found: list[Raw] = []
-    memory = MemoryRecords(buffer)
-    end = 0
-    while memory.has_next():
-        batch = memory.next_batch()
-        if batch is None:
-            break
-        start, end = end, end + _LENGTH_END + int.from_bytes(buffer[end + _LENGTH_START : end + _LENGTH_END])
-        if not _undamaged(batch, buffer, start, end):
-            raise FeedError(f"batch at offset {offset} fails its crc, wanted an undamaged one")
-        if not batch.is_control_batch:
-            found += [record for record in batch if record.offset >= offset]
-        offset = max(offset, batch.next_offset)
-    return found, offset
-
-
-def _undamaged(batch: Any, buffer: bytes, start: int, end: int) -> bool:
-    """Whether a batch at [start, end) has its CRC-32C; by the processor, in a tenth of the time that aiokafka takes."""
-    if buffer[start + _MAGIC_AT] != _MAGIC:
-        return bool(batch.validate_crc())
-    return bool(google_crc32c.value(buffer[start + _CRC_FROM : end]) == batch.crc)
+def fetch_request(wait_ms: int, bytes_max: int, topics: list[tuple[str, list[Any]]], *, ticks: bool) -> FetchRequest:
+    """A fetch of ticks or of feed logs."""
+    return FetchRequest(wait_ms, 1, bytes_max, READ_COMMITTED if ticks else READ_WRITTEN, topics)
 
 
 class Cluster:
@@ -138,29 +144,45 @@ class Cluster:
                 await asyncio.sleep(_LOOK_UP_PAUSE_S)
         raise Unreachable(f"no leader for partition {partition.partition} of {partition.topic}")
 
-    async def offsets(self, partition: TopicPartition) -> tuple[int, int]:
-        """Begin and end of a log."""
-        return await self._offset(partition, LOG_BEGIN), await self._offset(partition, LOG_END)
+    async def offsets(self, partition: TopicPartition, *, ticks: bool = False) -> tuple[int, int]:
+        """Begin and end of a log; of ticks the last stable offset."""
+        return (
+            await self._offset(partition, LOG_BEGIN, ticks=ticks),
+            await self._offset(partition, LOG_END, ticks=ticks),
+        )
 
     async def offset_at(self, partition: TopicPartition, timestamp_ms: int) -> int | None:
         """The first offset at or after a time; None where nothing is that late, or the broker does not know."""
-        offset = await self._offset(partition, timestamp_ms)
+        offset = await self._offset(partition, timestamp_ms, ticks=False)
         return None if offset < 0 else offset
 
-    async def read(self, partition: TopicPartition, start: int, stop: int) -> AsyncIterator[list[Raw]]:
+    async def read(
+        self, partition: TopicPartition, start: int, stop: int, *, ticks: bool = False
+    ) -> AsyncIterator[list[Raw]]:
         """The records in [start, stop), in pages; ends early where the log does not hold them any more.
 
         Raises:
             OutOfRange: `start` is not in the log.
+            FeedError: records cannot be read.
         """
         offset = start
         while offset < stop:
-            buffer = await self._fetch(partition, offset)
-            records, after = records_of(buffer, offset)
-            if after == offset and not records:
+            found = joined(await self._fetch(partition, offset, ticks=ticks), offset)
+            if found.after == offset and not found.records:
                 return
-            yield [record for record in records if record.offset < stop]
-            offset = after
+            yield [record for record in found.records if record.offset < stop]
+            offset = found.after
+
+    async def pages(
+        self, partition: TopicPartition, start: int, bytes_max: int = FETCH_BYTES, *, ticks: bool = False
+    ) -> list[Page]:
+        """What one fetch brings from an offset on, about so many bytes but at least a batch; a page a leader epoch.
+
+        Raises:
+            OutOfRange: `start` is not in the log.
+            FeedError: records cannot be read.
+        """
+        return await self._fetch(partition, start, bytes_max, ticks=ticks)
 
     async def page(self, partition: TopicPartition, offset: int, bytes_max: int) -> tuple[list[Raw], int]:
         """The records that come next, about so many bytes but at least a batch, and the offset after them.
@@ -169,8 +191,10 @@ class Cluster:
 
         Raises:
             OutOfRange: the offset is not in the log.
+            FeedError: records cannot be read.
         """
-        return records_of(await self._fetch(partition, offset, bytes_max), offset)
+        found = joined(await self._fetch(partition, offset, bytes_max), offset)
+        return found.records, found.after
 
     async def settings(self, topic: str) -> Mapping[str, str]:
         """A topic's settings as the broker has them; empty where it does not say (the demo's broker)."""
@@ -218,8 +242,9 @@ class Cluster:
         for partition in range(partitions):
             await self.leader(TopicPartition(topic, partition))
 
-    async def _offset(self, partition: TopicPartition, when: int) -> int:
-        request = OffsetRequest(-1, 0, [(partition.topic, [(partition.partition, when)])])
+    async def _offset(self, partition: TopicPartition, when: int, *, ticks: bool) -> int:
+        isolation = READ_COMMITTED if ticks else READ_WRITTEN
+        request = OffsetRequest(-1, isolation, [(partition.topic, [(partition.partition, when)])])
         for _ in range(_LOOK_UP_TRIES):
             try:
                 node = await self.leader(partition)
@@ -234,21 +259,24 @@ class Cluster:
             await asyncio.sleep(_LOOK_UP_PAUSE_S)
         raise Unreachable(f"no answer on the offsets of partition {partition.partition} of {partition.topic}")
 
-    async def _fetch(self, partition: TopicPartition, offset: int, bytes_max: int = FETCH_BYTES) -> bytes:
-        request = FetchRequest(50, 1, 50 << 20, 0, [(partition.topic, [(partition.partition, offset, bytes_max)])])
+    async def _fetch(
+        self, partition: TopicPartition, offset: int, bytes_max: int = FETCH_BYTES, *, ticks: bool = False
+    ) -> list[Page]:
+        topics = [(partition.topic, [(partition.partition, offset, bytes_max)])]
+        request = fetch_request(_WAIT_MS, _ANSWER_BYTES, topics, ticks=ticks)
         for _ in range(_LOOK_UP_TRIES):
             try:
                 node = await self.leader(partition)
-                answer = await self.client.send(node, request, group=ConnectionGroup.COORDINATION)
+                found = await self.client.send(node, request, group=ConnectionGroup.COORDINATION)
             except KafkaError:
                 await asyncio.sleep(_LOOK_UP_PAUSE_S)
                 continue
-            found = answer.topics[0][1][0]
-            if found[1] == 0:
-                if found[-1] or offset >= found[2]:
-                    return bytes(found[-1] or b"")
+            answer = Answer(found.topics[0][1][0], found.API_VERSION, ticks=ticks)
+            if answer.code == 0:
+                if answer.size or offset >= answer.end:
+                    return answer.pages(offset, ticks=ticks)
                 continue  # the broker had nothing ready in time, though it is there
-            error = for_code(found[1])
+            error = for_code(answer.code)
             if error.__name__ == "OffsetOutOfRangeError":
                 raise OutOfRange(f"offset {offset} of partition {partition.partition} of {partition.topic}")
             await self.client.force_metadata_update()

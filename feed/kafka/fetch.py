@@ -2,7 +2,7 @@
 
 Owns the fetch loops and what lies fetched but not taken: at most `buffer_bytes` a partition, then that partition is
 left out until it is taken. A broker that is away is retried for ever; the log line about it comes once a while, not
-each time.
+each time. What cannot be read of one partition ends that one's stream, and no other's.
 """
 
 from __future__ import annotations
@@ -10,14 +10,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from aiokafka.errors import KafkaError, for_code
-from aiokafka.protocol.fetch import FetchRequest
 
 from feed.errors import FeedError, Unreachable
-from feed.kafka.cluster import FETCH_BYTES, OutOfRange, Raw, records_of
+from feed.kafka.batches import UNKNOWN_EPOCH, Page, Raw
+from feed.kafka.cluster import FETCH_BYTES, Answer, OutOfRange, fetch_request
+from feed.kafka.waits import Waits
 from feed.tasks import end
 
 if TYPE_CHECKING:
@@ -45,20 +47,33 @@ log: Final = logging.getLogger("feed.kafka")
 class Stream:
     """One partition being followed, from `position` on. `begin` and `end` are the log's, as last seen.
 
+    `taken`: all below it was taken, records that do not count included. `confirmed`: how often everything was taken
+    that an answer said was there. `epoch`: the leader epoch of what was taken last, and `foreign` how many records of
+    others' transactions were passed over.
+
     `vanished` says that the broker did not know the topic for a while: what lies there now may be another topic of
-    that name.
+    that name. `doubted` says that an answer failed since it was last set to False: meanwhile the log may have lost its
+    end and got another one.
     """
 
     def __init__(self, partition: TopicPartition, position: int, wake: asyncio.Event) -> None:
         self.partition = partition
         self.position = position
+        self.taken = position
         self.begin = 0
         self.end = position
         self.failed: Exception | None = None
         self.vanished = False
+        self.doubted = False
+        self.confirmed = 0
+        self.epoch = UNKNOWN_EPOCH
+        self.foreign = 0
         self.seen_at = 0.0
+        self.waits = Waits()
+        self.held_since: float | None = None
+        """Since when records lie behind the last stable offset without it having moved: of an open transaction."""
         self._wake = wake
-        self._fetched: deque[tuple[list[Raw], int]] = deque()
+        self._fetched: deque[tuple[Page, int]] = deque()
         self._held = 0
         self._arrived = asyncio.Event()
 
@@ -73,7 +88,7 @@ class Stream:
         return bool(self._fetched)
 
     def take(self) -> list[Raw]:
-        """What has arrived since the last call, in order.
+        """What has arrived since the last call, in order; of one leader epoch only: what is of the next one waits.
 
         Raises:
             OutOfRange: the position is not in the log any more (or not yet).
@@ -83,14 +98,22 @@ class Stream:
             if self.failed is not None:
                 raise self.failed
             return []
-        self._arrived.clear()
         was_full = self.full
-        if len(self._fetched) == 1:
-            records = self._fetched.popleft()[0]
-        else:
-            records = [record for page, _ in self._fetched for record in page]
-            self._fetched.clear()
-        self._held = 0
+        page, size = self._fetched.popleft()
+        records, self.epoch, self.taken = page.records, page.epoch, page.after
+        self._held -= size
+        self.foreign += page.foreign
+        while self._fetched and self._fetched[0][0].epoch == self.epoch:
+            page, size = self._fetched.popleft()
+            records = [*records, *page.records]
+            self.taken = page.after
+            self._held -= size
+            self.foreign += page.foreign
+        if not self._fetched:
+            self._held = 0
+            self._arrived.clear()
+            if self.taken >= self.end:
+                self.confirmed += 1
         if was_full:
             self._wake.set()
         return records
@@ -106,11 +129,27 @@ class Stream:
             return False
         return True
 
-    def put(self, records: list[Raw], size: int) -> None:
-        """Called by the fetch loop."""
-        self._fetched.append((records, size))
-        self._held += size
-        self._arrived.set()
+    def answered(self, answer: Answer, pages: list[Page], now: float) -> bool:
+        """Called by the fetch loop; whether there is more to take."""
+        stable_before = self.end
+        self.seen_at, self.end = now, answer.end
+        self.begin = self.begin if answer.begin is None else answer.begin
+        self.waits.saw(answer.end, now)
+        if answer.written_end <= answer.end or answer.end != stable_before:
+            self.held_since = None
+        elif self.held_since is None:
+            self.held_since = now
+        for number, page in enumerate(pages):
+            self.position = page.after
+            if page.records or page.foreign or self._fetched:
+                self._fetched.append((page, answer.size if number == 0 else 0))
+                self._held += answer.size if number == 0 else 0
+                self._arrived.set()
+            else:
+                self.taken = page.after
+        if not self._fetched and self.taken >= self.end:
+            self.confirmed += 1
+        return bool(self._fetched)
 
     def fail(self, error: Exception) -> None:
         """Called by the fetch loop: nothing more comes."""
@@ -121,7 +160,9 @@ class Stream:
 class Fetcher:
     """Follows partitions of one cluster; `arrived` is set when any stream has something to take."""
 
-    def __init__(self, cluster: Cluster, *, wait_ms: int = 100) -> None:
+    def __init__(self, cluster: Cluster, *, wait_ms: int = 100, ticks: bool = False) -> None:
+        """`ticks`: they are tick topics, of which only what is committed is read."""
+        self._ticks = ticks
         self.arrived = asyncio.Event()
         self._cluster = cluster
         self._wait_ms = wait_ms
@@ -213,6 +254,8 @@ class Fetcher:
                 await self._fetch(node, wanted, hurry=len(wanted) < len(led))
             except (KafkaError, FeedError, OSError) as error:
                 self._failing.add(node)
+                for stream in wanted:
+                    stream.doubted = True
                 if failures % 100 == 0:
                     log.warning("fetch from node %d failed: %r", node, error)
                 failures += 1
@@ -239,31 +282,31 @@ class Fetcher:
             asked[topic, partition] = stream, stream.position
         # where a full partition is left out, a long wait for the others would keep it waiting once it is taken
         wait_ms = _HURRY_MS if hurry else self._wait_ms
-        request = FetchRequest(wait_ms, 1, _RESPONSE_BYTES, 0, list(topics.items()))
+        request = fetch_request(wait_ms, _RESPONSE_BYTES, list(topics.items()), ticks=self._ticks)
         self._asked_at[node] = asyncio.get_running_loop().time()
         try:
-            answer = await self._cluster.client.send(node, request)
+            found = await self._cluster.client.send(node, request)
         finally:
             del self._asked_at[node]
-        now = asyncio.get_running_loop().time()
+        now = time.monotonic()
         arrived = stale = False
-        for topic, partitions in answer.topics:
-            for found in partitions:
-                stream, position = asked[topic, found[0]]
+        for topic, partitions in found.topics:
+            for one in partitions:
+                answer = Answer(one, found.API_VERSION, ticks=self._ticks)
+                stream, position = asked[topic, answer.number]
                 if stream.position != position or self._streams.get(stream.partition) is not stream:
                     continue
-                if found[1]:
-                    stale = self._failed(stream, found[1]) or stale
+                if answer.code:
+                    stale = self._failed(stream, answer.code) or stale
                     arrived = arrived or stream.failed is not None
                     continue
-                stream.seen_at = now
-                stream.end = found[2]
-                stream.begin = found[4] if answer.API_VERSION >= 5 else stream.begin
-                if found[-1]:
-                    records, stream.position = records_of(found[-1], position)
-                    if records:
-                        stream.put(records, len(found[-1]))
-                        arrived = True
+                try:
+                    pages = answer.pages(position, ticks=self._ticks) if answer.size else []
+                except FeedError as error:
+                    stream.fail(error)
+                    arrived = True
+                    continue
+                arrived = stream.answered(answer, pages, now) or arrived
         if arrived:
             self.arrived.set()
         if stale:
@@ -274,6 +317,7 @@ class Fetcher:
     def _failed(self, stream: Stream, code: int) -> bool:
         """Takes note of a partition's error; whether the metadata may be stale."""
         error = for_code(code)
+        stream.doubted = True
         if error.__name__ == "OffsetOutOfRangeError":
             topic, partition = stream.partition
             stream.fail(OutOfRange(f"offset {stream.position} of partition {partition} of {topic}"))

@@ -1,45 +1,43 @@
 """One partition: its state taken up from the log, then ticks in and records out, one batch in flight.
 
-Owns the loop and the producer that all partitions share. Every failure ends in the same way: a new producer, and the
-state is taken up again from the log.
+Owns the loop of a partition and the producer that all of them share. Every failure ends in the same way: the state is
+taken up again from the log. Meanwhile, and while a step waits for its dead letters, records without ticks go on telling
+how long the ticks have waited, as long as the log takes them: a feed that stands still says so.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
+from msgspec.structs import replace
 
 from feed.channels.record import EMPTY, Record, headers_of, record_of
-from feed.errors import ConfigError, FeedError
-from feed.feedlog import Dead, Step, Writer
+from feed.errors import DamagedRecord, FeedError, ForeignRecord
+from feed.feedlog import Ahead, Step, Writer
 from feed.kafka.append import Appender, AppendFailed, Compression
+from feed.kafka.batches import UNKNOWN_EPOCH
 from feed.kafka.cluster import Cluster, OutOfRange
 from feed.kafka.fetch import Fetcher, Stream
+from feed.normalizer.dead import DeadLetters
+from feed.normalizer.numbers import PartitionNumbers
 from feed.normalizer.restore import Restorer, TakenUp
-from feed.normalizer.settings import NormalizerSettings
+from feed.normalizer.rivals import Rivals, StandsBy
+from feed.normalizer.settings import NormalizerSettings, settings_text
 from feed.normalizer.ticks import tick_of
 from feed.venues.venue import Venue
 
 _RETRY_S: Final = 0.5
 _RESTORE_AGAIN_S: Final = 1.0
-_DEAD_VALUE_BYTES: Final = 64 * 1024
+_NAMED_EVERY_S: Final = 60.0
 _APPEND_BYTES: Final = 4 << 20
 log: Final = logging.getLogger("feed.normalizer")
-
-
-class Counters:
-    """What a normalizer has done, over all its partitions."""
-
-    def __init__(self) -> None:
-        self.ticks = 0
-        self.dead = 0
-        self.records = 0
-        self.log_bytes = 0
 
 
 class Appenders:
@@ -73,8 +71,12 @@ class Appenders:
             self._current = None
 
 
-class _Foreign(FeedError):
+class _Taken(FeedError):
     """Somebody else has written to our log since our last batch."""
+
+
+class _TicksChanged(FeedError):
+    """The last tick that was read is not there any more."""
 
 
 class PartitionNormalizer:
@@ -85,102 +87,246 @@ class PartitionNormalizer:
         venue: Venue,
         partition: int,
         settings: NormalizerSettings,
+        *,
         cluster: Cluster,
         fetcher: Fetcher,
         appenders: Appenders,
-        counters: Counters,
+        dead: DeadLetters,
+        rivals: Rivals,
+        numbers: PartitionNumbers,
+        make_topics: Callable[[], Awaitable[object]],
     ) -> None:
         self._settings = settings
         self._cluster = cluster
         self._fetcher = fetcher
         self._appenders = appenders
-        self._counters = counters
+        self._dead = dead
+        self._numbers = numbers
+        self._make_topics = make_topics
         self._ticks = TopicPartition(settings.ticks_topic, partition)
         self._log = TopicPartition(settings.feed_topic, partition)
-        self._restorer = Restorer(venue, self._ticks, self._log, settings, cluster)
-        self._next_offset = 0
+        self._restorer = Restorer(venue, self._ticks, self._log, settings, cluster, rivals)
+        self._next_offset = -1
+        self._last: Record | None = None
+        """The newest of our records that lies in the log."""
+        self._troubled_since: float | None = None
+        self._named_at = float("-inf")
 
     async def run(self) -> None:
         """Restores and writes, again and again, whatever happens.
 
         Raises:
-            ConfigError: the log was written by a newer version than this.
+            StandsBy: somebody else writes this venue's logs.
         """
         while True:
             started = time.monotonic()
-            stream: Stream | None = None
             try:
-                appender = await self._appenders.get()
-                writer = await self._take_up(appender)
-                stream = self._fetcher.follow(self._ticks, writer.pos + 1)
-                await self._write(writer, stream, appender)
-            except ConfigError:
+                await self._live()
+            except StandsBy:
                 raise
-            except AppendFailed as error:
-                log.warning("partition %d of %s: %s; taking up again", self._ticks.partition, self._ticks.topic, error)
-                await self._appenders.drop(appender)
             except (FeedError, KafkaError, OSError) as error:
-                log.warning("partition %d of %s: %s; taking up again", self._ticks.partition, self._ticks.topic, error)
-            finally:
-                if stream is not None:
-                    self._fetcher.leave(stream)
+                self._tell(error)
+            except Exception as error:
+                log.exception("partition %d of %s", self._ticks.partition, self._ticks.topic)
+                self._tell(error)
+            if self._troubled_since is None:
+                self._troubled_since = time.monotonic()
             if time.monotonic() - started < _RESTORE_AGAIN_S:
-                await asyncio.sleep(_RETRY_S)
+                await self._pause()
 
-    async def _take_up(self, appender: Appender) -> Writer:
+    async def _live(self) -> None:
+        """Takes up and writes, until something goes wrong."""
+        stream: Stream | None = None
+        appender = await self._appenders.get()
+        try:
+            taken = await self._take_up(appender)
+            writer = taken.writer
+            stream = self._fetcher.follow(self._ticks, writer.pos + 1)
+            stream.waits.saw(taken.ticks_end, time.monotonic())
+            await self._write(writer, stream, appender)
+        except AppendFailed:
+            await self._appenders.drop(appender)
+            raise
+        finally:
+            if stream is not None:
+                self._fetcher.leave(stream)
+
+    def _tell(self, error: Exception) -> None:
+        reason = "appending" if isinstance(error, AppendFailed) else type(error).__name__.strip("_").lower()
+        where = f"partition {self._ticks.partition} of {self._ticks.topic}"
+        self._numbers.retried(reason, f"{where}: {error}; taking up again")
+
+    async def _pause(self) -> None:
+        """A moment's rest after a failure; the log is told that ticks wait."""
+        await asyncio.sleep(_RETRY_S)
+        with contextlib.suppress(FeedError, KafkaError, OSError):
+            await self._make_topics()
+            await self._say_stuck()
+
+    async def _say_stuck(self) -> None:
+        """A record that tells how long the trouble has lasted, where nobody else has written meanwhile."""
+        last, since = self._last, self._troubled_since
+        if last is None or since is None:
+            return
+        _, end = await self._cluster.offsets(self._log)
+        if end != self._next_offset:
+            return
+        appender = await self._appenders.get()
+        waits_ms = int((time.monotonic() - since) * 1000)
+        pos = last.last
+        record = replace(
+            last, kind="data", after=pos, first=pos, position=pos + 1, waits_ms=waits_ms, ends="", value=EMPTY
+        )
+        try:
+            await self._append(appender, [record])
+        except AppendFailed:
+            await self._appenders.drop(appender)
+
+    # ---- taking up
+
+    async def take_over(self) -> str:
+        """Opens an incarnation of our version, whoever writes the log now; gives its source. Nothing else is written
+        by it: that is for the normalizer of this version, here or elsewhere.
+
+        Raises:
+            FeedError: it cannot be opened.
+        """
+        appender = await self._appenders.get()
+        taken = await self._restorer.take_up(appoint=True)
+        self._next_offset = taken.log_end
+        await self._open(taken, appender)
+        return taken.writer.source
+
+    async def _take_up(self, appender: Appender) -> TakenUp:
         taken = await self._restorer.take_up()
+        self._numbers.foreign += taken.foreign
         self._next_offset = taken.log_end
         if not taken.plan.source:
             await self._open(taken, appender)
-        return taken.writer
+        else:
+            self._last = taken.last
+        return taken
 
     async def _open(self, taken: TakenUp, appender: Appender) -> None:
         writer, plan = taken.writer, taken.plan
         log.info("%s begins: %s", writer.source, plan.reason)
-        opening = writer.open(plan.ends, carries=plan.carries, end=taken.ticks_end)
-        offsets = await self._append(appender, [opening])
+        offsets = await self._append(appender, [writer.open(taken.opening, taken.ticks_end)])
         writer.acked(offsets)
         async for page in self._cluster.read(self._log, taken.log_end, offsets[0]):
             for raw in page:
-                record = record_of(raw.headers, raw.value or EMPTY, raw.offset)
+                try:
+                    record = record_of(raw.headers, raw.value, raw.offset)
+                except (ForeignRecord, DamagedRecord):
+                    continue
                 if record.kind == "source" and record.ends == plan.ends:
-                    raise _Foreign(f"{record.source} was opened before {writer.source}")
+                    raise _Taken(f"{record.source} was opened before {writer.source}")
+        self._numbers.incarnations += 1
         if plan.carries:
-            await self._append_step(appender, writer, Step([], writer.everything(_now_ms())))
+            await self._append_step(appender, writer, Step([], writer.everything(_now_ms())), None)
+
+    # ---- writing
 
     async def _write(self, writer: Writer, stream: Stream, appender: Appender) -> None:
-        settings = self._settings
+        settings, numbers = self._settings, self._numbers
         alive_at = time.monotonic()
+        first = True
         while True:
             await stream.wait(max(0.0, alive_at - time.monotonic()))
             if stream.vanished:
                 raise OutOfRange(f"{self._ticks.topic} was away")
+            if stream.doubted:
+                stream.doubted = False
+                await self._must_be_there(writer)
             raws = stream.take()
+            if raws:
+                if UNKNOWN_EPOCH != writer.epoch != stream.epoch:
+                    await self._must_be_there(writer)
+                if first and raws[0].timestamp > 0:
+                    # what lay there before we began has waited longer than we have looked, by its collector's clock
+                    stream.waits.waited_before(time.time() - raws[0].timestamp / 1000)
+                first = False
             for start in range(0, len(raws), settings.ticks_a_step_max):
-                ticks = [tick_of(raw) for raw in raws[start : start + settings.ticks_a_step_max]]
-                await self._append_step(appender, writer, writer.step(ticks, stream.end, _now_ms()))
-                self._counters.ticks += len(ticks)
+                some = raws[start : start + settings.ticks_a_step_max]
+                whole = start + len(some) == len(raws)
+                ticks = [tick_of(raw) for raw in some]
+                ahead = self._ahead(stream, stream.taken if whole else ticks[-1].seq + 1)
+                step = writer.step(ticks, ahead, _now_ms(), epoch=stream.epoch)
+                await self._append_step(appender, writer, step, stream)
+                numbers.took(ticks)
                 alive_at = time.monotonic() + settings.alive_ms / 1000
+                self._troubled_since = None
             if time.monotonic() >= alive_at:
-                await self._append_step(appender, writer, writer.alive(stream.end, _now_ms()))
+                await self._append_step(appender, writer, self._alive(writer, stream), stream)
                 alive_at = time.monotonic() + settings.alive_ms / 1000
-                if await self._partitions_changed():
+                self._troubled_since = None
+                if self._partitions_changed(writer):
                     raise OutOfRange(f"{self._ticks.topic} has another number of partitions")
 
-    async def _partitions_changed(self) -> bool:
-        known = self._cluster.client.cluster
-        ticks, logs = known.partitions_for_topic(self._ticks.topic), known.partitions_for_topic(self._log.topic)
-        return bool(ticks and logs and len(ticks) != len(logs))
+    def _alive(self, writer: Writer, stream: Stream) -> Step:
+        ahead = self._ahead(stream, max(stream.taken, writer.pos + 1))
+        if time.monotonic() - self._named_at < _NAMED_EVERY_S:
+            return writer.alive(ahead, _now_ms())
+        self._named_at = time.monotonic()
+        settings = self._settings
+        return writer.alive(ahead, _now_ms(), owner=settings.owner, settings=settings_text(settings.rules))
 
-    async def _append_step(self, appender: Appender, writer: Writer, step: Step) -> None:
+    def _ahead(self, stream: Stream, position: int) -> Ahead:
+        """How the tick log stands beyond a position."""
+        now = time.monotonic()
+        waits_ms = int(stream.waits.waited(position, now) * 1000)
+        held_since = stream.held_since
+        if held_since is not None:
+            held_ms = int((now - held_since) * 1000)
+            waits_ms = max(waits_ms, held_ms if held_ms > self._settings.open_transaction_max_ms else 0)
+        self._numbers.stands(stream.end, position, waits_ms)
+        return Ahead(stream.end, position, waits_ms)
+
+    async def _must_be_there(self, writer: Writer) -> None:
+        """The last tick that was read must be the one that lies there: a log that lost its end may have another."""
+        if writer.pos < 0 or writer.crc == -1:
+            return
+        begin, _ = await self._cluster.offsets(self._ticks, ticks=True)
+        if writer.pos >= begin and await self._restorer.crc(writer.pos) != writer.crc:
+            raise _TicksChanged(f"tick {writer.pos} is another one than was read")
+
+    def _partitions_changed(self, writer: Writer) -> bool:
+        ticks = self._cluster.client.cluster.partitions_for_topic(self._ticks.topic)
+        return bool(ticks) and len(ticks) != writer.partitions
+
+    async def _append_step(self, appender: Appender, writer: Writer, step: Step, stream: Stream | None) -> None:
         if step.dead:
-            await self._bury(appender, writer.source, step.dead)
+            self._numbers.buries(step.dead)
+            await self._bury(appender, writer, step, stream)
         expected = self._next_offset
         offsets = await self._append(appender, step.records)
         writer.acked(offsets)
         if offsets and offsets != list(range(expected, expected + len(offsets))):
             # what we take for our floor may be passed over by readers: never write on after this
-            raise _Foreign(f"offset {offsets[0]} in {self._log.topic}, wanted {expected}: there is a second writer")
+            raise _Taken(f"offset {offsets[0]} in {self._log.topic}, wanted {expected}: there is a second writer")
+
+    async def _bury(self, appender: Appender, writer: Writer, step: Step, stream: Stream | None) -> None:
+        """Waits until the dead letters are written; while that lasts, the log tells how long ticks have waited."""
+        task = asyncio.ensure_future(self._dead.bury(writer.source, step.dead))
+        began = time.monotonic()
+        try:
+            while not (await asyncio.wait([task], timeout=self._settings.alive_ms / 1000))[0]:
+                waits_ms = int((time.monotonic() - began) * 1000)
+                end = self._ticks_end(stream, await self._cluster.offsets(self._ticks, ticks=True))
+                self._numbers.stands(end, step.dead[0].tick.seq, waits_ms)
+                expected = self._next_offset
+                record = writer.stuck(Ahead(end, step.records[0].after + 1, waits_ms))
+                offset = (await self._append(appender, [record]))[0]
+                writer.told(offset)
+                if offset != expected:
+                    raise _Taken(f"offset {offset} in {self._log.topic}, wanted {expected}: there is a second writer")
+            task.result()
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    def _ticks_end(self, stream: Stream | None, bounds: tuple[int, int]) -> int:
+        return max(bounds[1], 0 if stream is None else stream.end)
 
     async def _append(self, appender: Appender, records: list[Record]) -> list[int]:
         offsets: list[int] = []
@@ -196,27 +342,9 @@ class PartitionNormalizer:
             offsets += await appender.append(self._log, batch)
         if offsets:
             self._next_offset = offsets[-1] + 1
-        self._counters.records += len(records)
-        self._counters.log_bytes += sum(len(record.value) for record in records)
+            self._last = next((r for r in reversed(records) if r.kind in ("data", "source")), self._last)
+        self._numbers.wrote(records)
         return offsets
-
-    async def _bury(self, appender: Appender, source: str, dead: list[Dead]) -> None:
-        self._counters.dead += len(dead)
-        letters = [
-            (
-                letter.tick.key.encode(),
-                letter.tick.value[:_DEAD_VALUE_BYTES],
-                [
-                    ("reason", letter.reason.encode()),
-                    ("source", source.encode()),
-                    ("offset", b"%d" % letter.tick.seq),
-                    ("length", b"%d" % len(letter.tick.value)),
-                    ("ts_recv", b"%d" % letter.tick.ts_recv),
-                ],
-            )
-            for letter in dead
-        ]
-        await appender.append(TopicPartition(self._settings.dead_topic, 0), letters)
 
 
 def _now_ms() -> int:

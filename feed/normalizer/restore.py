@@ -1,7 +1,7 @@
-"""How a log goes on: what it says of the writer that wrote it, and whether its incarnation can go on.
+"""A writer taken up from its log: what the log says of the one that wrote it, and the ticks run again since then.
 
-Owns the reading back of a partition's log, the re-run of the ticks since the oldest checkpoint, and the decision of
-`_plan`: the reasons for a new incarnation stand there, in order. Nothing is written here.
+Owns the reading back of a partition's log and the making of a writer that goes on. How the log goes on is decided by
+`plan`, who may write by `rivals`. Nothing is written here.
 """
 
 from __future__ import annotations
@@ -13,15 +13,17 @@ from typing import Final, NamedTuple
 import google_crc32c
 import msgspec
 from aiokafka.structs import TopicPartition
-from msgspec import Struct
 from msgspec.structs import replace
 
 from feed.channels.reader import HoleInLog
-from feed.channels.record import EMPTY, Record, record_of
-from feed.errors import BadTick, CorruptLog
-from feed.feedlog import Restored, Round, Writer
-from feed.kafka.cluster import Cluster
-from feed.normalizer.settings import NormalizerSettings, refuse_older, version_of
+from feed.channels.record import EMPTY, Record, known_records, record_of
+from feed.errors import BadTick, CorruptLog, DamagedRecord, FeedError, ForeignRecord
+from feed.feedlog import Opening, Restored, Round, Writer
+from feed.kafka.batches import UNKNOWN_EPOCH, Raw
+from feed.kafka.cluster import Cluster, OutOfRange
+from feed.normalizer.plan import Bounds, Plan, plan_for
+from feed.normalizer.rivals import Rivals
+from feed.normalizer.settings import NormalizerSettings, settings_text, version_of
 from feed.normalizer.ticks import tick_of
 from feed.venues.source import Source
 from feed.venues.venue import Venue
@@ -29,16 +31,15 @@ from feed.venues.venue import Venue
 _ALPHABET: Final = "abcdefghijkmnpqrstuvwxyz23456789"
 _ID_CHARS: Final = 6
 _LAST_RECORDS: Final = 64
+_PROBE_BYTES: Final = 4096
 
 
-class Plan(Struct, frozen=True):
-    """How the log goes on: as `source` where that is not empty, else in a new incarnation that replaces `ends`."""
+class TopicMissing(FeedError):
+    """A topic is not there."""
 
-    source: str
-    ends: str
-    pos: int
-    carries: bool
-    reason: str
+    def __init__(self, topic: str) -> None:
+        super().__init__(f"there is no topic {topic}")
+        self.topic = topic
 
 
 class TakenUp(NamedTuple):
@@ -46,71 +47,151 @@ class TakenUp(NamedTuple):
 
     writer: Writer
     plan: Plan
+    opening: Opening
     log_end: int
     ticks_end: int
+    last: Record | None
+    """The newest valid record, where the incarnation goes on."""
+    foreign: int
+    """Records that were none of ours."""
 
 
 class Restorer:
     """Takes the writer of one partition up from its log, as often as it is asked."""
 
     def __init__(
-        self, venue: Venue, ticks: TopicPartition, log: TopicPartition, settings: NormalizerSettings, cluster: Cluster
+        self,
+        venue: Venue,
+        ticks: TopicPartition,
+        log: TopicPartition,
+        settings: NormalizerSettings,
+        cluster: Cluster,
+        rivals: Rivals,
     ) -> None:
+        self._rivals = rivals
+        self.version = version_of(settings.rules)
         self._venue = venue
         self._ticks = ticks
         self._log = log
         self._settings = settings
         self._cluster = cluster
-        self._version = version_of(settings.rules)
         self._round: Round | None = None
 
-    async def take_up(self) -> TakenUp:
+    async def take_up(self, *, appoint: bool = False) -> TakenUp:
         """Reads the log and runs the ticks again that no checkpoint holds.
 
+        `appoint`: begins a new incarnation in any case, one that newer versions leave alone, also where the log cannot
+        be read.
+
         Raises:
-            ConfigError: the log was written by a newer version.
+            StandsBy: somebody else writes it.
+            TopicMissing: there is no feed log, or there are no ticks.
             CorruptLog: the log cannot be read.
         """
+        partitions = await self._partitions()
         if self._round is None:
             self._round = await self._find_round()
         # the log first: a second writer may be at work, and a log that is ahead of its ticks means another topic
         log_begin, log_end = await self._cluster.offsets(self._log)
-        begin, end = await self._cluster.offsets(self._ticks)
-        partitions = await self._grown()
-        restored, whole = await self._read_log(log_begin, log_end)
-        plan = await self._plan(restored, begin, end, partitions, whole=whole)
+        begin, end = await self._cluster.offsets(self._ticks, ticks=True)
+        bounds = Bounds(begin, end, partitions)
+        try:
+            restored, whole = await self._read_log(log_begin, log_end)
+            if not appoint:
+                await self._rivals.look()
+                self._rivals.refuse(restored.last)
+            plan = await plan_for(restored, bounds, self.version, self, whole=whole)
+        except CorruptLog as error:
+            if not appoint:
+                raise
+            restored = Restored()
+            plan = Plan(pos=begin - 1, missing=True, reason=str(error))
+        last = restored.last
+        if appoint:
+            ends = plan.ends or plan.source
+            plan = replace(plan, source="", ends=ends, reason=plan.reason or "an operator has had it taken over")
         source = plan.source or f"{self._venue.name}/{self._ticks.partition}@{_incarnation()}"
         try:
-            machine = await self._machine(source, plan, restored)
+            machine = await self._machine(source, plan, restored, begin, log_end)
         except (CorruptLog, msgspec.DecodeError):
             if plan.source:
                 raise
             # written by another version in a form that this one does not know: the new incarnation begins without
-            plan = replace(plan, carries=False)
-            machine = Source(self._venue, source, self._settings.rules)
-        last = restored.last if plan.carries else None
+            plan = replace(plan, carries=False, missing=True)
+            machine = self._source(source, partitions)
+        crc, epoch = await self._stands_at(plan, last)
+        carried = last if plan.carries else None
         writer = Writer(
             machine,
             source=source,
             pos=plan.pos,
-            crc=last.crc if last is not None else -1,
-            version=self._version,
+            crc=crc,
+            epoch=epoch,
+            version=self.version,
             partitions=partitions,
-            anchor=last.offset if plan.source and last is not None else log_end,
+            anchor=carried.offset if plan.source and carried is not None else log_end,
             keyframe_ratio=self._settings.keyframe_ratio,
             round_=self._round,
+            appointed=appoint or (bool(plan.source) and last is not None and last.appointed),
         )
-        if last is not None:
+        if carried is not None:
             ages = restored.ages(int(time.time() * 1000))
-            writer.take_up(ages, max(last.floor, log_begin), int(time.monotonic() * 1000))
-        return TakenUp(writer, plan, log_end, end)
+            now_ms = int(time.monotonic() * 1000)
+            writer.take_up(ages, max(carried.floor, log_begin), now_ms, renew=restored.damaged)
+        opening = Opening(
+            ends=plan.ends,
+            carries=plan.carries,
+            missing=plan.missing,
+            owner=self._settings.owner,
+            settings=settings_text(self._settings.rules),
+        )
+        return TakenUp(writer, plan, opening, log_end, end, last if plan.source else None, restored.foreign)
 
-    async def _machine(self, source: str, plan: Plan, restored: Restored) -> Source:
-        machine = Source(self._venue, source, self._settings.rules)
-        if plan.carries and restored.last is not None:
-            machine.restore(restored.checkpoints())
-            await self._rerun(machine, restored.last.since + 1, plan.pos)
-        return machine
+    # ---- what `plan_for` asks of the tick log
+
+    async def crc(self, seq: int) -> int | None:
+        """The CRC-32C of a tick's value; None where there is no such tick."""
+        raw = await self._tick_at(seq)
+        return None if raw is None else google_crc32c.value(raw.value or b"")
+
+    async def first_of_epoch_after(self, epoch: int, begin: int, end: int) -> int | None:
+        """The first offset in [begin, end) that was written in a later leader epoch; None where there is none."""
+        low, high = begin - 1, end
+        while high - low > 1:
+            middle = (low + high) // 2
+            if await self._epoch_at(middle) > epoch:
+                high = middle
+            else:
+                low = middle
+        return high if high < end else None
+
+    async def _epoch_at(self, offset: int) -> int:
+        """The leader epoch of the first batch that reaches to an offset or beyond."""
+        pages = await self._cluster.pages(self._ticks, offset, _PROBE_BYTES, ticks=True)
+        return pages[0].epoch if pages else UNKNOWN_EPOCH
+
+    async def _tick_at(self, seq: int) -> Raw | None:
+        try:
+            async for page in self._cluster.read(self._ticks, seq, seq + 1, ticks=True):
+                for raw in page:
+                    if raw.offset == seq:
+                        return raw
+        except OutOfRange:
+            return None
+        return None
+
+    async def _stands_at(self, plan: Plan, last: Record | None) -> tuple[int, int]:
+        """CRC and leader epoch of the last tick that counts as read, -1 where they are not known."""
+        if last is None or plan.pos < 0:
+            return -1, -1
+        if plan.pos == last.last:
+            return last.crc, last.epoch
+        crc = await self.crc(plan.pos) if plan.gone else None
+        if crc is None:
+            return -1, -1
+        return crc, await self._epoch_at(plan.pos)
+
+    # ---- the log
 
     async def _read_log(self, begin: int, end: int) -> tuple[Restored, bool]:
         """What the log says, and whether all that its last record asks for is still there."""
@@ -118,6 +199,11 @@ class Restorer:
         if end > begin:
             last = await self._last_record(begin, end)
             if last is not None:
+                if last.floor > last.offset:
+                    raise CorruptLog(
+                        f"floor {last.floor} of the record at offset {last.offset} of {self._log.topic} lies beyond "
+                        f"it: its records were written at other offsets, as a mirror does"
+                    )
                 start, whole = max(begin, last.floor), last.floor >= begin
         tried: set[int] = set()
         while start not in tried:
@@ -126,7 +212,10 @@ class Restorer:
             try:
                 async for page in self._cluster.read(self._log, start, end):
                     for raw in page:
-                        restored.read(record_of(raw.headers, raw.value or EMPTY, raw.offset), raw.timestamp)
+                        try:
+                            restored.read(record_of(raw.headers, raw.value, raw.offset), raw.timestamp)
+                        except (ForeignRecord, DamagedRecord) as strange:
+                            restored.pass_over(strange)
             except HoleInLog as hole:
                 # a second writer was ahead when this floor was written: its own floor has what is missing
                 start, whole = max(begin, hole.floor), hole.floor >= begin
@@ -137,54 +226,66 @@ class Restorer:
     async def _last_record(self, begin: int, end: int) -> Record | None:
         for start in range(end - 1, max(begin, end - _LAST_RECORDS) - 1, -1):
             async for page in self._cluster.read(self._log, start, end):
-                if page:
-                    raw = page[-1]
-                    return record_of(raw.headers, raw.value or EMPTY, raw.offset)
+                for record in known_records(reversed(page)):
+                    return record
         return None
 
-    async def _plan(self, restored: Restored, begin: int, end: int, partitions: int, *, whole: bool) -> Plan:
-        last = restored.last
-        if last is None:
-            return Plan("", "", begin - 1, False, "the log is empty")
-        refuse_older(last.version, self._version)
-        ends, pos = restored.reader.source, restored.reader.pos
-        if pos >= end or await self._is_another_tick(last, pos, begin):
-            return Plan("", ends, begin - 1, False, "the tick topic was made anew")
-        if pos + 1 < begin:
-            return Plan("", ends, begin - 1, False, f"ticks {pos + 1} to {begin - 1} are gone")
-        if last.since < pos and last.since + 1 < begin:
-            return Plan("", ends, pos, False, f"ticks from {last.since + 1} on are gone")
-        if not whole:
-            return Plan("", ends, pos, False, f"the log from {last.floor} on is gone")
-        if last.partitions != partitions:
-            return Plan("", ends, pos, True, f"{last.partitions} partitions became {partitions}")
-        if last.version != self._version:
-            return Plan("", ends, pos, True, f"version {last.version} became {self._version}")
-        return Plan(ends, "", pos, True, "")
+    # ---- the machine
 
-    async def _is_another_tick(self, last: Record, pos: int, begin: int) -> bool:
-        if last.crc == -1 or last.last != pos or pos < begin:
-            return False
-        async for page in self._cluster.read(self._ticks, pos, pos + 1):
-            return any(raw.offset == pos and google_crc32c.value(raw.value or b"") != last.crc for raw in page)
-        return False
+    def _source(self, source: str, partitions: int) -> Source:
+        return Source(self._venue, source, self._settings.rules)
+
+    async def _machine(self, source: str, plan: Plan, restored: Restored, begin: int, log_end: int) -> Source:
+        machine = self._source(source, restored.last.partitions if restored.last is not None else 1)
+        last = restored.last
+        if not plan.carries or last is None:
+            return machine
+        machine.restore(restored.checkpoints())
+        if last.since + 1 >= begin:
+            await self._rerun(machine, last.since + 1, min(plan.pos, restored.reader.pos))
+        machine.wake_all()
+        if plan.gone:
+            await self._retell(machine, last.floor, log_end)
+            machine.cut(plan.pos)
+        machine.take()
+        return machine
 
     async def _rerun(self, machine: Source, start: int, pos: int) -> None:
         if start <= pos:
-            async for page in self._cluster.read(self._ticks, start, pos + 1):
+            async for page in self._cluster.read(self._ticks, start, pos + 1, ticks=True):
                 for raw in page:
                     try:
                         machine.apply(tick_of(raw))
                     except BadTick:
                         continue  # it went to the dead letters the first time
                 machine.take()
-        machine.wake_all()
 
-    async def _grown(self) -> int:
+    async def _retell(self, machine: Source, start: int, end: int) -> None:
+        """What ticks did that are gone, as the log says it."""
+        reader = Restored()
+        async for page in self._cluster.read(self._log, start, end):
+            for raw in page:
+                try:
+                    record = record_of(raw.headers, raw.value, raw.offset)
+                    before = reader.reader.pos
+                    reader.read(record, raw.timestamp)
+                except (ForeignRecord, DamagedRecord) as strange:
+                    reader.pass_over(strange)
+                    continue
+                if record.kind == "data" and record.source == reader.reader.source and record.value != EMPTY:
+                    machine.retell(record.value, before)
+
+    # ---- topics
+
+    async def _partitions(self) -> int:
         """Partitions of the tick topic; the feed topic gets as many."""
         topics = await self._cluster.topics()
         ticks, logs = topics.get(self._ticks.topic, 0), topics.get(self._log.topic, 0)
-        if 0 < logs < ticks:
+        if not ticks:
+            raise TopicMissing(self._ticks.topic)
+        if not logs:
+            raise TopicMissing(self._log.topic)
+        if logs < ticks:
             await self._cluster.grow(self._log.topic, ticks)
         return ticks
 

@@ -1,19 +1,29 @@
-"""All partitions of some venues that are ours at the moment, a task each."""
+"""All partitions of some venues that are ours at the moment, a task each.
+
+Owns which venues this normalizer takes part in: one that somebody else writes (`rivals`) is left, looked at once a
+second, and taken up again when it may be. No partition's trouble ends another one, nor the role.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING
+import logging
+import time
+from typing import TYPE_CHECKING, Final
 
+from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
 from feed.collector import settle
-from feed.errors import Unreachable
+from feed.errors import FeedError, Unreachable
 from feed.kafka.append import Compression
 from feed.kafka.cluster import Cluster
 from feed.kafka.fetch import Fetcher
-from feed.normalizer.partition import Appenders, Counters, PartitionNormalizer
+from feed.normalizer.dead import DeadLetters
+from feed.normalizer.numbers import Numbers
+from feed.normalizer.partition import Appenders, PartitionNormalizer
+from feed.normalizer.rivals import Rivals, StandsBy
 from feed.normalizer.settings import NormalizerSettings
 from feed.tasks import end
 from feed.venues.venue import Venue
@@ -21,47 +31,87 @@ from feed.venues.venue import Venue
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+_LOOK_S: Final = 1.0
+_MAKE_EVERY_S: Final = 5.0
+log: Final = logging.getLogger("feed.normalizer")
+
 
 class Normalizer:
-    """All partitions of some venues that are ours at the moment."""
+    """All partitions of some venues that are ours at the moment.
+
+    `changed` is set when `topics` has become another list: a venue is left, or taken up again.
+    """
 
     def __init__(
-        self, bootstrap: str, venues: dict[Venue, NormalizerSettings], *, fetch_wait_ms: int, compression: Compression
+        self,
+        bootstrap: str,
+        venues: dict[Venue, NormalizerSettings],
+        *,
+        fetch_wait_ms: int,
+        compression: Compression,
+        make_topics: Callable[[], Awaitable[object]] | None = None,
     ) -> None:
-        self.counters = Counters()
+        """`make_topics`: makes those topics that are missing."""
+        self.numbers = Numbers()
+        self.changed = asyncio.Event()
         self._by_topic = {settings.ticks_topic: (venue, settings) for venue, settings in venues.items()}
         self._cluster = Cluster(bootstrap, client_id="feed-normalize")
-        self._fetcher = Fetcher(self._cluster, wait_ms=fetch_wait_ms)
+        self._fetcher = Fetcher(self._cluster, wait_ms=fetch_wait_ms, ticks=True)
         self._appenders = Appenders(bootstrap, compression)
+        self._dead = {
+            topic: DeadLetters(bootstrap, topic, self._dead_failed)
+            for topic in {settings.dead_topic for settings in venues.values()}
+        }
+        self._rivals = {topic: Rivals(settings, self._cluster) for topic, (_, settings) in self._by_topic.items()}
         self._tasks: dict[TopicPartition, asyncio.Task[None]] = {}
-        self._failed: asyncio.Future[None] | None = None
+        self._left: dict[str, asyncio.Task[None]] = {}
+        self._make = make_topics
+        self._made_at = float("-inf")
 
     async def run(self, member: Callable[[Normalizer], Awaitable[None]]) -> None:
-        """Connects, then lets `member` tell by `own` which partitions are ours, until it ends or a task fails."""
+        """Connects, then lets `member` tell by `own` which partitions are ours, until it ends."""
         await self._cluster.start()
         settle()
-        self._failed = asyncio.get_running_loop().create_future()
         membership = asyncio.ensure_future(member(self))
         # a stack: who loses patience cancels once more, and what that interrupts must not keep the rest open
         async with contextlib.AsyncExitStack() as ending:
             ending.push_async_callback(self._cluster.stop)
+            for dead in self._dead.values():
+                ending.push_async_callback(dead.stop)
             ending.push_async_callback(self._appenders.stop)
             ending.push_async_callback(self._fetcher.stop)
+            ending.push_async_callback(self._end_looking)
             ending.push_async_callback(self.own, set())
             ending.push_async_callback(end, [membership])
-            await asyncio.wait([membership, self._failed], return_when=asyncio.FIRST_COMPLETED)
-        if self._failed.done():
-            self._failed.result()
+            await asyncio.wait([membership])
         if not membership.cancelled():
             membership.result()
 
     async def own(self, partitions: set[TopicPartition]) -> None:
         """These partitions are ours now, and no others."""
+        partitions = {partition for partition in partitions if partition.topic not in self._left}
+        if partitions != set(self._tasks):
+            self.numbers.rebalances += 1
+            self.numbers.told.say("rebalance", f"{len(partitions)} partitions are ours now", level=logging.INFO)
         await end([self._tasks.pop(partition) for partition in set(self._tasks) - partitions])
-        for partition in partitions - set(self._tasks):
+        for one in self.numbers.all():
+            one.owned = False
+        for partition in partitions:
             venue, settings = self._by_topic[partition.topic]
+            numbers = self.numbers.of(venue.name, partition.partition)
+            if partition in self._tasks:
+                continue
             worker = PartitionNormalizer(
-                venue, partition.partition, settings, self._cluster, self._fetcher, self._appenders, self.counters
+                venue,
+                partition.partition,
+                settings,
+                cluster=self._cluster,
+                fetcher=self._fetcher,
+                appenders=self._appenders,
+                dead=self._dead[settings.dead_topic],
+                rivals=self._rivals[partition.topic],
+                numbers=numbers,
+                make_topics=self.make_topics,
             )
             task = asyncio.create_task(worker.run(), name=f"normalize {partition.topic}/{partition.partition}")
             task.add_done_callback(self._ended)
@@ -69,15 +119,76 @@ class Normalizer:
 
     @property
     def topics(self) -> list[str]:
-        """The tick topics of all venues."""
-        return list(self._by_topic)
+        """The tick topics of all venues that this normalizer takes part in."""
+        return [topic for topic in self._by_topic if topic not in self._left]
 
     async def all_partitions(self) -> set[TopicPartition]:
         """Every partition of every tick topic that is there."""
         topics = await self._cluster.topics()
         return {TopicPartition(topic, p) for topic in self.topics for p in range(topics.get(topic, 0))}
 
+    async def make_topics(self) -> None:
+        """Makes topics that are missing; not more often than is of use.
+
+        Raises:
+            FeedError: they cannot be made.
+        """
+        if self._make is None or time.monotonic() - self._made_at < _MAKE_EVERY_S:
+            return
+        self._made_at = time.monotonic()
+        await self._make()
+
+    @property
+    def standing_by(self) -> list[str]:
+        """The venues that somebody else writes."""
+        return [self._by_topic[topic][0].name for topic in self._left]
+
     def _ended(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and self._failed is not None and not self._failed.done():
-            error = task.exception()
-            self._failed.set_exception(error or Unreachable("a partition's task ended"))
+        partition = next((partition for partition, one in self._tasks.items() if one is task), None)
+        if task.cancelled() or partition is None:
+            return
+        error = task.exception() or Unreachable("a partition's task ended")
+        if isinstance(error, StandsBy):
+            self._leave(partition.topic, error)
+            return
+        # a partition's loop takes everything that goes wrong: this is a fault in it
+        log.error("partition %d of %s ended", partition.partition, partition.topic, exc_info=error)
+        del self._tasks[partition]
+        self.changed.set()
+
+    def _leave(self, topic: str, error: StandsBy) -> None:
+        if topic in self._left:
+            return
+        self._left[topic] = asyncio.create_task(self._look(topic, error), name=f"stand by for {topic}")
+        self.changed.set()
+
+    async def _look(self, topic: str, error: StandsBy) -> None:
+        """Leaves a venue, and takes it up again when that may be."""
+        venue = self._by_topic[topic][0].name
+        own = [partition for partition in self._tasks if partition.topic == topic]
+        await end([self._tasks.pop(partition) for partition in own])
+        for one in self.numbers.all():
+            one.owned = one.owned and one.venue != venue
+        rivals = self._rivals[topic]
+        while True:
+            self.numbers.told.say(("stands by", venue), f"{venue}: stands by: {error}")
+            await asyncio.sleep(_LOOK_S)
+            try:
+                await rivals.look()
+                for number in range(await self._cluster.partitions(topic)):
+                    rivals.refuse(rivals.last(number))
+            except StandsBy as still:
+                error = still
+            except (FeedError, KafkaError, OSError) as failure:
+                self.numbers.told.say(("looking", venue), f"{venue}: its logs cannot be looked at: {failure}")
+            else:
+                break
+        log.info("%s: takes part again", venue)
+        del self._left[topic]
+        self.changed.set()
+
+    async def _end_looking(self) -> None:
+        await end(list(self._left.values()))
+
+    def _dead_failed(self, words: str) -> None:
+        self.numbers.told.say("dead letters", f"dead letters cannot be written, and are tried again: {words}")

@@ -7,7 +7,6 @@ import hashlib
 import msgspec
 from msgspec import Struct
 
-from feed.errors import ConfigError
 from feed.kafka.append import Compression
 from feed.venues.symbol import Rules
 from feed.venues.venue import CODE_VERSION
@@ -25,6 +24,12 @@ class NormalizerSettings(Struct, frozen=True, kw_only=True):
     round_ms: int = 3_600_000
     round_least_ms: int = 1000
     alive_ms: int = 1000
+    owner: str = ""
+    """How this normalizer is named to others: host and process."""
+    open_transaction_max_ms: int = 10_000
+    """Ticks that an open transaction holds for longer are told to wait."""
+    rival_silence_ms: int = 10_000
+    """So long after its last record a normalizer with other settings is taken over from."""
     compression: Compression = "none"
 
 
@@ -33,12 +38,32 @@ def version_of(rules: Rules) -> str:
     return f"{CODE_VERSION}.{hashlib.sha256(msgspec.json.encode(rules)).hexdigest()[:8]}"
 
 
-def refuse_older(found: str, own: str) -> None:
-    """Refuses to write where a newer version has written.
+def code_of(version: str) -> int:
+    """The code's part of a version."""
+    code = version.partition(".")[0]
+    return int(code) if code.isdecimal() else 0
 
-    Raises:
-        ConfigError: it has.
-    """
-    code, own_code = int(found.partition(".")[0]), int(own.partition(".")[0])
-    if code > own_code:
-        raise ConfigError(f"the feed log was written by version {code}, this is version {own_code}: run the newer one")
+
+def settings_text(rules: Rules) -> str:
+    """The settings that change bytes, for others to compare with theirs."""
+    return msgspec.json.encode(rules).decode("ascii", "backslashreplace")
+
+
+def differences(own: Rules, theirs: str) -> str:
+    """In what somebody's settings, as told by `settings_text`, differ from these; empty where that cannot be told."""
+    try:
+        found = _flat(msgspec.json.decode(theirs))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return ""
+    wanted = _flat(msgspec.to_builtins(own))
+    names = [name for name in sorted(found.keys() | wanted.keys()) if found.get(name) != wanted.get(name)]
+    return ", ".join(f"{name} {found.get(name)!r} there and {wanted.get(name)!r} here" for name in names)
+
+
+def _flat(tree: object, prefix: str = "") -> dict[str, object]:
+    if not isinstance(tree, dict):
+        return {prefix: tuple(tree) if isinstance(tree, list) else tree}
+    found: dict[str, object] = {}
+    for name, value in tree.items():
+        found |= _flat(value, f"{prefix}.{name}" if prefix else str(name))
+    return found

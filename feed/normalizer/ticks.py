@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from feed.kafka.cluster import Raw
+from feed.kafka.batches import Raw
 from feed.venues.symbol import Tick
 
 _TIME_CHARS_MAX: Final = 19

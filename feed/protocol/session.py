@@ -114,7 +114,9 @@ class Session:
 
     def heartbeat(self, now_ns: int) -> bytes:
         """A heartbeat with the marks."""
-        return self.wake(now_ns) + message_frame(Heartbeat(str(now_ns), self.readers.marks(), self._hub.lag_ms))
+        frames = self.wake(now_ns)
+        marks = self.readers.marks()
+        return frames + message_frame(Heartbeat(str(now_ns), marks, self._hub.lag(marks)))
 
     def goaway(self, reason: str, after_ms: int, now_ns: int) -> bytes:
         """The last frame before the server closes."""

@@ -18,7 +18,8 @@ from aiokafka.structs import TopicPartition
 
 from feed.channels.state import FoldRules
 from feed.errors import Unreachable
-from feed.kafka.cluster import Cluster, OutOfRange, Raw
+from feed.kafka.batches import Raw
+from feed.kafka.cluster import Cluster, OutOfRange
 from feed.kafka.fetch import Fetcher, Stream
 from feed.recorder.commits import Commits
 from feed.recorder.recovery import seal_ended, take_up

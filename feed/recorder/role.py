@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
-from feed.follower import Follower
+from feed.follower import Followed, Follower
 from feed.recorder.commits import Commits, FileRules
 from feed.recorder.lock import FolderLock
 from feed.recorder.recovery import seal_ended, take_up
@@ -124,7 +124,7 @@ class Recorder:
         life = _Life(self._disk, self._root, session, commits, self._settings, self._health)
         life.follower = follower = Follower(
             self._bootstrap,
-            dict.fromkeys(self._topics, _NEVER_SILENT_S),
+            dict.fromkeys(self._topics, Followed(_NEVER_SILENT_S)),
             sink=session,
             watcher=self._health,
             notify=lambda: None,

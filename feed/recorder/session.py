@@ -37,7 +37,6 @@ class Session:
     """A sink of the follower. `fresh`: sources whose keyframes are to be written into the files that are open."""
 
     def __init__(self, taken_up: TakenUp, chosen: Chosen, rules: FoldRules) -> None:
-        self.lag_ms: int | None = None
         self.fresh: set[str] = set()
         self.updates = 0
         self._chosen = chosen
@@ -83,11 +82,19 @@ class Session:
             if found is not None and offset >= found[1].offset:
                 self._reach(partition)
 
-    def opened(self, source: str, ends: str, carries: bool) -> None:
+    def opened(self, source: str, ends: str, carries: bool, missing: bool) -> None:
         """A source begins, in place of `ends`."""
+        self._replaces(source, ends)
+        self.hub.opened(source, ends, carries, missing)
+
+    def found(self, source: str, before: str) -> None:
+        """Reading goes on in the middle of a source, where it stood in another one before."""
+        self._replaces(source, before)
+        self.hub.found(source, before)
+
+    def _replaces(self, source: str, ends: str) -> None:
         if ends and ends != source and ends in self.hub.sources:
             self._ended[ends] = self.hub.sources[ends].pos
-        self.hub.opened(source, ends, carries)
         if partition_of(source) not in self._behind:
             self.fresh.add(source)
 
@@ -98,6 +105,12 @@ class Session:
     def data(self, source: str, pos: int, last: int, value: bytes, end: int) -> None:
         """Messages, of which those after `pos` are new."""
         self.hub.data(source, pos, last, value, end)
+
+    def stands(self, source: str, end: int, position: int, waits_ms: int) -> None:
+        """How far ticks were taken is not recorded."""
+
+    def confirmed(self, source: str) -> None:
+        """That all was read is not recorded."""
 
     def source_state(self, source: str, state: str, reason: StateReason | None, since_ns: int) -> None:
         """What is live only is not recorded."""

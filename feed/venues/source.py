@@ -19,7 +19,7 @@ import msgspec
 from msgspec import Struct
 
 from feed.errors import BadTick, CorruptLog
-from feed.model import Bar, Book, Instrument, Kind, Quote, Snapshot, State, Status, Trade
+from feed.model import NO_SEQ, Bar, Book, Instrument, Kind, Quote, Snapshot, State, Status, Trade
 from feed.symbols import is_pattern
 from feed.venues.bars import NEVER
 from feed.venues.symbol import Machine, Message, Now, Rules, SavedSymbol, Symbol, Tick
@@ -168,6 +168,37 @@ class Source:
     def wake_all(self) -> None:
         """Ends the restoring: every symbol is at its checkpoint or later."""
         self._wake(2**63)
+
+    def retell(self, value: bytes, pos: int) -> None:
+        """Takes up what a record of the feed log says that ticks did which are gone: of its updates those above `pos`,
+        and of these what no tick that is there has told.
+
+        Raises:
+            CorruptLog: it cannot be read.
+        """
+        try:
+            for read in _READ.decode(value):
+                if read.type != "update" or read.seq <= pos:
+                    continue
+                venue_symbol = read.symbol.partition(":")[2]
+                known = self._symbols.get(venue_symbol)
+                if known is None:
+                    known = self._symbols[venue_symbol] = self._make(venue_symbol)
+                    self.born.append((venue_symbol, NO_SEQ))
+                data = _DATA[read.channel].decode(read.data)
+                known[0].retell(read.channel, read.seq, read.ts_event, read.ts_recv, data)
+                self.now.clock = max(self.now.clock, int(read.ts_recv or 0))
+        except (msgspec.DecodeError, ValueError) as error:
+            raise CorruptLog(f"record cannot be read again: {error}") from error
+
+    def cut(self, pos: int) -> None:
+        """Some ticks cannot be run again, and what follows begins after `pos`: no position lies beyond it, and no book
+        is trusted until its venue sends it anew."""
+        self.now.seq, self.now.ts_recv = pos, str(self.now.clock)
+        for symbol, _ in self._symbols.values():
+            symbol.cut(pos)
+            self._schedule(symbol)
+        self.born = [(venue_symbol, min(since, pos)) for venue_symbol, since in self.born]
 
     def _wake(self, seq: int) -> None:
         while self._asleep and self._asleep[-1][0] < seq:

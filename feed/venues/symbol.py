@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 import msgspec
 from msgspec import Raw, Struct
+from msgspec.structs import replace
 
 from feed.errors import CorruptLog
 from feed.model import (
@@ -323,10 +324,44 @@ class Symbol:
                 self._trades.extend(data)  # type: ignore[arg-type]  # of the channel trades
             else:
                 bars += data  # type: ignore[arg-type]  # of the channel bars
-        self._live, self._stale, self._hole = saved.live, saved.stale, saved.hole
+        self._live, self._hole = saved.live, saved.hole
+        # told of another source, clients would take no notice of it
+        self._stale = None if saved.stale is None else replace(saved.stale, source=self._now.source)
         self._ids.load(saved.ids, saved.texts)
         self.bars.load(bars, saved.bars, saved.clock)
         machine.load(bytes(saved.machine))
+
+    def retell(self, kind: Kind, seq: int, ts_event: str | None, ts_recv: str | None, data: Data) -> None:
+        """Takes up what an update said whose tick is gone; of parts each by itself."""
+        last = self._last_of(kind)
+        if seq < last.seq:
+            return
+        if isinstance(data, Book):
+            self._levels.change(data.bids, data.asks)
+            self._live = True  # nothing is told of a book before its venue's snapshot
+        elif isinstance(data, Quote):
+            self._quote = data
+        elif isinstance(data, Status):
+            self._status = data
+        elif isinstance(data, Instrument):
+            self._instrument = data
+        elif kind == "trades":
+            trades: list[Trade] = data  # type: ignore[assignment]  # of the channel trades
+            if last.seq == NO_SEQ:
+                self._trades.clear()
+            self._trades.extend(trade for trade in trades if trade.trade_id is None or self._ids.add(trade.trade_id))
+        else:
+            self.bars.retell(data)  # type: ignore[arg-type]  # of the channel bars
+        last.seq, last.ts_event, last.ts_recv = seq, ts_event, ts_recv
+
+    def cut(self, pos: int) -> None:
+        """Positions go on after `pos`, and what happened in between is not known: no book is trusted."""
+        for last in self._last.values():
+            last.seq = min(last.seq, pos)
+        if self._stale is not None:
+            self._stale = replace(self._stale, seq=min(self._stale.seq, pos))  # type: ignore[type-var]  # of a channel
+        elif self._live:
+            self._stale = State(self._now.source, "book", self.name, pos, "stale", "gap", self._now.ts_recv)
 
     def _last_of(self, kind: Kind) -> Last:
         last = self._last.get(kind)

@@ -15,7 +15,7 @@ from itertools import islice
 from typing import Final, NamedTuple
 
 from feed.channels.record import Record, headers_of
-from feed.feedlog import Round, Writer
+from feed.feedlog import Ahead, Opening, Round, Writer
 from feed.normalizer.settings import version_of
 from feed.venues.source import Source
 from feed.venues.symbol import Rules, Tick
@@ -94,7 +94,7 @@ class Partition:
 
     def open(self) -> Lot:
         """The record that opens the log."""
-        return self._lot([self._writer.open("", carries=False, end=0)], 0)
+        return self._lot([self._writer.open(Opening(), 0)], 0)
 
     def lot(self, ticks: Iterable[tuple[str, bytes]]) -> Lot:
         """What these ticks (symbol, value) did, and the keyframes that are due."""
@@ -107,7 +107,7 @@ class Partition:
             made.append(Tick(self._seq, symbol, value, ts_recv, ts_recv, request))
             self._seq += 1
         self._now_ms += 10
-        step = self._writer.step(made, self._seq, self._now_ms)
+        step = self._writer.step(made, Ahead(self._seq, self._seq), self._now_ms)
         assert not step.dead, step.dead[0].reason
         return self._lot(step.records, len(made))
 

@@ -91,7 +91,7 @@ def through_hub(
             pos = readers[lot.partition].take(record)
             assert pos is not None
             if record.kind == "source":
-                hub.opened(record.source, record.ends, record.carries)
+                hub.opened(record.source, record.ends, record.carries, record.missing)
             elif record.kind == "data":
                 hub.data(record.source, pos, record.last, record.value, record.end)
             elif record.kind == "keyframe":

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from feed.channels.reader import HoleInLog, LogReader
 from feed.channels.record import Record
 from feed.errors import BadTick
-from feed.feedlog import Restored, Round, Step, Writer
+from feed.feedlog import Ahead, Opening, Restored, Round, Step, Writer
 from feed.venues.source import Source
 from feed.venues.symbol import Rules, Tick
 from feed.venues.venue import Venue
@@ -72,7 +72,7 @@ class Worker:
         if last is not None:
             self.writer.take_up(self.restored.ages(0), last.floor, 0)
         else:
-            self._write(Step([], [self.writer.open("", carries=False, end=0)]), None)
+            self._write(Step([], [self.writer.open(Opening(), 0)]), None)
 
     def run(self, pages: Iterable[int], die_after: int | None = None) -> None:
         """Does the ticks after its position in pages of these sizes; dies after so many records."""
@@ -81,7 +81,7 @@ class Worker:
         for size in pages:
             page, left = left[:size], left[size:]
             if page:
-                self._write(self.writer.step(page, len(self.ticks), 0), budget)
+                self._write(self.writer.step(page, Ahead(len(self.ticks), page[-1].seq + 1), 0), budget)
 
     def _write(self, step: Step, budget: itertools.count[int] | None) -> None:
         offsets = []

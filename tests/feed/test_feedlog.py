@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from feed.channels.reader import HoleInLog, LogReader
 from feed.channels.record import Record
-from feed.feedlog import Round, Writer
+from feed.feedlog import Ahead, Opening, Round, Writer
 from feed.venues.source import Source
 from feed.venues.symbol import Rules, Tick
 from tests.feed.memory_log import Died, SecondWriter, Worker, restore, updates_of
@@ -154,7 +154,7 @@ def test_the_first_incarnation_with_the_same_ends_wins_and_all_others_are_void()
     log: list[Record] = []
     worker = Worker(TOY, log, ticks)
     worker.run([10])
-    opening = replace(worker.writer.open("toy/0@a", carries=True, end=0), source="toy/0@b")
+    opening = replace(worker.writer.open(Opening(ends="toy/0@a", carries=True), 0), source="toy/0@b")
     log += [replace(opening, offset=len(log)), replace(opening, source="toy/0@c", offset=len(log) + 1)]
     with pytest.raises(SecondWriter):  # a zombie of the incarnation that ended
         worker.run([10])
@@ -184,7 +184,7 @@ def test_no_keyframe_is_younger_than_the_round_allows_and_floors_still_move(leas
     offset = 0
     floors = []
     for step, start in enumerate(range(0, 600, 5)):
-        records = writer.step(ticks[start : start + 5], 0, step * step_ms).records
+        records = writer.step(ticks[start : start + 5], Ahead(0, 0), step * step_ms).records
         writer.acked(range(offset, offset + len(records)))
         offset += len(records)
         floors += [offset - record.floor for record in records[:1]]

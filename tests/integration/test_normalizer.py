@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import random
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
@@ -13,12 +15,12 @@ from aiokafka.structs import TopicPartition
 from msgspec.structs import replace
 
 from feed.channels.record import Record, headers_of, record_of
-from feed.errors import ConfigError
 from feed.kafka.append import Appender
 from feed.kafka.cluster import Cluster
 from feed.membership import AllPartitions, GroupMember
 from feed.normalizer.role import Normalizer
 from feed.normalizer.settings import NormalizerSettings
+from feed.normalizer.takeover import take_over
 from feed.tasks import end
 from feed.venues.symbol import Rules, Tick
 from tests.feed.memory_log import Worker, updates_of
@@ -38,7 +40,11 @@ class Lab:
         self.kafka = kafka
         self.partitions = partitions
         self.settings = NormalizerSettings(
-            ticks_topic=f"ticks.{stem}", feed_topic=f"feed.{stem}", dead_topic=f"feed.dead.{stem}", alive_ms=100
+            ticks_topic=f"ticks.{stem}",
+            feed_topic=f"feed.{stem}",
+            dead_topic=f"feed.dead.{stem}",
+            alive_ms=100,
+            rival_silence_ms=3000,
         )
         self.cluster = Cluster(kafka)
         self.appender = Appender(kafka)
@@ -255,11 +261,20 @@ async def test_ticks_that_are_gone_are_a_new_incarnation(kafka: str, fresh: Fres
         async with lab.normalizer():
             log = await lab.until(299)
         opening = next(record for record in log if record.kind == "source" and record.ends)
-        assert not opening.carries
-        assert opening.last == 149
+        # what was told goes on, and no book of it is trusted
+        assert (opening.carries, opening.missing, opening.last) == (True, True, 149)
+        books = [
+            message
+            for record in log
+            if record.source == opening.source and record.kind == "keyframe" and record.offset < opening.offset + 20
+            for message in json.loads(record.value)
+        ]
+        stale = {message["symbol"] for message in books if message["type"] == "state"}
+        assert {m["symbol"] for m in books if m["type"] == "snapshot" and m["channel"] == "book"} == stale != set()
+        assert all(message["seq"] <= 149 for message in books)
 
 
-async def test_other_settings_are_a_new_incarnation_and_an_older_version_refuses(kafka: str, fresh: Fresh) -> None:
+async def test_other_settings_are_a_new_incarnation(kafka: str, fresh: Fresh) -> None:
     ticks = make_ticks(200, seed=21)
     async with Lab(kafka, fresh("toy")) as lab:
         async with lab.normalizer():
@@ -270,10 +285,67 @@ async def test_other_settings_are_a_new_incarnation_and_an_older_version_refuses
             log = await lab.until(199)
         assert found(log) == expected(ticks)
         opening = next(record for record in log if record.kind == "source" and record.ends)
-        assert opening.carries
+        assert opening.carries and not opening.missing
+        assert '"trades_kept":7' in opening.settings
+
+
+async def test_of_other_settings_whoever_is_at_work_stays(kafka: str, fresh: Fresh, caplog: Any) -> None:
+    ticks = make_ticks(200, seed=22)
+    async with Lab(kafka, fresh("toy"), partitions=2) as lab:
+        async with lab.normalizer(owner="first:1"):
+            await lab.publish(ticks[:100])
+            await lab.until(99)
+            async with lab.normalizer(rules=Rules(trades_kept=7)) as other:
+                await asyncio.sleep(3)
+                assert not other.done()
+                await lab.publish(ticks[100:])
+                log = await lab.until(199)
+                assert len({record.source for record in log}) == 1
+                said = [record.getMessage() for record in caplog.records if "stands by" in record.getMessage()]
+                assert "first:1" in said[0] and "trades_kept 100 there and 7 here" in said[0]
+        # nobody is at work any more: after a while others take over
+        async with lab.normalizer(rules=Rules(trades_kept=7)):
+            async with asyncio.timeout(DEADLINE_S):
+                while len({record.version for record in await lab.log()}) < 2:
+                    await asyncio.sleep(0.1)
+        assert found(await lab.log()) == expected(ticks)
+
+
+async def test_a_member_of_the_group_with_other_settings_leaves_the_partitions_to_the_others(
+    kafka: str, fresh: Fresh
+) -> None:
+    halves = [make_ticks(200, seed=23), make_ticks(200, seed=24)]
+    group = fresh("group")
+    async with Lab(kafka, fresh("toy"), partitions=2) as lab, lab.normalizer(group):
+        for partition, ticks in enumerate(halves):
+            await lab.publish(ticks[:100], partition)
+            await lab.until(99, partition)
+        async with lab.normalizer(group, rules=Rules(trades_kept=7)) as other:
+            await asyncio.sleep(3)
+            for partition, ticks in enumerate(halves):
+                await lab.publish(ticks[100:], partition)
+            for partition in range(2):
+                log = await lab.until(199, partition)
+                assert len({record.version for record in log}) == 1
+            assert not other.done()
+
+
+async def test_a_lower_version_stands_by_and_a_takeover_brings_it_back(kafka: str, fresh: Fresh) -> None:
+    ticks = make_ticks(200, seed=25)
+    async with Lab(kafka, fresh("toy")) as lab:
+        async with lab.normalizer():
+            await lab.publish(ticks[:100])
+            log = await lab.until(99)
         last = log[-1].last
         newer = replace(log[-1], version="999.abc", offset=-1, after=last, first=last, value=b"[]")
         await lab.appender.append(TopicPartition(lab.settings.feed_topic, 0), [(None, newer.value, headers_of(newer))])
         async with lab.normalizer() as task:
-            with pytest.raises(ConfigError, match="999"):
-                await asyncio.wait_for(asyncio.shield(task), DEADLINE_S)
+            await lab.publish(ticks[100:])
+            await asyncio.sleep(2)
+            assert not task.done()
+            assert max(record.last for record in await lab.log()) == 99
+            (source,) = await take_over(kafka, TOY, lab.settings)
+            log = await lab.until(199, source=log[0].source)
+            assert found(log) == expected(ticks)
+            assert {record.source for record in log if record.last > 99} == {source}
+            assert all(record.appointed for record in log if record.source == source)

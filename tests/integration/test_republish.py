@@ -52,7 +52,7 @@ def standing_from(records: list[Record]) -> dict[tuple[str, str], list[bytes]]:
         before = reader.take(record_)
         assert before is not None
         if record_.kind == "source" or reader.source != source:
-            hub.opened(reader.source, source, True)
+            hub.found(reader.source, source)
             source = reader.source
         if record_.kind == "data":
             hub.data(record_.source, before, reader.pos, record_.value, record_.end)

@@ -44,7 +44,7 @@ class Gateway:
         if before is None:
             return
         if record.kind == "source":
-            self.hub.opened(record.source, record.ends, record.carries)
+            self.hub.opened(record.source, record.ends, record.carries, record.missing)
         elif record.kind == "keyframe":
             self.hub.keyframe(record.source, record.symbol, record.value)
         elif record.kind == "data":

@@ -100,7 +100,7 @@ def follow(gateway: Gateway, reader: LogReader, records: list[Record]) -> None:
         before = reader.take(record)
         assert before is not None
         if record.kind == "source":
-            hub.opened(record.source, record.ends, record.carries)
+            hub.opened(record.source, record.ends, record.carries, record.missing)
         elif record.kind == "data":
             hub.data(record.source, before, reader.pos, record.value, record.end)
         elif record.kind == "keyframe":

@@ -57,7 +57,7 @@ class Gateway:
             if before is None:
                 continue
             if record.kind == "source" or self.source != self.reader.source:
-                self.hub.opened(record.source, record.ends, record.carries)
+                self.hub.opened(record.source, record.ends, record.carries, record.missing)
                 self.source = record.source
             if record.kind == "data":
                 self.hub.data(record.source, before, self.reader.pos, record.value, record.end)

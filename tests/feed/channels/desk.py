@@ -121,10 +121,10 @@ class Desk:
     def keyframe(self, symbol: str = "X:A") -> None:
         self.hub.keyframe(self.source.source, symbol, self.source.keyframe(symbol))
 
-    def switch(self, name: str, *, carries: bool) -> None:
+    def switch(self, name: str, *, carries: bool, missing: bool = False) -> None:
         """A new incarnation, opened but not read further."""
         before, self.source = self.source, TrueSource(name, self.source.seq if carries else -1)
-        self.hub.opened(name, before.source, carries)
+        self.hub.opened(name, before.source, carries, missing)
         if carries:
             self.source.carry(before)
 

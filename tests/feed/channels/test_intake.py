@@ -151,18 +151,24 @@ class TestStart:
 
     def test_who_was_told_live_gets_a_gap_with_the_state(self) -> None:
         first = Desk()
-        first.step("trades quotes")
+        first.step("trades quotes status")
         desk = self.late(first)
         keyframe = first.source.keyframe("X:A")
         desk.hub.keyframe("x/0@a", "X:A", b"[" + first.source.snapshot("quotes", "X:A")[0] + b"]")
         desk.flush()
         link = desk.link()
-        answer = link.subscribe("trades", "X:A")
-        assert (answer["results"][0]["mode"], answer["results"][0]["seq"]) == ("live", -1)
+        answer = link.subscribe("trades status", "X:A")
+        assert [(result["mode"], result["seq"]) for result in answer["results"]] == [("live", -1), ("live", -1)]
         desk.hub.keyframe("x/0@a", "X:A", keyframe)
         desk.flush()
-        assert [m["type"] for m in sent(link, "trades")] == ["gap", "snapshot"]
-        desk.agrees(link, "trades")
+        assert [m["type"] for m in sent(link, "status")] == ["gap", "snapshot"]
+        desk.agrees(link, "status")
+        # no snapshot makes up for trades
+        assert [(m["type"], m["reason"], m["seq"], m["lost"]) for m in sent(link, "trades")] == [
+            ("gap", "evicted", 0, True)
+        ]
+        desk.step("trades")
+        assert link.channel("trades", "X:A").pos == 1
 
 
 class TestHole:
@@ -179,11 +185,19 @@ class TestHole:
         assert len(sent(link, kind)) == 1
         desk.keyframe()
         desk.step(kind)
-        assert [m["type"] for m in sent(link, kind)] == ["snapshot", "gap", "snapshot", "update"]
         gap = link.channel(kind, "X:A").gaps[0]
-        assert (gap["reason"], gap["prev"], gap["seq"], gap["lost"]) == ("evicted", 0, 2, False)
-        desk.agrees(link, kind)
+        if kind == "trades":
+            # what came after the hole is told: only what is in it is lost
+            assert [m["type"] for m in sent(link, kind)] == ["snapshot", "gap", "update", "update"]
+            assert (gap["reason"], gap["prev"], gap["seq"], gap["lost"]) == ("evicted", 0, 1, True)
+        else:
+            assert [m["type"] for m in sent(link, kind)] == ["snapshot", "gap", "snapshot", "update"]
+            assert (gap["reason"], gap["prev"], gap["seq"], gap["lost"]) == ("evicted", 0, 2, False)
+            desk.agrees(link, kind)
         desk.agrees(subscribed(desk, kind), kind)
+        resumed = desk.link()
+        answer = resumed.subscribe(kind, "X:A", start={"marks": {"x/0@a": 1}})
+        assert answer["results"][0]["mode"] == ("resumed" if kind == "trades" else "gap")
 
     def test_a_keyframe_ahead_of_the_updates_read_is_a_hole_too(self) -> None:
         desk = Desk()
@@ -217,23 +231,45 @@ class TestIncarnations:
         desk.agrees(link, "trades")
         assert link.session.reader.marks() == {"x/0@b": 1}
 
-    def test_without_a_state_channels_wait_for_their_first_update(self) -> None:
+    def test_with_its_state_though_something_may_be_missing(self) -> None:
         desk = Desk()
         desk.step("trades book")
         link = subscribed(desk)
+        desk.switch("x/0@b", carries=True, missing=True)
+        desk.keyframe()
+        desk.flush()
+        assert link.channel("trades", "X:A").gaps[-1]["lost"]
+        assert [m["type"] for m in sent(link, "trades")][1:] == ["gap"]
+        desk.agrees(link, "book")
+        desk.step("trades book")
+        for kind in ("trades", "book"):
+            desk.agrees(link, kind)
+
+    def test_without_a_state_every_update_comes_as_an_update(self) -> None:
+        desk = Desk()
+        desk.step("trades book quotes")
+        link = subscribed(desk, "trades book quotes")
         desk.switch("x/0@b", carries=False)
         desk.read()
-        assert link.channel("book", "X:A").waiting
-        assert link.channel("book", "X:A").gaps[-1]["seq"] == -1
+        for kind in ("book", "quotes"):
+            assert [m["type"] for m in sent(link, kind)] == ["snapshot", "gap", "snapshot"]
+            gap = link.channel(kind, "X:A").gaps[-1]
+            assert (gap["seq"], gap["lost"], link.channel(kind, "X:A").waiting) == (-1, False, False)
+        assert link.channel("book", "X:A").holds() == ({}, {})
+        assert sent(link, "quotes")[-1]["data"]["bid_price"] is None
+        gap = link.channel("trades", "X:A").gaps[-1]
+        assert (gap["reason"], gap["prev"], gap["seq"], gap["lost"]) == ("source", 0, -1, True)
         late = desk.link()
         answer = late.subscribe("book", "X:A")
-        assert (answer["results"][0]["mode"], answer["results"][0]["seq"]) == ("snapshot", -1)
+        assert (answer["results"][0]["mode"], answer["results"][0]["seq"]) == ("live", -1)
         assert desk.hub.snapshot("book", "X:A") == []
-        desk.step("book")
-        assert sent(late, "book")[0]["type"] == "snapshot"
-        for client in (link, late):
-            desk.agrees(client, "book")
-        assert link.channel("trades", "X:A").waiting
+        desk.step("trades book")
+        for client, kind in ((link, "book"), (late, "book"), (link, "trades")):
+            assert sent(client, kind)[-1]["type"] == "update"
+            assert client.channel(kind, "X:A").pos == 0
+            assert not client.client.holes
+        desk.agrees(late, "book")
+        assert list(desk.hub.sources) == ["x/0@b"]
 
     def test_a_new_kind_of_a_symbol_in_the_new_source(self) -> None:
         desk = Desk()
@@ -253,17 +289,37 @@ class TestIncarnations:
         desk.switch("x/0@b", carries=False)
         desk.step("trades book")
         desk.step("trades book")
-        old = desk.link()
-        results = old.subscribe("trades book", "X:A", start={"marks": {"x/0@a": 0}})["results"]
-        assert [result["mode"] for result in results] == ["snapshot", "snapshot"]
+        for marks in ({"x/0@a": 0}, {"x/0@forgotten": 7}):
+            old = desk.link()
+            results = old.subscribe("trades book", "X:A", start={"marks": marks})["results"]
+            assert [(result["mode"], result["seq"]) for result in results] == [("gap", -1)] * 2
+            for kind in ("trades", "book"):
+                gap = old.channel(kind, "X:A").gaps[0]
+                assert (gap["reason"], gap["lost"], gap["seq"]) == ("source", kind == "trades", -1)
+                assert [m["seq"] for m in sent(old, kind) if m["type"] == "update"] == [0, 1]
+                desk.agrees(old, kind)
+                desk.agrees(link, kind)
         # marks of the new source from before the channel had come there
         late = desk.link()
         results = late.subscribe("trades book", "X:A", start={"marks": {"x/0@b": -1}})["results"]
-        assert [result["mode"] for result in results] == ["gap", "gap"]
+        assert [result["mode"] for result in results] == ["resumed", "resumed"]
+
+    def test_a_resume_over_an_end_at_which_nothing_is_missing_is_whole(self) -> None:
+        desk = Desk()
+        desk.step("trades book")
+        desk.switch("x/0@b", carries=True)
+        desk.keyframe()
+        desk.flush()
+        desk.step("trades book")
+        had_all, had_less = desk.link(), desk.link()
+        had_all.subscribe("trades book", "X:A", start={"marks": {"x/0@a": 0}})
+        assert [m["type"] for m in sent(had_all, "trades")] == ["gap", "snapshot", "update"]
+        assert not had_all.channel("trades", "X:A").gaps[0]["lost"]
+        had_less.subscribe("trades", "X:A", start={"marks": {"x/0@a": -1}})
+        assert [m["type"] for m in sent(had_less, "trades")] == ["gap", "update"]
+        assert had_less.channel("trades", "X:A").gaps[0]["lost"]
         for kind in ("trades", "book"):
-            assert late.channel(kind, "X:A").gaps[0]["reason"] == "source"
-            desk.agrees(late, kind)
-            desk.agrees(link, kind)
+            desk.agrees(had_all, kind)
 
 
 class TestMoves:
@@ -284,16 +340,18 @@ class TestMoves:
         for kind in ("quotes", "book"):
             assert link.channel(kind, "X:A").source == "x/1@a"
             assert link.channel(kind, "X:A").gaps[-1]["reason"] == "source"
+        assert [m["type"] for m in sent(link, "quotes")][-3:] == ["gap", "snapshot", "update"]
         assert link.channel("quotes", "X:A").data["bid_price"] == "9"
-        assert link.channel("book", "X:A").waiting
+        nothing = ({}, {})
+        assert link.channel("book", "X:A").holds() == nothing
         assert [found.source for found in desk.hub.symbols()] == ["x/1@a"]
         # the old source's keyframes go on for ever, and mean nothing
         desk.keyframe()
         desk.flush()
-        assert link.channel("book", "X:A").waiting
+        assert link.channel("book", "X:A").holds() == nothing
         # nor do its updates that are older
         desk.step("book")
-        assert link.channel("book", "X:A").waiting
+        assert link.channel("book", "X:A").holds() == nothing
         assert link.session.reader.marks() == {"x/1@a": 1001}
 
     def test_between_keyframes_only_the_later_one_wins(self) -> None:

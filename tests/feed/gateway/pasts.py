@@ -108,7 +108,7 @@ class Town:
                 before = reader.take(record)
                 assert before is not None
                 if record.kind == "source" or reader.source != source:
-                    self.hub.opened(reader.source, source, True)
+                    self.hub.found(reader.source, source)
                     source = reader.source
                 if record.kind == "data":
                     self.hub.data(record.source, before, reader.pos, record.value, record.end)

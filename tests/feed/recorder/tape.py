@@ -134,10 +134,10 @@ class _Followed:
             if not self.open:
                 self.taken = self.at
             if record.kind == "source":
-                session.opened(record.source, record.ends, record.carries)
+                session.opened(record.source, record.ends, record.carries, record.missing)
                 self.source = record.source
             elif self.reader.source != self.source:
-                session.opened(self.reader.source, self.source, True)
+                session.found(self.reader.source, self.source)
                 self.source = self.reader.source
             if record.kind == "data":
                 session.data(record.source, before, self.reader.pos, record.value, record.end)

@@ -1,0 +1,87 @@
+"""Dead letters: ticks that cannot be used, on their way into their topic.
+
+Owns a producer of its own, so that what goes wrong with this topic stops no partition but the one whose letters wait:
+a letter is written before the tick counts as read, and is tried again until it is. Who waits is told here once a
+minute a reason, with how many.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from itertools import count
+from typing import TYPE_CHECKING, Final
+
+from aiokafka.errors import KafkaError
+from aiokafka.structs import TopicPartition
+
+from feed.errors import FeedError
+from feed.kafka.append import Appender
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from feed.feedlog import Dead
+
+_RETRY_S: Final = 0.5
+_TIMEOUT_MS: Final = 5_000
+_VALUE_BYTES: Final = 64 * 1024
+_REASON_BYTES: Final = 4096
+
+
+class DeadLetters:
+    """The topic of dead letters, for all partitions of a process. `failed` is called with each failure."""
+
+    def __init__(self, bootstrap: str, topic: str, failed: Callable[[str], None]) -> None:
+        self.waiting = 0
+        """Letters that are not written yet."""
+        self._bootstrap = bootstrap
+        self._where = TopicPartition(topic, 0)
+        self._failed = failed
+        self._appender: Appender | None = None
+        self._lock = asyncio.Lock()
+
+    async def bury(self, source: str, dead: Sequence[Dead]) -> None:
+        """Returns when the letters lie in their topic, however often that has to be tried."""
+        letters = [_letter(source, one) for one in dead]
+        self.waiting += len(letters)
+        try:
+            for attempt in count():
+                if attempt:
+                    await asyncio.sleep(_RETRY_S)
+                if await self._write(letters):
+                    return
+        finally:
+            self.waiting -= len(letters)
+
+    async def stop(self) -> None:
+        """Closes the producer."""
+        if self._appender is not None:
+            await self._appender.stop()
+            self._appender = None
+
+    async def _write(self, letters: list[tuple[bytes | None, bytes, list[tuple[str, bytes]]]]) -> bool:
+        async with self._lock:
+            try:
+                if self._appender is None:
+                    appender = Appender(self._bootstrap, timeout_ms=_TIMEOUT_MS)
+                    await appender.start()
+                    self._appender = appender
+                await self._appender.append(self._where, letters)
+            except (FeedError, KafkaError, OSError) as error:
+                self._failed(str(error))
+                await self.stop()  # after a failure nothing more goes through it
+                return False
+        return True
+
+
+def _letter(source: str, one: Dead) -> tuple[bytes | None, bytes, list[tuple[str, bytes]]]:
+    tick = one.tick
+    headers = [
+        ("reason", one.reason.encode(errors="backslashreplace")[:_REASON_BYTES]),
+        ("source", source.encode()),
+        ("offset", b"%d" % tick.seq),
+        ("length", b"%d" % len(tick.value)),
+        ("ts_recv", b"%d" % tick.ts_recv),
+    ]
+    return tick.key.encode(errors="backslashreplace"), tick.value[:_VALUE_BYTES], headers

@@ -1,0 +1,176 @@
+"""What a normalizer has done and how it stands: counted for metrics, told in the log once a minute a reason.
+
+Owns the numbers' names. Labels are the venue, the partition and the reason: none of them grows with time.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+from feed.told import Told
+
+if TYPE_CHECKING:
+    from feed.channels.record import Record
+    from feed.feedlog import Dead
+    from feed.metrics import Metrics
+    from feed.venues.symbol import Tick
+
+_REASON_CHARS_MAX: Final = 80
+log: Final = logging.getLogger("feed.normalizer")
+
+
+class PartitionNumbers:
+    """One partition's. `waits_s`: how long its oldest tick has waited; `age`: when the newest tick was received, ns."""
+
+    def __init__(self, venue: str, partition: int, told: Told) -> None:
+        self.venue = venue
+        self.partition = partition
+        self.owned = True
+        self.ticks = 0
+        self.dead: Counter[str] = Counter()
+        self.retries: Counter[str] = Counter()
+        self.incarnations = 0
+        self.foreign = 0
+        self.records = 0
+        self.log_bytes = 0
+        self.behind = 0
+        self.newest_ns = 0
+        self._waits_s = 0.0
+        self._stood_at = time.monotonic()
+        self._told = told
+
+    @property
+    def waits_s(self) -> float:
+        """For how long the oldest tick has waited that is not read; what waited goes on waiting until it is told."""
+        return self._waits_s + time.monotonic() - self._stood_at if self._waits_s else 0.0
+
+    def took(self, ticks: Sequence[Tick]) -> None:
+        """These ticks are read."""
+        self.ticks += len(ticks)
+        self.newest_ns = max(self.newest_ns, ticks[-1].ts_recv)
+
+    def wrote(self, records: Sequence[Record]) -> None:
+        """These records lie in the log."""
+        self.records += len(records)
+        self.log_bytes += sum([len(record.value) for record in records])
+
+    def stands(self, end: int, position: int, waits_ms: int) -> None:
+        """The tick log ends here, and all below `position` is read."""
+        self.behind = max(0, end - position)
+        self._waits_s, self._stood_at = waits_ms / 1000, time.monotonic()
+
+    def buries(self, dead: Sequence[Dead]) -> None:
+        """These ticks cannot be used."""
+        for one in dead:
+            self.dead[one.kind] += 1
+            self._told.say(
+                ("dead", self.venue, one.kind),
+                f"dead letter: tick {one.tick.seq} of {self.venue}/{self.partition}: {one.reason[:_REASON_CHARS_MAX]}",
+            )
+
+    def retried(self, reason: str, words: str) -> None:
+        """Something went wrong and is tried again."""
+        self.retries[reason] += 1
+        self._told.say((reason, self.venue, self.partition), words)
+
+
+class Numbers:
+    """Those of all partitions of a process, by (venue, partition); what a partition has counted stays when it goes."""
+
+    def __init__(self) -> None:
+        self.told = Told(log)
+        self.rebalances = 0
+        self._partitions: dict[tuple[str, int], PartitionNumbers] = {}
+
+    def of(self, venue: str, partition: int) -> PartitionNumbers:
+        """A partition's numbers; it is ours from now on."""
+        found = self._partitions.get((venue, partition))
+        if found is None:
+            found = self._partitions[venue, partition] = PartitionNumbers(venue, partition, self.told)
+        found.owned = True
+        return found
+
+    def all(self) -> list[PartitionNumbers]:
+        """Those of every partition that was ours at any time."""
+        return list(self._partitions.values())
+
+    @property
+    def ticks(self) -> int:
+        """Ticks read."""
+        return sum(one.ticks for one in self._partitions.values())
+
+    @property
+    def dead(self) -> int:
+        """Dead letters."""
+        return sum(sum(one.dead.values()) for one in self._partitions.values())
+
+    @property
+    def records(self) -> int:
+        """Records written."""
+        return sum(one.records for one in self._partitions.values())
+
+    @property
+    def log_bytes(self) -> int:
+        """Bytes of values written."""
+        return sum(one.log_bytes for one in self._partitions.values())
+
+    def register(self, metrics: Metrics) -> None:
+        """Has all of them told at a scrape."""
+        each = self.all
+        metrics.counted(
+            "feed_ticks_taken",
+            "Ticks read and covered by the feed log",
+            lambda: {(one.venue, str(one.partition)): one.ticks for one in each()},
+            labels=("venue", "partition"),
+        )
+        metrics.counted(
+            "feed_dead_letters",
+            "Ticks that could not be used, by what was wrong with them",
+            lambda: {(n.venue, str(n.partition), why): count for n in each() for why, count in n.dead.items()},
+            labels=("venue", "partition", "reason"),
+        )
+        metrics.counted(
+            "feed_retries",
+            "Times that something failed and was tried again",
+            lambda: {(n.venue, str(n.partition), why): count for n in each() for why, count in n.retries.items()},
+            labels=("venue", "partition", "reason"),
+        )
+        metrics.counted(
+            "feed_incarnations",
+            "Incarnations of sources that were opened",
+            lambda: {(one.venue, str(one.partition)): one.incarnations for one in each()},
+            labels=("venue", "partition"),
+        )
+        metrics.counted(
+            "feed_foreign_records",
+            "Records in feed logs that none of ours has written",
+            lambda: {(one.venue, str(one.partition)): one.foreign for one in each()},
+            labels=("venue", "partition"),
+        )
+        metrics.gauge(
+            "feed_lag_seconds",
+            "How long the oldest tick has waited that is not read",
+            lambda: {(one.venue, str(one.partition)): one.waits_s for one in each() if one.owned},
+            labels=("venue", "partition"),
+        )
+        metrics.gauge(
+            "feed_newest_tick_age_seconds",
+            "How long ago the newest tick was received, by its collector's clock and this machine's",
+            lambda: {
+                (one.venue, str(one.partition)): time.time() - one.newest_ns / 1e9
+                for one in each()
+                if one.owned and one.newest_ns
+            },
+            labels=("venue", "partition"),
+        )
+        metrics.gauge(
+            "feed_partitions_owned",
+            "Partitions that this normalizer writes",
+            lambda: {(venue,): count for venue, count in Counter(one.venue for one in each() if one.owned).items()},
+            labels=("venue",),
+        )
+        metrics.counted("feed_rebalances", "Times that partitions were shared out anew", lambda: self.rebalances)
