@@ -139,6 +139,10 @@ class NormalizeSettings(Section):
     """Ticks that one record of the feed log covers at most."""
     alive_ms: Positive = 1_000
     """A record is written at least so often, also when there is nothing to say."""
+    open_transaction_max_ms: Positive = 10_000
+    """Ticks that a transaction which is still open holds back for longer are told to wait: the source is `stalled`."""
+    rival_silence_ms: Positive = 10_000
+    """A normalizer with other settings takes over when nothing was written to the venue's logs for so long."""
     venue: dict[str, VenueSettings] = {}
     """Settings of single venues: `[normalize.venue.coinbase]`."""
 

@@ -155,6 +155,8 @@ def _normalizer(settings: Settings, metrics: Metrics) -> Normalizer:
             round_ms=chosen.keyframe_round_max_s * 1000,
             round_least_ms=chosen.keyframe_round_min_ms,
             alive_ms=chosen.alive_ms,
+            open_transaction_max_ms=chosen.open_transaction_max_ms,
+            rival_silence_ms=chosen.rival_silence_ms,
             owner=f"{socket.gethostname()}:{os.getpid()}",
             compression=kafka.compression,
         )

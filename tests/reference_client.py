@@ -233,6 +233,8 @@ class Client:
     def __init__(self) -> None:
         self.channels: dict[tuple[str, str], Channel] = {}
         self.marks: dict[str, int] = {}
+        self.lag_ms = 0
+        """As the last heartbeat tells it."""
         self.sources: dict[str, Json] = {}
         self.welcome: Json | None = None
         self.goaway: Json | None = None
@@ -313,6 +315,7 @@ class Client:
         elif kind == "state":
             self.sources[message["source"]] = message
         elif kind == "heartbeat":
+            self.lag_ms = message["lag_ms"] or 0
             self._heartbeat(message["marks"])
         elif kind == "goaway":
             self.goaway = message

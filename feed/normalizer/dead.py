@@ -8,7 +8,7 @@ minute a reason, with how many.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from itertools import count
 from typing import TYPE_CHECKING, Final
 
@@ -30,9 +30,10 @@ _REASON_BYTES: Final = 4096
 
 
 class DeadLetters:
-    """The topic of dead letters, for all partitions of a process. `failed` is called with each failure."""
+    """The topic of dead letters, for all partitions of a process. `failed` is awaited after each failure: the topic may
+    be missing."""
 
-    def __init__(self, bootstrap: str, topic: str, failed: Callable[[str], None]) -> None:
+    def __init__(self, bootstrap: str, topic: str, failed: Callable[[str], Awaitable[None]]) -> None:
         self.waiting = 0
         """Letters that are not written yet."""
         self._bootstrap = bootstrap
@@ -69,8 +70,8 @@ class DeadLetters:
                     self._appender = appender
                 await self._appender.append(self._where, letters)
             except (FeedError, KafkaError, OSError) as error:
-                self._failed(str(error))
                 await self.stop()  # after a failure nothing more goes through it
+                await self._failed(str(error))
                 return False
         return True
 

@@ -37,6 +37,8 @@ _RETRY_S: Final = 0.5
 _RESTORE_AGAIN_S: Final = 1.0
 _NAMED_EVERY_S: Final = 60.0
 _APPEND_BYTES: Final = 4 << 20
+_LATE_MS: Final = 2000
+"""Ticks that have waited longer are told to be late by the record that brings them, also where nothing waits then."""
 log: Final = logging.getLogger("feed.normalizer")
 
 
@@ -249,7 +251,10 @@ class PartitionNormalizer:
                 some = raws[start : start + settings.ticks_a_step_max]
                 whole = start + len(some) == len(raws)
                 ticks = [tick_of(raw) for raw in some]
+                waited_ms = self._waited_ms(stream, writer.pos + 1)
                 ahead = self._ahead(stream, stream.taken if whole else ticks[-1].seq + 1)
+                if waited_ms > _LATE_MS:
+                    ahead = ahead._replace(waits_ms=max(ahead.waits_ms, waited_ms))
                 step = writer.step(ticks, ahead, _now_ms(), epoch=stream.epoch)
                 await self._append_step(appender, writer, step, stream)
                 numbers.took(ticks)
@@ -273,13 +278,16 @@ class PartitionNormalizer:
     def _ahead(self, stream: Stream, position: int) -> Ahead:
         """How the tick log stands beyond a position."""
         now = time.monotonic()
-        waits_ms = int(stream.waits.waited(position, now) * 1000)
+        waits_ms = self._waited_ms(stream, position)
         held_since = stream.held_since
         if held_since is not None:
             held_ms = int((now - held_since) * 1000)
             waits_ms = max(waits_ms, held_ms if held_ms > self._settings.open_transaction_max_ms else 0)
         self._numbers.stands(stream.end, position, waits_ms)
         return Ahead(stream.end, position, waits_ms)
+
+    def _waited_ms(self, stream: Stream, position: int) -> int:
+        return int(stream.waits.waited(position, time.monotonic()) * 1000)
 
     async def _must_be_there(self, writer: Writer) -> None:
         """The last tick that was read must be the one that lies there: a log that lost its end may have another."""

@@ -35,7 +35,7 @@ async def take_over(bootstrap: str, venue: Venue, settings: NormalizerSettings) 
                     cluster=cluster,
                     fetcher=Fetcher(cluster, ticks=True),
                     appenders=appenders,
-                    dead=DeadLetters(bootstrap, settings.dead_topic, lambda words: None),
+                    dead=DeadLetters(bootstrap, settings.dead_topic, _no_letters),
                     rivals=Rivals(settings, cluster),
                     numbers=Numbers().of(venue.name, number),
                     make_topics=_no_topics,
@@ -44,6 +44,10 @@ async def take_over(bootstrap: str, venue: Venue, settings: NormalizerSettings) 
             ]
         finally:
             await appenders.stop()
+
+
+async def _no_letters(words: str) -> None:
+    """Nothing is normalized here."""
 
 
 async def _no_topics() -> None:

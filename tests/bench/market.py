@@ -14,6 +14,8 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Final, NamedTuple
 
+import google_crc32c
+
 from feed.channels.record import Record, headers_of
 from feed.feedlog import Ahead, Opening, Round, Writer
 from feed.normalizer.settings import version_of
@@ -71,6 +73,14 @@ def ladder(number: int, levels: int, ts_event: int) -> bytes:
 def stamped(value: bytes, due_ns: int, appended_ns: int) -> bytes:
     """A record's value with its times filled in."""
     return value.replace(_DUE, b"%d" % due_ns).replace(_APPENDED, b"%d" % appended_ns)
+
+
+def stamped_entry(entry: Entry, due_ns: int, appended_ns: int) -> Entry:
+    """A record with its times filled in, and the checksum of what it then holds."""
+    key, value, headers = entry
+    filled = stamped(value, due_ns, appended_ns)
+    checksum = b"%d" % google_crc32c.value(filled)
+    return key, filled, [(name, checksum if name == "checksum" else text) for name, text in headers]
 
 
 class Partition:

@@ -18,7 +18,7 @@ from feed.model import Quote, Update
 from feed.protocol.codec import Frames, encode, text_frame
 from feed.protocol.session import Session, SessionSettings
 from tests.bench.figures import Figure, Part, Result
-from tests.bench.market import PARTITIONS, PREFIX, Corpus, Lot, stamped
+from tests.bench.market import PARTITIONS, PREFIX, Corpus, Lot, stamped_entry
 from tests.bench.stage import Stage
 from tests.bench.trial import Crowd
 
@@ -129,7 +129,7 @@ def through_hub(
 
 
 def _at(lot: Lot) -> Lot:
-    return lot._replace(entries=[(key, stamped(value, _NOW_NS, _NOW_NS), h) for key, value, h in lot.entries])
+    return lot._replace(entries=[stamped_entry(entry, _NOW_NS, _NOW_NS) for entry in lot.entries])
 
 
 def _subscribe(hub: Hub, owner: _Owner, symbols: list[str]) -> None:

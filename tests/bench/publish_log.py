@@ -27,7 +27,7 @@ from typing import Any, Final, Protocol
 import msgspec
 from confluent_kafka import Producer
 
-from tests.bench.market import Corpus, Entry, Lot, stamped
+from tests.bench.market import Corpus, Entry, Lot, stamped_entry
 
 _DATA: Final = ("kind", b"data")
 _SYMBOL: Final = b'"symbol":"'
@@ -98,7 +98,7 @@ def _publication(raw: msgspec.Raw) -> bytes:
 
 def _append(sink: Sink, lot: Lot, due_ns: int) -> None:
     now_ns = time.time_ns()
-    entries = [(key, stamped(value, due_ns, now_ns), headers) for key, value, headers in lot.entries]
+    entries = [stamped_entry(entry, due_ns, now_ns) for entry in lot.entries]
     sink.append(lot.partition, entries)
 
 

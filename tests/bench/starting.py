@@ -19,7 +19,7 @@ from broker import free_port
 from feed.kafka.append import Appender
 from tests.bench.figures import Figure, Part, Result
 from tests.bench.machine import FEED, BenchFailed, cpu_seconds, memory_bytes, server
-from tests.bench.market import PARTITIONS, VENUE, Lot, Partition, ladder, stamped, symbol_names
+from tests.bench.market import PARTITIONS, VENUE, Lot, Partition, ladder, stamped_entry, symbol_names
 from tests.bench.stage import Stage, best
 from tests.bench.trial import READY_S, environment, topics
 
@@ -92,7 +92,7 @@ async def _fill(kafka: str, topic: str, symbols: int) -> None:
 
 async def _append(appender: Appender, topic: str, lot: Lot) -> None:
     now_ns = time.time_ns()
-    entries = [(key, stamped(value, now_ns, now_ns), headers) for key, value, headers in lot.entries]
+    entries = [stamped_entry(entry, now_ns, now_ns) for entry in lot.entries]
     await appender.append(TopicPartition(topic, lot.partition), entries)
 
 

@@ -151,7 +151,8 @@ class Stage:
         found: list[list[Raw]] = []
         for number in range(await self.cluster.partitions(topic)):
             where = TopicPartition(topic, number)
-            pages = self.cluster.read(where, *await self.cluster.offsets(where))
+            ticks = topic.startswith(self.settings.kafka.ticks_prefix)
+            pages = self.cluster.read(where, *await self.cluster.offsets(where, ticks=ticks), ticks=ticks)
             found.append([raw async for page in pages for raw in page])
         return found
 
