@@ -234,7 +234,9 @@ class Writer:
     def stuck(self, ahead: Ahead) -> Record:
         """A record without ticks for while what `step` gave is not written: it speaks of what lies in the log."""
         pos, crc, epoch = self._acked
-        record = replace(self._record("data", b"[]"), after=pos, first=pos, last=pos, crc=crc, epoch=epoch)
+        record = replace(
+            self._record("data", b"[]"), after=pos, first=pos, last=pos, first_crc=crc, crc=crc, epoch=epoch
+        )
         return replace(record, end=ahead.end, position=ahead.position, waits_ms=ahead.waits_ms)
 
     def told(self, offset: int) -> None:
@@ -284,6 +286,7 @@ class Writer:
             after=self.pos,
             first=self.pos,
             last=self.pos,
+            first_crc=self.crc,
             crc=self.crc,
             epoch=self.epoch,
             partitions=self.partitions,
@@ -299,9 +302,10 @@ class Writer:
 
     def _data(self, value: bytes, ticks: Sequence[Tick]) -> Record:
         after, self.pos = self.pos, ticks[-1].seq
-        self.crc = google_crc32c.value(ticks[-1].value)
+        first_crc = google_crc32c.value(ticks[0].value)
+        self.crc = first_crc if len(ticks) == 1 else google_crc32c.value(ticks[-1].value)
         self._bear(self._anchor)
-        return replace(self._record("data", value), after=after, first=ticks[0].seq)
+        return replace(self._record("data", value), after=after, first=ticks[0].seq, first_crc=first_crc)
 
     def _giant(self, messages: list[Message], tick: Tick) -> list[Record]:
         """A tick that fills records by itself: only the last of them covers it."""
@@ -386,18 +390,16 @@ class _Kept(Struct):
 
 
 class Trace(NamedTuple):
-    """A record that covers ticks, as it lies in the log: where, the last tick, that one's CRC and leader epoch."""
+    """A tick that a record of the log has covered, and its CRC."""
 
-    offset: int
-    last: int
+    seq: int
     crc: int
-    epoch: int
 
 
 class Restored:
     """What a log says of the writer that wrote it: read from the last record's floor to the end, then look.
 
-    `last`: the newest record of the valid source. `traces`: the newest records that cover ticks, oldest first.
+    `last`: the newest record of the valid source. `traces`: ticks that the newest records cover, oldest first.
     `foreign`: how many records were none of ours. `damaged`: whether any of the valid source was. `owner`,
     `settings`: whose the valid source is, as far as its records say.
     """
@@ -431,7 +433,7 @@ class Restored:
         elif record.kind == "data":
             self.opening = None
         if record.covers:
-            self.traces.append(Trace(record.offset, record.last, record.crc, record.epoch))
+            self.traces += (Trace(record.first, record.first_crc), Trace(record.last, record.crc))
         if self.last is None or record.last >= self.last.last or record.kind == "source":
             self.last = record
 
@@ -458,7 +460,7 @@ class Restored:
         if not record.carries:
             self._whole.clear()
             self.traces.clear()
-        while self.traces and self.traces[-1].last > record.last:
+        while self.traces and self.traces[-1].seq > record.last:
             self.traces.pop()  # of ticks that are gone
 
     def _read_keyframe(self, record: Record, written_ms: int) -> None:

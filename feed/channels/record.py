@@ -11,7 +11,8 @@ protocol. Its headers, all ASCII:
 | `source` | the source that wrote it, `coinbase/0@k7qd` |
 | `kind` | `data`, `keyframe` (a symbol), `checkpoint` (a normalizer's own), `source` (opens an incarnation) |
 | `after`, `first`, `last` | last tick covered before it, first and last covered; all equal where it covers none |
-| `crc`, `epoch` | CRC-32C of the value of tick `last`, and the leader epoch in which that was written; -1: unknown |
+| `first_crc`, `crc` | CRC-32C of the values of the ticks `first` and `last`, -1 where unknown |
+| `epoch` | leader epoch in which tick `last` was written, -1 where unknown |
 | `partitions` | partitions of the tick topic |
 | `version` | version of the state machine, `code.settings-hash` |
 | `floor` | smallest offset of the feed log that a reader who starts now needs |
@@ -72,6 +73,7 @@ class Record(Struct, frozen=True, kw_only=True):
     after: int
     first: int
     last: int
+    first_crc: int = -1
     crc: int = -1
     epoch: int = -1
     partitions: int
@@ -106,6 +108,7 @@ def headers_of(record: Record) -> list[tuple[str, bytes]]:
         ("after", b"%d" % record.after),
         ("first", b"%d" % record.first),
         ("last", b"%d" % record.last),
+        ("first_crc", b"%d" % record.first_crc),
         ("crc", b"%d" % record.crc),
         ("epoch", b"%d" % record.epoch),
         ("partitions", b"%d" % record.partitions),
@@ -157,6 +160,7 @@ def record_of(headers: Any, value: bytes | None, offset: int) -> Record:
             after=after,
             first=int(found["first"]),
             last=last,
+            first_crc=int(found.get("first_crc", b"-1")),
             crc=int(found["crc"]),
             epoch=int(found.get("epoch", b"-1")),
             partitions=int(found["partitions"]),

@@ -37,6 +37,10 @@ _CODECS: Final[dict[Compression, int]] = {
 }
 
 
+Entry = tuple["bytes | None", "bytes | None", "list[tuple[str, bytes]]"]
+"""Key, value and headers of a record."""
+
+
 class AppendFailed(FeedError):
     """It is not known whether the batch lies in the log."""
 
@@ -62,9 +66,7 @@ class Appender:
         """Closes the producer; batches in flight are given up."""
         await self._producer.stop()
 
-    async def append(
-        self, partition: TopicPartition, records: Sequence[tuple[bytes | None, bytes, list[tuple[str, bytes]]]]
-    ) -> list[int]:
+    async def append(self, partition: TopicPartition, records: Sequence[Entry]) -> list[int]:
         """Appends (key, value, headers) in this order and waits until all replicas have them; gives their offsets.
 
         Raises:
@@ -86,7 +88,7 @@ class Appender:
     def _batch(
         self,
         partition: TopicPartition,
-        records: Sequence[tuple[bytes | None, bytes, list[tuple[str, bytes]]]],
+        records: Sequence[Entry],
         start: int,
     ) -> tuple[int, bytearray]:
         """As many of the records from `start` on as a batch holds, and the batch."""
@@ -95,7 +97,7 @@ class Appender:
         count = size = 0
         for key, value, headers in records[start:]:
             # one record of any size is taken; what a batch holds is counted before compression
-            size += len(value)
+            size += len(value or b"")
             if count and size > BATCH_BYTES_MAX:
                 break
             if builder.append(count, now_ms, key, value, headers) is None:

@@ -110,7 +110,8 @@ class PartitionNormalizer:
         self._restorer = Restorer(venue, self._ticks, self._log, settings, cluster, rivals)
         self._next_offset = -1
         self._last: Record | None = None
-        """The newest of our records that lies in the log."""
+        """The newest data record that lies in the log; none where our incarnation has not begun: its states must be the
+        first that is read of it."""
         self._troubled_since: float | None = None
         self._named_at = float("-inf")
 
@@ -177,7 +178,7 @@ class PartitionNormalizer:
         waits_ms = int((time.monotonic() - since) * 1000)
         pos = last.last
         record = replace(
-            last, kind="data", after=pos, first=pos, position=pos + 1, waits_ms=waits_ms, ends="", value=EMPTY
+            last, after=pos, first=pos, first_crc=last.crc, position=pos + 1, waits_ms=waits_ms, value=EMPTY
         )
         try:
             await self._append(appender, [record])
@@ -206,7 +207,7 @@ class PartitionNormalizer:
         if not taken.plan.source:
             await self._open(taken, appender)
         else:
-            self._last = taken.last
+            self._last = _newest_data([] if taken.last is None else [taken.last], None)
         return taken
 
     async def _open(self, taken: TakenUp, appender: Appender) -> None:
@@ -350,9 +351,18 @@ class PartitionNormalizer:
             offsets += await appender.append(self._log, batch)
         if offsets:
             self._next_offset = offsets[-1] + 1
-            self._last = next((r for r in reversed(records) if r.kind in ("data", "source")), self._last)
+            self._last = _newest_data(records, self._last)
         self._numbers.wrote(records)
         return offsets
+
+
+def _newest_data(records: list[Record], before: Record | None) -> Record | None:
+    for record in reversed(records):
+        if record.kind == "data":
+            return record
+        if record.kind == "source":
+            return None
+    return before
 
 
 def _now_ms() -> int:

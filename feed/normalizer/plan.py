@@ -109,15 +109,15 @@ async def _kept(restored: Restored, bounds: Bounds, ticks: Ticks) -> int | None:
     if same is None:
         return None
     # without epochs nobody knows which of the ticks behind it are new: rather twice than never
-    return cut - 1 if known else same.last
+    return cut - 1 if known else same.seq
 
 
 async def _newest_same(restored: Restored, begin: int, cut: int, ticks: Ticks) -> Trace | None:
     compared = 0
     for trace in reversed(restored.traces):
-        if not begin <= trace.last < cut or trace.crc == -1:
+        if not begin <= trace.seq < cut or trace.crc == -1:
             continue
-        if await ticks.crc(trace.last) == trace.crc:
+        if await ticks.crc(trace.seq) == trace.crc:
             return trace
         compared += 1
         if compared >= _TRACES_COMPARED_MAX:
