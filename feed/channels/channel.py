@@ -15,7 +15,7 @@ import msgspec
 from feed.channels.log import Entry, Log
 from feed.channels.message import KIND_BIT, KIND_INDEX, PREV, bare
 from feed.channels.state import Folded, FoldRules, empty, fold
-from feed.model import KINDS, NO_SEQ, Gap, GapReason, Kind, Snapshot
+from feed.model import KINDS, NO_SEQ, Gap, GapReason, Kind, Mode, Snapshot
 
 if TYPE_CHECKING:
     from feed.channels.flush import Flush
@@ -232,6 +232,11 @@ class Channel:
     def silent(self) -> bool:
         """Whether it has had no update and no snapshot: at most a state is known of it."""
         return self.base is not None and not self.base.messages and self.position == NO_SEQ
+
+    @property
+    def begins(self) -> Mode:
+        """How it begins for a reader that has nothing of it."""
+        return "live" if self.silent else "snapshot"
 
     def standing_at(self, flush: Flush) -> int:
         """Up to which position those have it that were in step with it at a flush."""

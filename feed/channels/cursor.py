@@ -27,7 +27,7 @@ from feed.channels.message import ALL_KINDS, bare, frame
 from feed.channels.selection import Selection
 from feed.channels.tally import Account, Tally, hidden_in, updates_in
 from feed.channels.wanted import Wanted
-from feed.model import NO_SEQ, CaughtUp, GapReason, Joined, OnLag
+from feed.model import NO_SEQ, CaughtUp, GapReason, Joined, Mode, OnLag
 from feed.protocol.codec import message_frame
 
 if TYPE_CHECKING:
@@ -424,20 +424,17 @@ class Reader:
         hub = self._hub
         if join.exact and join.folds(channel):
             channel.folded(hub.rules)
+        anew = announce and join.before(channel)
         if announce:
-            mode = "snapshot" if join.before(channel) else join.mode(channel)
-            if mode == "snapshot":
-                at = channel.joined_at(hub.rules)
-            elif mode == "live" and join.flush is not None:
-                at = channel.standing_at(join.flush)
-                at = at if channel.missed(at) else channel.standing(at)[0]
+            if anew:
+                mode, at = channel.begins, channel.joined_at(hub.rules)
             else:
-                at = join.goes_on_at(channel)
+                mode, at = self._told_of(channel, join)
             on_lag: OnLag = "close" if self.wanted.closes(channel.listing, channel.bit) else "skip"
             kind, name, source = channel.kind, channel.listing.name, channel.source.name
             joined = Joined(kind, name, mode, source, at, on_lag, *hub.spec.of(kind))
             page.add(frame([bare(joined)]))
-        messages, gapped = self._messages(channel, join, announced=announce)
+        messages, gapped = self._messages(channel, join, announced=announce, anew=anew)
         notice = channel.source.notice
         if notice is not None and channel.source not in join.noticed:
             join.noticed.add(channel.source)
@@ -447,8 +444,21 @@ class Reader:
         self._count_missed(rest, begins=begins, gapped=gapped)
         self._give(rest, page)
 
-    def _messages(self, channel: Channel, join: Join, *, announced: bool) -> tuple[list[bytes], bool]:
-        """What it is sent of a channel whose turn has come, and whether the updates that are not in it are in a gap."""
+    def _told_of(self, channel: Channel, join: Join) -> tuple[Mode, int]:
+        """Mode and position of the `joined` of a channel that has been since the join was asked for."""
+        mode = join.mode(channel)
+        if mode == "snapshot":
+            return mode, channel.joined_at(self._hub.rules)
+        if mode == "live" and join.flush is not None:
+            at = channel.standing_at(join.flush)
+            return mode, at if channel.missed(at) else channel.standing(at)[0]
+        return mode, join.goes_on_at(channel)
+
+    def _messages(self, channel: Channel, join: Join, *, announced: bool, anew: bool) -> tuple[list[bytes], bool]:
+        """What it is sent of a channel whose turn has come, and whether the updates that are not in it are in a gap.
+
+        `anew`: it was told of as one that has begun since.
+        """
         hub = self._hub
         after = join.after(channel.source)
         if join.flush is not None and after is not None:
@@ -461,13 +471,13 @@ class Reader:
             # it turned since the request was answered: what the client was told is of another source
             at = NO_SEQ if after is None else after
             return channel.gap_after(at, "source", hub.rules, prev=None, first=None), True
-        if (beyond := join.beyond_of(channel)) is not None:
+        if (beyond := join.beyond_of(channel)) is not None and not anew:
             return channel.elsewhere(beyond, hub.rules), False
-        if (replaced := join.replaced_of(channel)) is not None and channel.born <= join.number:
+        if (replaced := join.replaced_of(channel)) is not None and not anew and channel.born <= join.number:
             return channel.replaced(replaced.prev, hub.rules, complete=replaced.complete), False
-        if (channel.id, channel.bit) in join.broken and not channel.waits and channel.born <= join.number:
+        if (channel.id, channel.bit) in join.broken and not (anew or channel.waits) and channel.born <= join.number:
             return channel.broken(*join.broken[channel.id, channel.bit], hub.rules), False
-        if after is None or channel.waits or (announced and join.before(channel)):
+        if after is None or channel.waits or anew:
             hub.counts.joins += 1
             if join.last and channel.kind in ("trades", "bars"):
                 folded = channel.folded(hub.rules, join.last)

@@ -198,9 +198,10 @@ class Flush:
         turns = False
         for entry in self.changed.get(listing.id, ()):
             if entry[1] == channel.bit:
-                turns = entry[3] is not None
-                if entry[3] is not None and entry[3].base is not None:
-                    mode, seq = "snapshot", entry[3].base.seq
+                turn = entry[3]
+                turns = turn is not None
+                if turn is not None and turn.base is not None and turn.base.messages:
+                    mode, seq = "snapshot", turn.base.seq
                 break
         if not turns:
             listing.told.pop(channel.bit, None)

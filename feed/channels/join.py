@@ -192,7 +192,7 @@ class Join:
         if self.beyond_of(channel) is not None or self.replaced_of(channel) is not None:
             return "gap"
         if after is None or channel.waits:
-            return "live" if channel.silent else "snapshot"
+            return channel.begins
         if self.live:
             return "live"
         return "gap" if channel.missed(after) else "resumed"

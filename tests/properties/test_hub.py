@@ -387,5 +387,30 @@ def _check_order(buffer: bytes) -> None:
                 last[symbol] = message["seq"]
 
 
+def test_one_that_lags_hears_of_a_channel_that_began_and_began_anew() -> None:
+    gateways = Gateways()
+    gateways.start(window=2000, clients=1)
+    gateways.socket_fills(index=0, flushes=0, drains=False, page=1)
+    one = {"skip": 1, "hole": False, "parts": False, "readers": (0,)}
+    gateways.ticks([("X:A", ["trades"])], split=False, **one)
+    gateways.ticks([("Y:C", ["trades"])], split=True, **one)
+    gateways.incarnation_ends(carries=False)
+    gateways.ticks([("X:A", ["trades"])], split=False, **one)
+    gateways.socket_fills(index=0, flushes=0, drains=True, page=1)
+    gateways.ticks([("Y:C", ["trades"])], split=False, **one)
+    gateways.teardown()
+
+
+def test_a_silent_kind_that_begins_in_a_new_source_is_live() -> None:
+    gateways = Gateways()
+    gateways.start(window=6000, clients=3)
+    one = {"skip": 1, "hole": False, "parts": False, "split": False}
+    gateways.ticks([("Y:C", ["book", "status"])], readers=(0,), **one)
+    gateways.subscribe(index=2, kinds=["bars"], symbols=["*", "Y:C"], start="live")
+    gateways.incarnation_ends(carries=False)
+    gateways.ticks([("Y:C", ["status", "bars", "instruments"])], readers=(), **one)
+    gateways.teardown()
+
+
 TestGateways = Gateways.TestCase
 TestGateways.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

@@ -49,7 +49,7 @@ def marks_of_a_reader_behind_are_the_newest(patch: pytest.MonkeyPatch) -> None:
 
     def marks(self: Reader) -> dict[str, int]:
         positions = {name: source.pos for name, source in self._hub.sources.items()}
-        return {name: positions[name] for name in honest(self)}
+        return {name: positions.get(name, seq) for name, seq in honest(self).items()}
 
     patch.setattr(Reader, "marks", marks)
 

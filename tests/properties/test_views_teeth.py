@@ -65,7 +65,8 @@ def what_is_pending_is_told_only_with_the_next_change(patch: pytest.MonkeyPatch)
 def a_view_stands_where_the_raw_channels_do(patch: pytest.MonkeyPatch) -> None:
     def stand(self: View) -> None:
         for source in self.hub.intake.by_index:
-            source.pos = max(source.pos, self._raw.current.position(self._raw.sources[source.name]))
+            if source.name in self._raw.sources:
+                source.pos = max(source.pos, self._raw.current.position(self._raw.sources[source.name]))
 
     patch.setattr(View, "_stand", stand)
 
