@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 NOTHING: Final = Folded(NO_SEQ, [], None, NO_SEQ)
 _FOLD_TAIL_BYTES_MIN: Final = 4096
-_LOST_KINDS: Final = frozenset({"trades", "bars"})
+LOST_KINDS: Final = frozenset({"trades", "bars"})
+"""Kinds of which what is missing is gone: no snapshot makes up for it."""
 
 
 def partition_of(source: str) -> str:
@@ -216,7 +217,7 @@ class Channel:
     @property
     def loses(self) -> bool:
         """Whether what is missing of it is gone: no snapshot makes up for it."""
-        return self.kind in _LOST_KINDS
+        return self.kind in LOST_KINDS
 
     @property
     def waits(self) -> bool:
@@ -320,8 +321,11 @@ class Channel:
     def broken(self, reason: GapReason, prev: int, rules: FoldRules) -> list[bytes]:
         """What a reader gets of whose past nothing is left between `prev` and the state to join at."""
         fresh = self.fresh(rules)
-        seq = NO_SEQ if self.base is None else self.base.seq
-        return [self.gap(prev, seq, reason, lost=False), *fresh]
+        base = self.base
+        seq = NO_SEQ if base is None else base.seq
+        if base is None or not self.loses or prev == seq:
+            return [self.gap(prev, seq, reason, lost=False), *fresh]
+        return [self.gap(prev, seq, reason, lost=True), *self.log.after(base.covers)]
 
     def elsewhere(self, prev: int, rules: FoldRules) -> list[bytes]:
         """What a reader gets whose position is none of this log: it lies beyond all that there is."""
