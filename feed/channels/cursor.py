@@ -19,15 +19,15 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from feed.channels.channel import Channel, Listing
-from feed.channels.flush import Birth, Flush
+from feed.channels.flush import Birth, Flush, joined
 from feed.channels.join import ANNOUNCE_SHIFT, Join, Move, Page, Rest, Together
 from feed.channels.log import TURN_SEQ
 from feed.channels.marks import Holds, marks_at
-from feed.channels.message import ALL_KINDS, bare, frame
+from feed.channels.message import ALL_KINDS, frame
 from feed.channels.selection import Selection
 from feed.channels.tally import Account, Tally, hidden_in, updates_in
 from feed.channels.wanted import Wanted
-from feed.model import NO_SEQ, CaughtUp, GapReason, Joined, OnLag
+from feed.model import NO_SEQ, CaughtUp, GapReason, OnLag
 from feed.protocol.codec import message_frame
 
 if TYPE_CHECKING:
@@ -414,9 +414,7 @@ class Reader:
             else:
                 at = join.prev(channel)
             on_lag: OnLag = "close" if self.wanted.closes(channel.listing, channel.bit) else "skip"
-            kind, name, source = channel.kind, channel.listing.name, channel.source.name
-            joined = Joined(kind, name, mode, source, at, on_lag, *hub.spec.of(kind))
-            page.add(frame([bare(joined)]))
+            page.add(frame([joined(channel, mode, channel.source.name, at, on_lag, hub.spec)]))
         messages, gapped = self._messages(channel, join, announced=announce)
         notice = channel.source.notice
         if notice is not None and channel.source not in join.noticed:

@@ -76,8 +76,10 @@ def matched(rules: tuple[Rule, ...] | list[Rule], name: str) -> int:
 
 def closes(rules: tuple[Rule, ...] | list[Rule], name: str, bit: int) -> bool:
     """Whether the last pattern that has a channel asks to be closed when it lags."""
-    last = [rule for rule in rules if rule.mask & bit and name.startswith(rule.prefix)][-1:]
-    return any(rule.close for rule in last)
+    for rule in reversed(rules):
+        if rule.mask & bit and name.startswith(rule.prefix):
+            return rule.close
+    return False
 
 
 _KEPT_MAX: Final = 8
