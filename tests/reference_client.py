@@ -267,18 +267,22 @@ class Client:
         return json.dumps(request).encode()
 
     def resume(self) -> list[bytes]:
-        """The requests that resume all channels after a drop: those in step by marks, the others anew."""
-        in_step = [c for c in self.channels.values() if self.may_resume(c)]
-        others = [c for c in self.channels.values() if not self.may_resume(c)]
-        texts = []
-        for kind in sorted({c.kind for c in in_step}):
-            symbols = [c.symbol for c in in_step if c.kind == kind]
-            start = {"marks": self.marks}
-            texts.append(self.ask({"op": "subscribe", "channels": [kind], "symbols": symbols, "from": start}))
-        for kind in sorted({c.kind for c in others}):
-            symbols = [c.symbol for c in others if c.kind == kind]
-            texts.append(self.ask({"op": "subscribe", "channels": [kind], "symbols": symbols, "from": "snapshot"}))
-        return texts
+        """The requests that resume all channels after a drop, those that go on from the same place together."""
+        asked: dict[tuple[str, str], list[str]] = {}
+        for channel in self.channels.values():
+            asked.setdefault((channel.kind, json.dumps(self.start_of(channel))), []).append(channel.symbol)
+        return [
+            self.ask({"op": "subscribe", "channels": [kind], "symbols": symbols, "from": json.loads(start)})
+            for (kind, start), symbols in asked.items()
+        ]
+
+    def start_of(self, channel: Channel) -> Any:
+        """Where a channel goes on after a drop: from the marks that speak of it, else from its own position."""
+        if channel.waiting or channel.source is None:
+            return "snapshot"
+        if channel.marked and self.marks.get(channel.source, -1) >= channel.pos:
+            return {"marks": self.marks}
+        return {"marks": {channel.source: channel.pos}}
 
     def may_resume(self, channel: Channel) -> bool:
         """Whether a channel was in step when the marks were told."""

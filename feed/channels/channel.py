@@ -32,6 +32,7 @@ class Source:
     __slots__ = (
         "channels",
         "end",
+        "ended",
         "evicted",
         "index",
         "leftover",
@@ -52,6 +53,8 @@ class Source:
         self.index = index
         self.pos = NO_SEQ
         self.end = 0
+        self.ended = False
+        """Another source goes on in its place."""
         self.evicted = NO_SEQ
         self.channels: dict[bytes, Channel] = {}
         self.replaces: Source | None = None

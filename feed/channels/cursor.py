@@ -563,14 +563,16 @@ class Reader:
     def marks(self) -> dict[str, int]:
         """For each source: everything up to this position was sent, on the channels in step. Never goes back."""
         told = self.told
-        marks = {n: seq for n, seq in self.standing().items() if seq > NO_SEQ and seq >= told.get(n, NO_SEQ)}
+        marks = {n: seq for n, seq in self.standing().items() if seq >= told.get(n, NO_SEQ)}
         told.update(marks)
         return marks
 
     def standing(self) -> dict[str, int]:
-        """Up to which position of each source everything was sent; -1 where nothing can be said of it."""
-        cursor = self._hub.served if self.in_step else self._cursor
-        return marks_at(self._hub, cursor, self.selection, self.joins, self.holds, self._rest)
+        """Up to which position of each source everything was sent; `UNSAID` where nothing can be said of it."""
+        hub = self._hub
+        cursor = hub.served if self.in_step else self._cursor
+        followed = hub.followed(self.wanted.venues(hub.listings))
+        return marks_at(hub, cursor, self.selection, self.joins, self.holds, self._rest, followed)
 
     def place(self, listing: Listing, bit: int) -> Move | None:
         """Where its client stands in a channel; None where it has no state of it yet."""

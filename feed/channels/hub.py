@@ -90,6 +90,8 @@ class Hub:
         self.intake = Intake(self.rules)
         self._before = self.current
         self._fanning = False
+        self._followed: dict[frozenset[str], frozenset[Source]] = {}
+        self._followed_of = (0, 0)
         self._waiters: dict[int, dict[Reader, None]] = {}
         part = msgspec.structs.replace(
             settings, resume_window_bytes_max=settings.resume_window_bytes_max // _VIEW_WINDOW_PART
@@ -101,6 +103,18 @@ class Hub:
     def opened(self, source: str, ends: str, carries: bool) -> None:
         """A source begins, in place of `ends` (empty: none); `carries`: its keyframes come before its data."""
         self.intake.opened(source, ends)
+
+    def followed(self, venues: frozenset[str]) -> frozenset[Source]:
+        """The sources of some venues, as symbols begin (a star: of all), that have not ended."""
+        every = self.intake.by_index
+        if self._followed_of != (standing := (len(every), self.intake.openings)):
+            self._followed, self._followed_of = {}, standing
+        found = self._followed.get(venues)
+        if found is None:
+            found = self._followed[venues] = frozenset(
+                [one for one in every if not one.ended and ("*" in venues or one.venue.upper() in venues)]
+            )
+        return found
 
     def expect(self, symbol: str, source: str) -> None:
         """A symbol of which nothing was said yet can be asked for: its kinds are silent."""

@@ -43,14 +43,18 @@ class Intake:
         self.by_index: list[Source] = []
         self.listings: dict[str, Listing] = {}
         self.updates = 0
+        self.openings = 0
+        """How many sources began so far."""
         self._rules = rules
 
     def opened(self, name: str, ends: str) -> Source:
         """A source begins; the channels of the one that it ends are its to go on with."""
+        self.openings += 1
         source = self.source(name)
         ended = self.sources.get(ends)
         if ended is not None and ended is not source:
             source.replaces = ended
+            ended.ended, source.ended = True, False
             for listing in self.listings.values():
                 for channel in listing.heads:
                     if channel is not None and channel.tail_of is ended:

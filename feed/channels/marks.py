@@ -7,7 +7,7 @@ Owns what holds a mark back (channels that the client has in step, and the reade
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from feed.channels.channel import Channel, Source
 from feed.model import NO_SEQ
@@ -18,25 +18,42 @@ if TYPE_CHECKING:
     from feed.channels.join import Join, Rest
     from feed.channels.selection import Selection
 
+UNSAID: Final = -2
+"""Nothing can be said of a source: no mark, and none of another reader of the client, stands for it."""
 Holds = dict[tuple[int, int], tuple[Source, int]]
 """Channels (listing and bit) that resumed ahead of this gateway: of which source, at which mark."""
 
 
 def marks_at(
-    hub: Hub, cursor: Flush, selection: Selection, joins: list[Join], holds: Holds, rest: Rest | None
+    hub: Hub,
+    cursor: Flush,
+    selection: Selection,
+    joins: list[Join],
+    holds: Holds,
+    rest: Rest | None,
+    followed: frozenset[Source],
 ) -> dict[str, int]:
-    """The marks of a reader that was sent its selection up to a flush; -1 where nothing can be said.
+    """The marks of a reader that was sent its selection up to a flush; `UNSAID` where nothing can be said.
 
-    `rest`: a channel of which the first messages were sent.
+    `rest`: a channel of which the first messages were sent. `followed`: sources that stand in marks also without a
+    channel, for those that may begin.
     """
-    marks = {source.name: cursor.position(source) for source in selection.sources(hub.listings, hub.moves)}
+    own = selection.sources(hub.listings, hub.moves)
+    positions = cursor.positions
+    known = len(positions)
+    marks: dict[str, int] = {}
+    for source in followed if own <= followed else followed | own:
+        index = source.index
+        position = positions[index] if index < known else UNSAID
+        # of a source without a tick all was sent; of one of which only states were read so far nothing is known
+        marks[source.name] = UNSAID if position == NO_SEQ and source.channels else position
     for join in joins:
         if _waits_for(join):
             for channel in _channels(hub, join.pending):
                 _lower(marks, channel, join)
         if join.pending:
             for source in join.anew:
-                marks[source.name] = NO_SEQ
+                marks[source.name] = UNSAID
     if rest is not None and _waits_for(rest.join):
         _lower(marks, rest.channel, rest.join)
     elif rest is not None and rest.join.tells is None and (reached := rest.reached) is not None:
@@ -55,7 +72,7 @@ def _waits_for(join: Join) -> bool:
 
 def _lower(marks: dict[str, int], channel: Channel, join: Join) -> None:
     after = join.after(channel.source)
-    at = NO_SEQ if after is None else after
+    at = UNSAID if after is None or after == NO_SEQ else after
     marks[channel.source.name] = min(at, marks.get(channel.source.name, at))
 
 
@@ -64,7 +81,7 @@ def _lift(marks: dict[str, int], hub: Hub, selection: Selection, holds: Holds) -
     for held in {source for source, _ in holds.values()}:
         keys = {(c.id, c.bit) for c in _channels(hub, selection.masks) if c.source is held}
         if keys and keys <= holds.keys():
-            marks[held.name] = max(marks.get(held.name, NO_SEQ), min(holds[key][1] for key in keys))
+            marks[held.name] = max(marks.get(held.name, UNSAID), min(holds[key][1] for key in keys))
 
 
 def _channels(hub: Hub, masks: dict[int, int]) -> Iterator[Channel]:

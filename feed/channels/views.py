@@ -171,6 +171,7 @@ class View:
         self._pending: dict[_Seen, None] = {}
         for source in raw.sources.values():
             self._know(source)
+        self._stand_at_once()
 
     # ---- channels
 
@@ -190,8 +191,12 @@ class View:
             self.hub.moves += 1
             self._stand()
             if self.hub.intake.open.empty:
-                # at once, as by a flush without changes: in a quiet market marks would wait for the next one
-                self.hub.current.positions = tuple([source.pos for source in self.hub.intake.by_index])
+                self._stand_at_once()
+
+    def _stand_at_once(self) -> None:
+        """As by a flush without changes: in a quiet market marks would wait for the next one."""
+        self._stand()
+        self.hub.current.positions = tuple([source.pos for source in self.hub.intake.by_index])
 
     def need_all(self, prefix: str, bit: int) -> None:
         """The same for all symbols that start so."""
@@ -209,6 +214,7 @@ class View:
         own = self.hub.intake.source(source.name)
         if not known:
             own.state, own.reason, own.notice = source.state, source.reason, source.notice
+        own.ended = source.ended
         return own
 
     def _add(self, raw: Channel, listing: Listing) -> _Seen:
@@ -315,6 +321,9 @@ class View:
     def _stand(self) -> None:
         """Stands where the raw hub does, of each source of which nothing is pending."""
         raw, held = self._raw, set()
+        if len(self.hub.sources) < len(raw.sources):
+            for known in raw.sources.values():
+                self._know(known)
         for seen in self._pending:
             held |= {seen.channel.source.name, seen.raw.source.name}
         for source in self.hub.intake.by_index:

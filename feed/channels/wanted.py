@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class Wanted:
     """A reader's subscriptions. Symbols are kept by the id of their listing, kinds as bits."""
 
-    __slots__ = ("_closing", "_exact", "_excluded", "_silent", "_watch", "count", "rules")
+    __slots__ = ("_closing", "_exact", "_excluded", "_silent", "_venues", "_watch", "count", "rules")
 
     def __init__(self) -> None:
         self.rules: list[Rule] = []
@@ -31,6 +31,7 @@ class Wanted:
         self._silent: dict[int, int] = {}
         self._closing: dict[int, int] = {}
         self._watch: Watch | None = None
+        self._venues: frozenset[str] | None = None
 
     @property
     def patterns(self) -> int:
@@ -57,6 +58,14 @@ class Wanted:
             self._watch = Watch(tuple(self.rules), _bits(self._excluded), _bits(self._silent))
         return self._watch
 
+    def venues(self, listings: dict[int, Listing]) -> frozenset[str]:
+        """The venues that it has anything of, as symbols begin; a star among them: all."""
+        if self._venues is None:
+            names = [listings[id_].name for id_ in self._exact]
+            names += [f"{rule.prefix}*" for rule in self.rules if rule.add]
+            self._venues = frozenset([name.partition(":")[0] for name in names])
+        return self._venues
+
     def add(self, listing: Listing, bit: int, on_lag: OnLag) -> None:
         """Subscribes a channel by name."""
         before = self._exact.get(listing.id, 0)
@@ -65,12 +74,12 @@ class Wanted:
         self._exact[listing.id] = before | bit
         _clear(self._excluded, listing.id, bit)
         self._close(listing.id, bit, on_lag)
-        self._watch = None
+        self._changed()
 
     def add_silent(self, listing: Listing, bit: int) -> None:
         """Notes that a channel had not begun when it was asked for by name."""
         _set(self._silent, listing.id, bit)
-        self._watch = None
+        self._changed()
 
     def remove(self, listing: Listing, bit: int) -> bool:
         """Unsubscribes a channel; False where it was not subscribed."""
@@ -82,7 +91,7 @@ class Wanted:
             _clear(masks, listing.id, bit)
         if matched(self.rules, listing.name) & bit:
             _set(self._excluded, listing.id, bit)
-        self._watch = None
+        self._changed()
         return True
 
     def add_pattern(self, prefix: str, bit: int, on_lag: OnLag, listings: dict[int, Listing]) -> None:
@@ -96,7 +105,7 @@ class Wanted:
         for id_, mask in self._exact.items():
             if mask & bit and listings[id_].name.startswith(prefix):
                 self._close(id_, bit, on_lag)
-        self._watch = None
+        self._changed()
 
     def remove_pattern(
         self,
@@ -129,7 +138,7 @@ class Wanted:
         self._drop_rules(prefix, bit)
         if always or any(matched(self.rules, name) & bit for name in known):
             self.rules.append(Rule(add=False, prefix=prefix, mask=bit, close=False))
-        self._watch = None
+        self._changed()
         return True
 
     def clear(self) -> None:
@@ -191,13 +200,17 @@ class Wanted:
                     self.add(listing, bit, "close" if other.closes(others[id_], bit) else "skip")
         self.count = sum(mask.bit_count() for mask in self._exact.values())
         self.count += sum(rule.mask.bit_count() for rule in self.rules if rule.add)
-        self._watch = None
+        self._changed()
 
     def by_pattern(self, listing: Listing) -> int:
         """The kinds of a symbol that patterns have subscribed."""
         if not self.rules:
             return 0
         return matched(self.rules, listing.name) & ~self._excluded.get(listing.id, 0)
+
+    def _changed(self) -> None:
+        """What was made of it is not true any more."""
+        self._watch = self._venues = None
 
     def _close(self, id_: int, bit: int, on_lag: OnLag) -> None:
         if on_lag == "close":

@@ -53,6 +53,11 @@ class Dialogue(Protocol):
         """Whether `pull` has something to give, or will decide that it has not."""
         ...
 
+    @property
+    def beat_due(self) -> bool:
+        """Whether all channels of a subscribe are in step, and no heartbeat has told marks of them yet."""
+        ...
+
     def open(self, now_ns: int) -> bytes:
         """The first frame."""
         ...
@@ -95,6 +100,7 @@ class Session:
         self._walks = Walks(hub, self.readers, door, self._limits)
         self._offers_past = door is not None
         self._line = Line(settings, self._do)
+        self._unmarked = False
 
     @property
     def wake_at(self) -> int | None:
@@ -106,6 +112,11 @@ class Session:
         """Whether the reader misses something."""
         return not self.readers.in_step or self._walks.due
 
+    @property
+    def beat_due(self) -> bool:
+        """Whether a subscribe is in step of which no heartbeat has told marks yet."""
+        return self._unmarked and self.readers.in_step
+
     # ---- what the server says by itself
 
     def open(self, now_ns: int) -> bytes:
@@ -114,7 +125,9 @@ class Session:
 
     def heartbeat(self, now_ns: int) -> bytes:
         """A heartbeat with the marks."""
-        return self.wake(now_ns) + message_frame(Heartbeat(str(now_ns), self.readers.marks(), self._hub.lag_ms))
+        frames = self.wake(now_ns)
+        self._unmarked = self._unmarked and not self.readers.in_step
+        return frames + message_frame(Heartbeat(str(now_ns), self.readers.marks(), self._hub.lag_ms))
 
     def goaway(self, reason: str, after_ms: int, now_ns: int) -> bytes:
         """The last frame before the server closes."""
@@ -129,7 +142,9 @@ class Session:
         page = b""
         if self._walks.due:
             page = self.wake(now_ns) if self._walks.answered else b""
+            walking = len(self._walks)
             page += self._walks.pull(bytes_max)
+            self._unmarked |= len(self._walks) < walking
         page += self.readers.pull(bytes_max)
         if self.readers.too_slow:
             raise Close(TOO_SLOW, "too slow", page + self.goaway("lag", 0, now_ns))
@@ -172,7 +187,9 @@ class Session:
     def _do(self, request: Request, received_ns: int, now_ns: int) -> msgspec.Struct:
         match request:
             case Subscribe():
-                return self._subscribe(request, now_ns)
+                answer = self._subscribe(request, now_ns)
+                self._unmarked |= any(result.ok for result in answer.results)
+                return answer
             case Unsubscribe():
                 return self._unsubscribe(request)
             case List():

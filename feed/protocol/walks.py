@@ -103,6 +103,9 @@ class Walks:
         self._asking: Walk | None = None
         self._full = False
 
+    def __len__(self) -> int:
+        return len(self._walks)
+
     # ---- requests
 
     @property

@@ -166,10 +166,12 @@ class World:
         viewer.session.close()
         client = viewer.client
         held = [channel for channel in client.channels.values() if channel.open]
-        views = {channel: viewer.view(channel) for channel in held}
+        # by position only as it was told: what was asked for since then it may not have heard of
+        views = {channel: channel.view for channel in held}
+        starts = {channel: client.start_of(channel) for channel in held}
         viewer.connect(self.hub, self.now)
         for channel in held:
-            start: Any = {"marks": client.marks} if client.may_resume(channel) else "snapshot"
+            start = starts[channel]
             every, depth = views[channel]
             every = every if self.chance.random() < 0.7 else self.chance.choice(EVERY)
             request = {"channels": [channel.kind], "symbols": [channel.symbol], "from": start}
