@@ -38,6 +38,7 @@ class Source:
         "leftover",
         "name",
         "notice",
+        "partition",
         "parts",
         "pos",
         "reason",
@@ -50,6 +51,7 @@ class Source:
     def __init__(self, name: str, index: int) -> None:
         self.name = name
         self.venue = name.partition("/")[0]
+        self.partition = name.partition("@")[0]
         self.index = index
         self.pos = NO_SEQ
         self.end = 0
@@ -190,6 +192,16 @@ class Channel:
     def silent(self) -> bool:
         """Whether it has had no update and no snapshot: at most a state is known of it."""
         return self.base is not None and not self.base.messages and self.position == NO_SEQ
+
+    @property
+    def first(self) -> int:
+        """The `seq` of the oldest entry that is there, -1 where there is none."""
+        return next((entry[0] for entry in self.log), NO_SEQ)
+
+    @property
+    def whole(self) -> bool:
+        """Whether everything that was ever said of it is there, entry by entry."""
+        return self.base is not None and not self.untold and not self.missed(NO_SEQ)
 
     def standing_at(self, flush: Flush) -> int:
         """Up to which position those have it that were in step with it at a flush."""

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from feed.channels.channel import Channel, Listing
 from feed.channels.flush import Birth, Flush, joined
-from feed.channels.join import ANNOUNCE_SHIFT, Join, Move, Page, Rest, Together
+from feed.channels.join import ANNOUNCE_SHIFT, Join, Move, Page, Rest, Start, Together, arriving
 from feed.channels.log import TURN_SEQ
 from feed.channels.marks import Holds, marks_at
 from feed.channels.message import ALL_KINDS, frame
@@ -50,6 +50,7 @@ class Reader:
         self._hub = hub
         self._cursor = hub.current
         self._rest: Rest | None = None
+        self._heeded: set[str] = set()
         self.told: dict[str, int] = {}
         self._turned: set[tuple[int, int]] = set()
         self._rendered = (0, 0)
@@ -76,6 +77,8 @@ class Reader:
         self._tally.merged += self._hidden()
         self._hub.counts.merged += self._tally.merged
         self.closed = True
+        self.wanted.awaited.clear()
+        self.heed()
         self._hub.forget(self, self._cursor)
         if self.selection.shared:
             self._hub.selections.release(self.selection)
@@ -139,6 +142,7 @@ class Reader:
         self._left_some = True
         self.selection = Selection()
         self.wanted.clear()
+        self.heed()
         self.holds.clear()
         self._rest = None
         for join in self.joins:
@@ -182,6 +186,49 @@ class Reader:
         self.wanted.add_silent(listing, bit)
         listing.told.setdefault(bit, listing.owner)
         self.take_silent(listing.id, bit)
+
+    def await_(self, name: str, bit: int, on_lag: OnLag, start: Start | None) -> None:
+        """Waits for a channel of a symbol that is not known yet; `start`: how it begins."""
+        self.wanted.await_(name, bit, on_lag, start)
+        self.heed()
+
+    def arrive(self, channel: Channel) -> bool:
+        """A channel has begun that this reader may wait for; whether it is to be pulled."""
+        wanted, listing, bit = self.wanted, channel.listing, channel.bit
+        if self.closed or not wanted.awaits(listing.name, bit):
+            return False
+        comes = wanted.has_exact(listing, bit) or bool(wanted.by_pattern(listing) & bit)
+        start = wanted.arrive(listing, bit)
+        self.heed()
+        if comes:
+            return False  # as what a pattern brings, with the flush
+        self.own()
+        join = arriving(channel, self._hub.current, start)
+        self.joins.append(join)
+        self.enter(channel, join, announce=True)
+        return True
+
+    def take_over_awaited(self, other: Reader) -> None:
+        """Waits for what another reader waits for, in its place."""
+        for name, kinds in other.wanted.awaited.items():
+            for bit, told in kinds.items():
+                self.wanted.await_(name, bit, "close" if told.close else "skip", told.start)
+        for name, kinds in list(other.wanted.awaited.items()):
+            for bit in list(kinds):
+                other.wanted.refuse(name, bit)
+        self.heed()
+        other.heed()
+
+    def heed(self) -> None:
+        """The hub is to call it when a symbol appears that it waits for, and for no other."""
+        awaiting, heeded = self._hub.awaiting, self.wanted.awaited.keys()
+        for name in self._heeded - heeded:
+            del awaiting[name][self]
+            if not awaiting[name]:
+                del awaiting[name]
+        for name in heeded - self._heeded:
+            awaiting.setdefault(name, {})[self] = None
+        self._heeded = set(heeded)
 
     def enter(self, channel: Channel, join: Join, *, announce: bool) -> None:
         """Has a channel as soon as this join comes to it."""

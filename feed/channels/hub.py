@@ -90,6 +90,9 @@ class Hub:
         self.intake = Intake(self.rules)
         self._before = self.current
         self._fanning = False
+        self.awaiting: dict[str, dict[Reader, None]] = {}
+        """Who waits for symbols that are not known, by name."""
+        self._called: list[Reader] = []
         self._followed: dict[frozenset[str], frozenset[Source]] = {}
         self._followed_of = (0, 0)
         self._waiters: dict[int, dict[Reader, None]] = {}
@@ -211,6 +214,14 @@ class Hub:
         self._fanning = False
         for reader in list(self.holders):
             reader.ease()
+        for birth in flush.births if self.awaiting else ():
+            awaiting = list(self.awaiting.get(birth.channel.listing.name, ()))
+            self._called += [reader for reader in awaiting if reader.arrive(birth.channel)]
+
+    def called(self) -> list[Reader]:
+        """After `fan_out`: readers that were in step and have something to pull now, symbols that they waited for."""
+        called, self._called = self._called, []
+        return called + [reader for view in self.views for reader in view.hub.called()]
 
     @property
     def due_ns(self) -> int | None:

@@ -6,7 +6,9 @@ Owns where the channels of a request go on from, and what is told of that. Leave
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
+
+from msgspec import Struct
 
 from feed.channels.channel import Channel, Source
 from feed.channels.flush import Flush
@@ -18,6 +20,17 @@ from feed.protocol.codec import Frames
 
 ANNOUNCE_SHIFT: Final = len(KINDS)
 _SNAPSHOT: Final = b"snapshot"
+
+
+class Start(Struct, frozen=True):
+    """Where channels begin; `marks` and `last` belong to the modes of that name.
+
+    `time`: of a channel that appears later, when its history has to be told as a gap.
+    """
+
+    mode: Literal["snapshot", "live", "marks", "last", "time"]
+    marks: Mapping[str, int] = {}
+    last: int = 0
 
 
 class Broken(NamedTuple):
@@ -151,6 +164,31 @@ class Join:
         if self.live:
             return "live"
         return "gap" if channel.missed(after) else "resumed"
+
+
+def arriving(channel: Channel, current: Flush, start: Start | None) -> Join:
+    """The join of a channel that was asked for by name before it was known.
+
+    Live where all its updates are there and none is at or below a mark of its source; else as the request said.
+    """
+    number, source = current.number, channel.source
+    marks = start.marks if start is not None and start.mode == "marks" else {}
+    mark = marks.get(source.name)
+    replaced = mark is None and any(name.partition("@")[0] == source.partition for name in marks)
+    if channel.whole and not replaced and (mark is None or channel.silent or mark < channel.first):
+        return Join(number, marks={source.name: NO_SEQ}, live=True)
+    join = Join(number)
+    if start is not None and start.mode == "time":
+        join = Join(number, broken={(channel.id, channel.bit): Broken("evicted")})
+    elif start is not None and start.mode == "live":
+        join = Join(number, marks={source.name: channel.position}, live=True)
+    elif marks and not channel.untold:
+        join = Join(number, marks=marks)
+    elif start is not None:
+        join = Join(number, last=start.last)
+    if join.after(source) is None:
+        join.anew.add(source)  # its client has it in step until `joined` says how it begins
+    return join
 
 
 class Page:

@@ -72,7 +72,11 @@ def _waits_for(join: Join) -> bool:
 
 def _lower(marks: dict[str, int], channel: Channel, join: Join) -> None:
     after = join.after(channel.source)
-    at = UNSAID if after is None or after == NO_SEQ else after
+    if after is None or (after == NO_SEQ and not channel.whole):
+        at = UNSAID
+    else:
+        # of a channel that begins nothing is missing below its first update
+        at = after if after > NO_SEQ else max(channel.first - 1, NO_SEQ)
     marks[channel.source.name] = min(at, marks.get(channel.source.name, at))
 
 

@@ -240,6 +240,10 @@ class _Others(Elsewhere):
             held = False
             for name in names:
                 listing = hub.names.get(name)
+                if listing is None:
+                    reader.own()  # what it watches for changes
+                    reader.wanted.refuse(name, bit)
+                    reader.heed()
                 if listing is None or not reader.wanted.has(listing, bit):
                     continue
                 held = True

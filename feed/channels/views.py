@@ -214,7 +214,6 @@ class View:
         own = self.hub.intake.source(source.name)
         if not known:
             own.state, own.reason, own.notice = source.state, source.reason, source.notice
-        own.ended = source.ended
         return own
 
     def _add(self, raw: Channel, listing: Listing) -> _Seen:
@@ -282,6 +281,10 @@ class View:
             return False
         if listing is not None and raw.bit in listing.told:
             return True
+        if any(
+            reader.wanted.awaits(raw.listing.name, raw.bit) for reader in self.hub.awaiting.get(raw.listing.name, ())
+        ):
+            return True
         if self.spec.depth and raw.kind != "book":
             return False
         return any(
@@ -321,9 +324,10 @@ class View:
     def _stand(self) -> None:
         """Stands where the raw hub does, of each source of which nothing is pending."""
         raw, held = self._raw, set()
-        if len(self.hub.sources) < len(raw.sources):
+        if self.hub.intake.openings != raw.intake.openings or len(self.hub.sources) < len(raw.sources):
+            self.hub.intake.openings = raw.intake.openings
             for known in raw.sources.values():
-                self._know(known)
+                self._know(known).ended = known.ended
         for seen in self._pending:
             held |= {seen.channel.source.name, seen.raw.source.name}
         for source in self.hub.intake.by_index:

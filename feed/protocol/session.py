@@ -14,9 +14,10 @@ from msgspec.structs import replace
 
 from feed.channels.cursor import Reader
 from feed.channels.hub import Hub
+from feed.channels.join import Start
 from feed.channels.readers import Readers
 from feed.channels.spec import RAW, Spec
-from feed.channels.subscription import Ask, Limits, Start
+from feed.channels.subscription import Ask, Limits
 from feed.errors import BadRequest
 from feed.model import Ack, Goaway, Heartbeat, Pong, Result
 from feed.protocol.codec import message_frame
@@ -220,9 +221,17 @@ class Session:
             if not self._offers_past:
                 return ack(request.id, "subscribe", _no_past(request))
             start = Start("snapshot")
-        ask = Ask(id=request.id, channels=request.channels, symbols=request.symbols, start=start, on_lag=request.on_lag)
+        ask = Ask(
+            id=request.id,
+            channels=request.channels,
+            symbols=request.symbols,
+            start=start,
+            on_lag=request.on_lag,
+            wait=request.wait,
+            since=time,
+        )
         if time is not None and time > now_ns:
-            ask = replace(ask, start=Start("last"))  # all that there is now, and `caught_up`
+            ask = replace(ask, start=Start("last"), since=None)  # all that there is now, and `caught_up`
         elif time is not None or (start is not None and start.mode == "marks" and len(raw) == len(request.channels)):
             walked = self._walks.results(ask, time)
             if walked is not None:

@@ -273,6 +273,8 @@ class Walks:
             patterns_max=limits.patterns_max - sum(wanted.patterns for wanted in every),
         )
         results = past.begin(ask, left, walk.late, walk.tape)
+        # what is not known begins in the present, however long the way from the past
+        self._reader.take_over_awaited(past.reader)
         self._walks.append(walk)
         if not past.reader.wanted.count:
             self._end(walk, told=False)

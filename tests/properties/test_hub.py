@@ -21,8 +21,9 @@ from feed.protocol.session import Session, SessionSettings
 from tests.reference_client import Client, payloads
 from tests.truth import TrueSource, some_data
 
-SYMBOLS = ("X:A", "X:B", "Y:C")
-TARGETS = (*SYMBOLS, "X:*", "*")
+SYMBOLS = ("X:A", "X:B", "Y:C", "X:D", "Y:E")
+"""Of which the first two are there from the start."""
+TARGETS = (*SYMBOLS, "X:*", "Y:*", "*")
 WINDOWS = (2_000, 6_000, 100_000_000)
 
 
@@ -71,7 +72,8 @@ class Gateways(RuleBasedStateMachine):
         self.read_all(0)
         for _ in range(clients):
             self.connect(0)
-            self.subscribe(len(self.links) - 1, list(KINDS), ["X:A", "Y:*"], None)
+            self.subscribe(len(self.links) - 1, list(KINDS), ["X:A", "Y:*"], None, wait=False)
+            self.subscribe(len(self.links) - 1, ["trades", "book"], ["X:D"], None, wait=True)
 
     # ---- the log
 
@@ -218,11 +220,19 @@ class Gateways(RuleBasedStateMachine):
         index=st.integers(0, 3),
         kinds=st.lists(st.sampled_from(KINDS), min_size=1, max_size=3, unique=True),
         symbols=st.lists(st.sampled_from(TARGETS), min_size=1, max_size=2, unique=True),
-        start=st.sampled_from([None, "snapshot", "live", {"last": 2}]),
+        start=st.sampled_from([None, "snapshot", "live", {"last": 2}, "marks"]),
+        wait=st.booleans(),
     )
-    def subscribe(self, index: int, kinds: list[str], symbols: list[str], start: Any) -> None:
+    def subscribe(self, index: int, kinds: list[str], symbols: list[str], start: Any, wait: bool) -> None:
         if link := self._link(index):
-            request = {"op": "subscribe", "channels": kinds, "symbols": symbols}
+            if start == "marks":
+                # of what has begun it would be told again: marks are for what has not
+                symbols = [name for name in symbols if not any(c.symbol == name for c in link.client.channels.values())]
+                symbols = [name for name in symbols if "*" not in name] or ["X:D"]
+                if any(channel.symbol in symbols for channel in link.client.channels.values()):
+                    return
+                start = {"marks": link.client.marks}
+            request = {"op": "subscribe", "channels": kinds, "symbols": symbols, "wait": wait}
             self._ask(link, link.client.ask(request if start is None else {**request, "from": start}))
 
     @rule(
@@ -279,12 +289,17 @@ class Gateways(RuleBasedStateMachine):
         if beats:
             self.heartbeat(index)
         link.session.reader.close()
-        kept = {key: channel for key, channel in link.client.channels.items() if channel.open}
-        link.client.channels = kept
-        link.client.connect()
+        client = link.client
+        kept = {key: channel for key, channel in client.channels.items() if channel.open or key in client.awaited}
+        client.channels = kept
+        awaited, marks = [key for key in client.awaited if key not in kept], dict(client.marks)
+        client.connect()
         self._open(link, which)
-        for text in link.client.resume():
+        for text in client.resume(wait=True):
             self._ask(link, text)
+        for kind, symbol in awaited:
+            request = {"op": "subscribe", "channels": [kind], "symbols": [symbol], "wait": True}
+            self._ask(link, client.ask(request | ({"from": {"marks": marks}} if marks else {})))
 
     # ---- what must be so
 
@@ -310,6 +325,7 @@ class Gateways(RuleBasedStateMachine):
             for name in ("delivered", "merged", "gapped", "left", "gaps"):
                 assert getattr(hub.counts, name) == sum(getattr(reader.account(), name) for reader in readers), name
             assert hub.behind == 0
+            assert not hub.awaiting
             assert len(hub.selections) == 0
             assert not hub.holders
 
@@ -322,6 +338,9 @@ class Gateways(RuleBasedStateMachine):
         assert link.gapped is None or account.gapped == link.gapped, account
 
     def _check(self, client: Client) -> None:
+        for kind, symbol in client.awaited:
+            truth = self.market.truths.get((kind, symbol))
+            assert truth is None or not truth.begun, f"{kind} of {symbol} has begun"
         for (kind, symbol), channel in client.channels.items():
             self._check_bytes(kind, symbol, channel)
             if not channel.open:
@@ -338,7 +357,7 @@ class Gateways(RuleBasedStateMachine):
             if truth.state is not None and channel.data is not None and channel.state[0] >= truth.state.seq:
                 assert channel.state[1] == truth.state.state
             whole = (
-                channel.snapshots
+                (channel.snapshots or channel.from_first)
                 and not channel.partial
                 and not any(gap["lost"] for gap in channel.gaps if gap["reason"] != "venue")
             )

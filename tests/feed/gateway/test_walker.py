@@ -261,6 +261,34 @@ async def test_a_walk_without_channels_ends_and_tells_it() -> None:
     assert link.ask("list", id="l")["results"] == []
 
 
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("known", ["X:A", ""])
+async def test_names_that_are_waited_for_beside_a_history_come_from_their_first_update_on(
+    seed: int, known: str
+) -> None:
+    chance = random.Random(seed)
+    place = town(chance)
+    link = place.link()
+    time = chance.randrange(min(map(clock_of, place.made)))
+    link.subscribe("trades book", f"{known} X:NEW", id="t", wait=True, start={"time": text_of(time)})
+    await place.until(lambda: "t" in link.client.answers)
+    assert [one["mode"] for one in link.client.answers["t"]["results"] if one["symbol"] == "X:NEW"] == ["awaited"] * 2
+    begins_first = chance.random() < 0.5
+    log = place.made[chance.randrange(2)]
+    log.symbols = [*log.symbols, "X:NEW"]
+    if begins_first:
+        place.grow(15)
+    await place.walked(link, "t", grows=True)
+    place.grow(40)
+    await place.until(lambda: link.in_step and not link.session.due)
+    listed = {(one["channel"], one["symbol"]) for one in link.ask("list", id="l")["results"]}
+    assert {symbol for _, symbol in listed} == {"X:NEW", *([known] if known else [])}
+    truth, after = truth_of(place.made), wanted_after(place, time)
+    check(link.client, {key: truth[key] if key[1] == "X:NEW" else after[key] for key in listed if key in truth})
+    assert link.ask("unsubscribe", "trades book", "X:NEW", id="u")["ok"]
+    await place.walker.stop()
+
+
 async def test_a_client_that_goes_ends_its_walks() -> None:
     place = town(random.Random(2), 500)
     link = place.link()
