@@ -29,6 +29,8 @@ CHANNELS_A_TOKEN: Final = 500
 _NS_PER_S: Final = 1_000_000_000
 _NS_PER_MS: Final = 1_000_000
 RETRY: Final = frozenset({"unknown_symbol", "auth_required", "rate_limited", "source_unavailable", "internal"})
+RETRY_AFTER_MS: Final = {"source_unavailable": 1_000, "internal": 5_000}
+"""When to try again where nothing better is known: a broker that is looked for is asked twice a second."""
 
 
 class SessionSettings(Struct, frozen=True, kw_only=True):
@@ -225,13 +227,17 @@ def check_size(channels: list[str], symbols: list[str], settings: SessionSetting
         raise BadRequest("subscription_limit", f"found {len(symbols)} symbols in a request, wanted up to {most}")
 
 
-def _refusal(id_: str | int | None, refused: BadRequest) -> bytes:
-    return message_frame(
-        Error(
-            id=UNSET if id_ is None else id_,
-            code=refused.code,
-            message=refused.message,
-            retry=refused.code in RETRY,
-            retry_after_ms=UNSET if refused.retry_after_ms is None else refused.retry_after_ms,
-        )
+def error_of(code: str, message: str, *, id_: str | int | None = None, retry_after_ms: int | None = None) -> Error:
+    """An `error` that says, as the table does, whether to try again, and when."""
+    after_ms = RETRY_AFTER_MS.get(code) if retry_after_ms is None else retry_after_ms
+    return Error(
+        id=UNSET if id_ is None else id_,
+        code=code,
+        message=message,
+        retry=code in RETRY,
+        retry_after_ms=UNSET if after_ms is None else after_ms,
     )
+
+
+def _refusal(id_: str | int | None, refused: BadRequest) -> bytes:
+    return message_frame(error_of(refused.code, refused.message, id_=id_, retry_after_ms=refused.retry_after_ms))

@@ -352,6 +352,7 @@ async def test_a_log_that_cannot_be_read_refuses_the_request(
     link.ask("ping", id="p")
     await place.until(lambda: "p" in link.client.answers)
     assert link.client.answers["t"]["code"] == code
+    assert link.client.answers["t"]["retry_after_ms"] >= 1000
 
 
 async def test_a_walk_that_fails_on_its_way_ends_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:

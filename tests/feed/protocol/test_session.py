@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import schemas
+from feed.protocol.line import error_of
 from feed.protocol.session import Close, Session, SessionSettings
 from tests.feed.channels.desk import Desk, Link
 from tests.reference_client import payloads
@@ -86,6 +88,16 @@ def test_retry_is_what_the_table_says() -> None:
     from feed.protocol.line import RETRY
 
     assert {code for code, row in schemas.errors().items() if row.retry} == set(RETRY)
+
+
+def test_each_error_that_the_table_says_to_wait_after_says_how_long() -> None:
+    for code, row in schemas.errors().items():
+        error = json.loads(
+            msgspec.json.encode(error_of(code, "why", retry_after_ms=7 if code == "rate_limited" else None))
+        )
+        check("error", error)
+        assert error["retry"] == row.retry
+        assert ("retry_after_ms" in error) == ("retry_after_ms" in row.remedy)
 
 
 def test_history_is_refused_item_by_item() -> None:
