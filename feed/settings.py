@@ -225,6 +225,8 @@ class ServeSettings(Section):
     """Whether `/v1/clients` tells the addresses of clients; the log always does."""
     origins: Names = ()
     """Origins of browsers allowed besides the server's own host; `null` may be named."""
+    hosts: Names = ("localhost", "127.0.0.1", "[::1]")
+    """Names that are the server's own host for origins, and on loopback all that `Host` may be; digits pass."""
     resume_window_s: Positive = 60
     """How far back a client can resume."""
     resume_window_bytes_max: Positive = 256 * MEBIBYTE
