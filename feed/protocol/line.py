@@ -28,6 +28,8 @@ CHANNELS_A_TOKEN: Final = 500
 """A request costs one token, and one more for so many channels that it touches."""
 _NS_PER_S: Final = 1_000_000_000
 _NS_PER_MS: Final = 1_000_000
+_PING_NS: Final = 900_000_000
+"""One ping so often costs nothing: pages, which cannot send ping frames, ask each second whether somebody is there."""
 RETRY: Final = frozenset({"unknown_symbol", "auth_required", "rate_limited", "source_unavailable", "internal"})
 RETRY_AFTER_MS: Final = {"source_unavailable": 1_000, "internal": 5_000}
 """When to try again where nothing better is known: a broker that is looked for is asked twice a second."""
@@ -101,6 +103,8 @@ class Line:
         self._refused = 0
         self._tokens = float(settings.requests_burst)
         self._filled_ns: int | None = None
+        self._pinged_ns = 0
+        self._given_back = 0
 
     def __bool__(self) -> bool:
         return bool(self._line)
@@ -184,7 +188,8 @@ class Line:
                 return b"".join(frames)
             line.popleft()
             self._delayed -= 1
-            self._tokens -= 1
+            self._tokens -= 1 - self._given_back
+            self._given_back = 0
         rate = self._settings.requests_per_second
         self.wake_at = now_ns + max(int((1 - self._tokens) / rate * _NS_PER_S), _NS_PER_MS) if line else None
         return b"".join(frames)
@@ -195,6 +200,8 @@ class Line:
                 raise waiting.refused
             request = request_of(waiting.text)
             answer = self._do(request, waiting.received_ns, now_ns)
+            if isinstance(answer, Pong) and abs(now_ns - self._pinged_ns) >= _PING_NS:
+                self._pinged_ns, self._given_back = now_ns, 1
             if isinstance(answer, Ack | Pong) and (ignored := ignored_in(request, waiting.text)):
                 answer = replace(answer, ignored=ignored)
             return message_frame(answer)
