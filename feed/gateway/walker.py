@@ -262,6 +262,8 @@ class _Reading:
         self._catch_up = catch_up
         self._next = {past_log: past_log.next for past_log in logs}
         self._ended: set[PastLog] = set()
+        self._goals: dict[PastLog, int] = {}
+        """Where each log ended when this look at all of them began: a busy one is never found at its end."""
         self._waits = False
 
     async def run(self) -> None:
@@ -308,6 +310,11 @@ class _Reading:
                 break
             past_log = min(open_, key=lambda one: one.clock)
             try:
+                if past_log not in self._goals:
+                    self._goals[past_log] = (await self._logs[past_log].bounds())[1]
+                if self._next[past_log] >= self._goals[past_log]:
+                    self._ended.add(past_log)
+                    continue
                 raws, self._next[past_log] = await self._logs[past_log].page(self._next[past_log])
             except OutOfRange as error:
                 log.warning("a walk was overtaken: %s", error)
@@ -320,6 +327,7 @@ class _Reading:
             self._ended.add(past_log)
         if not self._walk.past.due:
             self._ended.clear()
+            self._goals.clear()
             self._walk.at_end = self._waits = True
 
     async def _mend(self) -> None:
@@ -340,5 +348,6 @@ class _Reading:
 
     def _change(self, old: PastLog, new: PastLog, start: int) -> None:
         self._logs[new] = self._logs.pop(old)
+        self._goals.pop(old, None)
         del self._next[old]
         self._next[new] = start
