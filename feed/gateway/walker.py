@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from feed.protocol.walks import Walk
 
 _PAGE_BYTES: Final = 64 * 1024
-_TRIES_MAX: Final = 4
+_SPARES: Final = (0.0, 0.125, 0.25, 0.5, 0.75)
+"""A log that is deleted while it is read is read from further on at each try: so much of it is left alone."""
 _RETRY_S: Final = 0.5
 _PAUSE_S: Final = 0.02
 """Between looks at logs that were read to their ends, while memory has yet to come there."""
@@ -170,7 +171,7 @@ class Walker:
         for partition, cut in walk.cuts.items():
             one = await self._logs.log(partition)
             if one is not None:
-                found.append(_Cut(partition, one, cut, await _place(one, cut)))
+                found.append(_Cut(partition, one, cut, await place_of(one, cut)))
         return found
 
     async def _wind(
@@ -186,7 +187,7 @@ class Walker:
                 for one in found:
                     if (end_ := reel.ends.get(one.partition)) is not None:
                         one.cut = Cut(source=end_.source, mark=end_.tick)
-                        one.place = await _place(one.log, one.cut)
+                        one.place = await place_of(one.log, one.cut)
                 return reel
         except FeedError as error:
             log.warning("recordings cannot be read: %s", error)
@@ -204,20 +205,11 @@ class _Cut:
         self.place = place
 
 
-async def _place(found: Log, cut: Cut) -> Place:
-    for _ in range(_TRIES_MAX):
-        try:
-            return await place_of(found, cut)
-        except OutOfRange as error:
-            gone = error
-    raise gone
-
-
 async def _bring(walk: Walk, one: _Cut) -> PastLog:
     """Reads one partition up to its cut."""
     place, cut = one.place, one.cut
     past_log = walk.past.log(place.start)
-    for _ in range(_TRIES_MAX):
+    for spare in _SPARES:
         try:
             _, stop = await one.log.bounds()
             await _read(past_log, one.log, place, stop, cut)
@@ -225,7 +217,7 @@ async def _bring(walk: Walk, one: _Cut) -> PastLog:
         except HoleInLog as hole:
             place = place._replace(start=hole.floor)
         except OutOfRange:
-            place = await _place(one.log, cut)
+            place = await place_of(one.log, cut, spare=spare)
         past_log = walk.past.restart(past_log, place.start)
     if place.broken and cut.time is not None:
         walk.late[past_log.reader.source] = "evicted"
@@ -265,6 +257,7 @@ class _Reading:
         self._goals: dict[PastLog, int] = {}
         """Where each log ended when this look at all of them began: a busy one is never found at its end."""
         self._waits = False
+        self._overtaken = 0
 
     async def run(self) -> None:
         """Until it is cancelled."""
@@ -343,7 +336,8 @@ class _Reading:
 
     async def _start_anew(self, past_log: PastLog) -> None:
         """What was to be read is deleted: goes on where the log can be read from."""
-        place = await earliest_of(self._logs[past_log])
+        self._overtaken = min(self._overtaken + 1, len(_SPARES))
+        place = await earliest_of(self._logs[past_log], spare=_SPARES[self._overtaken - 1])
         self._change(past_log, self._walk.past.restart(past_log, place.start), place.start)
 
     def _change(self, old: PastLog, new: PastLog, start: int) -> None:
