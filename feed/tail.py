@@ -146,10 +146,12 @@ class Tail:
         start: str | None = None,
         every_ms: int | None = None,
         depth: int | None = None,
+        wait: bool = False,
     ) -> None:
         """`start`: a time to begin from, nanoseconds or RFC 3339; None: now.
 
-        `every_ms` and `depth`: a view instead of every update; the gateway says which it offers.
+        `every_ms` and `depth`: a view instead of every update; the gateway says which it offers. `wait`: for symbols
+        that are not known yet.
         """
         if channel not in KINDS:
             raise ConfigError(f"channel {channel!r} is none of {', '.join(KINDS)}")
@@ -162,6 +164,8 @@ class Tail:
         given = {"every_ms": every_ms, "depth": depth}
         self._view = {name: value for name, value in given.items() if value is not None}
         self._request = {"op": "subscribe", "id": _ID, "channels": [channel], "symbols": symbols, **self._view}
+        if wait:
+            self._request["wait"] = True
         self._out = out
         self._start = start
         self._rule = Rule()
@@ -255,7 +259,9 @@ class Tail:
         if refused and len(refused) == len(ack["results"]) and ack["id"] == _ID:
             raise FeedError("nothing of it can be subscribed")
         for result in ack["results"]:
-            if result["ok"] and "matched" not in result:
+            if result.get("mode") == "awaited":
+                say(f"{result['channel']} of {result['symbol']}: waiting for it")
+            elif result["ok"] and "matched" not in result:
                 self._rule.joined(result)
 
     def _next_pause(self) -> float:

@@ -53,6 +53,7 @@ class Source:
         "leftover",
         "name",
         "notice",
+        "over",
         "partition",
         "parts",
         "pos",
@@ -79,6 +80,8 @@ class Source:
         """How often all was read that lay in its log."""
         self.ended = ""
         self.ended_pos: int | None = None
+        self.over = False
+        """Another source goes on in its place."""
         self.complete = False
         self.untouched = False
         self.evicted = NO_SEQ
@@ -238,6 +241,16 @@ class Channel:
     def begins(self) -> Mode:
         """How it begins for a reader that has nothing of it."""
         return "live" if self.silent else "snapshot"
+
+    @property
+    def first(self) -> int:
+        """The `seq` of the oldest entry that is there, -1 where there is none."""
+        return next((entry[0] for entry in self.log), NO_SEQ)
+
+    @property
+    def whole(self) -> bool:
+        """Whether everything that was ever said of it is there, entry by entry."""
+        return self.base is not None and not self.untold and not self.missed(NO_SEQ)
 
     def standing_at(self, flush: Flush) -> int:
         """Up to which position those have it that were in step with it at a flush."""

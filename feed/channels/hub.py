@@ -90,6 +90,11 @@ class Hub:
         self.intake = Intake()
         self._before = self.current
         self._fanning = False
+        self.awaiting: dict[str, dict[Reader, None]] = {}
+        """Who waits for symbols that are not known, by name."""
+        self._called: list[Reader] = []
+        self._followed: dict[frozenset[str], frozenset[Source]] = {}
+        self._followed_of = (0, 0)
         self._waiters: dict[int, dict[Reader, None]] = {}
         part = msgspec.structs.replace(
             settings, resume_window_bytes_max=settings.resume_window_bytes_max // _VIEW_WINDOW_PART
@@ -108,6 +113,18 @@ class Hub:
     def found(self, source: str, before: str) -> None:
         """Reading goes on in the middle of a source, where it stood in another one (empty: in none) before."""
         self.intake.opened(source, before, begins=False)
+
+    def followed(self, venues: frozenset[str]) -> frozenset[Source]:
+        """The sources of some venues, as symbols begin (a star: of all), that have not ended."""
+        every = self.intake.by_index
+        if self._followed_of != (standing := (len(every), self.intake.openings)):
+            self._followed, self._followed_of = {}, standing
+        found = self._followed.get(venues)
+        if found is None:
+            found = self._followed[venues] = frozenset(
+                [one for one in every if not one.over and ("*" in venues or one.venue.upper() in venues)]
+            )
+        return found
 
     def expect(self, symbol: str, source: str) -> None:
         """A symbol of which nothing was said yet can be asked for: its kinds are silent."""
@@ -221,6 +238,14 @@ class Hub:
         self._fanning = False
         for reader in list(self.holders):
             reader.ease()
+        for birth in flush.births if self.awaiting else ():
+            awaiting = list(self.awaiting.get(birth.channel.listing.name, ()))
+            self._called += [reader for reader in awaiting if reader.arrive(birth.channel)]
+
+    def called(self) -> list[Reader]:
+        """After `fan_out`: readers that were in step and have something to pull now, symbols that they waited for."""
+        called, self._called = self._called, []
+        return called + [reader for view in self.views for reader in view.hub.called()]
 
     @property
     def due_ns(self) -> int | None:

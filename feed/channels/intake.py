@@ -43,6 +43,8 @@ class Intake:
         self.by_index: list[Source] = []
         self.listings: dict[str, Listing] = {}
         self.updates = 0
+        self.openings = 0
+        """How many sources began so far."""
         self.gone: list[str] = []
         """Sources that are gone, for whoever keeps something by their names."""
 
@@ -51,6 +53,7 @@ class Intake:
 
         `complete`: it is known that nothing is missing between both. `begins`: its first tick is still to come.
         """
+        self.openings += 1
         known = name in self.sources
         source = self.source(name)
         if not known:
@@ -58,6 +61,7 @@ class Intake:
         ended = self.sources.get(ends)
         if ended is not None and ended is not source:
             source.replaces, source.ended, source.ended_pos = ended, ended.name, ended.pos
+            ended.over, source.over = True, False
             for listing in self.listings.values():
                 for channel in listing.heads:
                     if channel is not None and channel.tail_of is ended:

@@ -17,12 +17,12 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from feed.channels.hub import Hub, HubSettings
-from feed.channels.join import ANNOUNCE_SHIFT, Broken
+from feed.channels.join import ANNOUNCE_SHIFT, Broken, Start
 from feed.channels.message import END, JOINT, KIND_BIT, PREV, START, head_of, split
 from feed.channels.reader import HoleInLog, LogReader
 from feed.channels.record import EMPTY
 from feed.channels.selection import closes, matched
-from feed.channels.subscription import Ask, Limits, Start, Subscribing
+from feed.channels.subscription import Ask, Limits, Subscribing
 from feed.symbols import is_pattern, prefix_of
 
 if TYPE_CHECKING:

@@ -61,14 +61,15 @@ Verdict = bool | None
 """Whether a record is before the cut; None: it does not say."""
 
 
-async def place_of(log: Log, cut: Cut) -> Place:
+async def place_of(log: Log, cut: Cut, *, spare: float = 0.0) -> Place:
     """Where to read from for a cut.
 
+    `spare`: the part of the log's beginning that is left alone, where it is deleted while it is read.
+
     Raises:
-        OutOfRange: records went while they were looked at.
         CorruptLog: a record cannot be read.
     """
-    begin, end = await log.bounds()
+    begin, end = await _bounds(log, spare)
     if begin >= end:
         return Place(end, end)
     if cut.at_end:
@@ -78,7 +79,10 @@ async def place_of(log: Log, cut: Cut) -> Place:
         found = await _bisect(log, begin, end, before, patient=cut.time is not None)
         if found is not None:
             found = await _around(log, begin, found, before)
-    first = await _first(log, begin, end)
+    try:
+        first = await _first(log, begin, end)
+    except OutOfRange:
+        first = None
     if found is None and first is not None and first.kind == "source" and not first.ends:
         return Place(first.offset, first.offset - 1)  # there never was anything before
     if found is not None and found.floor >= begin:
@@ -86,13 +90,14 @@ async def place_of(log: Log, cut: Cut) -> Place:
     return await _earliest(log, begin, end)
 
 
-async def earliest_of(log: Log) -> Place:
-    """The first place that can be read from.
+async def earliest_of(log: Log, *, spare: float = 0.0) -> Place:
+    """The first place that can be read from; `spare` as of `place_of`."""
+    return await _earliest(log, *await _bounds(log, spare))
 
-    Raises:
-        OutOfRange: records went while they were looked at.
-    """
-    return await _earliest(log, *await log.bounds())
+
+async def _bounds(log: Log, spare: float) -> tuple[int, int]:
+    begin, end = await log.bounds()
+    return begin + int((end - begin) * spare), end
 
 
 async def records(log: Log, start: int, end: int) -> AsyncIterator[Record]:
@@ -142,13 +147,17 @@ async def _bisect(
         middle = (low + high) // 2
         looked = 0
         verdict: Verdict = None
-        async for record in records(log, middle, high):
-            verdict = before(record)
-            if verdict is not None:
-                break
-            looked += 1
-            if looked >= _OTHERS_MAX and not patient:
-                break
+        try:
+            async for record in records(log, middle, high):
+                verdict = before(record)
+                if verdict is not None:
+                    break
+                looked += 1
+                if looked >= _OTHERS_MAX and not patient:
+                    break
+        except OutOfRange:
+            low = middle  # deleted meanwhile: what is looked for can only lie behind it
+            continue
         if verdict:
             low, found = record.offset, _Found(record.offset, record.floor)
         elif verdict is None and looked >= _OTHERS_MAX and not patient:
@@ -161,10 +170,13 @@ async def _bisect(
 async def _around(log: Log, begin: int, found: _Found, before: Callable[[Record], Verdict]) -> _Found | None:
     """The last record before the first one near it that is not before the cut."""
     last: _Found | None = None
-    async for record in records(log, max(begin, found.offset - _AROUND), found.offset + 1):
-        if before(record) is False:
-            return last
-        last = _Found(record.offset, record.floor)
+    try:
+        async for record in records(log, max(begin, found.offset - _AROUND), found.offset + 1):
+            if before(record) is False:
+                return last
+            last = _Found(record.offset, record.floor)
+    except OutOfRange:
+        return found
     return last or found
 
 
@@ -174,7 +186,11 @@ async def _earliest(log: Log, begin: int, end: int) -> Place:
     found: _Found | None = None
     while high - low > 1:
         middle = (low + high) // 2
-        record = await _first(log, middle, high)
+        try:
+            record = await _first(log, middle, high)
+        except OutOfRange:
+            low = middle
+            continue
         if record is not None and record.floor >= begin:
             high, found = middle, _Found(record.offset, record.floor)
         elif record is None:
@@ -186,7 +202,10 @@ async def _earliest(log: Log, begin: int, end: int) -> Place:
 
 async def _last_of(log: Log, begin: int, end: int) -> _Found | None:
     for offset in range(end - 1, max(begin, end - _AROUND) - 1, -1):
-        record = await _first(log, offset, end)
+        try:
+            record = await _first(log, offset, end)
+        except OutOfRange:
+            return None
         if record is not None:
             return _Found(record.offset, record.floor)
     return None

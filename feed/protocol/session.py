@@ -14,9 +14,10 @@ from msgspec.structs import replace
 
 from feed.channels.cursor import Reader
 from feed.channels.hub import Hub
+from feed.channels.join import Start
 from feed.channels.readers import Readers
 from feed.channels.spec import RAW, Spec
-from feed.channels.subscription import Ask, Limits, Start
+from feed.channels.subscription import Ask, Limits
 from feed.errors import BadRequest
 from feed.model import Ack, Goaway, Heartbeat, Pong, Result
 from feed.protocol.codec import message_frame
@@ -51,6 +52,11 @@ class Dialogue(Protocol):
     @property
     def due(self) -> bool:
         """Whether `pull` has something to give, or will decide that it has not."""
+        ...
+
+    @property
+    def beat_due(self) -> bool:
+        """Whether all channels of a subscribe are in step, and no heartbeat has told marks of them yet."""
         ...
 
     def open(self, now_ns: int) -> bytes:
@@ -95,6 +101,7 @@ class Session:
         self._walks = Walks(hub, self.readers, door, self._limits)
         self._offers_past = door is not None
         self._line = Line(settings, self._do)
+        self._unmarked = False
 
     @property
     def wake_at(self) -> int | None:
@@ -106,6 +113,11 @@ class Session:
         """Whether the reader misses something."""
         return not self.readers.in_step or self._walks.due
 
+    @property
+    def beat_due(self) -> bool:
+        """Whether a subscribe is in step of which no heartbeat has told marks yet."""
+        return self._unmarked and self.readers.in_step
+
     # ---- what the server says by itself
 
     def open(self, now_ns: int) -> bytes:
@@ -115,6 +127,7 @@ class Session:
     def heartbeat(self, now_ns: int) -> bytes:
         """A heartbeat with the marks."""
         frames = self.wake(now_ns)
+        self._unmarked = self._unmarked and not self.readers.in_step
         marks = self.readers.marks()
         return frames + message_frame(Heartbeat(str(now_ns), marks, self._hub.lag(marks)))
 
@@ -131,7 +144,9 @@ class Session:
         page = b""
         if self._walks.due:
             page = self.wake(now_ns) if self._walks.answered else b""
+            walking = len(self._walks)
             page += self._walks.pull(bytes_max)
+            self._unmarked |= len(self._walks) < walking
         page += self.readers.pull(bytes_max)
         if self.readers.too_slow:
             raise Close(TOO_SLOW, "too slow", page + self.goaway("lag", 0, now_ns))
@@ -174,7 +189,9 @@ class Session:
     def _do(self, request: Request, received_ns: int, now_ns: int) -> msgspec.Struct:
         match request:
             case Subscribe():
-                return self._subscribe(request, now_ns)
+                answer = self._subscribe(request, now_ns)
+                self._unmarked |= any(result.ok for result in answer.results)
+                return answer
             case Unsubscribe():
                 return self._unsubscribe(request)
             case List():
@@ -205,9 +222,17 @@ class Session:
             if not self._offers_past:
                 return ack(request.id, "subscribe", _no_past(request))
             start = Start("snapshot")
-        ask = Ask(id=request.id, channels=request.channels, symbols=request.symbols, start=start, on_lag=request.on_lag)
+        ask = Ask(
+            id=request.id,
+            channels=request.channels,
+            symbols=request.symbols,
+            start=start,
+            on_lag=request.on_lag,
+            wait=request.wait,
+            since=time,
+        )
         if time is not None and time > now_ns:
-            ask = replace(ask, start=Start("last"))  # all that there is now, and `caught_up`
+            ask = replace(ask, start=Start("last"), since=None)  # all that there is now, and `caught_up`
         elif time is not None or (start is not None and start.mode == "marks" and len(raw) == len(request.channels)):
             walked = self._walks.results(ask, time)
             if walked is not None:

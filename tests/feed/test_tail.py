@@ -95,6 +95,12 @@ def test_marks_are_kept_for_the_resume(rule: Rule) -> None:
             {"bid_price": "1", "bid_size": "2", "ask_price": "3", "ask_size": "4"},
             "00:00:01.000 K:X 2 @ 1 | 3 @ 4",
         ),
+        ("trades", [{"side": None, "size": "1", "price": "-37.63"}], "00:00:01.000 K:X ?    1 @ -37.63"),
+        (
+            "quotes",
+            {"bid_price": "-0.5", "bid_size": "2", "ask_price": "0", "ask_size": "4"},
+            "00:00:01.000 K:X 2 @ -0.5 | 0 @ 4",
+        ),
         ("book", {"bids": [["1", "2"]] * 5, "asks": []}, "00:00:01.000 K:X bids 1:2 1:2 1:2 (+2); asks -"),
         ("status", {"action": "halt", "reason": None}, "00:00:01.000 K:X action=halt"),
     ],

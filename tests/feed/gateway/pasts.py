@@ -32,16 +32,22 @@ class Lain:
 
 
 class MemoryLog:
-    """A partition that is a list; `begin`: what was before is deleted. Pages are of a chance's sizes."""
+    """A partition that is a list; `begin`: what was before is deleted. Pages are of a chance's sizes.
+
+    `forgets`: so many records more are deleted after every look, as long as there are some left.
+    """
 
     def __init__(self, records: list[Record], chance: random.Random) -> None:
         self.records = records
         self.begin = 0
+        self.forgets = 0
         self.pages = 0
         self._chance = chance
 
     async def bounds(self) -> tuple[int, int]:
-        return self.begin, len(self.records)
+        found = self.begin, len(self.records)
+        self._forget()
+        return found
 
     async def page(self, offset: int) -> tuple[Sequence[Any], int]:
         await asyncio.sleep(0)
@@ -49,7 +55,14 @@ class MemoryLog:
         if not self.begin <= offset <= len(self.records):
             raise OutOfRange(f"offset {offset}")
         page = self.records[offset : offset + self._chance.randrange(1, 12)]
+        self._forget()
         return [Lain(record) for record in page], offset + len(page)
+
+    def _forget(self) -> None:
+        self.begin = min(self.begin + self.forgets, max(self.begin, len(self.records) - self.kept))
+
+    kept = 60
+    """Records that are never deleted."""
 
 
 class Town:

@@ -156,6 +156,54 @@ async def test_what_is_deleted_is_a_gap_and_a_snapshot(seed: int) -> None:
     await place.walker.stop()
 
 
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("start", ["marks", "time"])
+async def test_a_log_that_forgets_all_the_time_is_a_gap_and_goes_on(seed: int, start: str) -> None:
+    """As that of the demo's broker, which deletes a batch for each that comes: what begins it goes while it is read."""
+    chance = random.Random(seed)
+    place = town(chance, 400)
+    for log in place.logs.values():
+        log.begin, log.forgets = len(log.records) // 3, 1
+    from_: dict[str, Any] = {"marks": {"x/0@a": 3, "x/1@a": 3}} if start == "marks" else {"time": text_of(3)}
+    link = place.link()
+    link.subscribe(" ".join(KINDS), "*", id="t", start=from_)
+    await place.walked(link, "t", grows=True)
+    assert link.client.answers["t"]["type"] == "ack"
+    place.grow(10)
+    await place.until(lambda: link.in_step)
+    truth = truth_of(place.made)
+    for key, channel in link.client.channels.items():
+        assert {gap["reason"] for gap in channel.gaps} - {"venue"} <= {"evicted"}, channel
+        assert channel.applied
+        assert channel.applied == truth[key][-len(channel.applied) :]
+    assert not link.client.holes
+    await place.walker.stop()
+
+
+@pytest.mark.parametrize("start", ["marks", "time"])
+@pytest.mark.parametrize("symbols", ["*", "X:A X:C"])
+async def test_a_log_that_has_forgotten_everything_is_a_gap_and_what_memory_has(start: str, symbols: str) -> None:
+    place = town(random.Random(5), 300)
+    for _ in range(60):
+        place.grow(2)  # memory moves on
+    for log in place.logs.values():
+        log.begin = len(log.records)
+    from_: dict[str, Any] = {"marks": {"x/0@a": 3, "x/1@a": 3}} if start == "marks" else {"time": text_of(3)}
+    link = place.link()
+    link.subscribe("trades book", symbols, id="t", start=from_)
+    await place.walked(link, "t")
+    place.grow(40)
+    await place.until(lambda: link.in_step and not link.session.due)
+    assert len(link.client.channels) == (6 if symbols == "*" else 4)
+    truth = truth_of(place.made)
+    for key, channel in link.client.channels.items():
+        assert [gap["reason"] for gap in channel.gaps if gap["reason"] != "venue"] == ["evicted"], channel
+        assert not channel.waiting
+        assert channel.applied == truth[key][-len(channel.applied) or len(truth[key]) :]
+    assert not link.client.holes
+    await place.walker.stop()
+
+
 async def test_a_log_that_is_deleted_under_a_walk_is_a_gap() -> None:
     chance = random.Random(4)
     place = town(chance, 400)
@@ -261,6 +309,34 @@ async def test_a_walk_without_channels_ends_and_tells_it() -> None:
     assert link.ask("list", id="l")["results"] == []
 
 
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("known", ["X:A", ""])
+async def test_names_that_are_waited_for_beside_a_history_come_from_their_first_update_on(
+    seed: int, known: str
+) -> None:
+    chance = random.Random(seed)
+    place = town(chance)
+    link = place.link()
+    time = chance.randrange(min(map(clock_of, place.made)))
+    link.subscribe("trades book", f"{known} X:NEW", id="t", wait=True, start={"time": text_of(time)})
+    await place.until(lambda: "t" in link.client.answers)
+    assert [one["mode"] for one in link.client.answers["t"]["results"] if one["symbol"] == "X:NEW"] == ["awaited"] * 2
+    begins_first = chance.random() < 0.5
+    log = place.made[chance.randrange(2)]
+    log.symbols = [*log.symbols, "X:NEW"]
+    if begins_first:
+        place.grow(15)
+    await place.walked(link, "t", grows=True)
+    place.grow(40)
+    await place.until(lambda: link.in_step and not link.session.due)
+    listed = {(one["channel"], one["symbol"]) for one in link.ask("list", id="l")["results"]}
+    assert {symbol for _, symbol in listed} == {"X:NEW", *([known] if known else [])}
+    truth, after = truth_of(place.made), wanted_after(place, time)
+    check(link.client, {key: truth[key] if key[1] == "X:NEW" else after[key] for key in listed if key in truth})
+    assert link.ask("unsubscribe", "trades book", "X:NEW", id="u")["ok"]
+    await place.walker.stop()
+
+
 async def test_a_client_that_goes_ends_its_walks() -> None:
     place = town(random.Random(2), 500)
     link = place.link()
@@ -324,6 +400,7 @@ async def test_a_log_that_cannot_be_read_refuses_the_request(
     link.ask("ping", id="p")
     await place.until(lambda: "p" in link.client.answers)
     assert link.client.answers["t"]["code"] == code
+    assert link.client.answers["t"]["retry_after_ms"] >= 1000
 
 
 async def test_a_walk_that_fails_on_its_way_ends_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
