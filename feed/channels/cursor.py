@@ -22,7 +22,7 @@ from feed.channels.channel import Channel, Listing
 from feed.channels.flush import Birth, Flush, joined
 from feed.channels.join import ANNOUNCE_SHIFT, Join, Move, Page, Rest, Start, Together, arriving
 from feed.channels.log import TURN_SEQ
-from feed.channels.marks import CONFIRMS_MIN, Hold, Holds, marks_at
+from feed.channels.marks import Hold, Holds, marks_at
 from feed.channels.message import ALL_KINDS, frame
 from feed.channels.selection import Selection
 from feed.channels.tally import Account, Tally, hidden_in, updates_in
@@ -364,14 +364,9 @@ class Reader:
             del self.holds[key]
 
     def doubt_holds(self) -> None:
-        """Positions that are still ahead though all was read that was there after they were told are none of this log:
-        their channels begin anew. Not while a flush is sent."""
+        """Positions that turn out to be of none of this log: their channels begin anew. Not while a flush is sent."""
         hub = self._hub
-        beyond = {
-            key: hold.mark
-            for key, hold in self.holds.items()
-            if hold.source.confirms >= hold.confirms + CONFIRMS_MIN and hub.current.position(hold.source) < hold.mark
-        }
+        beyond = {key: hold.mark for key, hold in self.holds.items() if hold.beyond(hub.read(hold.source))}
         if not beyond:
             return
         join = Join(hub.current.number, marks={self.holds[key].source.name: mark for key, mark in beyond.items()})
@@ -534,7 +529,7 @@ class Reader:
             reason: GapReason = "source" if after < channel.begun else "lag" if join.lag or join.live else "evicted"
             return channel.gap_after(after, reason, hub.rules, prev=prev, first=first), first is not None
         if after > self._cursor.position(channel.source):
-            self.holds[channel.id, channel.bit] = Hold(channel.source, after, channel.source.confirms)
+            self.holds[channel.id, channel.bit] = Hold(channel.source, after, self._hub.read(channel.source).confirms)
         emptied = [channel.nothing()] if (channel.id, channel.bit) in join.emptied else []
         return emptied + channel.after(after), False
 

@@ -69,17 +69,18 @@ class Found(NamedTuple):
 class Hub:
     """All channels of a gateway."""
 
-    def __init__(self, settings: HubSettings, *, spec: Spec = RAW, counts: Counts | None = None) -> None:
-        """`spec`: how its channels are seen; `counts`: those of the hub that this one is a view of."""
+    def __init__(self, settings: HubSettings, *, spec: Spec = RAW, raw: Hub | None = None) -> None:
+        """`spec`: how its channels are seen; `raw`: the hub that it is a view of."""
         self.settings = settings
         self.spec = spec
         self.rules = FoldRules(trades_kept=settings.trades_kept, bars_closed_kept=settings.bars_closed_kept)
-        self.counts = counts or Counts()
+        self.counts: Counts = Counts() if raw is None else raw.counts
+        self._raw: Hub = self if raw is None else raw
         self.listings: dict[int, Listing] = {}
         self.names: dict[str, Listing] = {}
         self.selections = Selections(self.listings)
         self.window = Window(settings.resume_window_bytes_max, settings.resume_window_ms)
-        self.current = Flush(0)
+        self.current: Flush = Flush(0)
         self.moves = 0
         """Rises whenever a channel begins or changes its source."""
         self.delay_s: Callable[[], float] | None = None
@@ -99,7 +100,7 @@ class Hub:
         part = msgspec.structs.replace(
             settings, resume_window_bytes_max=settings.resume_window_bytes_max // _VIEW_WINDOW_PART
         )
-        self.views = Views(self, lambda seen: Hub(part, spec=seen, counts=self.counts))
+        self.views = Views(self, lambda seen: Hub(part, spec=seen, raw=self))
 
     # ---- what comes in
 
@@ -299,6 +300,10 @@ class Hub:
     def sources(self) -> dict[str, Source]:
         """Every source by its name."""
         return self.intake.sources
+
+    def read(self, source: Source) -> Source:
+        """A source as its log is read: a view stands behind that."""
+        return self._raw.sources.get(source.name, source)
 
     @property
     def updates(self) -> int:

@@ -6,7 +6,7 @@ beyond what was sent, also not where channels resumed ahead of this gateway. Tha
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from feed.channels.channel import Channel, Source
@@ -32,6 +32,32 @@ class Hold(NamedTuple):
     source: Source
     mark: int
     confirms: int
+
+    def beyond(self, read: Source) -> bool:
+        """Whether the mark is of none of this log: it is still ahead though all was read that was there when it was
+        told. `read`: the source as its log is read."""
+        return read.confirms >= self.confirms + CONFIRMS_MIN and read.pos < self.mark
+
+
+class Doubt:
+    """Marks of a request that lie beyond all that was read of their sources: those of a gateway that is ahead, or of
+    other logs."""
+
+    def __init__(self, hub: Hub, marks: Mapping[str, int]) -> None:
+        # where nothing comes in there is nothing to wait for
+        known = {} if hub.delay_s is None else hub.sources
+        found = {name: known[name] for name in marks if name in known and known[name].pos < marks[name]}
+        self._ahead = [Hold(source, marks[name], source.confirms) for name, source in found.items()]
+
+    @property
+    def open(self) -> bool:
+        """Whether it is not known yet."""
+        return any(hold.source.pos < hold.mark and not hold.beyond(hold.source) for hold in self._ahead)
+
+    @property
+    def beyond(self) -> frozenset[str]:
+        """The sources whose marks are of other logs."""
+        return frozenset(hold.source.name for hold in self._ahead if hold.beyond(hold.source))
 
 
 Holds = dict[tuple[int, int], Hold]

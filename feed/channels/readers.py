@@ -96,6 +96,11 @@ class Readers:
         self._told = before | marks
         return marks
 
+    def doubt_holds(self) -> None:
+        """Positions that turn out to be of none of this log: their channels begin anew. Not while a flush is sent."""
+        for reader in self:
+            reader.doubt_holds()
+
     def close(self) -> None:
         """The client is gone."""
         for reader in self:

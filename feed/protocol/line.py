@@ -75,7 +75,14 @@ class Close(Exception):
 
 
 class NotYet(Exception):
-    """A request waits for something that its session has asked for; it is done, from its begin, by the next `work`."""
+    """A request waits for something that its session has asked for; it is done, from its begin, by the next `work`.
+
+    `wake_at`: when that is due at the latest; None: the session knows when.
+    """
+
+    def __init__(self, wake_at: int | None = None) -> None:
+        super().__init__()
+        self.wake_at = wake_at
 
 
 class _Waiting(NamedTuple):
@@ -183,8 +190,8 @@ class Line:
                 break
             try:
                 frames.append(self._answer(waiting, now_ns))
-            except NotYet:
-                self.wake_at = None
+            except NotYet as wait:
+                self.wake_at = wait.wake_at
                 return b"".join(frames)
             line.popleft()
             self._delayed -= 1

@@ -6,6 +6,7 @@ and the rate of requests to `line`, their form to `request`, channels to `feed.c
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final, Protocol
 
 import msgspec
@@ -15,13 +16,14 @@ from msgspec.structs import replace
 from feed.channels.cursor import Reader
 from feed.channels.hub import Hub
 from feed.channels.join import Start
+from feed.channels.marks import Doubt
 from feed.channels.readers import Readers
 from feed.channels.spec import RAW, Spec
 from feed.channels.subscription import Ask, Limits
 from feed.errors import BadRequest
 from feed.model import Ack, Goaway, Heartbeat, Pong, Result
 from feed.protocol.codec import message_frame
-from feed.protocol.line import Close, Line, SessionSettings, ack, check_size, welcome
+from feed.protocol.line import Close, Line, NotYet, SessionSettings, ack, check_size, welcome
 from feed.protocol.request import (
     Auth,
     List,
@@ -36,6 +38,9 @@ from feed.protocol.walks import Door, Walks
 
 __all__ = ["Close", "Dialogue", "Session", "SessionSettings"]
 TOO_SLOW: Final = 4008
+DOUBT_NS: Final = 50_000_000
+"""So often it is looked whether marks that lie ahead are of these logs."""
+DOUBT_LOOKS_MAX: Final = 40
 
 
 class Dialogue(Protocol):
@@ -102,6 +107,8 @@ class Session:
         self._offers_past = door is not None
         self._line = Line(settings, self._do)
         self._unmarked = False
+        self._doubt: tuple[object, Doubt, int] | None = None
+        """Of which request, and how often it was looked at."""
 
     @property
     def wake_at(self) -> int | None:
@@ -127,6 +134,7 @@ class Session:
     def heartbeat(self, now_ns: int) -> bytes:
         """A heartbeat with the marks."""
         frames = self.wake(now_ns)
+        self.readers.doubt_holds()
         self._unmarked = self._unmarked and not self.readers.in_step
         marks = self.readers.marks()
         return frames + message_frame(Heartbeat(str(now_ns), marks, self._hub.lag(marks)))
@@ -189,7 +197,7 @@ class Session:
     def _do(self, request: Request, received_ns: int, now_ns: int) -> msgspec.Struct:
         match request:
             case Subscribe():
-                answer = self._subscribe(request, now_ns)
+                answer = self._subscribe(request, received_ns, now_ns)
                 self._unmarked |= any(result.ok for result in answer.results)
                 return answer
             case Unsubscribe():
@@ -205,7 +213,7 @@ class Session:
             case Replay():
                 raise BadRequest("bad_replay", "this is a live stream")
 
-    def _subscribe(self, request: Subscribe, now_ns: int) -> Ack:
+    def _subscribe(self, request: Subscribe, received_ns: int, now_ns: int) -> Ack:
         settings = self._settings
         spec = Spec(
             _offered("every_ms", request.every_ms, settings.every_ms),
@@ -231,6 +239,8 @@ class Session:
             wait=request.wait,
             since=time,
         )
+        if start is not None and start.mode == "marks":
+            ask = replace(ask, beyond=self._beyond(start.marks, (request.id, received_ns), now_ns))
         if time is not None and time > now_ns:
             ask = replace(ask, start=Start("last"), since=None)  # all that there is now, and `caught_up`
         elif time is not None or (start is not None and start.mode == "marks" and len(raw) == len(request.channels)):
@@ -242,6 +252,21 @@ class Session:
         results, touched = self.readers.subscribe(ask, spec, self._walks.limits, kept)
         self._line.spend(touched)
         return ack(request.id, "subscribe", results)
+
+    def _beyond(self, marks: Mapping[str, int], of: object, now_ns: int) -> frozenset[str]:
+        """The sources whose marks are of none of these logs.
+
+        Raises:
+            NotYet: a mark lies ahead, and it is not known whether this gateway will come there.
+        """
+        if self._doubt is None or self._doubt[0] != of:
+            self._doubt = of, Doubt(self._hub, marks), 0
+        _, doubt, looks = self._doubt
+        # where nothing is read it may only lag: what turns out later is told by a gap
+        if doubt.open and looks < DOUBT_LOOKS_MAX:
+            self._doubt = of, doubt, looks + 1
+            raise NotYet(now_ns + DOUBT_NS)
+        return doubt.beyond
 
     def _unsubscribe(self, request: Unsubscribe) -> Ack:
         channels, symbols = request.channels, request.symbols
