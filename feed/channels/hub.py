@@ -69,8 +69,15 @@ class Found(NamedTuple):
 class Hub:
     """All channels of a gateway."""
 
-    def __init__(self, settings: HubSettings, *, spec: Spec = RAW, counts: Counts | None = None) -> None:
-        """`spec`: how its channels are seen; `counts`: those of the hub that this one is a view of."""
+    def __init__(
+        self,
+        settings: HubSettings,
+        *,
+        spec: Spec = RAW,
+        counts: Counts | None = None,
+        called: list[Reader] | None = None,
+    ) -> None:
+        """`spec`: how its channels are seen; `counts` and `called`: those of the hub that this one is a view of."""
         self.settings = settings
         self.spec = spec
         self.rules = FoldRules(trades_kept=settings.trades_kept, bars_closed_kept=settings.bars_closed_kept)
@@ -92,14 +99,14 @@ class Hub:
         self._fanning = False
         self.awaiting: dict[str, dict[Reader, None]] = {}
         """Who waits for symbols that are not known, by name."""
-        self._called: list[Reader] = []
+        self._called: list[Reader] = [] if called is None else called
         self._followed: dict[frozenset[str], frozenset[Source]] = {}
         self._followed_of = (0, 0)
         self._waiters: dict[int, dict[Reader, None]] = {}
         part = msgspec.structs.replace(
             settings, resume_window_bytes_max=settings.resume_window_bytes_max // _VIEW_WINDOW_PART
         )
-        self.views = Views(self, lambda seen: Hub(part, spec=seen, counts=self.counts))
+        self.views = Views(self, lambda seen: Hub(part, spec=seen, counts=self.counts, called=self._called))
 
     # ---- what comes in
 
@@ -220,8 +227,11 @@ class Hub:
 
     def called(self) -> list[Reader]:
         """After `fan_out`: readers that were in step and have something to pull now, symbols that they waited for."""
-        called, self._called = self._called, []
-        return called + [reader for view in self.views for reader in view.hub.called()]
+        if not self._called:
+            return []
+        called = self._called.copy()
+        self._called.clear()
+        return called
 
     @property
     def due_ns(self) -> int | None:
