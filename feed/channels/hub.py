@@ -93,7 +93,7 @@ class Hub:
         self._fanning = False
         self.awaiting: dict[str, dict[Reader, None]] = {}
         """Who waits for symbols that are not known, by name."""
-        self._called: list[Reader] = []
+        self._called: list[Reader] = [] if raw is None else raw._called
         self._followed: dict[frozenset[str], frozenset[Source]] = {}
         self._followed_of = (0, 0)
         self._waiters: dict[int, dict[Reader, None]] = {}
@@ -245,8 +245,11 @@ class Hub:
 
     def called(self) -> list[Reader]:
         """After `fan_out`: readers that were in step and have something to pull now, symbols that they waited for."""
-        called, self._called = self._called, []
-        return called + [reader for view in self.views for reader in view.hub.called()]
+        if not self._called:
+            return []
+        called = self._called.copy()
+        self._called.clear()
+        return called
 
     @property
     def due_ns(self) -> int | None:

@@ -169,6 +169,21 @@ def test_every_reason_of_a_stale_source_shows(page: Page, reason: str) -> None:
         page.wait_for(f"{cell('state')} === ''")
 
 
+def test_a_hole_of_the_page_s_own_is_mended_with_the_channel_s_parameters(page: Page) -> None:
+    with Running(SETTINGS) as running:
+        Market(running).open()
+        page.open(f"http://127.0.0.1:{running.port}/")
+        page.wait_for(f"{BADGE} === 'live'")
+        hole = f"{{type: 'update', channel: 'quotes', symbol: '{SYMBOL}', prev: 900, seq: 901, data: {{}}}}"
+        asked = page.evaluate(
+            "(() => { const asked = [], send = stream.send; stream.view = {every_ms: 250, on_lag: 'close'};"
+            "stream.send = (request) => asked.push(request);"
+            f"stream.update({hole}); stream.send = send; return asked }})()"
+        )
+        wanted = {"op": "subscribe", "channels": ["quotes"], "symbols": [SYMBOL], "from": "snapshot"}
+        assert asked == [wanted | {"every_ms": 250, "on_lag": "close"}]
+
+
 def test_stale_is_loud(page: Page) -> None:
     with Running(SETTINGS) as running:
         market = Market(running)
