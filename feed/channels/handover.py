@@ -63,6 +63,8 @@ def leave(hub: Hub, reader: Reader, tells: str | int) -> None:
 def _meets(before: Channel | None, channel: Channel, positions: Mapping[str, int]) -> bool:
     if before is None or before.source.name != channel.source.name or before.waits != channel.waits:
         return False
+    if before.gathering is not None:
+        return False  # something of it is missing: it has still to be told how it goes on
     return channel.waits or not channel.missed(positions.get(channel.source.name, NO_SEQ))
 
 

@@ -162,7 +162,7 @@ class Intake:
         if gathering.entries and keyframe.seq < gathering.floor:
             return
         tail, floor = gathering.entries, None
-        if channel.loses and gathering.reason is not None and gathering.entries:
+        if channel.loses and gathering.reason is not None and tail and gathering.last >= keyframe.seq:
             floor = gathering.floor  # all of them are told: what is missing lies before the first
         else:
             tail = [entry for entry in tail if entry[0] > keyframe.covers]
@@ -227,13 +227,13 @@ class Intake:
             self._add_gathered(channel, gathering, head, message)
 
     def _add_gathered(self, channel: Channel, gathering: Gathering, head: Head, message: bytes) -> None:
-        last = gathering.entries[-1][0] if gathering.entries else NO_SEQ
-        if head.seq <= last:
+        if head.seq <= gathering.last:
             return
-        entry: Entry = (head.seq, channel.bit, message, None)
-        if not gathering.entries:
-            gathering.floor = head.prev
-        gathering.entries.append(entry)
+        if head.prev != gathering.last:
+            # the first one, or one more hole: what came before it leads nowhere
+            gathering.entries, gathering.floor = [], head.prev
+        gathering.last = head.seq
+        gathering.entries.append((head.seq, channel.bit, message, None))
 
     def _hold(self, channel: Channel, head: Head, message: bytes) -> None:
         """A venue's hole: goes out with the update after it, as one entry."""

@@ -185,13 +185,22 @@ def record_of(headers: Any, value: bytes | None, offset: int) -> Record:
         raise _strange(headers, offset, error) from error
 
 
-def known_records(raws: Iterable[Lying]) -> Iterator[Record]:
-    """Those that are records of a feed log, in order: for whoever looks for a place, and not for what was said."""
+def records_of(raws: Iterable[Lying]) -> Iterator[Record | DamagedRecord]:
+    """The records of a feed log among all that lie there, in order, the damaged ones too; none of a stranger's."""
     for raw in raws:
         try:
             yield record_of(raw.headers, raw.value, raw.offset)
-        except (ForeignRecord, DamagedRecord):
+        except ForeignRecord:
             continue
+        except DamagedRecord as damaged:
+            yield damaged
+
+
+def known_records(raws: Iterable[Lying]) -> Iterator[Record]:
+    """Those that can be read, in order: for whoever looks for a place, and not for what was said."""
+    for record in records_of(raws):
+        if isinstance(record, Record):
+            yield record
 
 
 def _strange(headers: Any, offset: int, error: Exception) -> ForeignRecord | DamagedRecord:

@@ -10,12 +10,12 @@ import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
-from feed.channels.record import EMPTY, record_of
+from feed.channels.record import Record, records_of
 from feed.kafka.cluster import OutOfRange
 
 if TYPE_CHECKING:
     from feed.channels.past import Cut
-    from feed.channels.record import Record
+    from feed.errors import DamagedRecord
     from feed.kafka.batches import Raw
 
 _AROUND: Final = 256
@@ -66,8 +66,6 @@ async def place_of(log: Log, cut: Cut, *, spare: float = 0.0) -> Place:
 
     `spare`: the part of the log's beginning that is left alone, where it is deleted while it is read.
 
-    Raises:
-        CorruptLog: a record cannot be read.
     """
     begin, end = await _bounds(log, spare)
     if begin >= end:
@@ -100,22 +98,33 @@ async def _bounds(log: Log, spare: float) -> tuple[int, int]:
     return begin + int((end - begin) * spare), end
 
 
-async def records(log: Log, start: int, end: int) -> AsyncIterator[Record]:
-    """The records in [start, end).
+async def every_record(log: Log, start: int, end: int) -> AsyncIterator[Record | DamagedRecord]:
+    """The records in [start, end), the damaged ones too; none of a stranger's.
 
     Raises:
         OutOfRange: `start` is not in the log.
-        CorruptLog: one cannot be read.
     """
     offset = start
     while offset < end:
-        raws, offset = await log.page(offset)
-        for raw in raws:
-            if raw.offset >= end:
+        raws, after = await log.page(offset)
+        for record in records_of(raws):
+            if record.offset >= end:
                 return
-            yield record_of(raw.headers, raw.value or EMPTY, raw.offset)
-        if not raws:
+            yield record
+        if after == offset:
             return
+        offset = after
+
+
+async def records(log: Log, start: int, end: int) -> AsyncIterator[Record]:
+    """The records in [start, end) that can be read.
+
+    Raises:
+        OutOfRange: `start` is not in the log.
+    """
+    async for record in every_record(log, start, end):
+        if isinstance(record, Record):
+            yield record
 
 
 def _before_time(time: int) -> Callable[[Record], Verdict]:
@@ -217,4 +226,4 @@ async def _first(log: Log, start: int, end: int) -> Record | None:
     return None
 
 
-__all__ = ["Log", "OutOfRange", "Place", "earliest_of", "place_of", "records"]
+__all__ = ["Log", "OutOfRange", "Place", "earliest_of", "every_record", "place_of", "records"]

@@ -17,9 +17,9 @@ from aiokafka.structs import TopicPartition
 
 from feed.channels.past import RECORDS_A_PAGE, Cut
 from feed.channels.reader import HoleInLog
-from feed.channels.record import EMPTY, record_of
+from feed.channels.record import records_of
 from feed.errors import BadRequest, FeedError, Unreachable
-from feed.gateway.places import OutOfRange, earliest_of, place_of, records
+from feed.gateway.places import OutOfRange, earliest_of, every_record, place_of
 from feed.kafka.cluster import Cluster
 from feed.tasks import end
 
@@ -226,7 +226,7 @@ async def _bring(walk: Walk, one: _Cut) -> PastLog:
 
 async def _read(past_log: PastLog, found: Log, place: Place, stop: int, cut: Cut) -> None:
     count = 0
-    async for record in records(found, place.start, stop):
+    async for record in every_record(found, place.start, stop):
         last = place.broken and record.offset >= place.known
         known = record.offset > place.known and not place.broken
         if past_log.take(record, cut if known else None) or last:
@@ -308,16 +308,17 @@ class _Reading:
                 if self._next[past_log] >= self._goals[past_log]:
                     self._ended.add(past_log)
                     continue
-                raws, self._next[past_log] = await self._logs[past_log].page(self._next[past_log])
+                before = self._next[past_log]
+                raws, self._next[past_log] = await self._logs[past_log].page(before)
             except OutOfRange as error:
                 log.warning("a walk was overtaken: %s", error)
                 await self._start_anew(past_log)
                 continue
-            if raws:
-                found = [record_of(raw.headers, raw.value or EMPTY, raw.offset) for raw in raws]
+            if found := list(records_of(raws)):
                 self._walk.past.give(past_log, found)
                 return
-            self._ended.add(past_log)
+            if self._next[past_log] == before:
+                self._ended.add(past_log)
         if not self._walk.past.due:
             self._ended.clear()
             self._goals.clear()

@@ -72,7 +72,6 @@ class Walk:
 
         Raises:
             Exception: what it failed of.
-            CorruptLog: a record cannot be read.
         """
         if self.failed is not None:
             raise self.failed
@@ -205,11 +204,7 @@ class Walks:
         return self.answered or any(walk.due for walk in self._walks)
 
     def pull(self, bytes_max: int) -> bytes:
-        """The next page of each walk, as far as there is room; those that have come to the present end.
-
-        Raises:
-            CorruptLog: a record cannot be read.
-        """
+        """The next page of each walk, as far as there is room; those that have come to the present end."""
         pages: list[bytes] = []
         for walk in list(self._walks):
             if bytes_max <= 0:

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
+
 from feed.channels.hub import Hub, HubSettings
 from feed.channels.reader import LogReader
 from feed.channels.record import Record, headers_of
@@ -65,15 +67,60 @@ class MemoryLog:
     """Records that are never deleted."""
 
 
+class Stranger:
+    """A record that is none of a feed log's."""
+
+    def __init__(self, offset: int) -> None:
+        self.offset = offset
+        self.timestamp = 0
+        self.key = b"who"
+        self.value = b"knows"
+        self.headers = [("kind", b"data"), ("source", None)]
+
+
+class StrangeLog(MemoryLog):
+    """Between two records lie a stranger's and one that nobody is given (a transaction's end); `damaged`: by index."""
+
+    apart = 3
+
+    def __init__(self, records: list[Record], chance: random.Random) -> None:
+        super().__init__(records, chance)
+        self.damaged: set[int] = set()
+
+    async def bounds(self) -> tuple[int, int]:
+        return self.begin * self.apart, len(self.records) * self.apart
+
+    async def page(self, offset: int) -> tuple[Sequence[Any], int]:
+        await asyncio.sleep(0)
+        stop = min(offset + self._chance.randrange(1, 12), len(self.records) * self.apart)
+        return [one for at in range(offset, stop) for one in self._lying(at)], stop
+
+    def _lying(self, offset: int) -> list[Any]:
+        index, between = divmod(offset, self.apart)
+        if between:
+            return [Stranger(offset)] if between == 1 else []
+        found = Lain(self.records[index])
+        record = replace(self.records[index], offset=offset, floor=self.records[index].floor * self.apart)
+        found.offset, found.headers = offset, headers_of(record)
+        if index in self.damaged:
+            found.value = b"[" + found.value
+        return [found]
+
+
 class Town:
     """Logs that grow, the gateway over them, and its clients."""
 
     def __init__(
-        self, logs: list[MadeUp], chance: random.Random, recordings: Path | None = None, **settings: Any
+        self,
+        logs: list[MadeUp],
+        chance: random.Random,
+        recordings: Path | None = None,
+        log_type: type[MemoryLog] = MemoryLog,
+        **settings: Any,
     ) -> None:
         self.made = logs
         self.hub = Hub(HubSettings(**{"resume_window_ms": 20} | settings))
-        self.logs = {log.name: MemoryLog(log.records, chance) for log in logs}
+        self.logs = {log.name: log_type(log.records, chance) for log in logs}
         self.recordings = Recordings(str(recordings)) if recordings is not None else None
         self.walker = Walker(self, self._catch_up, 2, self.recordings)  # type: ignore[arg-type]  # as `FeedLogs`
         self.links: list[Link] = []

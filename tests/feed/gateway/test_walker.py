@@ -13,7 +13,7 @@ from feed.model import KINDS
 from feed.protocol.session import SessionSettings
 from feed.protocol.walks import WALKS_MAX
 from feed.times import text_of
-from tests.feed.gateway.pasts import Town
+from tests.feed.gateway.pasts import StrangeLog, Town
 from tests.feed.recorder.made_up import MadeUp, head, truth_of
 from tests.reference_client import Client
 
@@ -69,6 +69,51 @@ async def test_from_any_time_every_update_comes_once(seed: int, symbols: str) ->
     wanted = wanted_after(place, max(time, 0))
     named = symbols.split()
     check(link.client, {key: value for key, value in wanted.items() if "*" in symbols or key[1] in named})
+    await place.walker.stop()
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_what_strangers_write_among_it_is_passed_over(seed: int) -> None:
+    chance = random.Random(seed)
+    place = town(chance, log_type=StrangeLog, resume_window_ms=60)
+    link = place.link()
+    time = chance.randrange(0, min(map(clock_of, place.made)))
+    link.subscribe(" ".join(KINDS), "*", id="t", start={"time": text_of(time)})
+    await place.walked(link, "t", grows=True)
+    place.grow(20)
+    await place.until(lambda: link.in_step)
+    check(link.client, wanted_after(place, time))
+    await place.walker.stop()
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_damaged_records_are_missing_and_told(seed: int) -> None:
+    chance = random.Random(seed)
+    place = town(chance, log_type=StrangeLog, resume_window_ms=60)
+    for log in place.logs.values():
+        data = [index for index, record in enumerate(log.records) if record.kind == "data" and len(record.value) > 2]
+        assert isinstance(log, StrangeLog)
+        log.damaged = set(chance.sample(data, 3))
+    link = place.link()
+    link.subscribe(" ".join(KINDS), "*", id="t", start={"time": text_of(3)})
+    await place.walked(link, "t", grows=True)
+    place.grow(40)
+    await place.until(lambda: link.in_step)
+    truth = truth_of(place.made)
+    told = 0
+    for key, channel in link.client.channels.items():
+        # a channel whose first updates were damaged begins with its state
+        first = head(channel.applied[0])["seq"] if channel.snapshots else -1
+        seqs = {head(one)["seq"] for one in truth[key] if int(head(one)["ts_recv"]) > 3}
+        missing = {seq for seq in seqs - {head(one)["seq"] for one in channel.applied} if seq > first}
+        gaps = [gap for gap in channel.gaps if gap["reason"] == "evicted"]
+        told += len(gaps)
+        for seq in missing:
+            assert any(gap["prev"] < seq <= gap["seq"] for gap in gaps), (channel, seq)
+        assert not channel.waiting
+        assert channel.pos == max(head(one)["seq"] for one in truth[key])
+    assert told
+    assert not link.client.holes
     await place.walker.stop()
 
 
