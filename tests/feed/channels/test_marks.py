@@ -121,3 +121,19 @@ def test_a_heartbeat_is_due_once_for_what_is_in_step() -> None:
     link.take(session.heartbeat(5))
     link.drain()
     assert session.beat_due
+
+
+@pytest.mark.parametrize(("every_ms", "mode"), [(0, "gap"), (250, "snapshot")])
+def test_a_mark_of_before_the_first_tick_does_not_say_that_the_client_has_left_the_source_before(
+    every_ms: int, mode: str
+) -> None:
+    made = Desk()
+    for _ in range(5):
+        made.step("trades")
+    made.switch("x/0@b", carries=False)
+    made.step("trades")
+    link = made.link()
+    answer = link.subscribe("trades", "X:A", start={"marks": {"x/0@a": 4, "x/0@b": -1}}, every_ms=every_ms)
+    assert [result["mode"] for result in answer["results"]] == [mode]
+    only = made.link().subscribe("trades", "X:A", start={"marks": {"x/0@b": -1}}, every_ms=every_ms)
+    assert [result["mode"] for result in only["results"]] == ["resumed"]

@@ -79,7 +79,7 @@ class Stranger:
 
 
 class StrangeLog(MemoryLog):
-    """Between two records lie a stranger's and one that nobody is given (a transaction's end); `damaged`: by index."""
+    """Between two records lie a stranger's and some that nobody is given (as of transactions); `damaged`: by index."""
 
     apart = 3
 
@@ -105,6 +105,12 @@ class StrangeLog(MemoryLog):
         if index in self.damaged:
             found.value = b"[" + found.value
         return [found]
+
+
+class SparseLog(StrangeLog):
+    """Whole pages hold nothing that anybody is given."""
+
+    apart = 40
 
 
 class Town:

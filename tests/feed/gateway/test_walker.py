@@ -13,7 +13,7 @@ from feed.model import KINDS
 from feed.protocol.session import SessionSettings
 from feed.protocol.walks import WALKS_MAX
 from feed.times import text_of
-from tests.feed.gateway.pasts import StrangeLog, Town
+from tests.feed.gateway.pasts import SparseLog, StrangeLog, Town
 from tests.feed.recorder.made_up import MadeUp, head, truth_of
 from tests.reference_client import Client
 
@@ -72,10 +72,11 @@ async def test_from_any_time_every_update_comes_once(seed: int, symbols: str) ->
     await place.walker.stop()
 
 
-@pytest.mark.parametrize("seed", range(12))
-async def test_what_strangers_write_among_it_is_passed_over(seed: int) -> None:
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("log_type", [StrangeLog, SparseLog])
+async def test_what_strangers_write_among_it_is_passed_over(seed: int, log_type: type[StrangeLog]) -> None:
     chance = random.Random(seed)
-    place = town(chance, log_type=StrangeLog, resume_window_ms=60)
+    place = town(chance, log_type=log_type, resume_window_ms=1_000)
     link = place.link()
     time = chance.randrange(0, min(map(clock_of, place.made)))
     link.subscribe(" ".join(KINDS), "*", id="t", start={"time": text_of(time)})
