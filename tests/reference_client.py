@@ -185,8 +185,7 @@ class Channel:
             return
         self.needs_gap = False
         self.chain = message["seq"] if message["lost"] else None
-        back = message["prev"] > message["seq"]
-        if same and message["seq"] <= self.pos and message["reason"] != "seek" and not back:
+        if same and message["seq"] <= self.pos and message["reason"] != "seek":
             return
         self.gaps.append(message)
         self.pos, self.source = message["seq"], message["source"]

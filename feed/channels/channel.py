@@ -341,12 +341,15 @@ class Channel:
         return [self.gap(prev, seq, reason, lost=True), *self.log.after(base.covers)]
 
     def elsewhere(self, prev: int, rules: FoldRules) -> list[bytes]:
-        """What a reader gets whose position is none of this log: it lies beyond all that there is."""
+        """What a reader gets whose position is none of this log: it lies beyond all that there is.
+
+        It is moved, as a replay is: a gap of any other reason back to an earlier position means nothing to it.
+        """
         fresh = self.fresh(rules)
         if self.base is None or not self.loses:
             seq = NO_SEQ if self.base is None else self.base.seq
-            return [self.gap(prev, seq, "evicted", lost=False), *fresh]
-        return [self.gap(prev, self.position, "evicted", lost=True)]
+            return [self.gap(prev, seq, "seek", lost=False), *fresh]
+        return [self.gap(prev, self.position, "seek", lost=True)]
 
     def _fresh_since_start(self, rules: FoldRules) -> list[bytes]:
         """A snapshot and what followed: that of the source's begin with all since, as far as the log has it."""

@@ -8,7 +8,6 @@ way. Leaves finding the place and reading records to whoever has Kafka, and the 
 
 from __future__ import annotations
 
-import logging
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
@@ -38,7 +37,6 @@ RECORDS_A_PAGE: Final = 128
 _PAGE_BYTES: Final = 64 * 1024
 _KEYS_MAX: Final = 100_000
 _RECEIVED: Final = re.compile(rb'"ts_recv":"(\d+)"')
-_logger: Final = logging.getLogger("feed.gateway")
 
 
 class Cut(Struct, frozen=True):
@@ -121,8 +119,7 @@ class PastLog:
             return False
         try:
             return self._take(record, cut)
-        except CorruptLog as error:
-            _logger.error("the past of %s: %s", record.source, error)
+        except CorruptLog:
             reader.spoil(record)
             return False
 

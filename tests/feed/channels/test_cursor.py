@@ -331,7 +331,7 @@ class TestAhead:
             for m in sent(link, k)
             if m["type"] == "gap"
         }
-        assert gaps == {"trades": ("evicted", 1000, 0, True), "book": ("evicted", 1000, 0, False)}
+        assert gaps == {"trades": ("seek", 1000, 0, True), "book": ("seek", 1000, 0, False)}
         desk.step("trades book")
         for kind in ("trades", "book"):
             assert link.channel(kind, "X:A").pos == 1
@@ -373,7 +373,7 @@ class TestDoubt:
         assert [(r["mode"], r["seq"]) for r in link.client.answers[1]["results"]] == [("gap", 0)] * 2
         for kind, lost in (("trades", True), ("book", False)):
             gaps = [(m["reason"], m["prev"], m["seq"], m["lost"]) for m in sent(link, kind) if m["type"] == "gap"]
-            assert gaps == [("evicted", 3, 0, lost)]
+            assert gaps == [("seek", 3, 0, lost)]
         assert link.session.reader.marks() == {"x/0@a": 0}
         desk.step("trades book")
         desk.agrees(link, "book")
@@ -388,7 +388,7 @@ class TestDoubt:
             desk.hub.confirmed("x/0@a")
         link.take(link.session.heartbeat(link.now))
         link.drain()
-        assert [m["reason"] for m in sent(link, "book") if m["type"] == "gap"] == ["evicted"]
+        assert [m["reason"] for m in sent(link, "book") if m["type"] == "gap"] == ["seek"]
         desk.step("trades book")
         desk.agrees(link, "book")
 
