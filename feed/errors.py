@@ -4,6 +4,7 @@
 FeedError
 ├── PeerError           somebody else's input: reject it, count it, keep it
 │   ├── BadTick         a venue message that cannot be used; goes to the dead letters
+│   │   └── BadEntry    what it says of one symbol cannot be used; the rest of it can
 │   ├── BadRequest      a client's request; becomes the protocol's `error` message
 │   └── BadCapture      a file that is not what it was said to be
 ├── ConfigError         settings that cannot work; the command ends with 2
@@ -27,6 +28,10 @@ class PeerError(FeedError):
 
 class BadTick(PeerError):
     """A tick that cannot be parsed, breaks its venue's schema or leaves the decimal range."""
+
+
+class BadEntry(BadTick):
+    """What a tick says of one symbol breaks its venue's schema; what is in doubt since then was told."""
 
 
 class BadRequest(PeerError):

@@ -36,6 +36,7 @@ _RECORD_WEIGHT: Final = 192 * 1024
 # Measured at 68 levels an update: encoding 24 KiB at a time 64 us a tick, 192 KiB at a time 100.
 _CHUNK_WEIGHT: Final = 24 * 1024
 _KEYFRAME_BYTES_A_STEP: Final = 4 << 20
+_REASONS_MAX: Final = 20
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -50,7 +51,7 @@ class Round(Struct, frozen=True):
 
 
 class Dead(NamedTuple):
-    """A tick that cannot be used, and why."""
+    """A tick that cannot be used, or of which entries cannot, and why."""
 
     tick: Tick
     reason: str
@@ -141,10 +142,13 @@ class Writer:
         chunks: list[bytes] = []  # what the others did, encoded while it is still in the processor's cache
         count = weight = 0
         for index, (tick, read) in enumerate(zip(ticks, machine.ahead(ticks), strict=True)):
+            bad: Sequence[BadTick]
             try:
-                apply(tick, read)
+                bad = apply(tick, read)
             except BadTick as error:
-                dead.append(Dead(tick, str(error)))
+                bad = [error]
+            if bad:
+                dead.append(Dead(tick, _reason(bad)))
             if now.weight < _CHUNK_WEIGHT:
                 count, weight = len(now.out), now.weight
                 continue
@@ -278,6 +282,11 @@ class Writer:
         self._ages.move_to_end(name)
         self._in_flight.append((index, name))
         return records
+
+
+def _reason(bad: Sequence[BadTick]) -> str:
+    more = len(bad) - _REASONS_MAX
+    return "; ".join([*map(str, bad[:_REASONS_MAX]), *([f"and {more} more"] if more > 0 else ())])
 
 
 def _joined(chunks: list[bytes]) -> bytes:

@@ -19,22 +19,24 @@ from msgspec import Raw, Struct
 
 from feed.errors import BadTick
 from feed.model import Action, Book, Instrument, Quote, Status, Trade
+from feed.times import NS_MAX, NS_MIN, unit_of
 from feed.venues.decimals import canonical, canonical_levels, positive
 from feed.venues.symbol import Symbol, Tick
 
 _UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _SHOWN_CHARS_MAX: Final = 50
 _TRADE_ID_CHARS_MAX: Final = 100
-_NS_MAX: Final = 2**63 - 1
 _TIME: Final = re.compile(r"0|[1-9][0-9]{0,18}", re.ASCII).fullmatch
 
 
 class _Tick(Struct, gc=False):
+    """What a tick speaks of is read first; the rest of it is one entry, which may be odd."""
+
     channel: Literal["trades", "quotes", "book", "status", "instruments"]
-    data: Raw
-    ts_event: str | None = None
-    snapshot: bool | None = None
     symbol: str | None = None
+    data: Raw = Raw(b"")
+    ts_event: Any = None
+    snapshot: Any = None
 
 
 _TICK: Final = msgspec.json.Decoder(_Tick)
@@ -52,14 +54,14 @@ class Canonical:
         self._symbol = symbol
 
     def apply(self, tick: Tick) -> None:
-        """Tells the symbol what the tick meant; raises `BadTick` before it has changed anything."""
+        """Tells the symbol what the tick meant; raises as `Machine.apply` says."""
+        said = _read(tick.value)
+        if said.symbol is not None and said.symbol != self._symbol.venue_symbol:
+            raise BadTick(f"symbol {said.symbol[:_SHOWN_CHARS_MAX]!r}, wanted {self._symbol.venue_symbol}")
         try:
-            said = _read(tick.value)
-            if said.symbol is not None and said.symbol != self._symbol.venue_symbol:
-                raise BadTick(f"symbol {said.symbol[:_SHOWN_CHARS_MAX]!r}, wanted {self._symbol.venue_symbol}")
-            self._take(said, _time(said.ts_event))
-        except _UNREADABLE as error:
-            raise BadTick(f"tick cannot be read: {error}") from error
+            self._take(said, _time(said.ts_event), snapshot=_is_snapshot(said))
+        except (BadTick, *_UNREADABLE) as error:
+            raise self._symbol.spoiled(said.channel, error) from error
 
     def save(self) -> bytes:
         """No private state."""
@@ -68,7 +70,7 @@ class Canonical:
     def load(self, saved: bytes) -> None:
         """No private state."""
 
-    def _take(self, said: _Tick, time: str | None) -> None:
+    def _take(self, said: _Tick, time: str | None, *, snapshot: bool) -> None:
         symbol = self._symbol
         if said.channel == "trades":
             trades = [_trade(trade) for trade in _TRADES.decode(said.data)]
@@ -80,7 +82,7 @@ class Canonical:
         elif said.channel == "book":
             book = _BOOK.decode(said.data)
             bids, asks = canonical_levels(book.bids), canonical_levels(book.asks)
-            if said.snapshot:
+            if snapshot:
                 symbol.book_replace(_without_deleted(bids), _without_deleted(asks), time)
             elif symbol.book_is_live:
                 symbol.book_change(bids, asks, time)
@@ -92,15 +94,12 @@ class Canonical:
 
 
 def keys(frame: bytes) -> list[str]:
-    """The symbol that a tick names.
+    """The symbol that a tick names; none where it is the status of the whole venue.
 
     Raises:
         BadTick: it cannot be read, or names none (its sender must know).
     """
-    try:
-        said = _read(frame)
-    except _UNREADABLE as error:
-        raise BadTick(f"tick cannot be read: {error}") from error
+    said = _read(frame)
     if not said.symbol:
         raise BadTick("tick without `symbol`, wanted a key")
     return [said.symbol]
@@ -112,10 +111,10 @@ def wide(frame: bytes) -> tuple[Action, str | None] | None:
     Raises:
         BadTick: the tick cannot be read, names a symbol, or is of another channel.
     """
+    said = _read(frame)
+    if said.channel != "status" or said.symbol:
+        raise BadTick(f"tick of the channel {said.channel} without a key")
     try:
-        said = _read(frame)
-        if said.channel != "status" or said.symbol:
-            raise BadTick(f"tick of the channel {said.channel} without a key")
         status = _STATUS.decode(said.data)
     except _UNREADABLE as error:
         raise BadTick(f"tick cannot be read: {error}") from error
@@ -123,15 +122,27 @@ def wide(frame: bytes) -> tuple[Action, str | None] | None:
 
 
 def _read(value: bytes) -> _Tick:
-    said = _TICK.decode(value)
-    if said.snapshot is not None and said.channel != "book":
-        raise BadTick(f"`snapshot` in the channel {said.channel}, wanted it in book only")
-    return said
+    try:
+        return _TICK.decode(value)
+    except _UNREADABLE as error:
+        raise BadTick(f"tick cannot be read: {error}") from error
 
 
-def _time(text: str | None) -> str | None:
-    if text is not None and (_TIME(text) is None or int(text) > _NS_MAX):
-        raise BadTick(f"time {text[:_SHOWN_CHARS_MAX]!r}, wanted nanoseconds since 1970 as digits")
+def _is_snapshot(said: _Tick) -> bool:
+    if said.snapshot is None:
+        return False
+    if said.channel != "book" or not isinstance(said.snapshot, bool):
+        raise BadTick(f"`snapshot` {str(said.snapshot)[:_SHOWN_CHARS_MAX]!r}, wanted true or false, and in book only")
+    return said.snapshot
+
+
+def _time(text: object) -> str | None:
+    if text is None:
+        return None
+    if not isinstance(text, str) or _TIME(text) is None or int(text) > NS_MAX:
+        raise BadTick(f"time {str(text)[:_SHOWN_CHARS_MAX]!r}, wanted nanoseconds since 1970 as digits")
+    if int(text) < NS_MIN:
+        raise BadTick(f"time {text} looks like {unit_of(int(text))}, wanted nanoseconds since 1970")
     return text
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import msgspec
 from msgspec import Struct
 
-from feed.errors import BadTick, CorruptLog
+from feed.errors import BadEntry, BadTick, CorruptLog
 from feed.model import Bar, Book, Instrument, Kind, Quote, Snapshot, State, Status, Trade
 from feed.venues.bars import NEVER
 from feed.venues.symbol import Machine, Message, Now, Rules, SavedSymbol, Symbol, Tick
@@ -110,12 +110,13 @@ class Source:
             return repeat(None, len(ticks))
         return chain.from_iterable(read(ticks[at : at + _AHEAD_TICKS]) for at in range(0, len(ticks), _AHEAD_TICKS))
 
-    def apply(self, tick: Tick, read: object = None) -> None:
-        """Does what one tick says; `read` is what `ahead` gave for it.
+    def apply(self, tick: Tick, read: object = None) -> Sequence[BadEntry]:
+        """Does what one tick says; `read` is what `ahead` gave for it. The entries of it that cannot be used, if any.
 
         Raises:
             BadTick: the tick cannot be used; nothing has changed but the clock.
         """
+        bad: Sequence[BadEntry] = ()
         now = self.now
         ts_recv = tick.ts_recv
         if self._asleep and self._asleep[-1][0] < tick.seq:
@@ -131,8 +132,11 @@ class Source:
                 symbol = self._apply_to_stranger(tick)
             else:
                 symbol, machine = known
-                if read is None or not machine.apply_read(tick, read):  # type: ignore[attr-defined]  # of its own venue
-                    machine.apply(tick)
+                try:
+                    if read is None or not machine.apply_read(tick, read):  # type: ignore[attr-defined]  # of its own
+                        machine.apply(tick)
+                except BadEntry as error:
+                    bad = [error]
             if symbol is not None:
                 symbol.end_tick()
                 if symbol.bars.due < symbol.bars.scheduled:
@@ -141,6 +145,7 @@ class Source:
             # a bad tick moves the clock like any other: whether it is bad is not looked at while its symbol sleeps
             if self._due and self._due[0][0] <= now.clock:
                 self._end_bars()
+        return bad
 
     def keyframe(self, venue_symbol: str) -> list[Snapshot | State]:
         """The symbol's snapshots as they are after the last tick."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, Literal, Protocol
 import msgspec
 from msgspec import Raw, Struct
 
-from feed.errors import CorruptLog
+from feed.errors import BadEntry, CorruptLog
 from feed.model import (
     KINDS,
     NO_SEQ,
@@ -42,7 +42,7 @@ from feed.venues.ids import TradeIds
 from feed.venues.levels import Levels
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 _LEVELS_FIT: Final = 2500
 _ITEMS_FIT: Final = 512
@@ -52,6 +52,14 @@ _LEVEL_WEIGHT: Final = 24
 _ITEM_WEIGHT: Final = 120
 _BOOK: Final = msgspec.json.Decoder(Book)
 Message = Update | Snapshot | GapMessage | State
+
+
+_STRICTNESS: Final[tuple[Action, ...]] = ("trading", "unknown", "pre-open", "halt", "close")
+
+
+def strictest(said: Sequence[tuple[Action, str | None]]) -> tuple[Action, str | None]:
+    """Of several words about trading the one that allows the least, the first of equal ones."""
+    return max(said, key=lambda words: _STRICTNESS.index(words[0]))
 
 
 class Tick(Struct, frozen=True, gc=False):
@@ -85,7 +93,12 @@ class Machine(Protocol):
     def __init__(self, symbol: Symbol) -> None: ...
 
     def apply(self, tick: Tick) -> None:
-        """Tells the symbol what the tick meant; raises `BadTick` before it has changed anything."""
+        """Tells the symbol what the tick meant.
+
+        Raises:
+            BadTick: it cannot be used, and nothing has changed.
+            BadEntry: what it says of this symbol cannot be used, and `Symbol.spoiled` has told what is in doubt.
+        """
 
     def save(self) -> bytes:
         """The machine's private state, as JSON; the book is saved by the symbol."""
@@ -94,12 +107,19 @@ class Machine(Protocol):
         """Takes up a private state; the symbol's book is there already."""
 
 
+class Counts(Struct):
+    """What a source has counted since it started, or since it was restored."""
+
+    bad_entries: int = 0
+
+
 class Now:
     """The tick in hand and what it has led to so far: shared by all symbols of a source."""
 
-    __slots__ = ("clock", "out", "seq", "source", "ts_recv", "weight")
+    __slots__ = ("clock", "counts", "out", "seq", "source", "ts_recv", "weight")
 
     def __init__(self, source: str) -> None:
+        self.counts = Counts()
         self.source = source
         self.seq = NO_SEQ
         self.ts_recv = "0"
@@ -153,6 +173,16 @@ class Symbol:
         self._stale: State | None = None
         self._change: tuple[list[Level], list[Level], str | None] | None = None
         self._state_change: State | None = None
+
+    @property
+    def quote_known(self) -> Quote | None:
+        """The last quote."""
+        return self._quote
+
+    @property
+    def instrument_known(self) -> Instrument | None:
+        """The definition as it was told last."""
+        return self._instrument
 
     @property
     def book_is_live(self) -> bool:
@@ -249,6 +279,19 @@ class Symbol:
             self._stale = self._state_change = State(
                 now.source, "book", self.name, now.seq, "stale", reason, now.ts_recv
             )
+
+    def spoiled(self, channel: Kind | None, why: Exception) -> BadEntry:
+        """What the venue said of this channel in this tick cannot be read; the error to be raised.
+
+        A book that missed a change is stale, and trades that were missed are a hole; other channels hold one thing,
+        and the next word of the venue replaces it.
+        """
+        if channel == "book":
+            self.book_stale("gap")
+        elif channel == "trades":
+            self.hole()
+        self._now.counts.bad_entries += 1
+        return BadEntry(f"entry of {self.venue_symbol}: {why}")
 
     def end_tick(self) -> None:
         """Sends what the book methods gathered, then any change of its state."""

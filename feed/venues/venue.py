@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 from feed.model import Action
 from feed.venues.symbol import Machine, Symbol, Tick
 
-CODE_VERSION: Final = 1
+CODE_VERSION: Final = 2
 """Raised by one with every change of this package that changes the bytes of any update."""
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from feed.errors import BadTick
 from feed.model import Instrument, Quote, Status, Trade
 from feed.venues import canonical
-from tests.feed.venues.playing import Feeder, state_of
+from tests.feed.venues.playing import Feeder, doubts, without_doubts
 from tests.schemas.validation import faults
 
 NAME = "ABC"
@@ -82,9 +82,38 @@ def test_good_tick_is_taken_by_code_and_schema(tick: dict[str, Any]) -> None:
 def test_bad_tick_is_refused_by_code_and_schema(tick: Any) -> None:
     assert faults("canonical_tick", tick)
     feed = Feeder("anyone", NAME)(book([["5", "5"]], [], snapshot=True))
-    before = state_of(feed.played.source, NAME)
+    before = without_doubts(feed.played.source, NAME)
     assert len(feed(tick).played.bad) == 1
-    assert state_of(feed.played.source, NAME) == before
+    assert without_doubts(feed.played.source, NAME) == before
+    channel = tick.get("channel") if isinstance(tick, dict) else None
+    assert doubts(feed.played.source, NAME) == ([channel] if channel in ("book", "trades") else [])
+
+
+def test_odd_entry_is_told_on_its_channel() -> None:
+    feed = Feeder("anyone", NAME)(GOOD[0], book([["5", "5"]], [], snapshot=True))
+    feed(book([["5", "x"]], []), made("trades", [{**TRADE, "price": "x"}]))
+    assert [(state.state, state.reason, state.seq) for state in feed.folded.states] == [("stale", "gap", 2)]
+    assert [reason.partition(":")[0] for _, reason in feed.played.bad] == ["entry of ABC"] * 2
+    assert feed.folded.gaps == []
+    feed(made("trades", [{**TRADE, "trade_id": "8"}]), book([["6", "6"]], [], snapshot=True))
+    assert [(gap.reason, gap.lost, gap.seq) for gap in feed.folded.gaps] == [("venue", True, 0)]
+    assert [state.state for state in feed.folded.states] == ["stale", "ok"]
+    assert feed.played.source.now.counts.bad_entries == 2
+
+
+@pytest.mark.parametrize(
+    ("time", "unit"),
+    [
+        ("0", "seconds"),
+        ("1795467600", "seconds"),
+        ("1795467600131", "milliseconds"),
+        ("1795467600131000", "microseconds"),
+    ],
+)
+def test_time_of_another_unit_is_refused_by_its_name(time: str, unit: str) -> None:
+    feed = Feeder("anyone", NAME)(made("quotes", QUOTE, ts_event=time), made("trades", [{**TRADE, "ts_event": time}]))
+    assert [f"looks like {unit}," in reason for _, reason in feed.played.bad] == [True, True]
+    assert feed.folded.quotes == feed.folded.trades == []
 
 
 def test_each_channel() -> None:
