@@ -21,6 +21,7 @@ from feed.channels.record import EMPTY, Record, record_of
 from feed.errors import BadTick, CorruptLog
 from feed.feedlog import Restored, Round, Writer
 from feed.kafka.cluster import Cluster
+from feed.kafka.partitioner import partition_of
 from feed.normalizer.settings import NormalizerSettings, refuse_older, version_of
 from feed.normalizer.ticks import tick_of
 from feed.venues.source import Source
@@ -81,13 +82,13 @@ class Restorer:
         plan = await self._plan(restored, begin, end, partitions, whole=whole)
         source = plan.source or f"{self._venue.name}/{self._ticks.partition}@{_incarnation()}"
         try:
-            machine = await self._machine(source, plan, restored)
+            machine = await self._machine(source, plan, restored, partitions)
         except (CorruptLog, msgspec.DecodeError):
             if plan.source:
                 raise
             # written by another version in a form that this one does not know: the new incarnation begins without
             plan = replace(plan, carries=False)
-            machine = Source(self._venue, source, self._settings.rules)
+            machine = self._source(source, partitions)
         last = restored.last if plan.carries else None
         writer = Writer(
             machine,
@@ -105,8 +106,17 @@ class Restorer:
             writer.take_up(ages, max(last.floor, log_begin), int(time.monotonic() * 1000))
         return TakenUp(writer, plan, log_end, end)
 
-    async def _machine(self, source: str, plan: Plan, restored: Restored) -> Source:
-        machine = Source(self._venue, source, self._settings.rules)
+    def _source(self, source: str, partitions: int) -> Source:
+        own = self._ticks.partition
+        return Source(
+            self._venue,
+            source,
+            self._settings.rules,
+            is_own=lambda symbol: partition_of(symbol.encode(), partitions) == own,
+        )
+
+    async def _machine(self, source: str, plan: Plan, restored: Restored, partitions: int) -> Source:
+        machine = self._source(source, partitions)
         if plan.carries and restored.last is not None:
             machine.restore(restored.checkpoints())
             await self._rerun(machine, restored.last.since + 1, plan.pos)

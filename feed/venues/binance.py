@@ -42,6 +42,7 @@ _STREAM_AT: Final = len(b'{"stream":"')
 _STREAM_CHARS_MAX: Final = 100
 _SHOWN_CHARS_MAX: Final = 50
 _DEPTH: Final = "depth"
+_KINDS: Final = ("trade", "aggTrade", "bookTicker", "depthUpdate")
 _CHANNELS: Final[dict[str, Kind]] = {"trade": "trades", "aggTrade": "trades", "depthUpdate": "book"}
 
 
@@ -140,7 +141,7 @@ class Binance:
             keys = frames.keys_of(head)
         except frames.UNREADABLE as error:
             raise BadTick(f"frame cannot be read: {error}") from error
-        if name not in self._kinds or not keys:
+        if name not in _KINDS or not keys:
             return
         self._must_be_mine(keys[0])
         kind, take = self._kinds[name]
@@ -352,14 +353,26 @@ def keys(frame: bytes) -> list[str]:
         raise BadTick(f"frame cannot be read: {error}") from error
 
 
+def entries(frame: bytes) -> dict[str, object]:
+    """The symbol that a frame speaks of, if it means anything.
+
+    Raises:
+        BadTick: it cannot be read, or nothing says what it is.
+    """
+    try:
+        head, _ = frames.read(frame)
+        return dict.fromkeys(frames.keys_of(head)) if frames.kind(head) in _KINDS else {}
+    except frames.UNREADABLE as error:
+        raise BadTick(f"frame cannot be read: {error}") from error
+
+
 def wide(frame: bytes) -> tuple[Action, str | None] | None:
     """Nothing: Binance does not say what becomes of all symbols.
 
     Raises:
-        BadTick: the frame cannot be read, or speaks of one symbol.
+        BadTick: the frame cannot be read, or nothing says what it is.
     """
-    if keys(frame):
-        raise BadTick("frame of one symbol without a key")
+    keys(frame)
     return None
 
 

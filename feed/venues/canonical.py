@@ -6,7 +6,8 @@ and the messages to `symbol`.
 `{"channel":"trades","ts_event":"1795467600131000000","data":[…]}`: `data` is what an update of that channel holds; bars
 are made from trades here as everywhere. A book with `"snapshot":true` replaces what is known, other books are changes
 (absolute sizes, "0" deletes) and need a snapshot before them. Numbers may have trailing zeros. `symbol` may name the
-symbol where the record's key does not (a file of ticks); a status without key and symbol is that of all symbols.
+symbol where the record's key does not (a file of ticks); a status without key and symbol is that of the venue: a symbol
+trades only where both say so.
 """
 
 from __future__ import annotations
@@ -63,6 +64,10 @@ class Canonical:
         except (BadTick, *_UNREADABLE) as error:
             raise self._symbol.spoiled(said.channel, error) from error
 
+    def apply_entry(self, tick: Tick, entry: object) -> None:
+        """As `apply`: a tick speaks of one symbol only."""
+        self.apply(tick)
+
     def save(self) -> bytes:
         """No private state."""
         return b"null"
@@ -100,19 +105,29 @@ def keys(frame: bytes) -> list[str]:
         BadTick: it cannot be read, or names none (its sender must know).
     """
     said = _read(frame)
-    if not said.symbol:
+    if not said.symbol and said.channel != "status":
         raise BadTick("tick without `symbol`, wanted a key")
-    return [said.symbol]
+    return [said.symbol] if said.symbol else []
+
+
+def entries(frame: bytes) -> dict[str, object]:
+    """The symbol that a tick names, if it names one.
+
+    Raises:
+        BadTick: it cannot be read.
+    """
+    said = _read(frame)
+    return {said.symbol: None} if said.symbol else {}
 
 
 def wide(frame: bytes) -> tuple[Action, str | None] | None:
-    """What a tick without a key says of all symbols: a status.
+    """What a tick without a key and a symbol says of all symbols: a status.
 
     Raises:
-        BadTick: the tick cannot be read, names a symbol, or is of another channel.
+        BadTick: the tick cannot be read, or is of another channel.
     """
     said = _read(frame)
-    if said.channel != "status" or said.symbol:
+    if said.channel != "status":
         raise BadTick(f"tick of the channel {said.channel} without a key")
     try:
         status = _STATUS.decode(said.data)

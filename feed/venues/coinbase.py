@@ -48,6 +48,9 @@ _FLAGS: Final[dict[str, Action]] = {
 _NO_QUOTE: Final = Quote(None, None, None, None)
 
 
+entries: Final = frames.entries
+
+
 class Coinbase:
     """What reads the ticks of one product."""
 
@@ -262,10 +265,9 @@ def wide(frame: bytes) -> tuple[Action, str | None] | None:
     """Nothing: Coinbase does not say what becomes of all products at once.
 
     Raises:
-        BadTick: the frame cannot be read, or speaks of products.
+        BadTick: the frame cannot be read, or is neither Exchange's nor Advanced Trade's.
     """
-    if keys(frame):
-        raise BadTick("frame of a product without a key")
+    keys(frame)
     return None
 
 

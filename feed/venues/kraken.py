@@ -54,6 +54,9 @@ _ACTIONS: Final[dict[str, Action]] = {
 _NO_QUOTE: Final = Quote(None, None, None, None)
 
 
+entries: Final = frames.entries
+
+
 class Kraken:
     """What reads the ticks of one pair."""
 
@@ -256,10 +259,9 @@ def wide(frame: bytes) -> tuple[Action, str | None] | None:
     """What the status of the system says of all pairs.
 
     Raises:
-        BadTick: the frame cannot be read, or speaks of pairs.
+        BadTick: the frame cannot be read, or is neither v1's nor v2's.
     """
-    if keys(frame):
-        raise BadTick("frame of a pair without a key")
+    keys(frame)
     if frame.startswith(b"["):
         return None
     try:

@@ -11,7 +11,7 @@ it likes: they become one update at the end of the tick.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol
 
 import msgspec
 from msgspec import Raw, Struct
@@ -36,7 +36,7 @@ from feed.model import (
 )
 from feed.model import Gap as GapMessage
 from feed.parts import parted
-from feed.venues.bars import BarRules, Bars
+from feed.venues.bars import NEVER, BarRules, Bars
 from feed.venues.bars import Saved as SavedBars
 from feed.venues.ids import TradeIds
 from feed.venues.levels import Levels
@@ -54,17 +54,21 @@ _BOOK: Final = msgspec.json.Decoder(Book)
 Message = Update | Snapshot | GapMessage | State
 
 
+ALL: Final = "*"
+"""No symbol is called this: it stands for what is known of the venue as a whole."""
+_WORDS_MAX: Final = 16
 _STRICTNESS: Final[tuple[Action, ...]] = ("trading", "unknown", "pre-open", "halt", "close")
 
 
 def strictest(said: Sequence[tuple[Action, str | None]]) -> tuple[Action, str | None]:
-    """Of several words about trading the one that allows the least, the first of equal ones."""
-    return max(said, key=lambda words: _STRICTNESS.index(words[0]))
+    """Of several words about trading the one that allows the least; of equal ones the first that gives a reason."""
+    return max(said, key=lambda words: (_STRICTNESS.index(words[0]), words[1] is not None))
 
 
 class Tick(Struct, frozen=True, gc=False):
     """One record of a tick topic: `seq` is its offset, `request` is there where it answers a request.
 
+    `symbols` is its header of that name: which of the symbols of a frame without a key are meant, as a JSON list.
     Times are nanoseconds: `ts_recv` is the collector's, `ts_kafka` that of the record.
     """
 
@@ -74,6 +78,7 @@ class Tick(Struct, frozen=True, gc=False):
     ts_recv: int
     ts_kafka: int
     request: str | None = None
+    symbols: bytes | None = None
 
 
 class Rules(Struct, frozen=True):
@@ -100,6 +105,9 @@ class Machine(Protocol):
             BadEntry: what it says of this symbol cannot be used, and `Symbol.spoiled` has told what is in doubt.
         """
 
+    def apply_entry(self, tick: Tick, entry: Any) -> None:
+        """As `apply`, of what the venue's `entries` gave for this symbol of a frame without a key."""
+
     def save(self) -> bytes:
         """The machine's private state, as JSON; the book is saved by the symbol."""
 
@@ -113,19 +121,51 @@ class Counts(Struct):
     bad_entries: int = 0
 
 
-class Now:
-    """The tick in hand and what it has led to so far: shared by all symbols of a source."""
+class Word(NamedTuple):
+    """What the venue has said of all its symbols from tick `seq` on."""
 
-    __slots__ = ("clock", "counts", "out", "seq", "source", "ts_recv", "weight")
+    seq: int
+    action: Action
+    reason: str | None
+
+
+class Now:
+    """The tick in hand and what it has led to so far: shared by all symbols of a source.
+
+    `words` are the last ones that the venue has said of all symbols, each where it changed: a symbol that is born while
+    ticks are run again must find the one that held then.
+    """
+
+    __slots__ = ("clock", "counts", "out", "seq", "source", "ts_recv", "weight", "words")
 
     def __init__(self, source: str) -> None:
         self.counts = Counts()
+        self.words: list[Word] = []
         self.source = source
         self.seq = NO_SEQ
         self.ts_recv = "0"
         self.clock = 0
         self.out: list[Message] = []
         self.weight = 0
+
+    def hear(self, action: Action, reason: str | None) -> None:
+        """The venue says this of all its symbols."""
+        last = self.words[-1] if self.words else None
+        if last is None or (last.seq < self.seq and last[1:] != (action, reason)):
+            self.words = [*self.words, Word(self.seq, action, reason)][-_WORDS_MAX:]
+
+    def save(self) -> bytes:
+        """What is known of the venue as a whole: the private state of `ALL`."""
+        nothing = SavedBars([], NEVER, 0)
+        saved = SavedSymbol(
+            ALL, self.clock, None, False, False, [], [], nothing, Last(), Raw(b"null"), words=self.words
+        )
+        return msgspec.json.encode(saved)
+
+    @property
+    def word(self) -> Word | None:
+        """What it has said last, as of the tick in hand."""
+        return next((word for word in reversed(self.words) if word.seq <= self.seq), None)
 
 
 class Last(Struct):
@@ -136,8 +176,11 @@ class Last(Struct):
     ts_recv: str | None = None
 
 
-class SavedSymbol(Struct, frozen=True):
-    """A symbol's private state: all that its snapshots do not hold."""
+class SavedSymbol(Struct, frozen=True, omit_defaults=True):
+    """A symbol's private state: all that its snapshots do not hold.
+
+    `status` is what was said of this symbol alone; `words` are those of `ALL`.
+    """
 
     venue_symbol: str
     clock: int
@@ -149,6 +192,8 @@ class SavedSymbol(Struct, frozen=True):
     bars: SavedBars
     last_trades: Last
     machine: Raw
+    status: Status | None = None
+    words: list[Word] = []
 
 
 class Symbol:
@@ -168,6 +213,7 @@ class Symbol:
         self._hole = False
         self._quote: Quote | None = None
         self._status: Status | None = None
+        self._own_status: Status | None = None
         self._instrument: Instrument | None = None
         self._live = False
         self._stale: State | None = None
@@ -230,11 +276,13 @@ class Symbol:
             self._set_quote(quote, ts_event)
 
     def status(self, action: Action, reason: str | None, ts_event: str | None) -> None:
-        """Whether the symbol trades; repeated words are no update."""
-        status = Status(action, reason)
-        if status != self._status:
-            self._status = status
-            self._update("status", status, ts_event)
+        """Whether the symbol trades by itself; it does only where the venue says so of all of them, too."""
+        self._own_status = Status(action, reason)
+        self._tell_status(ts_event)
+
+    def hear(self) -> None:
+        """The venue has said something of all its symbols."""
+        self._tell_status(None)
 
     def instrument(self, instrument: Instrument, ts_event: str | None) -> None:
         """The symbol's definition; a repeated one is no update."""
@@ -342,6 +390,7 @@ class Symbol:
                 self.bars.save(),
                 self._last.get("trades", Last()),
                 Raw(machine.save()),
+                self._own_status,
             )
         )
 
@@ -367,6 +416,7 @@ class Symbol:
             else:
                 bars += data  # type: ignore[arg-type]  # of the channel bars
         self._live, self._stale, self._hole = saved.live, saved.stale, saved.hole
+        self._own_status = saved.status
         self._ids.load(saved.ids, saved.texts)
         self.bars.load(bars, saved.bars, saved.clock)
         machine.load(bytes(saved.machine))
@@ -394,6 +444,15 @@ class Symbol:
             now.out += parted(update)
         now.weight += _UPDATE_WEIGHT + weight
         last.seq, last.ts_event, last.ts_recv = now.seq, ts_event, now.ts_recv
+
+    def _tell_status(self, ts_event: str | None) -> None:
+        """Of what was said of this symbol and of all of them that which allows less; repeated words are no update."""
+        own, word = self._own_status, self._now.word
+        said = [(status.action, status.reason) for status in (own, word) if status is not None]
+        status = Status(*strictest(said)) if said else None
+        if status is not None and status != self._status:
+            self._status = status
+            self._update("status", status, ts_event)
 
     def _set_quote(self, quote: Quote, ts_event: str | None) -> None:
         self._quote = quote

@@ -154,12 +154,14 @@ def test_rules_beyond_the_schema(tick: dict[str, Any]) -> None:
 
 def test_keys_and_wide() -> None:
     assert canonical.keys(encode(made("quotes", QUOTE, symbol=NAME))) == [NAME]
+    assert canonical.keys(encode(GOOD[5])) == []
     assert canonical.wide(encode(GOOD[5])) == ("halt", None)
+    assert list(canonical.entries(encode({**GOOD[5], "symbol": NAME}))) == [NAME]
     for read, tick in (
         (canonical.keys, GOOD[0]),
         (canonical.wide, GOOD[0]),
-        (canonical.wide, {**GOOD[5], "symbol": NAME}),
         (canonical.keys, []),
+        (canonical.entries, []),
     ):
         with pytest.raises(BadTick):
             read(encode(tick))
