@@ -30,7 +30,8 @@ from feed.venues.source import Checkpoint, Source
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from feed.venues.symbol import Message, Tick
+    from feed.venues.now import Message
+    from feed.venues.symbol import Tick
 
 _RECORD_WEIGHT: Final = 192 * 1024
 # Measured at 68 levels an update: encoding 24 KiB at a time 64 us a tick, 192 KiB at a time 100.

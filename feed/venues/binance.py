@@ -1,43 +1,37 @@
 """Binance: spot, USD-M and COIN-M futures, streams (combined or raw) and REST depth snapshots.
 
-Owns what their frames mean and the bridge from diffs to a book. Leaves their shapes to `binance_frames`, numbers to
+Owns what their frames mean. Leaves their shapes to `binance_frames`, the book to `binance_book`, numbers to
 `decimals`, times to `times`, trades sent twice and the messages to `symbol`. Frames of other kinds (kline, partial
 books, lists of all symbols, answers) are read and mean nothing.
 
-- Book: diffs are kept until a snapshot comes, those of the last minute and of at most 1 MiB. Spot: those with `u <=
-  lastUpdateId` are old, and each `U` must be at most the `u` before it plus 1. Futures: those with `u < lastUpdateId`
-  are old, and each `pu` must be at most the `u` before it. Streams of two speeds may be mixed: each is whole, so a
-  diff that overlaps what is known goes on from there. A hole makes the book stale, and diffs are kept again until a
-  snapshot bridges them. A snapshot that is older than the book, or too old for the diffs kept, is not used. Source:
-  the venue's "How to manage a local order book correctly",
-  https://developers.binance.com/docs/binance-spot-api-docs/web-socket-streams and its twins for futures.
+- Book: diffs, and snapshots that they are bridged to, are `binance_book`'s.
 - An odd diff makes the book stale; an odd snapshot does not, for the diffs alone say whether something is missing.
 - Trades: `m` is true where the buyer was the maker, so the taker sold. Ids are consecutive, also over those that were
   not made at market (`X`, insurance fund and others; they are no trades here), so a skipped id is a hole; aggregates
   count by `a`. Where both streams come, each trade is taken from the one that told it first.
 - Quotes: `u` rises, so one that does not is known. Spot does not say when.
+- Where ids of updates, of tickers or of trades have begun anew (`counters`), the book is stale until a snapshot, which
+  is taken; quotes and trades go on. A snapshot alone shows it only a minute after the last diff: answers may come out
+  of a cache half a minute old.
 - Times are milliseconds, or microseconds for who asked for them.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 import msgspec
-from msgspec import Raw
 
 from feed.errors import BadEntry, BadTick
 from feed.model import Action, Kind, Quote, Trade
 from feed.venues import binance_frames as frames
 from feed.venues.binance_ahead import ReadAhead, read_ahead
-from feed.venues.decimals import canonical, canonical_levels, positive
+from feed.venues.binance_book import Diffs, FuturesDiffs, SpotDiffs
+from feed.venues.decimals import canonical, positive
 from feed.venues.symbol import Symbol, Tick
 from feed.venues.times import ms_or_us_ns
 
-_KEPT_BYTES_MAX: Final = 1 << 20
-_KEPT_NS_MAX: Final = 60_000_000_000
 _STREAM_AT: Final = len(b'{"stream":"')
 _STREAM_CHARS_MAX: Final = 100
 _SHOWN_CHARS_MAX: Final = 50
@@ -47,22 +41,20 @@ _CHANNELS: Final[dict[str, Kind]] = {"trade": "trades", "aggTrade": "trades", "d
 
 
 class Binance:
-    """What reads the ticks of one symbol; `spot`, `usdm` and `coinm` differ in how diffs are chained."""
+    """What reads the ticks of one symbol; spot and futures differ in how diffs are chained."""
 
-    _diff: ClassVar[frames.Kind]
-
-    def __init__(self, symbol: Symbol) -> None:
+    def __init__(self, symbol: Symbol, diffs: Diffs) -> None:
         self._symbol = symbol
+        self._diffs = diffs
+        symbol.count_trades()
         self._name = symbol.venue_symbol
         self._state = frames.Saved()
         self._ts_recv = 0
-        self._kept: deque[tuple[int, bytes]] = deque()
-        self._kept_bytes = 0
         self._kinds: dict[str, tuple[frames.Kind, Callable[[Any], None]]] = {
             "trade": (frames.TRADE, self._take_trade),
             "aggTrade": (frames.AGGREGATE, self._take_aggregate),
             "bookTicker": (frames.TICKER, self._take_ticker),
-            "depthUpdate": (self._diff, self._take_diff),
+            "depthUpdate": (diffs.kind, self._take_diff),
         }
         stream = self._name.lower()
         # the names of streams as they are subscribed, so that most frames are decoded once, by the right type
@@ -89,7 +81,8 @@ class Binance:
         except frames.UNREADABLE:
             self._apply_by_head(frame)
             return
-        self._must_be_mine(data.s)
+        if data.s != self._name:
+            self._must_be_mine(data.s)
         try:
             take(data)
         except BadTick as error:
@@ -102,36 +95,22 @@ class Binance:
     def apply_read(self, tick: Tick, read: ReadAhead) -> bool:
         """Takes a depth update that was read ahead, if it is simply the next one of a live book; else nothing has
         changed, and it is for `apply`."""
-        head, state = read.head, self._state
-        if (
-            state.book is None
-            or not self._is_next(head, state.book)
-            or head.s != self._name
-            or read.stream not in self._depth_streams
-            or not self._symbol.book_is_live
-        ):
-            return False
-        try:
-            time = ms_or_us_ns(head.time)
-        except BadTick:
-            return False
-        state.book, state.first = head.u, False
-        self._symbol.book_told(read.told.text, read.told.levels, time)
-        return True
+        head = read.head
+        return (
+            head.s == self._name
+            and read.stream in self._depth_streams
+            and self._diffs.take_told(head, read.told, tick.ts_recv)
+        )
 
     def save(self) -> bytes:
         """The private state: positions, and the diffs kept."""
-        self._state.kept = [(ts_recv, Raw(kept)) for ts_recv, kept in self._kept]
-        saved = msgspec.json.encode(self._state)
-        self._state.kept = []
-        return saved
+        return msgspec.json.encode(msgspec.structs.replace(self._state, diffs=self._diffs.save()))
 
     def load(self, saved: bytes) -> None:
         """Takes up a private state."""
         self._state = frames.SAVED(saved)
-        self._kept = deque((ts_recv, bytes(kept)) for ts_recv, kept in self._state.kept)
-        self._kept_bytes = sum(len(kept) for _, kept in self._kept)
-        self._state.kept = []
+        self._diffs.load(self._state.diffs)
+        self._state.diffs = frames.SavedDiffs()
 
     def _apply_by_head(self, frame: bytes) -> None:
         """Frames whose first bytes do not say what they are, and those that are not what they should be."""
@@ -148,7 +127,7 @@ class Binance:
         channel = _CHANNELS.get(name)
         try:
             data = _decoded(kind, inner)
-            if name == "depthUpdate" and not head.stream and self._is_partial(data):
+            if name == "depthUpdate" and not head.stream and self._diffs.is_partial(data):
                 return
             take(data)
         except (BadTick, *frames.UNREADABLE) as error:
@@ -166,177 +145,91 @@ class Binance:
                 if _is_refusal(frame):
                     return
                 raise BadTick(f"depth snapshot cannot be read: {error}") from error
-        self._take_depth(depth)
+        if depth.symbol is not None:
+            self._must_be_mine(depth.symbol)
+        self._diffs.take_snapshot(depth, self._ts_recv)
 
     def _must_be_mine(self, name: str) -> None:
         if name != self._name:
             raise BadTick(f"frame of {name[:_SHOWN_CHARS_MAX]!r}, wanted {self._name}")
 
+    def _take_diff(self, data: Any) -> None:
+        self._diffs.take(data, self._ts_recv)
+
     def _spoiled(self, channel: Kind | None, last: object, why: Exception) -> BadEntry:
-        """`last` is the id up to which the frame says that it tells of the book: no older snapshot makes up for it."""
-        book = self._state.book
-        if channel == "book" and book is not None and isinstance(last, int):
-            self._state.book = max(book, last)
+        """`last` is the id up to which the frame says that it tells of the book."""
+        if channel == "book" and isinstance(last, int):
+            self._diffs.miss(last)
         return self._symbol.spoiled(channel, why)
 
     def _take_trade(self, data: frames.Trade) -> None:
-        state = self._state
-        number = data.t
+        state, symbol = self._state, self._symbol
+        number, time = data.t, ms_or_us_ns(data.T)
         market = data.X == "MARKET"
         if market:
-            time = ms_or_us_ns(data.T)
             trade = Trade(positive(data.p), positive(data.q), "sell" if data.m else "buy", str(number), time)
         last = state.trade
-        if last is not None and number != last + 1:
-            if number > last:
-                self._symbol.hole()
-            elif state.aggregated:
+        if number - 1 != last:
+            number = symbol.follow(last, number, time)
+            if number == last and state.aggregated:
                 return
-        if last is None or number > last:
-            state.trade = number
-            state.aggregated = False
-        if market:
-            self._symbol.trades([trade], time)
+            if last is not None and number < last:
+                state.aggregate = None
+        if number != last:
+            state.trade, state.aggregated = number, False
+        if market and symbol.trades([trade], time):
+            state.trade, state.aggregate, state.aggregated = data.t, None, False
 
     def _take_aggregate(self, data: frames.Aggregate) -> None:
-        state = self._state
+        state, symbol = self._state, self._symbol
         time = ms_or_us_ns(data.T)
         trade = Trade(positive(data.p), positive(data.q), "sell" if data.m else "buy", str(data.a), time)
         if data.l < data.f:
             raise BadTick(f"aggregate of the trades {data.f} to {data.l}, wanted a rising range")
+        number, last = (data.a, state.aggregate) if state.aggregated else (data.l, state.trade)
+        if last is not None and symbol.restarts(last, number, time):
+            state.trade, state.aggregate, state.aggregated = None, None, False
         if state.trade is not None:
             if not state.aggregated:
                 if data.f <= state.trade:
                     return
                 if data.f > state.trade + 1:
-                    self._symbol.hole()
+                    symbol.hole()
             elif state.aggregate is not None and data.a > state.aggregate + 1:
-                self._symbol.hole()
-        if state.aggregate is None or data.a > state.aggregate:
-            state.aggregate = data.a
-            state.trade = data.l
-            state.aggregated = True
-        self._symbol.trades([trade], time)
+                symbol.hole()
+        anew = symbol.trades([trade], time, aggregated=True)
+        if anew or state.aggregate is None or data.a > state.aggregate:
+            state.aggregate, state.trade, state.aggregated = data.a, data.l, True
 
     def _take_ticker(self, data: frames.Ticker) -> None:
         bid, ask = _top(data.b, data.B), _top(data.a, data.A)
         time = ms_or_us_ns(data.T)
-        if data.u > self._state.ticker:
-            self._state.ticker = data.u
-            self._symbol.quote(Quote(*bid, *ask), time)
-
-    def _take_diff(self, data: Any) -> None:
-        bids, asks = canonical_levels(data.b), canonical_levels(data.a)
-        time = ms_or_us_ns(data.time)
-        state = self._state
-        if state.book is None or not self._symbol.book_is_live:
-            self._keep(data)
-        elif self._is_old(data, state.book, first=state.first):
-            return
-        elif self._is_hole(data, state.book):
-            state.book = None
-            self._symbol.book_stale("gap")
-            self._keep(data)
-        else:
-            state.book, state.first = data.u, False
-            self._symbol.book_change(bids, asks, time)
-
-    def _take_depth(self, data: frames.Depth) -> None:
-        if data.symbol is not None and data.symbol != self._name:
-            raise BadTick(f"depth snapshot of {data.symbol[:_SHOWN_CHARS_MAX]!r}, wanted {self._name}")
-        bids = {price: size for price, size in canonical_levels(data.bids) if size != "0"}
-        asks = {price: size for price, size in canonical_levels(data.asks) if size != "0"}
-        time = ms_or_us_ns(data.T or data.E)
-        book = self._state.book
-        if book is not None and data.lastUpdateId < book + self._symbol.book_is_live:
-            return  # older than the book, or sent twice
-        last, first = data.lastUpdateId, True
-        for _, kept in self._kept:
-            diff = self._diff.data(kept)
-            if self._is_old(diff, last, first=first):
-                continue
-            if self._is_hole(diff, last):
-                return  # too old for the diffs kept: the next one will do
-            bids.update(canonical_levels(diff.b))
-            asks.update(canonical_levels(diff.a))
-            last, first = diff.u, False
-            time = ms_or_us_ns(diff.time)
-        self._kept.clear()
-        self._kept_bytes = 0
-        self._state.book, self._state.first = last, first
-        self._symbol.book_replace(_without_deleted(bids), _without_deleted(asks), time)
-
-    def _keep(self, diff: Any) -> None:
-        kept = msgspec.json.encode(diff)
-        self._kept.append((self._ts_recv, kept))
-        self._kept_bytes += len(kept)
-        oldest = self._ts_recv - _KEPT_NS_MAX
-        while self._kept and (self._kept_bytes > _KEPT_BYTES_MAX or self._kept[0][0] < oldest):
-            self._kept_bytes -= len(self._kept.popleft()[1])
-
-    def _is_old(self, diff: Any, last: int, *, first: bool) -> bool:
-        raise NotImplementedError
-
-    def _is_hole(self, diff: Any, last: int) -> bool:
-        raise NotImplementedError
-
-    def _is_partial(self, diff: Any) -> bool:
-        """Whether a raw depth update looks like a partial book; raises `BadTick`."""
-        raise NotImplementedError
-
-    def _is_next(self, diff: Any, last: int) -> bool:
-        """True only where it is neither old nor behind a hole, whether `last` is a snapshot's or not."""
-        raise NotImplementedError
+        known = self._state.quotes
+        if data.u <= known.last:
+            if not known.begins_anew(data.u, time, self._ts_recv):
+                return
+            self._symbol.counts.epochs += 1
+        known.last, known.event, known.recv = data.u, time, self._ts_recv
+        self._symbol.quote(Quote(*bid, *ask), time)
 
 
-class Spot(Binance):
-    """Update ids are consecutive."""
-
-    _diff = frames.SPOT_DIFF
-
-    def _is_old(self, diff: frames.SpotHead, last: int, *, first: bool) -> bool:
-        return diff.u <= last
-
-    def _is_hole(self, diff: frames.SpotHead, last: int) -> bool:
-        return last + 1 < diff.U
-
-    def _is_partial(self, diff: frames.SpotDiff) -> bool:
-        return False  # those of spot have fields of their own
-
-    def _is_next(self, diff: frames.SpotHead, last: int) -> bool:
-        return diff.U <= last + 1 <= diff.u
+def spot(symbol: Symbol) -> Binance:
+    """What reads a symbol of spot."""
+    return Binance(symbol, SpotDiffs(symbol))
 
 
-class Futures(Binance):
-    """Update ids are shared by many symbols; each diff names the one before it."""
-
-    _diff = frames.FUTURES_DIFF
-
-    def _is_old(self, diff: frames.FuturesHead, last: int, *, first: bool) -> bool:
-        return diff.u < last or (diff.u == last and not first)
-
-    def _is_hole(self, diff: frames.FuturesHead, last: int) -> bool:
-        return diff.pu > last
-
-    def _is_partial(self, diff: frames.FuturesDiff) -> bool:
-        return frames.is_partial(canonical_levels(diff.b), canonical_levels(diff.a))
-
-    def _is_next(self, diff: frames.FuturesHead, last: int) -> bool:
-        return diff.pu == last < diff.u
-
-
-spot: Final = Spot
-usdm: Final = Futures
-coinm: Final = Futures
+def futures(symbol: Symbol) -> Binance:
+    """What reads a symbol of USD-M or COIN-M futures."""
+    return Binance(symbol, FuturesDiffs(symbol))
 
 
 def spot_ahead(ticks: Sequence[Tick]) -> list[ReadAhead | None]:
-    """Of each tick what `Spot.apply_read` takes, None where it is for `apply`."""
+    """Of each tick of spot what `apply_read` takes, None where it is for `apply`."""
     return read_ahead(ticks, frames.SPOT_HEADS)
 
 
 def futures_ahead(ticks: Sequence[Tick]) -> list[ReadAhead | None]:
-    """Of each tick what `Futures.apply_read` takes, None where it is for `apply`."""
+    """Of each tick of futures what `apply_read` takes, None where it is for `apply`."""
     return read_ahead(ticks, frames.FUTURES_HEADS)
 
 
@@ -380,10 +273,6 @@ def _top(price: str, size: str) -> tuple[str | None, str | None]:
     """The best of a side; an empty side has a price or a size of zero."""
     best = canonical(price), canonical(size)
     return (None, None) if "0" in best else best
-
-
-def _without_deleted(side: dict[str, str]) -> dict[str, str]:
-    return {price: size for price, size in side.items() if size != "0"}
 
 
 def _decoded(kind: frames.Kind, data: bytes) -> Any:

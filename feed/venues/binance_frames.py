@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Meta, Raw, Struct, field
 
 from feed.errors import BadTick
+from feed.venues.counters import Counter
 from feed.venues.rows import longer
 
 UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -138,16 +139,24 @@ class Answer(Struct, gc=False):
     msg: str = ""
 
 
-class Saved(Struct):
-    """The private state: `book` is the last update id in the book, `first` whether it is a snapshot's."""
+class SavedDiffs(Struct, omit_defaults=True):
+    """`book` is the last update id in the book, `first` whether it is a snapshot's, `seen` the last id of any diff or
+    snapshot, `kept` the diffs that wait, each with its time of receiving."""
 
     book: int | None = None
     first: bool = False
-    ticker: int = -1
+    seen: Counter = field(default_factory=Counter)
+    kept: list[tuple[int, Raw]] = []
+
+
+class Saved(Struct, omit_defaults=True):
+    """The private state."""
+
+    diffs: SavedDiffs = field(default_factory=SavedDiffs)
+    quotes: Counter = field(default_factory=Counter)
     trade: int | None = None
     aggregate: int | None = None
     aggregated: bool = False
-    kept: list[tuple[int, Raw]] = []
 
 
 class Kind(Struct, frozen=True):

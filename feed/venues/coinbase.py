@@ -7,14 +7,15 @@ are read and mean nothing.
 - Sides: Exchange names the maker's side of a trade ("If the side is sell this indicates the maker was a sell order",
   https://docs.cdp.coinbase.com/exchange/websocket-feed/channels), so the taker's is the other one. Advanced Trade is
   read the same way; no capture shows it, so that is unproved.
-- Trades: `trade_id` counts the trades of a product, so a skipped id is a hole. `last_match`, and the snapshot of
-  `market_trades`, repeat trades at subscription; those that were missed show as a hole at the next trade.
+- Trades: `trade_id` counts the trades of a product, so a skipped id is a hole, and one that is far back and later has
+  begun anew. `last_match`, and the snapshot of `market_trades`, repeat trades at subscription; those that were missed
+  show as a hole at the next trade.
 - Book: a snapshot, then absolute sizes; nothing tells a hole (Exchange has no sequence here, and `sequence_num` counts
   a connection, whose frames lie in many partitions). Changes before the first snapshot are of no use and are dropped.
   `level2` and `level2_batch` cannot be told apart: both are whole, so a book of both is right when both have told all.
-- Quotes: `sequence` of Exchange's ticker rises, so one that does not is known; Advanced Trade's has no identity. A side
-  that is left out stays as it was, and `ticker_batch` of Advanced Trade, which leaves out both, is no quote; an empty
-  text, null and zero say that a side is empty.
+- Quotes: `sequence` of Exchange's ticker rises, so one that does not is known, unless it has begun anew; Advanced
+  Trade's has no identity. A side that is left out stays as it was, and `ticker_batch` of Advanced Trade, which leaves
+  out both, is no quote; an empty text, null and zero say that a side is empty.
 - Status: what a product's entry leaves out stays as it was; a product trades only where its status and all of its flags
   say so.
 - Times: of the trade, of the change, of the ticker; of Advanced Trade's books and quotes the `timestamp` of the frame.
@@ -32,7 +33,8 @@ from feed.errors import BadTick
 from feed.model import Action, Instrument, Level, Quote, Side, Trade
 from feed.venues import coinbase_frames as frames
 from feed.venues.decimals import canonical, canonical_levels, positive
-from feed.venues.symbol import Symbol, Tick, strictest
+from feed.venues.now import strictest
+from feed.venues.symbol import Symbol, Tick
 from feed.venues.times import iso_ns
 
 _SHOWN_CHARS_MAX: Final = 50
@@ -56,8 +58,10 @@ class Coinbase:
 
     def __init__(self, symbol: Symbol) -> None:
         self._symbol = symbol
+        symbol.count_trades()
         self._name = symbol.venue_symbol
         self._state = frames.Saved()
+        self._ts_recv = 0
         self._one: dict[str, Callable[[Any], None]] = {
             "snapshot": self._take_snapshot,
             "l2update": self._take_change,
@@ -77,6 +81,7 @@ class Coinbase:
     def apply(self, tick: Tick) -> None:
         """Tells the symbol what the tick meant; raises as `Machine.apply` says."""
         frame = tick.value
+        self._ts_recv = tick.ts_recv
         try:
             kind = frames.kind(frame)
             if kind in frames.ONE:
@@ -101,6 +106,7 @@ class Coinbase:
 
     def apply_entry(self, tick: Tick, entry: frames.Part) -> None:
         """What a frame says of this product, as `entries` gave it; raises as `Machine.apply` says."""
+        self._ts_recv = tick.ts_recv
         if entry.kind in frames.ONE:
             self._apply_one(entry.kind, entry.frame)
             return
@@ -160,9 +166,7 @@ class Coinbase:
             self._symbol.book_change(bids, asks, time)
 
     def _take_match(self, data: frames.Match) -> None:
-        trade = _trade(data, str(data.trade_id))
-        self._follow(data.trade_id)
-        self._symbol.trades([trade], trade.ts_event)
+        self._tell([_trade(data, str(data.trade_id))])
 
     def _take_last_match(self, data: frames.Match) -> None:
         self._symbol.history([_trade(data, str(data.trade_id))])
@@ -171,9 +175,12 @@ class Coinbase:
         quote = self._quote(data.best_bid, data.best_bid_size, data.best_ask, data.best_ask_size)
         time = iso_ns(data.time)
         if data.sequence is not None:
-            if data.sequence <= self._state.ticker:
-                return
-            self._state.ticker = data.sequence
+            known = self._state.quotes
+            if data.sequence <= known.last:
+                if not known.begins_anew(data.sequence, time, self._ts_recv):
+                    return
+                self._symbol.counts.epochs += 1
+            known.set(data.sequence, time, self._ts_recv)
         if quote is not None:
             self._symbol.quote(quote, time)
 
@@ -198,9 +205,7 @@ class Coinbase:
         if old:
             self._symbol.history(old)
         if new:
-            for trade in new:
-                self._follow(_number(trade))
-            self._symbol.trades(new, new[-1].ts_event)
+            self._tell(new)
 
     def _take_tickers(self, said: list[tuple[str, Any]], time: str | None) -> None:
         last: Quote | None = None
@@ -237,12 +242,12 @@ class Coinbase:
         asks = (known.ask_price, known.ask_size) if ask is UNSET else _top(ask, ask_size)
         return Quote(*bids, *asks)
 
-    def _follow(self, trade_id: int) -> None:
-        last = self._state.trade
-        if last is None or trade_id > last:
-            if last is not None and trade_id > last + 1:
-                self._symbol.hole()
-            self._state.trade = trade_id
+    def _tell(self, trades: list[Trade]) -> None:
+        symbol, state = self._symbol, self._state
+        for trade in trades:
+            state.trade = symbol.follow(state.trade, _number(trade), trade.ts_event)
+        if symbol.trades(trades, trades[-1].ts_event):
+            state.trade = _number(trades[-1])
 
     def _must_be_mine(self, product_id: str) -> None:
         if product_id != self._name:

@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
-from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType, field
 
 from feed.errors import BadTick
 from feed.model import Kind
+from feed.venues.counters import Counter
 from feed.venues.rows import longer
 
 UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -207,7 +208,7 @@ class Saved(Struct, omit_defaults=True):
     """The private state: the last trade told, the last ticker told, whether the product trades."""
 
     trade: int | None = None
-    ticker: int = -1
+    quotes: Counter = field(default_factory=Counter)
     facts: Facts = Facts()
 
 

@@ -11,9 +11,10 @@ the depth of a book and when trades were subscribed.
   pair the deeper is the book, the other one means nothing. v1 names the depth in the channel; v2 in its answer to the
   subscription, which counts from when it comes.
 - Numbers of v2 are JSON numbers whose trailing zeros count, so their text is read.
-- Trades: the side is the taker's. v2 counts them per book, so a skipped id is a hole; its snapshot is history. v1 has
-  no ids: what its first frame after a subscription holds from before that is history, and subscribing again is a hole.
-  Where a pair is called alike in both, v1's trades are not taken once v2's have come: they are the same ones.
+- Trades: the side is the taker's. v2 counts them per book, so a skipped id is a hole, and one that is far back and
+  later has begun anew; its snapshot is history. v1 has no ids: what its first frame after a subscription holds from
+  before that is history, and subscribing again is a hole. Where a pair is called alike in both, v1's trades are not
+  taken once v2's have come: they are the same ones.
 - Quotes: from `ticker`; v1's has no time. A side that is left out stays as it was; null and zero say that it is empty.
 - Status: a pair trades only where the system and the pair say so. What a pair's entry leaves out stays as it was.
 - Times: of a v1 book the newest of its levels.
@@ -212,13 +213,12 @@ class Kraken:
         if history:  # trades of it that were missed show as a hole at the next one
             self._symbol.history(trades)
             return
-        state = self._state
-        for number in [int(trade.trade_id or 0) for trade in trades]:
-            if state.trade is None or number > state.trade:
-                if state.trade is not None and number > state.trade + 1:
-                    self._symbol.hole()
-                state.trade = number
-        self._symbol.trades(trades, trades[-1].ts_event)
+        symbol, state = self._symbol, self._state
+        symbol.count_trades()
+        for trade in trades:
+            state.trade = symbol.follow(state.trade, int(trade.trade_id or 0), trade.ts_event)
+        if symbol.trades(trades, trades[-1].ts_event):
+            state.trade = int(trades[-1].trade_id or 0)
 
     def _quotes_v2(self, tickers: list[frames.TickerV2]) -> list[tuple[Quote, str | None]]:
         quotes: list[tuple[Quote, str | None]] = []

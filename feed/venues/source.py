@@ -21,7 +21,8 @@ from msgspec import Struct
 from feed.errors import BadEntry, BadTick, CorruptLog
 from feed.model import Bar, Book, Instrument, Kind, Quote, Snapshot, State, Status, Trade
 from feed.venues.bars import NEVER
-from feed.venues.symbol import ALL, Counts, Machine, Message, Now, Rules, SavedSymbol, Symbol, Tick
+from feed.venues.now import ALL, Counts, Message, Now, SavedSymbol
+from feed.venues.symbol import Machine, Rules, Symbol, Tick
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -1,7 +1,7 @@
 """One symbol: what its ticks have led to, and the messages that they make.
 
-Owns the state of a symbol's channels (last trades, quote, book, bars, status, definition), the chain of `prev`, the
-removal of trades that were sent twice, and the form of every update and snapshot. A venue's machine tells it what a
+Owns the state of a symbol's channels (last trades, quote, book, bars, status, definition), the chain of `prev`, and the
+form of every update and snapshot. Leaves which trades were sent twice to `known`. A venue's machine tells it what a
 tick meant; this module never reads venue bytes, a clock or a random number, so the same ticks give the same messages.
 
 A machine calls each of `trades`, `quote`, `status` and `instrument` at most once a tick; the book methods as often as
@@ -11,10 +11,10 @@ it likes: they become one update at the end of the tick.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Raw
 
 from feed.errors import BadEntry, CorruptLog
 from feed.model import (
@@ -36,13 +36,15 @@ from feed.model import (
 )
 from feed.model import Gap as GapMessage
 from feed.parts import parted
-from feed.venues.bars import NEVER, BarRules, Bars
-from feed.venues.bars import Saved as SavedBars
-from feed.venues.ids import TradeIds
+from feed.venues.bars import Bars
+from feed.venues.known import KnownTrades
 from feed.venues.levels import Levels
+from feed.venues.now import Counts, Last, Now, SavedSymbol, strictest
+from feed.venues.tick import Rules as Rules
+from feed.venues.tick import Tick as Tick
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
 _LEVELS_FIT: Final = 2500
 _ITEMS_FIT: Final = 512
@@ -51,45 +53,6 @@ _UPDATE_WEIGHT: Final = 200
 _LEVEL_WEIGHT: Final = 24
 _ITEM_WEIGHT: Final = 120
 _BOOK: Final = msgspec.json.Decoder(Book)
-Message = Update | Snapshot | GapMessage | State
-
-
-ALL: Final = "*"
-"""No symbol is called this: it stands for what is known of the venue as a whole."""
-_WORDS_MAX: Final = 16
-_STRICTNESS: Final[tuple[Action, ...]] = ("trading", "unknown", "pre-open", "halt", "close")
-
-
-def strictest(said: Sequence[tuple[Action, str | None]]) -> tuple[Action, str | None]:
-    """Of several words about trading the one that allows the least; of equal ones the first that gives a reason."""
-    return max(said, key=lambda words: (_STRICTNESS.index(words[0]), words[1] is not None))
-
-
-class Tick(Struct, frozen=True, gc=False):
-    """One record of a tick topic: `seq` is its offset, `request` is there where it answers a request.
-
-    `symbols` is its header of that name: which of the symbols of a frame without a key are meant, as a JSON list.
-    Times are nanoseconds: `ts_recv` is the collector's, `ts_kafka` that of the record.
-    """
-
-    seq: int
-    key: str
-    value: bytes
-    ts_recv: int
-    ts_kafka: int
-    request: str | None = None
-    symbols: bytes | None = None
-
-
-class Rules(Struct, frozen=True):
-    """Every setting that changes bytes; its hash is part of the state version."""
-
-    trades_kept: int = 100
-    trade_id_runs_max: int = 256
-    quotes_from: Literal["stream", "book"] = "stream"
-    symbols_max: int = 20_000
-    ts_recv_ahead_max_ns: int = 60_000_000_000
-    bars: BarRules = BarRules()
 
 
 class Machine(Protocol):
@@ -115,87 +78,6 @@ class Machine(Protocol):
         """Takes up a private state; the symbol's book is there already."""
 
 
-class Counts(Struct):
-    """What a source has counted since it started, or since it was restored."""
-
-    bad_entries: int = 0
-
-
-class Word(NamedTuple):
-    """What the venue has said of all its symbols from tick `seq` on."""
-
-    seq: int
-    action: Action
-    reason: str | None
-
-
-class Now:
-    """The tick in hand and what it has led to so far: shared by all symbols of a source.
-
-    `words` are the last ones that the venue has said of all symbols, each where it changed: a symbol that is born while
-    ticks are run again must find the one that held then.
-    """
-
-    __slots__ = ("clock", "counts", "out", "seq", "source", "ts_recv", "weight", "words")
-
-    def __init__(self, source: str) -> None:
-        self.counts = Counts()
-        self.words: list[Word] = []
-        self.source = source
-        self.seq = NO_SEQ
-        self.ts_recv = "0"
-        self.clock = 0
-        self.out: list[Message] = []
-        self.weight = 0
-
-    def hear(self, action: Action, reason: str | None) -> None:
-        """The venue says this of all its symbols."""
-        last = self.words[-1] if self.words else None
-        if last is None or (last.seq < self.seq and last[1:] != (action, reason)):
-            self.words = [*self.words, Word(self.seq, action, reason)][-_WORDS_MAX:]
-
-    def save(self) -> bytes:
-        """What is known of the venue as a whole: the private state of `ALL`."""
-        nothing = SavedBars([], NEVER, 0)
-        saved = SavedSymbol(
-            ALL, self.clock, None, False, False, [], [], nothing, Last(), Raw(b"null"), words=self.words
-        )
-        return msgspec.json.encode(saved)
-
-    @property
-    def word(self) -> Word | None:
-        """What it has said last, as of the tick in hand."""
-        return next((word for word in reversed(self.words) if word.seq <= self.seq), None)
-
-
-class Last(Struct):
-    """The position of a channel: its last update."""
-
-    seq: int = NO_SEQ
-    ts_event: str | None = None
-    ts_recv: str | None = None
-
-
-class SavedSymbol(Struct, frozen=True, omit_defaults=True):
-    """A symbol's private state: all that its snapshots do not hold.
-
-    `status` is what was said of this symbol alone; `words` are those of `ALL`.
-    """
-
-    venue_symbol: str
-    clock: int
-    stale: State | None
-    live: bool
-    hole: bool
-    ids: list[tuple[int, int]]
-    texts: list[str]
-    bars: SavedBars
-    last_trades: Last
-    machine: Raw
-    status: Status | None = None
-    words: list[Word] = []
-
-
 class Symbol:
     """Everything that one symbol's ticks have led to."""
 
@@ -208,7 +90,7 @@ class Symbol:
         self._makes_bars = bool(rules.bars.intervals)
         self._last: dict[Kind, Last] = {}
         self._trades: deque[Trade] = deque(maxlen=rules.trades_kept)
-        self._ids = TradeIds(rules.trade_id_runs_max)
+        self._known = KnownTrades(rules.trade_id_runs_max)
         self._levels = Levels()
         self._hole = False
         self._quote: Quote | None = None
@@ -219,6 +101,11 @@ class Symbol:
         self._stale: State | None = None
         self._change: tuple[list[Level], list[Level], str | None] | None = None
         self._state_change: State | None = None
+
+    @property
+    def counts(self) -> Counts:
+        """What the source has counted."""
+        return self._now.counts
 
     @property
     def quote_known(self) -> Quote | None:
@@ -235,13 +122,18 @@ class Symbol:
         """Whether the venue's snapshot was taken and no hole or bad checksum came since."""
         return self._live and self._stale is None
 
-    def trades(self, trades: list[Trade], ts_event: str | None) -> None:
-        """Trades at market, in the venue's order; those whose id is known already are dropped."""
-        is_new = self._ids.add
-        new = [trade for trade in trades if trade.trade_id is None or is_new(trade.trade_id)]
+    def trades(self, trades: list[Trade], ts_event: str | None, *, aggregated: bool = False) -> bool:
+        """Trades at market, in the venue's order; those that were seen before are dropped (`known`).
+
+        Whether the venue's ids have begun anew with one of them. `aggregated`: the ids are those of aggregates.
+        """
+        now, known = self._now, self._known
+        new, anew = known.sift(trades, now.counts, aggregated)
         if not new:
-            return
-        now, last = self._now, self._last.get("trades")
+            return False
+        if anew and known.are_counted:
+            self._hole = True
+        last = self._last.get("trades")
         seq = NO_SEQ if last is None else last.seq
         if seq == NO_SEQ:
             self._trades.clear()
@@ -250,21 +142,47 @@ class Symbol:
             now.out.append(GapMessage("trades", self.name, now.source, seq, seq, None, "venue", True))
         self._update("trades", new, ts_event, _ITEM_WEIGHT * len(new), len(new) <= _ITEMS_FIT)
         self._trades.extend(new)
-        if not self._makes_bars:
-            return
-        clock, add = now.clock, self.bars.add
+        clock, add = now.clock, self.bars.add if self._makes_bars else None
         for trade in new:
-            time = trade.ts_event
-            add(clock if time is None else int(time), trade.price, trade.size, clock)
+            time = clock
+            if trade.ts_event is not None:
+                time = int(trade.ts_event)
+                if time > known.newest:
+                    known.newest = time
+            if add is not None:
+                add(time, trade.price, trade.size, clock)
+        return anew
+
+    def count_trades(self) -> None:
+        """The venue's ids of trades are consecutive."""
+        self._known.are_counted = True
+
+    def follow(self, last: int | None, number: int, ts_event: str | None) -> int:
+        """Where a venue's consecutive ids of trades stand after this one, from where they stood.
+
+        What was skipped is a hole. An id that is far back and later has begun anew (`counters`).
+        """
+        if last is None or number == last + 1:
+            return number
+        if number > last:
+            self.hole()
+            return number
+        return number if self.restarts(last, number, ts_event) else last
+
+    def restarts(self, last: int, number: int, ts_event: str | None) -> bool:
+        """Whether consecutive ids that stood at `last` begin anew with this one: what was missed nobody knows."""
+        if not self._known.restarts(last, number, ts_event):
+            return False
+        self._known.forget(self._now.counts)
+        self.hole()
+        return True
 
     def history(self, trades: list[Trade]) -> None:
         """Trades that the venue sent again at subscription: they stand in the snapshot before the first live trade."""
         if "trades" in self._last and self._last["trades"].seq != NO_SEQ:
             return
         self._last.setdefault("trades", Last())
-        for trade in trades:
-            if trade.trade_id is None or self._ids.add(trade.trade_id):
-                self._trades.append(trade)
+        self._trades.extend(trade for trade in trades if self._known.add(trade))
 
     def hole(self) -> None:
         """The venue's own sequence skipped trades: a gap goes out before the next update of this channel."""
@@ -377,7 +295,7 @@ class Symbol:
 
     def save(self, machine: Machine) -> bytes:
         """The private state; with `snapshots()` at the same tick it is the whole state."""
-        ids, texts = self._ids.save()
+        ids, texts, aggregates = self._known.save()
         return msgspec.json.encode(
             SavedSymbol(
                 self.venue_symbol,
@@ -391,6 +309,8 @@ class Symbol:
                 self._last.get("trades", Last()),
                 Raw(machine.save()),
                 self._own_status,
+                newest=self._known.newest,
+                aggregates=aggregates,
             )
         )
 
@@ -417,7 +337,7 @@ class Symbol:
                 bars += data  # type: ignore[arg-type]  # of the channel bars
         self._live, self._stale, self._hole = saved.live, saved.stale, saved.hole
         self._own_status = saved.status
-        self._ids.load(saved.ids, saved.texts)
+        self._known.load(saved)
         self.bars.load(bars, saved.bars, saved.clock)
         machine.load(bytes(saved.machine))
 

@@ -15,8 +15,8 @@ _VENUES: Final = {
     venue.name: venue
     for venue in (
         Venue("binance", "BINANCE", binance.spot, *_BINANCE, binance.spot_ahead),
-        Venue("binance-usdm", "BINANCE-USDM", binance.usdm, *_BINANCE, binance.futures_ahead),
-        Venue("binance-coinm", "BINANCE-COINM", binance.coinm, *_BINANCE, binance.futures_ahead),
+        Venue("binance-usdm", "BINANCE-USDM", binance.futures, *_BINANCE, binance.futures_ahead),
+        Venue("binance-coinm", "BINANCE-COINM", binance.futures, *_BINANCE, binance.futures_ahead),
         Venue("coinbase", "COINBASE", coinbase.Coinbase, coinbase.keys, coinbase.wide, 10, coinbase.entries),
         Venue("kraken", "KRAKEN", kraken.Kraken, kraken.keys, kraken.wide, 10, kraken.entries),
     )

@@ -17,12 +17,15 @@ import msgspec
 
 from feed.errors import BadTick
 from feed.model import Book, Gap, Quote, Snapshot, State, Trade, Update
+from feed.venues.now import Message
 from feed.venues.source import Checkpoint, Source
-from feed.venues.symbol import Message, Rules, Tick
+from feed.venues.symbol import Rules, Tick
 from feed.venues.table import venue
 from feed.venues.venue import Venue
 from replay.captures import Captured, read
 
+T0 = 1_700_000_000_000_000_000
+STEP_NS = 10_000_000
 BOOK = msgspec.json.Decoder(Book)
 encode = msgspec.json.encode
 
@@ -202,13 +205,16 @@ def restarted(source: Source, of: Venue, seq: int) -> Source:
 
 
 class Feeder:
-    """Gives frames to a source, one offset after the other, and to a second one that is restarted after each of them:
-    both must say the same."""
+    """Gives frames to a source, one offset and 10 ms after the other.
+
+    A second one is restarted after each of them: both must say the same.
+    """
 
     def __init__(self, venue_name: str, key: str) -> None:
         self.played = Played(venue_name)
         self.key = key
         self.seq = 0
+        self.now = T0
         self._venue = venue(venue_name)
         self._broken = Source(self._venue, self.played.source.now.source, Rules())
 
@@ -219,7 +225,13 @@ class Feeder:
     def __call__(self, *frames: bytes | dict[str, Any], request: str | None = None) -> Feeder:
         for frame in frames:
             value = frame if isinstance(frame, bytes) else encode(frame)
-            self.play(Tick(self.seq, self.key, value, self.seq + 1, self.seq + 1, request))
+            self.now += STEP_NS
+            self.play(Tick(self.seq, self.key, value, self.now, self.now, request))
+        return self
+
+    def wait(self, seconds: float) -> Feeder:
+        """Lets time pass before the next frame is received."""
+        self.now += int(seconds * 1e9)
         return self
 
     def play(self, tick: Tick) -> None:

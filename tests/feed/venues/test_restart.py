@@ -9,8 +9,9 @@ import msgspec
 import pytest
 
 from feed.errors import BadTick
+from feed.venues.now import Message
 from feed.venues.source import Source
-from feed.venues.symbol import Message, Rules, Tick
+from feed.venues.symbol import Rules, Tick
 from feed.venues.table import venue
 from tests.feed.venues.playing import BIG, CAPTURES, captured, numbered, restarted, ticks
 

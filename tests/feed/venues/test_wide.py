@@ -11,8 +11,9 @@ import pytest
 from feed.errors import BadTick
 from feed.model import Status
 from feed.venues import coinbase_frames
+from feed.venues.now import ALL
 from feed.venues.source import Checkpoint, Source
-from feed.venues.symbol import ALL, Rules, Tick
+from feed.venues.symbol import Rules, Tick
 from feed.venues.table import venue
 from tests.feed.venues.playing import Feeder
 
