@@ -6,6 +6,7 @@ when ids have begun anew. Leaves reading frames to `binance`.
 - Spot: diffs with `u <= lastUpdateId` are old, and each `U` must be at most the `u` before it plus 1.
 - Futures: those with `u < lastUpdateId` are old, and each `pu` must be at most the `u` before it.
 - Streams of two speeds may be mixed: each is whole, so a diff that overlaps what is known goes on from there.
+- No snapshot comes, and diffs are given up: the book is stale. It is not before: diffs always begin first.
 - A hole makes the book stale, and diffs are kept again until a snapshot bridges them. A snapshot that is older than the
   book, or too old for the diffs kept, is not used.
 - Where ids have begun anew (`counters`) the book is stale until a snapshot. A snapshot alone shows it only a minute
@@ -153,6 +154,7 @@ class Diffs:
         oldest = ts_recv - _KEPT_NS_MAX
         while self._kept and (self._kept_bytes > _KEPT_BYTES_MAX or self._kept[0][0] < oldest):
             self._kept_bytes -= len(self._kept.popleft()[1])
+            self._symbol.book_missed()
 
     def _is_old(self, diff: Any, last: int, *, first: bool) -> bool:
         """Whether a book up to `last` holds it; `first`: no diff came since the snapshot."""

@@ -3,11 +3,11 @@
 Owns its rules, which `schemas/canonical_tick.json` says as JSON Schema. Leaves numbers to `decimals`, trades sent twice
 and the messages to `symbol`.
 
-`{"channel":"trades","ts_event":"1795467600131000000","data":[…]}`: `data` is what an update of that channel holds; bars
-are made from trades here as everywhere. A book with `"snapshot":true` replaces what is known, other books are changes
-(absolute sizes, "0" deletes) and need a snapshot before them. Numbers may have trailing zeros. `symbol` may name the
-symbol where the record's key does not (a file of ticks); a status without key and symbol is that of the venue: a symbol
-trades only where both say so.
+`{"channel":"trades","ts_event":"1795467600131000000","data":[…]}`: `data` is what an update of that channel holds;
+bars are made from trades here as everywhere. A book with `"snapshot":true` replaces what is known, other books are
+changes (absolute sizes, "0" deletes) and need a snapshot before them: without one the book is stale. Numbers may have
+trailing zeros. `symbol` may name the symbol where the record's key does not (a file of ticks); a status without key
+and symbol is that of the venue: a symbol trades only where both say so.
 """
 
 from __future__ import annotations
@@ -91,6 +91,8 @@ class Canonical:
                 symbol.book_replace(_without_deleted(bids), _without_deleted(asks), time)
             elif symbol.book_is_live:
                 symbol.book_change(bids, asks, time)
+            else:
+                symbol.book_missed()
         elif said.channel == "status":
             status = _STATUS.decode(said.data)
             symbol.status(status.action, status.reason, time)

@@ -11,8 +11,9 @@ are read and mean nothing.
   begun anew. `last_match`, and the snapshot of `market_trades`, repeat trades at subscription; those that were missed
   show as a hole at the next trade.
 - Book: a snapshot, then absolute sizes; nothing tells a hole (Exchange has no sequence here, and `sequence_num` counts
-  a connection, whose frames lie in many partitions). Changes before the first snapshot are of no use and are dropped.
-  `level2` and `level2_batch` cannot be told apart: both are whole, so a book of both is right when both have told all.
+  a connection, whose frames lie in many partitions). A snapshot comes first on every connection; a change without one
+  is of no use, and the book is stale. `level2` and `level2_batch` cannot be told apart: both are whole, so a book of
+  both is right when both have told all.
 - Quotes: `sequence` of Exchange's ticker rises, so one that does not is known, unless it has begun anew; Advanced
   Trade's has no identity. A side that is left out stays as it was, and `ticker_batch` of Advanced Trade, which leaves
   out both, is no quote; an empty text, null and zero say that a side is empty.
@@ -161,9 +162,7 @@ class Coinbase:
         asks: list[Level] = []
         for side, price, size in data.changes:
             (bids if side == "buy" else asks).append((positive(price), canonical(size)))
-        time = iso_ns(data.time)
-        if self._symbol.book_is_live:
-            self._symbol.book_change(bids, asks, time)
+        self._change_book(bids, asks, iso_ns(data.time))
 
     def _take_match(self, data: frames.Match) -> None:
         self._tell([_trade(data, str(data.trade_id))])
@@ -189,8 +188,8 @@ class Coinbase:
         for type_, bids, asks in events:
             if type_ == "snapshot":
                 self._symbol.book_replace(_side(bids), _side(asks), time)
-            elif self._symbol.book_is_live:
-                self._symbol.book_change(bids, asks, time)
+            else:
+                self._change_book(bids, asks, time)
 
     def _take_trades(self, said: list[tuple[str, Any]], time: str | None) -> None:
         old: list[Trade] = []
@@ -241,6 +240,12 @@ class Coinbase:
         bids = (known.bid_price, known.bid_size) if bid is UNSET else _top(bid, bid_size)
         asks = (known.ask_price, known.ask_size) if ask is UNSET else _top(ask, ask_size)
         return Quote(*bids, *asks)
+
+    def _change_book(self, bids: list[Level], asks: list[Level], time: str | None) -> None:
+        if self._symbol.book_is_live:
+            self._symbol.book_change(bids, asks, time)
+        else:
+            self._symbol.book_missed()
 
     def _tell(self, trades: list[Trade]) -> None:
         symbol, state = self._symbol, self._state

@@ -161,6 +161,6 @@ class Streams:
         return max(self._books, key=lambda stream: self._books[stream].depth)
 
     def _miss(self) -> None:
-        """A change without a snapshot before it: of no use, and a sign where a book is told that nobody keeps up."""
-        if not self._main and self._symbol.book_is_live:
-            self._symbol.book_stale("gap")
+        """A change without a snapshot before it."""
+        if not self._main:  # else it is of another stream than the one that is told
+            self._symbol.book_missed()

@@ -35,6 +35,7 @@ class Counts(Struct):
     """
 
     bad_entries: int = 0
+    changes_lost: int = 0
     copies: int = 0
     epochs: int = 0
 

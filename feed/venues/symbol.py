@@ -240,11 +240,16 @@ class Symbol:
 
     def book_stale(self, reason: Literal["gap", "checksum"]) -> None:
         """The book cannot be trusted from this tick on, until the venue's next snapshot."""
-        if self._live and self._stale is None:
-            now = self._now
-            self._stale = self._state_change = State(
-                now.source, "book", self.name, now.seq, "stale", reason, now.ts_recv
-            )
+        if self._live:
+            self._doubt_book(reason)
+
+    def book_missed(self) -> None:
+        """A change of a book that has not begun, or that waits for a snapshot: of no use, counted, and told once.
+
+        Where changes usually come before their snapshot, a machine keeps them, and says this of those that it gives up.
+        """
+        self._now.counts.changes_lost += 1
+        self._doubt_book("gap")
 
     def spoiled(self, channel: Kind | None, why: Exception) -> BadEntry:
         """What the venue said of this channel in this tick cannot be read; the error to be raised.
@@ -284,10 +289,8 @@ class Symbol:
         out: list[Snapshot | State] = []
         for kind in KINDS:
             last = self._last.get(kind)
-            if last is None:
-                continue
-            data = self._data(kind)
-            if data is not None and (data or last.seq != NO_SEQ):
+            data = None if last is None else self._data(kind)
+            if last is not None and data is not None and (data or last.seq != NO_SEQ):
                 out += parted(Snapshot(kind, self.name, self._now.source, last.seq, last.ts_event, last.ts_recv, data))
             if kind == "book" and self._stale is not None:
                 out.append(self._stale)
@@ -364,6 +367,13 @@ class Symbol:
             now.out += parted(update)
         now.weight += _UPDATE_WEIGHT + weight
         last.seq, last.ts_event, last.ts_recv = now.seq, ts_event, now.ts_recv
+
+    def _doubt_book(self, reason: Literal["gap", "checksum"]) -> None:
+        now = self._now
+        if self._stale is None:
+            self._stale = self._state_change = State(
+                now.source, "book", self.name, now.seq, "stale", reason, now.ts_recv
+            )
 
     def _tell_status(self, ts_event: str | None) -> None:
         """Of what was said of this symbol and of all of them that which allows less; repeated words are no update."""

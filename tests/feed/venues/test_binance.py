@@ -271,6 +271,18 @@ def test_diffs_are_kept_for_a_minute() -> None:
         assert (book and dict(book.bids)) == wanted
 
 
+@pytest.mark.parametrize("venue", ["binance", "binance-usdm"])
+def test_a_book_whose_snapshot_does_not_come_is_stale_when_its_diffs_are_given_up(venue: str) -> None:
+    feed = Feeder(venue, NAME)(*diffs(venue, 110, 120)).wait(59)(*diffs(venue, 130))
+    assert feed.folded.states == []
+    feed.wait(2)(*diffs(venue, 140, 150))
+    assert [(state.state, state.reason, state.seq) for state in feed.folded.states] == [("stale", "gap", 3)]
+    assert feed.played.source.counts.changes_lost == 2
+    feed.rest(125, [["1", "1"]], [])
+    assert [state.state for state in feed.folded.states] == ["stale", "ok"]
+    assert len(feed.book()[0]) == 4
+
+
 def test_skipped_trade_id_is_a_hole() -> None:
     feed = futures()(trade(7), trade(8), trade(8), trade(11), trade(12))
     assert [item.trade_id for item in feed.folded.trades] == ["7", "8", "11", "12"]

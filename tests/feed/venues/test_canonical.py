@@ -125,6 +125,21 @@ def test_each_channel() -> None:
     assert feed.played.snapshot(NAME, "instruments") == Instrument("x", NAME, None, "A", "B", "0.01", None, ["a"])
 
 
+def test_a_change_before_any_snapshot_makes_the_book_stale_once() -> None:
+    feed = Feeder("anyone", NAME)(*[book([["1", "1"]], [])] * 3)
+    assert [(state.channel, state.state, state.reason, state.seq) for state in feed.folded.states] == [
+        ("book", "stale", "gap", 0)
+    ]
+    assert feed.book() is None
+    assert feed.played.source.counts.changes_lost == 3
+    # who starts now finds it in the keyframe, though there is no snapshot
+    assert feed.played.source.keyframe(NAME) == feed.folded.states
+    feed(book([["2", "1"]], [], snapshot=True), book([["1", "1"]], []))
+    assert [state.state for state in feed.folded.states] == ["stale", "ok"]
+    assert feed.book() == ({"2": "1", "1": "1"}, {})
+    assert feed.played.source.counts.changes_lost == 3
+
+
 def test_book_needs_a_snapshot_and_is_replaced_by_one() -> None:
     feed = Feeder("anyone", NAME)(book([["1", "1"]], []))
     assert feed.book() is None

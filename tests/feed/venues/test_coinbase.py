@@ -71,6 +71,23 @@ def test_book_of_exchange() -> None:
     assert dict(feed.folded.asks) == {2: "3"}
 
 
+def test_a_change_without_a_snapshot_makes_the_book_stale() -> None:
+    advanced_change = advanced("l2_data", l2_event("update", ("bid", "7", "7")))
+    for change in (changed(["buy", "1", "1"]), advanced_change):
+        feed = product()(change, change)
+        assert [(state.state, state.reason, state.seq) for state in feed.folded.states] == [("stale", "gap", 0)]
+        assert feed.played.source.counts.changes_lost == 2
+
+
+def test_batched_and_single_changes_of_one_product_end_right() -> None:
+    """Nothing in a frame tells them apart; both are whole."""
+    feed = product()({"type": "snapshot", "product_id": NAME, "bids": [["1", "1"]], "asks": []})
+    feed(changed(["buy", "2", "5"]), changed(["buy", "2", "0"]), changed(["buy", "2", "5"]), changed(["buy", "3", "1"]))
+    feed(changed(["buy", "2", "0"], ["buy", "3", "1"]))
+    assert feed.book() == ({"3": "1", "1": "1"}, {})
+    assert feed.folded.states == []
+
+
 def test_book_of_advanced_trade() -> None:
     feed = product()(
         advanced("l2_data", l2_event("update", ("bid", "7", "7"))),

@@ -141,7 +141,12 @@ def test_v2_snapshot_with_a_wrong_checksum_is_no_book() -> None:
     feed(book_v2({"1.0": "1"}, {}, crc([], [("1.0", "1")]), "snapshot"))
     assert feed.book() == ({"1": "1"}, {})
     feed(book_v2({"1.0": "1"}, {}, 5, "snapshot"))
-    assert [state.reason for state in feed.folded.states] == ["checksum"]
+    # the change after the first one had no book to go on from
+    assert [(state.state, state.reason) for state in feed.folded.states] == [
+        ("stale", "gap"),
+        ("ok", None),
+        ("stale", "checksum"),
+    ]
 
 
 def test_v2_depth_is_told_by_the_answer() -> None:
