@@ -246,14 +246,16 @@ def keys(frame: bytes) -> list[str]:
         raise BadTick(f"frame cannot be read: {error}") from error
 
 
-def entries(frame: bytes) -> dict[str, object]:
+def entries(tick: Tick) -> dict[str, object]:
     """The symbol that a frame speaks of, if it means anything.
 
     Raises:
-        BadTick: it cannot be read, or nothing says what it is.
+        BadTick: it cannot be read, nothing says what it is, or it is a depth snapshot (whoever asked knows of what).
     """
     try:
-        head, _ = frames.read(frame)
+        head, _ = frames.read(tick.value)
+        if tick.request is not None and head.lastUpdateId is not None:
+            raise BadTick("depth snapshot without a key, wanted the symbol that was asked for")
         return dict.fromkeys(frames.keys_of(head)) if frames.kind(head) in _KINDS else {}
     except frames.UNREADABLE as error:
         raise BadTick(f"frame cannot be read: {error}") from error

@@ -130,6 +130,7 @@ class Head(Struct, gc=False):
     result: Any = msgspec.UNSET
     error: Any = msgspec.UNSET
     code: Any = msgspec.UNSET
+    serverTime: Any = msgspec.UNSET  # noqa: N815  # the venue's name
 
 
 class Answer(Struct, gc=False):
@@ -211,7 +212,7 @@ def keys_of(head: Head) -> list[str]:
         return [order.s] if order.s else []
     if head.e or head.lastUpdateId is not None:
         return []
-    if any(said is not msgspec.UNSET for said in (head.id, head.result, head.error, head.code)):
+    if any(said is not msgspec.UNSET for said in (head.id, head.result, head.error, head.code, head.serverTime)):
         return []
     raise BadTick("frame without a symbol, wanted `s` or a name of a stream")
 

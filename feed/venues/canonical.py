@@ -112,13 +112,13 @@ def keys(frame: bytes) -> list[str]:
     return [said.symbol] if said.symbol else []
 
 
-def entries(frame: bytes) -> dict[str, object]:
+def entries(tick: Tick) -> dict[str, object]:
     """The symbol that a tick names, if it names one.
 
     Raises:
         BadTick: it cannot be read.
     """
-    said = _read(frame)
+    said = _read(tick.value)
     return {said.symbol: None} if said.symbol else {}
 
 

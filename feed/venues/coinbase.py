@@ -51,9 +51,6 @@ _FLAGS: Final[dict[str, Action]] = {
 _NO_QUOTE: Final = Quote(None, None, None, None)
 
 
-entries: Final = frames.entries
-
-
 class Coinbase:
     """What reads the ticks of one product."""
 
@@ -269,6 +266,11 @@ def keys(frame: bytes) -> list[str]:
         return frames.keys_of(frames.HEAD(frame))
     except frames.UNREADABLE as error:
         raise BadTick(f"frame cannot be read: {error}") from error
+
+
+def entries(tick: Tick) -> dict[str, frames.Part]:
+    """What a frame says of each product; raises `BadTick`."""
+    return frames.entries(tick.value)
 
 
 def wide(frame: bytes) -> tuple[Action, str | None] | None:

@@ -55,9 +55,6 @@ _ACTIONS: Final[dict[str, Action]] = {
 _NO_QUOTE: Final = Quote(None, None, None, None)
 
 
-entries: Final = frames.entries
-
-
 class Kraken:
     """What reads the ticks of one pair."""
 
@@ -253,6 +250,11 @@ def keys(frame: bytes) -> list[str]:
         BadTick: it cannot be read, or is neither v1's nor v2's.
     """
     return list(frames.entries(frame))
+
+
+def entries(tick: Tick) -> dict[str, frames.PartV1 | frames.PartV2]:
+    """What a frame says of each pair; raises `BadTick`."""
+    return frames.entries(tick.value)
 
 
 def wide(frame: bytes) -> tuple[Action, str | None] | None:

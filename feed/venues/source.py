@@ -20,6 +20,7 @@ from msgspec import Struct
 
 from feed.errors import BadEntry, BadTick, CorruptLog
 from feed.model import Bar, Book, Instrument, Kind, Quote, Snapshot, State, Status, Trade
+from feed.times import NS_MIN, unit_of
 from feed.venues.bars import NEVER
 from feed.venues.now import ALL, Counts, Message, Now, SavedSymbol
 from feed.venues.symbol import Machine, Rules, Symbol, Tick
@@ -132,8 +133,8 @@ class Source:
         ts_recv = tick.ts_recv
         if self._asleep and self._asleep[-1][0] < tick.seq:
             self._wake(tick.seq)
-        if not 0 <= ts_recv <= tick.ts_kafka + self._ahead_max_ns:
-            raise BadTick(f"ts_recv {ts_recv}, wanted at most a little after {tick.ts_kafka}")
+        if not NS_MIN <= ts_recv <= tick.ts_kafka + self._ahead_max_ns:
+            raise BadTick(_odd_time(tick))
         now.seq, now.ts_recv = tick.seq, str(ts_recv)
         if ts_recv > now.clock:
             now.clock = ts_recv
@@ -233,7 +234,7 @@ class Source:
 
     def _apply_without_key(self, tick: Tick) -> list[BadEntry]:
         """A frame of several symbols is taken apart; what stands in none of its entries is said of all symbols."""
-        entries = self._venue.entries(tick.value)
+        entries = self._venue.entries(tick)
         if not entries:
             self._apply_to_all(tick)
             return []
@@ -296,6 +297,14 @@ class Source:
         if bars.due != NEVER:
             bars.scheduled = bars.due
             heapq.heappush(self._due, (bars.due, symbol.venue_symbol))
+
+
+def _odd_time(tick: Tick) -> str:
+    if tick.ts_recv >= NS_MIN:
+        return f"ts_recv {tick.ts_recv}, wanted at most a little after {tick.ts_kafka}"
+    if tick.ts_recv < 0:
+        return "ts_recv cannot be read, wanted nanoseconds since 1970 as digits"
+    return f"ts_recv {tick.ts_recv} looks like {unit_of(tick.ts_recv)}, wanted nanoseconds since 1970"
 
 
 def _snapshots(checkpoint: Checkpoint) -> list[Snapshot]:

@@ -23,9 +23,9 @@ class Venue(NamedTuple):
     wide: Callable[[bytes], tuple[Action, str | None] | None]
     """What a frame without entries says of all symbols, if anything; raises `BadTick`."""
     silent_after_s: int
-    entries: Callable[[bytes], Mapping[str, object]] = lambda frame: {}
-    """What a frame says of each symbol, as its machine's `apply_entry` takes it; none where it is of a kind that means
-    nothing to a symbol; raises `BadTick`."""
+    entries: Callable[[Tick], Mapping[str, object]] = lambda tick: {}
+    """What a tick without a key says of each symbol, as its machine's `apply_entry` takes it; none where it is of a
+    kind that means nothing to a symbol; raises `BadTick`."""
     ahead: Callable[[Sequence[Tick]], Sequence[object]] | None = None
     """What can be read of many ticks at once, whatever their symbols make of it: for each tick what its machine's
     `apply_read` takes, or None where it is for `apply`."""

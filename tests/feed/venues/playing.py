@@ -69,7 +69,7 @@ def ticks(name: str, frames: Iterable[Captured]) -> list[Tick]:
     made: list[Tick] = []
     keys = venue(CAPTURES[name].venue).keys
     for number, frame in enumerate(frames):
-        ts_recv = number if frame.ts_recv is None else frame.ts_recv
+        ts_recv = T0 + number if frame.ts_recv is None else frame.ts_recv
         named = [frame.symbol] if frame.symbol is not None else keys(frame.frame) or [""]
         for key in named:
             made.append(Tick(len(made), key, frame.frame, ts_recv, ts_recv, frame.request))

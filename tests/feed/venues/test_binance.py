@@ -12,7 +12,7 @@ from feed.errors import BadTick
 from feed.model import Book, Quote, Trade
 from feed.venues import binance, binance_book
 from feed.venues.symbol import Tick
-from tests.feed.venues.playing import Feeder, captured, doubts, numbered, play, ticks, without_doubts
+from tests.feed.venues.playing import T0, Feeder, captured, doubts, numbered, play, ticks, without_doubts
 
 NAME = "BTCUSDT"
 MS = 1_723_161_255_000
@@ -261,7 +261,8 @@ def test_diffs_kept_are_bounded_and_the_newest_stay(monkeypatch: pytest.MonkeyPa
 
 def test_diffs_are_kept_for_a_minute() -> None:
     def at(second: int, frame: Any, request: str | None = None) -> Tick:
-        return Tick(second, NAME, encode(frame), second * 10**9, second * 10**9, request)
+        time = T0 + second * 10**9
+        return Tick(second, NAME, encode(frame), time, time, request)
 
     old, new, newest = diffs("", 110, 120, 130)
     for last, wanted in ((100, None), (110, {"130": "1", "120": "1", "5": "1"})):
@@ -409,13 +410,15 @@ NOTHING = [
     {"error": {"code": 2, "msg": "no"}, "id": 3},
     {"code": -1121, "msg": "no"},
     {"id": "x", "status": 200, "result": {}, "rateLimits": []},
+    {"timezone": "UTC", "serverTime": MS, "rateLimits": [], "symbols": []},
 ]
 
 
+@pytest.mark.parametrize("key", [NAME, ""])
 @pytest.mark.parametrize("frame", NOTHING)
 @pytest.mark.parametrize("venue", ["binance", "binance-usdm", "binance-coinm"])
-def test_frames_of_other_kinds_mean_nothing(venue: str, frame: Any) -> None:
-    feed = Feeder(venue, NAME)(frame)
+def test_frames_of_other_kinds_mean_nothing(venue: str, frame: Any, key: str) -> None:
+    feed = Feeder(venue, key)(frame)
     assert feed.played.bad == []
     assert feed.played.symbols == {}
     binance.keys(encode(frame))

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from feed.errors import BadTick
 from feed.model import Instrument, Quote, Status, Trade
 from feed.venues import canonical
+from feed.venues.symbol import Tick
 from tests.feed.venues.playing import Feeder, doubts, without_doubts
 from tests.schemas.validation import faults
 
@@ -171,13 +172,8 @@ def test_keys_and_wide() -> None:
     assert canonical.keys(encode(made("quotes", QUOTE, symbol=NAME))) == [NAME]
     assert canonical.keys(encode(GOOD[5])) == []
     assert canonical.wide(encode(GOOD[5])) == ("halt", None)
-    assert list(canonical.entries(encode({**GOOD[5], "symbol": NAME}))) == [NAME]
-    for read, tick in (
-        (canonical.keys, GOOD[0]),
-        (canonical.wide, GOOD[0]),
-        (canonical.keys, []),
-        (canonical.entries, []),
-    ):
+    assert list(canonical.entries(Tick(0, "", encode({**GOOD[5], "symbol": NAME}), 0, 0))) == [NAME]
+    for read, tick in ((canonical.keys, GOOD[0]), (canonical.wide, GOOD[0]), (canonical.keys, [])):
         with pytest.raises(BadTick):
             read(encode(tick))
     feed = Feeder("anyone", NAME)(made("quotes", QUOTE, symbol="OTHER"))

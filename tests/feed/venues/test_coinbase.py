@@ -380,8 +380,9 @@ def test_an_entry_with_less_keeps_what_was_known() -> None:
         advanced("futures_balance_summary", {"type": "snapshot", "fcm_balance_summary": {}}),
     ],
 )
-def test_frames_of_other_kinds_mean_nothing(frame: dict[str, Any]) -> None:
-    feed = product()(frame)
+@pytest.mark.parametrize("key", [NAME, ""])
+def test_frames_of_other_kinds_mean_nothing(frame: dict[str, Any], key: str) -> None:
+    feed = Feeder("coinbase", key)(frame)
     assert feed.played.bad == []
     assert feed.played.symbols == {}
     coinbase.keys(encode(frame))

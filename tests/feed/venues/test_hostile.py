@@ -16,7 +16,7 @@ from feed.errors import BadTick
 from feed.model import State
 from feed.venues.symbol import Tick
 from feed.venues.table import NAMES, venue
-from tests.feed.venues.playing import CAPTURES, Played, captured, state_of, ticks
+from tests.feed.venues.playing import CAPTURES, T0, Played, captured, state_of, ticks
 
 VENUES = [*NAMES, "anyone"]
 NESTED = b"[" * 200_000
@@ -49,7 +49,7 @@ BYTES = st.one_of(st.binary(max_size=40), st.lists(WORDS, max_size=8).map(b"".jo
 @example(value=b'{"channel":"\xff","s":"\xff"}', request=None, keyed=False)
 def test_any_bytes_are_taken_or_refused(name: str, value: bytes, request: str | None, keyed: bool) -> None:
     played = Played(name)
-    played.play([Tick(0, "X" if keyed else "", value, 1, 1, request)])
+    played.play([Tick(0, "X" if keyed else "", value, T0, T0, request)])
     for read in (venue(name).keys, venue(name).wide):
         with contextlib.suppress(BadTick):
             read(value)

@@ -494,8 +494,9 @@ def test_what_stands_at_another_pair_does_not_matter() -> None:
         {"channel": "instrument", "type": "update", "data": {"assets": [{"id": "USD"}], "pairs": []}},
     ],
 )
-def test_frames_of_other_kinds_mean_nothing(frame: Any) -> None:
-    feed = Feeder("kraken", V1)(frame)
+@pytest.mark.parametrize("key", [V1, ""])
+def test_frames_of_other_kinds_mean_nothing(frame: Any, key: str) -> None:
+    feed = Feeder("kraken", key)(frame)
     assert feed.played.bad == []
     assert feed.played.symbols == {}
     kraken.keys(encode(frame))

@@ -98,6 +98,14 @@ def test_a_frame_of_one_symbol_that_is_not_ours_is_not_lost_without_a_word() -> 
     assert [message.symbol for message in source.take()] == ["COINBASE:A-USD"]  # type: ignore[union-attr]
 
 
+def test_an_answer_without_a_key_is_not_lost_without_a_word() -> None:
+    source = Source(venue("binance"), "binance/0@a", Rules())
+    depth = tick({"lastUpdateId": 5, "bids": [], "asks": []})
+    source.apply(depth)  # a partial book means nothing
+    with pytest.raises(BadTick, match="without a key"):
+        source.apply(msgspec.structs.replace(depth, request="https://x/api/v3/depth?symbol=A"))
+
+
 def test_an_odd_entry_is_skipped_alone_and_named() -> None:
     source = coinbase()
     book = {"channel": "l2_data", "events": [{"type": "snapshot", "product_id": name, "updates": []} for name in "AB"]}
@@ -142,6 +150,27 @@ def test_a_frame_of_many_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     source.apply(tick(frame, seq=1))
     assert len(read) == 2
     assert len(list(source)) == 700
+
+
+@pytest.mark.parametrize(
+    ("ts_recv", "found"),
+    [
+        (0, "looks like seconds"),
+        (1_700_000_000, "looks like seconds"),
+        (1_700_000_000_000, "looks like milliseconds"),
+        (1_700_000_000_000_000, "looks like microseconds"),
+        (631_151_999_999_999_999, "looks like nanoseconds before 1990"),
+        (-1, "cannot be read"),
+        (T0 + 61_000_000_000, "wanted at most a little after"),
+    ],
+)
+def test_a_time_of_receiving_of_another_unit_is_refused_by_its_name(ts_recv: int, found: str) -> None:
+    source = coinbase()
+    odd = msgspec.structs.replace(tick(products("A")), ts_recv=ts_recv)
+    with pytest.raises(BadTick, match=f"ts_recv .*{found}"):
+        source.apply(odd)
+    source.apply(msgspec.structs.replace(odd, ts_recv=631_152_000_000_000_000, seq=1))
+    assert told(source) == [("A", "trading")]
 
 
 def system_v2(system: str) -> dict[str, Any]:
