@@ -21,7 +21,7 @@ from msgspec import Raw, Struct
 from feed.errors import BadTick
 from feed.model import Action, Book, Instrument, Quote, Status, Trade
 from feed.times import NS_MAX, NS_MIN, unit_of
-from feed.venues.decimals import canonical, canonical_levels, positive
+from feed.venues.decimals import canonical, positive, signed, signed_levels
 from feed.venues.symbol import Symbol, Tick
 
 _UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -86,7 +86,7 @@ class Canonical:
             symbol.quote(_quote(_QUOTE.decode(said.data)), time)
         elif said.channel == "book":
             book = _BOOK.decode(said.data)
-            bids, asks = canonical_levels(book.bids), canonical_levels(book.asks)
+            bids, asks = signed_levels(book.bids), signed_levels(book.asks)
             if snapshot:
                 symbol.book_replace(_without_deleted(bids), _without_deleted(asks), time)
             elif symbol.book_is_live:
@@ -166,7 +166,7 @@ def _time(text: object) -> str | None:
 def _trade(trade: Trade) -> Trade:
     if trade.trade_id is not None and not 0 < len(trade.trade_id) <= _TRADE_ID_CHARS_MAX:
         raise BadTick(f"trade_id of {len(trade.trade_id)} characters, wanted 1 to {_TRADE_ID_CHARS_MAX}, or null")
-    return Trade(positive(trade.price), positive(trade.size), trade.side, trade.trade_id, _time(trade.ts_event))
+    return Trade(signed(trade.price), positive(trade.size), trade.side, trade.trade_id, _time(trade.ts_event))
 
 
 def _quote(quote: Quote) -> Quote:
@@ -176,7 +176,7 @@ def _quote(quote: Quote) -> Quote:
 def _top(price: str | None, size: str | None) -> tuple[str | None, str | None]:
     if price is None and size is not None:
         raise BadTick(f"size {size[:_SHOWN_CHARS_MAX]!r} without a price, wanted null")
-    return None if price is None else positive(price), None if size is None else canonical(size)
+    return None if price is None else signed(price), None if size is None else canonical(size)
 
 
 def _instrument(instrument: Instrument) -> Instrument:

@@ -226,7 +226,9 @@ async def send_canonical(stage: Stage) -> Sent:
     for number in numbers:
         bad += [
             json.dumps({"channel": "book", "data": {"bids": [["10", number]], "asks": []}}).encode(),
-            json.dumps({"channel": "book", "data": {"bids": [[number, "1"]], "asks": []}}).encode(),
+            json.dumps(
+                {"channel": "book", "data": {"bids": [["--1" if number == "-1" else number, "1"]], "asks": []}}
+            ).encode(),
             json.dumps({"channel": "trades", "data": [dict.fromkeys(("price", "size"), number)]}).encode(),
         ]
     last = {"channel": "book", "data": {"bids": [["10", "3"]], "asks": [["11", "1"]]}, "snapshot": True}

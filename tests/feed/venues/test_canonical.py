@@ -44,12 +44,22 @@ GOOD = [
     made("status", {"action": "halt", "reason": None}),
     made("instruments", INSTRUMENT),
     made("trades", [TRADE], symbol=NAME, more=1),
+    made("trades", [{**TRADE, "price": "-37.630"}, {**TRADE, "price": "0", "trade_id": None}]),
+    made("quotes", {**QUOTE, "bid_price": "-0.50", "ask_price": "0.0", "ask_size": "0"}),
+    book([["-1.50", "2"], ["0", "1"]], [["-0.5", "0"]], snapshot=True),
 ]
 BAD = [
     made("bars", []),
     made("trades", []),
     made("trades", [{key: value for key, value in TRADE.items() if key != "side"}]),
-    made("trades", [{**TRADE, "price": "-1"}]),
+    made("trades", [{**TRADE, "price": "--1"}]),
+    made("trades", [{**TRADE, "price": "+1"}]),
+    made("trades", [{**TRADE, "price": "-"}]),
+    made("trades", [{**TRADE, "price": "-01"}]),
+    made("trades", [{**TRADE, "price": "-1e5"}]),
+    made("trades", [{**TRADE, "price": "- 1"}]),
+    made("trades", [{**TRADE, "size": "-1"}]),
+    made("quotes", {**QUOTE, "bid_size": "-1"}),
     made("trades", [{**TRADE, "size": "1e5"}]),
     made("trades", [{**TRADE, "price": 1.5}]),
     made("trades", [{**TRADE, "side": "BUY"}]),
@@ -88,6 +98,20 @@ def test_bad_tick_is_refused_by_code_and_schema(tick: Any) -> None:
     assert without_doubts(feed.played.source, NAME) == before
     channel = tick.get("channel") if isinstance(tick, dict) else None
     assert doubts(feed.played.source, NAME) == ([channel] if channel in ("book", "trades") else [])
+
+
+def test_prices_may_be_zero_or_negative() -> None:
+    feed = Feeder("anyone", NAME)(GOOD[-3], GOOD[-2], GOOD[-1])
+    assert [trade.price for trade in feed.folded.trades] == ["-37.63", "0"]
+    assert feed.folded.quotes[0][0] == Quote("-0.5", "2", "0", "0")
+    feed(made("quotes", {"bid_price": "0", "bid_size": "1", "ask_price": None, "ask_size": None}))
+    assert feed.folded.quotes[-1][0] == Quote("0", "1", None, None)
+    assert feed.book() == ({"0": "1", "-1.5": "2"}, {})
+    feed(book([["-0.0", "3"]], [["-0.50", "1"], ["-3", "1"], ["10", "1"]]))
+    assert feed.played.snapshot(NAME, "book").bids == [("0", "3"), ("-1.5", "2")]
+    assert feed.played.snapshot(NAME, "book").asks == [("-3", "1"), ("-0.5", "1"), ("10", "1")]
+    feed(book([["0", "0"]], []))
+    assert feed.book()[0] == {"-1.5": "2"}
 
 
 def test_odd_entry_is_told_on_its_channel() -> None:
@@ -157,7 +181,6 @@ def test_trade_sent_twice_is_known_by_its_id() -> None:
 
 
 BEYOND = [
-    book([], [["0", "1"]]),
     made("trades", [{**TRADE, "size": "0.0"}]),
     made("quotes", {**QUOTE, "ask_size": "1"}),
 ]
