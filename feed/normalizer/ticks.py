@@ -13,14 +13,16 @@ _TIME_CHARS_MAX: Final = 19
 def tick_of(raw: Raw) -> Tick:
     """The tick that a Kafka record holds. What cannot be read in its key or headers makes it a bad tick later."""
     ts_kafka = raw.timestamp * 1_000_000
-    ts_recv, request = ts_kafka, None
+    ts_recv, request, symbols = ts_kafka, None, None
     for name, value in raw.headers:
         if name == "ts_recv":
             ts_recv = int(value) if value and value.isdigit() and len(value) <= _TIME_CHARS_MAX else -1
         elif name == "request":
-            request = value.decode(errors="replace")
+            request = (value or b"").decode(errors="replace")
+        elif name == "symbols":
+            symbols = value or b""
     try:
         key = raw.key.decode() if raw.key else ""
     except UnicodeDecodeError:
         key = "\0"  # not printable: refused as a symbol
-    return Tick(raw.offset, key, raw.value or b"", ts_recv, ts_kafka, request)
+    return Tick(raw.offset, key, raw.value or b"", ts_recv, ts_kafka, request, symbols)
