@@ -416,9 +416,11 @@ class Restored:
         """The record that opened the valid source, until one of its data records is read."""
         self._whole: dict[str, _Kept] = {}
         self._open: dict[str, _Kept] = {}
+        self._newest_ms = 0
 
     def read(self, record: Record, written_ms: int) -> None:
-        """Takes the next record; `written_ms` is its Kafka timestamp."""
+        """Takes the next record; `written_ms` is its Kafka timestamp, below 0 where it has none."""
+        self._newest_ms = max(self._newest_ms, written_ms)
         before = self.reader.take(record)
         if before is None:
             return
@@ -449,10 +451,12 @@ class Restored:
         return [Checkpoint(kept.at, kept.values, kept.private or b"") for kept in self._whole.values()]
 
     def ages(self, now_wall_ms: int) -> dict[str, tuple[int, int, int]]:
-        """Name of each of these symbols to (tick, log offset, age in ms) of its keyframe."""
-        return {
-            name: (kept.at, kept.offset, max(0, now_wall_ms - kept.written_ms)) for name, kept in self._whole.items()
-        }
+        """Name of each of these symbols to (tick, log offset, age in ms) of its keyframe.
+
+        Where this machine's clock is behind, the log's own times count; a keyframe without a time is as old as can be.
+        """
+        now_ms = max(now_wall_ms, self._newest_ms)
+        return {name: (kept.at, kept.offset, max(0, now_ms - kept.written_ms)) for name, kept in self._whole.items()}
 
     def _read_source(self, record: Record) -> None:
         self.owner = self.settings = ""

@@ -368,6 +368,12 @@ class Settings(BaseSettings):
         """The settings of topics that are made because they are missing."""
         return {"max.message.bytes": str(self.kafka.record_bytes_max)}
 
+    @property
+    def log_settings(self) -> dict[str, str]:
+        """The same of feed logs and dead letters: their broker says when something was written, so that no clock of a
+        normalizer can be refused."""
+        return {**self.topic_settings, "message.timestamp.type": "LogAppendTime"}
+
     def rules(self, venue: str) -> Rules:
         """What changes bytes, for the state machine of one venue."""
         normalize = self.normalize

@@ -89,12 +89,14 @@ async def make_topics(settings: Settings) -> list[str]:
     kafka = settings.kafka
     async with Cluster(kafka.bootstrap) as cluster:
         known = await cluster.topics()
-        wanted = {kafka.dead_topic: _DEAD_PARTITIONS}
+        ticks: dict[str, int] = {}
+        logs = {kafka.dead_topic: _DEAD_PARTITIONS}
         for venue in settings.normalize.venues:
-            ticks = settings.ticks_topic(venue)
-            wanted[ticks] = known.get(ticks) or kafka.partitions
-            wanted[settings.feed_topic(venue)] = wanted[ticks]
-        return await cluster.make_topics(wanted, settings.topic_settings)
+            topic = settings.ticks_topic(venue)
+            ticks[topic] = known.get(topic) or kafka.partitions
+            logs[settings.feed_topic(venue)] = ticks[topic]
+        made = await cluster.make_topics(ticks, settings.topic_settings)
+        return made + await cluster.make_topics(logs, settings.log_settings)
 
 
 async def when_ready(server: GatewayServer, tell: Callable[[], None]) -> None:

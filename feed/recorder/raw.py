@@ -225,7 +225,9 @@ class RawTicks:
         firsts: dict[Source, tuple[int, int]] = {}
         for partition, raws in waiting:
             source = source_of(partition)
-            clock = max(self._spans[source].clock if source in self._spans else 0, raws[-1].timestamp * _NS_PER_MS)
+            known = self._spans[source].clock if source in self._spans else 0
+            # ticks may have been written without a time
+            clock = max(known, raws[-1].timestamp * _NS_PER_MS) or time.time_ns()
             firsts.setdefault(source, (clock, raws[0].offset))
             rows[source] += len(raws)
             self._spans[source] = Span(raws[-1].offset, raws[-1].offset + 1, clock)

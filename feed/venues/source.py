@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from feed.errors import BadTick, CorruptLog
 from feed.model import NO_SEQ, Bar, Book, Instrument, Kind, Quote, Snapshot, State, Status, Trade
 from feed.symbols import is_pattern
 from feed.venues.bars import NEVER
-from feed.venues.symbol import Machine, Message, Now, Rules, SavedSymbol, Symbol, Tick
+from feed.venues.symbol import NO_TIME, Machine, Message, Now, Rules, SavedSymbol, Symbol, Tick
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -121,6 +122,11 @@ class Source:
         ts_recv = tick.ts_recv
         if self._asleep and self._asleep[-1][0] < tick.seq:
             self._wake(tick.seq)
+        if ts_recv == NO_TIME:
+            if not now.clock:
+                raise BadTick("neither the record nor a header ts_recv says when it came, and no tick before it did")
+            ts_recv = now.clock
+            tick = replace(tick, ts_recv=ts_recv)
         if not 0 <= ts_recv <= tick.ts_kafka + self._ahead_max_ns:
             raise BadTick(f"ts_recv {ts_recv}, wanted at most a little after {tick.ts_kafka}")
         now.seq, now.ts_recv = tick.seq, str(ts_recv)

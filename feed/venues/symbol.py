@@ -53,12 +53,15 @@ _LEVEL_WEIGHT: Final = 24
 _ITEM_WEIGHT: Final = 120
 _BOOK: Final = msgspec.json.Decoder(Book)
 Message = Update | Snapshot | GapMessage | State
+NO_TIME: Final = -2
+"""The receive time of a tick of which nobody says when it came."""
 
 
 class Tick(Struct, frozen=True, gc=False):
     """One record of a tick topic: `seq` is its offset, `request` is there where it answers a request.
 
-    Times are nanoseconds: `ts_recv` is the collector's, `ts_kafka` that of the record.
+    Times are nanoseconds: `ts_recv` is the collector's, `ts_kafka` that of the record. A tick with `NO_TIME` counts at
+    its source's clock.
     """
 
     seq: int
