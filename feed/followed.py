@@ -205,7 +205,8 @@ class FollowedLog:
             self._damaged(error, now, tell, told)
         except Exception as error:
             # a fault of ours, for this record: the others are still to be served
-            log.exception("%s: record at offset %d", self.name, record.offset)
+            words = f"{self.name}: record at offset {record.offset}"
+            told.say(("failed", self.name), words, level=logging.ERROR, error=error)
             reader.spoil(record)
             self._damaged(error, now, tell, told)
         return heard

@@ -212,7 +212,8 @@ class Follower:
         except FeedError as error:
             self._cannot(partition, before, str(error), -1)
         except Exception as error:
-            log.exception("%s cannot be followed", _name(partition))
+            words = f"{_name(partition)} cannot be followed"
+            self._told.say(("failed", partition), words, level=logging.ERROR, error=error)
             self._cannot(partition, before, repr(error), -1)
         else:
             self._unfollowed.pop(partition, None)
@@ -313,7 +314,7 @@ class Follower:
                 self._cannot(partition, followed, f"no floor leads beyond it: {hole}", hole.offset)
             followed.holes.add((hole.floor, hole.offset))
         except OutOfRange as error:
-            log.warning("%s: %s; starting at its floor again", _name(partition), error)
+            self._told.say(("range", partition), f"{_name(partition)}: {error}; starting at its floor again")
             followed.lose(None)
         except FeedError as error:
             followed.lose(None)

@@ -72,10 +72,11 @@ class PartitionNumbers:
                 f"dead letter: tick {one.tick.seq} of {self.venue}/{self.partition}: {one.reason[:_REASON_CHARS_MAX]}",
             )
 
-    def retried(self, reason: str, words: str) -> None:
-        """Something went wrong and is tried again."""
+    def retried(self, reason: str, words: str, error: BaseException | None = None) -> None:
+        """Something went wrong and is tried again. `error`: a fault of ours, told with its traceback."""
         self.retries[reason] += 1
-        self._told.say((reason, self.venue, self.partition), words)
+        level = logging.WARNING if error is None else logging.ERROR
+        self._told.say((reason, self.venue, self.partition), words, level=level, error=error)
 
 
 class Numbers:

@@ -152,7 +152,8 @@ class Normalizer:
             self._leave(partition.topic, error)
             return
         # a partition's loop takes everything that goes wrong: this is a fault in it
-        log.error("partition %d of %s ended", partition.partition, partition.topic, exc_info=error)
+        words = f"partition {partition.partition} of {partition.topic} ended"
+        self.numbers.told.say(("ended", partition), words, level=logging.ERROR, error=error)
         del self._tasks[partition]
         self.changed.set()
 

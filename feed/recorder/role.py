@@ -25,6 +25,7 @@ from feed.recorder.retention import KeepRules, keep
 from feed.recorder.session import Session
 from feed.recording.disk import Disk
 from feed.recording.tables import GAPS, STATES
+from feed.told import Told
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -98,7 +99,7 @@ class Recorder:
             FeedError: somebody else records into this folder.
             CorruptRecording: an open file is damaged before its end.
         """
-        lock = FolderLock(self._root)
+        lock, told = FolderLock(self._root), Told(log)
         try:
             while True:
                 try:
@@ -109,7 +110,8 @@ class Recorder:
                     if error.errno in NOT_OUR_DISK:
                         raise
                     self._health.paused(error.strerror or str(error))
-                    log.error("recording pauses: %s; Kafka holds what comes", error)
+                    words = f"recording pauses: {error}; Kafka holds what comes"
+                    told.say(error.errno, words, level=logging.ERROR)
                 await asyncio.sleep(self._settings.retry_ms / 1000)
         finally:
             lock.release()
