@@ -123,7 +123,8 @@ def record(
     else:
         flags = {"kafka.bootstrap": kafka, "record.venues": venues, "record.to": to, "record.raw": raw}
         settings = _loaded(flags, file).settings
-        say(f"recording {', '.join(settings.recorded_venues)} to {settings.record.to}")
+        _say_doubts(settings)
+        say(f"recording {settings.recorded} to {settings.record.to}")
     set_up(settings.log.level, settings.log.form)
     return _loop(run_recorder(settings, tells=json or child, child=child))
 
@@ -244,7 +245,8 @@ def show(*, json: Annotated[bool, Parameter(negative=())] = False, file: File = 
 @config.command
 def check(*, file: File = None) -> int:
     """Check the settings; exit code 2 and what is wrong where they cannot work."""
-    _, origins = _loaded({}, file)
+    settings, origins = _loaded({}, file)
+    _say_doubts(settings)
     say(f"the settings are good: {len(origins)} given, the rest are defaults")
     return 0
 
@@ -296,7 +298,7 @@ def _serve(settings: Settings, *, normalizes: bool, serves: bool, records: bool 
             return
         roles = build(settings, normalizes=normalizes, serves=serves, routes=_routes(settings))
         if roles.server is None:
-            say(f"normalizing {', '.join(settings.normalize.venues)}")
+            say(f"normalizing {settings.normalized}")
             await run_roles(settings, roles)
         else:
             server = roles.server
@@ -310,6 +312,7 @@ def _serve(settings: Settings, *, normalizes: bool, serves: bool, records: bool 
             await run_roles(settings, roles, *working)
 
     set_up(settings.log.level, settings.log.form)
+    _say_doubts(settings)
     at = settings.serve.recordings
     if serves and at and not records and "://" not in at and not Path(at).is_dir():
         say(f"there is no folder {at} yet: no history and no replays until something is recorded there")
@@ -351,6 +354,13 @@ def _routes(settings: Settings) -> list[Routes]:
     from replay.routes import add_routes
 
     return [add_routes]
+
+
+def _say_doubts(settings: Settings) -> None:
+    from feed.settings import doubts
+
+    for words in doubts(settings):
+        say(f"warning: {words}")
 
 
 def _loaded(flags: Mapping[str, object], file: Path | None) -> Loaded:

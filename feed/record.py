@@ -43,8 +43,9 @@ def recorder(settings: Settings, health: RecorderHealth) -> Recorder:
         raise ConfigError(f"folder {root} cannot be made: {error.strerror}") from error
     return Recorder(
         settings.kafka.bootstrap,
-        {settings.feed_topic(name): name for name in settings.recorded_venues},
+        {settings.feed_topic(name): name for name in settings.recorded.names},
         root,
+        named=settings.recorded.named,
         chosen=Chosen(chosen.kinds, chosen.symbols),
         rules=FoldRules(settings.normalize.trades_in_snapshot, settings.normalize.bars_closed_kept),
         settings=_how(chosen),
@@ -57,7 +58,7 @@ def raw_recorder(settings: Settings, health: RecorderHealth) -> RawRecorder:
     """A recorder of the tick topics of the same venues, into the same folder."""
     return RawRecorder(
         settings.kafka.bootstrap,
-        [settings.ticks_topic(name) for name in settings.recorded_venues],
+        [settings.ticks_topic(name) for name in settings.recorded.names],
         Path(settings.record.to),
         settings=_how(settings.record),
         health=health,

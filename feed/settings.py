@@ -13,6 +13,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import re
 import socket
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
@@ -35,6 +36,8 @@ NESTED: Final = "__"
 FILE_NAME: Final = "feed.toml"
 KNOWN_VENUES: Final = ("binance", "binance-usdm", "binance-coinm", "coinbase", "kraken")
 MEBIBYTE: Final = 1024 * 1024
+_VENUE_CHARS_MAX: Final = 100
+_VENUE: Final = re.compile(rf"[A-Za-z0-9._-]{{1,{_VENUE_CHARS_MAX}}}").fullmatch
 _NS_PER_MS: Final = 1_000_000
 _NS_PER_S: Final = 1_000_000_000
 
@@ -55,7 +58,18 @@ def _symbols(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
+def _venues(names: tuple[str, ...]) -> tuple[str, ...]:
+    for name in names:
+        if _VENUE(name) is None:
+            raise ValueError(
+                f"{name!r} cannot be a venue, which is part of topics' names: wanted 1 to {_VENUE_CHARS_MAX} letters, "
+                f"digits, dots, dashes and underscores"
+            )
+    return names
+
+
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
+VenueNames = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed), AfterValidator(_venues)]
 Symbols = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed), AfterValidator(_symbols)]
 Kinds = Annotated[tuple[Kind, ...], NoDecode, BeforeValidator(_listed)]
 Intervals = Annotated[tuple[Interval, ...], NoDecode, BeforeValidator(_listed)]
@@ -111,8 +125,9 @@ class VenueSettings(Section):
 class NormalizeSettings(Section):
     """What the normalizer writes. Of these, what changes bytes is part of the state version."""
 
-    venues: Names = KNOWN_VENUES
-    """The venues whose ticks are read. A name without a format of its own has our JSON ticks."""
+    venues: VenueNames = ()
+    """The venues whose ticks are read; none named: the known ones whose tick topics are there, also those that come
+    later. A name without a format of its own has our JSON ticks."""
     trades_in_snapshot: Annotated[int, Field(gt=0, le=10_000)] = 100
     """Trades that a snapshot holds."""
     trade_id_runs_max: Positive = 256
@@ -222,8 +237,8 @@ class ServeSettings(Section):
     """Its name in `welcome`."""
     workers: Annotated[int, Field(ge=1, le=256)] = 1
     """Processes that share the port, each with limits and a resume window of its own."""
-    venues: Names = ()
-    """The venues that it serves; none named: those of `normalize.venues`."""
+    venues: VenueNames = ()
+    """The venues that it serves; none named: those of `normalize.venues`, else known ones whose logs are there."""
     recordings: str = ""
     """The folder (or URI) of recordings that it serves too: history and replays; empty: none."""
     client_addresses: bool = False
@@ -275,8 +290,8 @@ class RecordSettings(Section):
 
     to: str = "recordings"
     """The folder; one recorder a folder."""
-    venues: Names = ()
-    """The venues that are recorded; none named: those of `normalize.venues`."""
+    venues: VenueNames = ()
+    """The venues that are recorded; none named: those of `normalize.venues`, else known ones whose logs are there."""
     kinds: Kinds = KINDS
     """The kinds of channels that are recorded."""
     symbols: Symbols = ("*",)
@@ -316,6 +331,17 @@ class LogSettings(Section):
     """`text`, `json` (an object a line) or `auto`: text on a terminal, JSON elsewhere."""
 
 
+class Venues(NamedTuple):
+    """Venues by name. `named`: somebody asked for them; else they are the known ones, of which those count whose topics
+    are there."""
+
+    names: tuple[str, ...]
+    named: bool
+
+    def __str__(self) -> str:
+        return ", ".join(self.names) if self.named else f"those of {', '.join(self.names)} whose topics are there"
+
+
 class Settings(BaseSettings):
     """All of it."""
 
@@ -346,14 +372,19 @@ class Settings(BaseSettings):
         return self
 
     @property
-    def served_venues(self) -> tuple[str, ...]:
-        """The venues whose feed logs the gateway reads."""
-        return self.serve.venues or self.normalize.venues
+    def normalized(self) -> Venues:
+        """The venues whose ticks are read."""
+        return _named_or_known(self.normalize.venues)
 
     @property
-    def recorded_venues(self) -> tuple[str, ...]:
+    def served(self) -> Venues:
+        """The venues whose feed logs the gateway reads."""
+        return _named_or_known(self.serve.venues or self.normalize.venues)
+
+    @property
+    def recorded(self) -> Venues:
         """The venues whose feed logs are recorded."""
-        return self.record.venues or self.normalize.venues
+        return _named_or_known(self.record.venues or self.normalize.venues)
 
     def ticks_topic(self, venue: str) -> str:
         """The topic of a venue's ticks."""
@@ -397,6 +428,10 @@ class Settings(BaseSettings):
         return self.normalize.venue.get(venue, VenueSettings()).silent_after_s or default
 
 
+def _named_or_known(names: tuple[str, ...]) -> Venues:
+    return Venues(names or KNOWN_VENUES, bool(names))
+
+
 class Loaded(NamedTuple):
     """Settings, and for each value that is not a default where it came from: dotted name to words."""
 
@@ -422,6 +457,41 @@ def load(flags: Mapping[str, object] | None = None, *, file: Path | None = None)
         raise ConfigError("; ".join(_words(problem, origins) for problem in error.errors())) from error
 
 
+def doubts(settings: Settings) -> list[str]:
+    """What is allowed, and most likely not what was meant: venues that are nearly a known one."""
+    named = {
+        "normalize.venues": settings.normalize.venues,
+        "serve.venues": settings.serve.venues,
+        "record.venues": settings.record.venues,
+    }
+    return [
+        f"{setting} has {name}, a venue of your own; did you mean {near}?"
+        for setting, names in named.items()
+        for name in names
+        if (near := near_venue(name))
+    ]
+
+
+def near_venue(name: str) -> str | None:
+    """The known venue that a name is all but equal to: by one letter, or two that are swapped; None where it is one."""
+    if name in KNOWN_VENUES:
+        return None
+    return next((known for known in KNOWN_VENUES if _nearly(name.lower(), known)), None)
+
+
+def _nearly(one: str, other: str) -> bool:
+    start = _same(one, other)
+    one, other = one[start:][::-1], other[start:][::-1]
+    end = _same(one, other)
+    one, other = one[end:], other[end:]
+    return max(len(one), len(other)) <= 1 or (len(one) == 2 and one == other[::-1])
+
+
+def _same(one: str, other: str) -> int:
+    """How many letters both begin with."""
+    return next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+
+
 def leaves(settings: Settings) -> Iterator[tuple[str, object]]:
     """Each value with its dotted name, in the order of the tree."""
     yield from _leaves(settings.model_dump(mode="json"))
@@ -439,7 +509,7 @@ def template() -> str:
     for name, words in described():
         last = name.rpartition(".")[2]
         if name in values and not isinstance(values[name], dict):
-            lines += [f"# {words}"] if words else []
+            lines += [f"# {' '.join(words.split())}"] if words else []
             lines += [f"# {last} = {json.dumps(values[name])}", ""]
         elif name in values:
             lines += ["# [normalize.venue.coinbase]", f"# {words}", '# quotes_from = "book"', ""]

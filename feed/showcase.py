@@ -70,7 +70,7 @@ async def run_demo(
     set_up(settings.log.level, settings.log.form)
     with DemoBroker() as broker:
         settings = load({**chosen, "kafka.bootstrap": broker.address}).settings
-        venues = settings.normalize.venues
+        venues = settings.normalized.names
         topics = [name(venue) for venue in venues for name in (settings.ticks_topic, settings.feed_topic)]
         broker.make_topics([*topics, settings.kafka.dead_topic])
         roles = build(settings, normalizes=True, serves=True, routes=routes(settings))
@@ -124,7 +124,7 @@ class _Demo:
         await appender.start()
         topics = self._topics = {
             name: make_topic(appender, self._settings.ticks_topic(name), PARTITIONS, venue_named(name).keys)
-            for name in self._settings.normalize.venues
+            for name in self._settings.normalized.names
         }
 
         async def send(frames: list[tuple[str, Captured]]) -> None:

@@ -10,7 +10,7 @@ import asyncio
 import errno
 import os
 import socket
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple
 
@@ -83,20 +83,43 @@ async def run_roles(
 async def make_topics(settings: Settings) -> list[str]:
     """Makes the topics of all venues that are missing; says which. A feed log gets as many partitions as its ticks.
 
+    Where no venue was named: of those whose ticks are there; of all that are known where none is.
+
     Raises:
         Unreachable: no broker answers.
     """
-    kafka = settings.kafka
-    async with Cluster(kafka.bootstrap) as cluster:
+    async with Cluster(settings.kafka.bootstrap) as cluster:
         known = await cluster.topics()
-        ticks: dict[str, int] = {}
-        logs = {kafka.dead_topic: _DEAD_PARTITIONS}
-        for venue in settings.normalize.venues:
-            topic = settings.ticks_topic(venue)
-            ticks[topic] = known.get(topic) or kafka.partitions
-            logs[settings.feed_topic(venue)] = ticks[topic]
-        made = await cluster.make_topics(ticks, settings.topic_settings)
-        return made + await cluster.make_topics(logs, settings.log_settings)
+        return await _make(settings, cluster, known, _there(settings, known) or settings.normalized.names)
+
+
+async def remake_topics(settings: Settings) -> list[str]:
+    """Makes what has gone while normalizers run, and what has become missing: a venue that nobody named may go.
+
+    Raises:
+        Unreachable: no broker answers.
+    """
+    async with Cluster(settings.kafka.bootstrap) as cluster:
+        known = await cluster.topics()
+        return await _make(settings, cluster, known, _there(settings, known))
+
+
+def _there(settings: Settings, known: Mapping[str, int]) -> Sequence[str]:
+    """The venues that were named, else those whose ticks are there."""
+    names, named = settings.normalized
+    return names if named else [name for name in names if settings.ticks_topic(name) in known]
+
+
+async def _make(settings: Settings, cluster: Cluster, known: Mapping[str, int], venues: Iterable[str]) -> list[str]:
+    kafka = settings.kafka
+    ticks: dict[str, int] = {}
+    logs = {kafka.dead_topic: _DEAD_PARTITIONS}
+    for venue in venues:
+        topic = settings.ticks_topic(venue)
+        ticks[topic] = known.get(topic) or kafka.partitions
+        logs[settings.feed_topic(venue)] = ticks[topic]
+    made = await cluster.make_topics(ticks, settings.topic_settings)
+    return made + await cluster.make_topics(logs, settings.log_settings)
 
 
 async def when_ready(server: GatewayServer, tell: Callable[[], None]) -> None:
@@ -162,14 +185,15 @@ def _normalizer(settings: Settings, metrics: Metrics) -> Normalizer:
             owner=f"{socket.gethostname()}:{os.getpid()}",
             compression=kafka.compression,
         )
-        for name in chosen.venues
+        for name in settings.normalized.names
     }
     normalizer = Normalizer(
         kafka.bootstrap,
         venues,
+        named=settings.normalized.named,
         fetch_wait_ms=kafka.fetch_max_wait_ms,
         compression=kafka.compression,
-        make_topics=partial(make_topics, settings),
+        make_topics=partial(remake_topics, settings),
     )
     normalizer.numbers.register(metrics)
     return normalizer
@@ -199,7 +223,7 @@ def make_gateway(settings: Settings, metrics: Metrics, *, live: bool = True) -> 
         from feed.gateway.recordings import FILES_A_READER, Recordings  # it brings pyarrow, a third of a second
 
         recordings, files_a_reader = Recordings(chosen.recordings), FILES_A_READER
-    topics = {name: settings.feed_topic(name) for name in settings.served_venues}
+    topics = {name: settings.feed_topic(name) for name in settings.served.names}
     past = FeedLogs(settings.kafka.bootstrap, topics) if live else None
     own = convert(chosen, GatewaySettings)
     own = replace(own, limits=fitted(own.limits, files_a_reader=files_a_reader))
@@ -208,9 +232,12 @@ def make_gateway(settings: Settings, metrics: Metrics, *, live: bool = True) -> 
 
 def follower(settings: Settings, gateway: Gateway) -> Follower:
     """What feeds a gateway's hub."""
+    names, named = settings.served
     topics = {
-        settings.feed_topic(name): Followed(float(settings.silent_after_s(name, venue_named(name).silent_after_s)))
-        for name in settings.served_venues
+        settings.feed_topic(name): Followed(
+            float(settings.silent_after_s(name, venue_named(name).silent_after_s)), named
+        )
+        for name in names
     }
     followed = Follower(
         settings.kafka.bootstrap,

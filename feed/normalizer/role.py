@@ -49,9 +49,11 @@ class Normalizer:
         *,
         fetch_wait_ms: int,
         compression: Compression,
+        named: bool = True,
         make_topics: Callable[[], Awaitable[object]] | None = None,
     ) -> None:
-        """`make_topics`: makes those topics that are missing."""
+        """`named`: somebody asked for these venues; else those count whose tick topics are there. `make_topics`: makes
+        those topics that are missing."""
         self.numbers = Numbers()
         self.changed = asyncio.Event()
         self._by_topic = {settings.ticks_topic: (venue, settings) for venue, settings in venues.items()}
@@ -65,14 +67,18 @@ class Normalizer:
         self._rivals = {topic: Rivals(settings, self._cluster) for topic, (_, settings) in self._by_topic.items()}
         self._tasks: dict[TopicPartition, asyncio.Task[None]] = {}
         self._left: dict[str, asyncio.Task[None]] = {}
+        self._named = named
+        self._there: set[str] = set()
         self._make = make_topics
         self._made_at = float("-inf")
 
     async def run(self, member: Callable[[Normalizer], Awaitable[None]]) -> None:
         """Connects, then lets `member` tell by `own` which partitions are ours, until it ends."""
         await self._cluster.start()
+        await self._look_for_topics()
         settle()
         membership = asyncio.ensure_future(member(self))
+        looking = asyncio.create_task(self._keep_looking(), name="tick topics")
         # a stack: who loses patience cancels once more, and what that interrupts must not keep the rest open
         async with contextlib.AsyncExitStack() as ending:
             ending.push_async_callback(self._cluster.stop)
@@ -82,7 +88,7 @@ class Normalizer:
             ending.push_async_callback(self._fetcher.stop)
             ending.push_async_callback(self._end_looking)
             ending.push_async_callback(self.own, set())
-            ending.push_async_callback(end, [membership])
+            ending.push_async_callback(end, [membership, looking])
             await asyncio.wait([membership])
         if not membership.cancelled():
             membership.result()
@@ -120,12 +126,29 @@ class Normalizer:
     @property
     def topics(self) -> list[str]:
         """The tick topics of all venues that this normalizer takes part in."""
-        return [topic for topic in self._by_topic if topic not in self._left]
+        return [topic for topic in self._by_topic if topic not in self._left and topic in self._there]
 
     async def all_partitions(self) -> set[TopicPartition]:
         """Every partition of every tick topic that is there."""
         topics = await self._cluster.topics()
         return {TopicPartition(topic, p) for topic in self.topics for p in range(topics.get(topic, 0))}
+
+    async def _look_for_topics(self) -> None:
+        """Takes note of which tick topics are there, where that decides."""
+        found = set(self._by_topic)
+        if not self._named:
+            found &= (await self._cluster.topics()).keys()
+        if found != self._there:
+            self._there = found
+            self.changed.set()
+
+    async def _keep_looking(self) -> None:
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            try:
+                await self._look_for_topics()
+            except (FeedError, KafkaError, OSError) as error:
+                self.numbers.told.say("topics", f"tick topics cannot be looked up: {error!r}")
 
     async def make_topics(self) -> None:
         """Makes topics that are missing; not more often than is of use.

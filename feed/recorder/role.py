@@ -77,8 +77,10 @@ class Recorder:
         health: RecorderHealth,
         fetch_wait_ms: int,
         disk: Disk | None = None,
+        named: bool = True,
     ) -> None:
-        """`topics`: each feed topic and its venue."""
+        """`topics`: each feed topic and its venue. `named`: somebody asked for them; else what is there counts."""
+        self._named = named
         self._bootstrap = bootstrap
         self._topics = topics
         self._root = root
@@ -126,7 +128,7 @@ class Recorder:
         life = _Life(self._disk, self._root, session, commits, self._settings, self._health)
         life.follower = follower = Follower(
             self._bootstrap,
-            dict.fromkeys(self._topics, Followed(_NEVER_SILENT_S)),
+            dict.fromkeys(self._topics, Followed(_NEVER_SILENT_S, self._named)),
             sink=session,
             watcher=self._health,
             notify=lambda: None,
