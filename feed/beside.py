@@ -15,8 +15,8 @@ from typing import Final
 
 import msgspec
 
+from feed.checks import Check
 from feed.errors import FeedError
-from feed.gateway.health import Check
 from feed.metrics import Metrics
 from feed.recorder.health import Status
 from feed.settings import Settings, leaves

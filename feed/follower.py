@@ -22,14 +22,14 @@ from aiokafka.structs import TopicPartition
 from feed.channels.reader import HoleInLog
 from feed.channels.record import Record, known_records
 from feed.errors import CorruptLog, FeedError
-from feed.followed import FollowedLog, Patience, Sink, Unreadable
+from feed.followed import FollowedLog, Patience, Sink, Standing, Unreadable
 from feed.kafka.cluster import Cluster, OutOfRange
 from feed.kafka.fetch import Fetcher
 from feed.tasks import end
 from feed.told import Told
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 _LOOK_S: Final = 0.25
 _NEW_PARTITIONS_S: Final = 2.0
@@ -57,19 +57,16 @@ class Watcher(Protocol):
 class Followed(NamedTuple):
     """A feed topic that is followed. `silent_s`: after so long without a tick its sources are silent.
 
-    `named`: it was asked for by name; else it counts only where it is there.
+    `named`: it was asked for by name; else it counts only where it is there. `venue`: whose log it is.
     """
 
     silent_s: float
     named: bool = True
+    venue: str = ""
 
 
 class Follower:
-    """Follows the feed logs of some topics, until it is cancelled.
-
-    `missing`: topics that were named and are not there. `unreadable`: logs (`feed.kraken/0`) that cannot be read on,
-    and why.
-    """
+    """Follows the feed logs of some topics, until it is cancelled."""
 
     def __init__(
         self,
@@ -92,8 +89,9 @@ class Follower:
         `passed`: is told each record's source and offset before the sink hears of it. `between`: awaited before records
         are taken; while it waits, nothing is taken, and little is fetched.
         """
-        self.missing: set[str] = {topic for topic, how in topics.items() if how.named}
         self._topics = topics
+        self._absent = dict.fromkeys(topics, time.monotonic())
+        """Topics that are not there, and since when."""
         self._sink = sink
         self._watcher = watcher
         self._notify = notify
@@ -107,7 +105,7 @@ class Follower:
         self._fetcher = Fetcher(self._cluster, wait_ms=fetch_wait_ms)
         self._logs: dict[TopicPartition, FollowedLog] = {}
         self._unfollowed: dict[TopicPartition, Unreadable] = {}
-        self._looked = False
+        self._looked_at = self._seen_at = 0.0
         self._caught_up = False
 
     @property
@@ -119,17 +117,37 @@ class Follower:
         return {log_.source: (log_.reader.pos, log_.taken) for log_ in self._logs.values() if log_.source}
 
     @property
-    def unreadable(self) -> dict[str, Unreadable]:
-        """Logs that cannot be read on, and why."""
-        found = dict(self._unfollowed)
-        found |= {where: one.unreadable for where, one in self._logs.items() if one.unreadable is not None}
-        return {_name(where): why for where, why in found.items()}
+    def venues(self) -> list[str]:
+        """Whose logs are followed where they are there."""
+        return [how.venue for how in self._topics.values()]
+
+    @property
+    def standings(self) -> list[Standing]:
+        """How each partition stands that is there, or was."""
+        now = time.monotonic()
+        found = [one.standing(self._venue(where), where.partition, now) for where, one in self._logs.items()]
+        for where, (why, since, _) in self._unfollowed.items():
+            told = f"cannot be read on: {why}"
+            found.append(Standing(self._venue(where), where.partition, "", "unreadable", since, told, now - since))
+        return found
+
+    def absent(self, venues: Iterable[str] = ()) -> dict[str, float]:
+        """Venues without a topic, and since when, by the monotonic clock: those that were named, or are among these."""
+        if not self._looked_at:
+            return {}
+        how = self._topics
+        return {
+            how[topic].venue: since
+            for topic, since in self._absent.items()
+            if how[topic].named or how[topic].venue in venues
+        }
 
     @property
     def foreign(self) -> dict[tuple[str, str], int]:
-        """Records that were none of ours, by topic and partition."""
+        """Records that were none of ours, by venue and partition."""
         return {
-            (where.topic, str(where.partition)): one.foreign + one.stream.foreign for where, one in self._logs.items()
+            (self._venue(where), str(where.partition)): one.foreign + one.stream.foreign
+            for where, one in self._logs.items()
         }
 
     @property
@@ -182,7 +200,7 @@ class Follower:
             missing = True
             try:
                 missing = await self._look()
-                self._looked = True
+                self._looked_at = time.monotonic()
             except (FeedError, KafkaError, OSError) as error:
                 self._watcher.kafka_failed(str(error))
             await asyncio.sleep(_RETRY_S if missing or not self._logs else _NEW_PARTITIONS_S)
@@ -190,8 +208,10 @@ class Follower:
     async def _look(self) -> bool:
         """Whether any was not followed."""
         known = await self._cluster.topics()
-        self.missing = {topic for topic, how in self._topics.items() if how.named and not known.get(topic)}
-        missing = bool(self.missing)
+        now = time.monotonic()
+        self._absent = {topic: self._absent.get(topic, now) for topic in self._topics if not known.get(topic)}
+        self._unfollowed = {at: why for at, why in self._unfollowed.items() if at.partition < known.get(at.topic, 0)}
+        missing = self._misses
         for topic in self._topics:
             for number in range(known.get(topic, 0)):
                 partition = TopicPartition(topic, number)
@@ -334,13 +354,15 @@ class Follower:
     def _watch(self) -> bool:
         """Tells health how we stand, and readers what is to be thought of sources; whether they were told anything."""
         now = time.monotonic()
-        if self._fetcher.reachable:
-            if not self._fetcher.overdue and self._logs and all(log_.stream.seen_at for log_ in self._logs.values()):
-                self._watcher.kafka_answered()
-        else:
+        # of several brokers one may be away: whose partitions it led are stalled, the others are served
+        seen_at = max([self._looked_at, *(log_.stream.seen_at for log_ in self._logs.values())])
+        if seen_at > self._seen_at:
+            self._seen_at = seen_at
+            self._watcher.kafka_answered()
+        elif not self._fetcher.reachable or self._fetcher.overdue:
             self._watcher.kafka_failed("fetches are not answered")
         # not while the first look goes on: the logs that it has not come to yet are not read at all
-        if not self._caught_up and self._looked and self._all_read:
+        if not self._caught_up and self._looked_at and self._all_read:
             self._caught_up = True
             self._watcher.caught_up()
         told = False
@@ -353,9 +375,17 @@ class Follower:
     @property
     def _all_read(self) -> bool:
         """Whether there is nothing that should be followed and was not read to its end."""
-        if not self._logs or self.missing or self._unfollowed:
+        if not self._logs or self._misses or self._unfollowed:
             return False
         return all(log_.caught_up and log_.unreadable is None for log_ in self._logs.values())
+
+    @property
+    def _misses(self) -> bool:
+        """Whether a topic is missing that was named."""
+        return any(self._topics[topic].named for topic in self._absent)
+
+    def _venue(self, partition: TopicPartition) -> str:
+        return self._topics[partition.topic].venue
 
     def _doubt(self, followed: FollowedLog, now: float) -> None:
         """Reads a log from its begin, once, where all that comes is void: reading may have begun with a void record."""

@@ -269,8 +269,6 @@ class ServeSettings(Section):
     """A frame with fewer bytes goes out as it is."""
     deflate_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """The share of the loop's time that compressing may take; beyond it frames go out as they are."""
-    lag_ticks_max: Positive = 50_000
-    """The gateway is not ready while a source is further behind its ticks."""
     kafka_silence_ms_max: Positive = 5_000
     """The gateway is not ready when Kafka has not answered for so long."""
     stall_ms_max: Positive = 5_000

@@ -235,7 +235,7 @@ def follower(settings: Settings, gateway: Gateway) -> Follower:
     names, named = settings.served
     topics = {
         settings.feed_topic(name): Followed(
-            float(settings.silent_after_s(name, venue_named(name).silent_after_s)), named
+            float(settings.silent_after_s(name, venue_named(name).silent_after_s)), named, name
         )
         for name in names
     }
@@ -248,5 +248,5 @@ def follower(settings: Settings, gateway: Gateway) -> Follower:
         resume_window_s=settings.serve.resume_window_s,
         fetch_wait_ms=settings.kafka.fetch_max_wait_ms,
     )
-    gateway.hub.delay_s = lambda: followed.delay_s + gateway.fanout.delay_s
+    gateway.follow(followed)
     return followed

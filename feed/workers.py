@@ -28,10 +28,10 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
+from feed.checks import Check, failing, in_words, is_ready
 from feed.errors import ConfigError, FeedError, Unreachable
 from feed.gateway.app import Routes, report_of
 from feed.gateway.gateway import Gateway
-from feed.gateway.health import Check
 from feed.gateway.server import GatewayServer, serve
 from feed.gateway.siblings import PARENT, Report, Siblings, retire, stands_still
 from feed.metrics import Metrics
@@ -128,12 +128,12 @@ class Workers:
 
     def _report(self, clients: int) -> Report:
         assert self._metrics is not None
-        bad = [check for check in (checked() for checked in self._checks) if not check.ok]
+        checks = [checked() for checked in self._checks]
         return Report(
             worker=PARENT,
             pid=os.getpid(),
-            ready=not bad,
-            found="; ".join(f"{check.name}: {check.found}" for check in bad),
+            ready=is_ready(checks),
+            found=in_words(failing(checks)),
             uptime_s=round(time.monotonic() - self._began_at),
             families=self._metrics.families(),
             connections=0,

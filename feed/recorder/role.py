@@ -128,7 +128,7 @@ class Recorder:
         life = _Life(self._disk, self._root, session, commits, self._settings, self._health)
         life.follower = follower = Follower(
             self._bootstrap,
-            dict.fromkeys(self._topics, Followed(_NEVER_SILENT_S, self._named)),
+            {topic: Followed(_NEVER_SILENT_S, self._named, venue) for topic, venue in self._topics.items()},
             sink=session,
             watcher=self._health,
             notify=lambda: None,
