@@ -26,6 +26,9 @@ Port = Annotated[int | None, Parameter(help="Port to listen on; 0 is any free on
 Recordings = Annotated[str | None, Parameter(help="Serve the recordings in this folder too (serve.recordings).")]
 Workers = Annotated[int | None, Parameter(help="Processes that share the port (serve.workers).")]
 Record = Annotated[str | None, Parameter(help="Record into this folder, in a process beside (record.to).")]
+AdminPort = Annotated[
+    int | None, Parameter(help="Port of /livez, /readyz and /metrics for this process; 0 is none (admin.port).")
+]
 File = Annotated[Path | None, Parameter(help="Settings file (default: feed.toml, where there is one).")]
 
 app = App(
@@ -40,7 +43,13 @@ app.command(config)
 
 @app.command
 def demo(
-    *, host: Host = None, port: Port = None, record: Record = None, seconds: float | None = None, seed: int = 1
+    *,
+    host: Host = None,
+    port: Port = None,
+    admin_port: AdminPort = None,
+    record: Record = None,
+    seconds: float | None = None,
+    seed: int = 1,
 ) -> int:
     """Run the whole service with a broker in memory and simulated venues.
 
@@ -62,7 +71,13 @@ def demo(
 
     if seconds is not None and not seconds > 0:
         raise ConfigError(f"found {seconds:g} seconds, wanted more than 0")
-    flags = {"serve.host": host, "serve.port": port, "record.to": record, "serve.recordings": record}
+    flags = {
+        "serve.host": host,
+        "serve.port": port,
+        "admin.port": admin_port,
+        "record.to": record,
+        "serve.recordings": record,
+    }
     return _loop(run_demo(flags, TickTopic, _routes, records=record is not None, seconds=seconds, seed=seed))
 
 
@@ -73,6 +88,7 @@ def up(
     venues: Venues = None,
     host: Host = None,
     port: Port = None,
+    admin_port: AdminPort = None,
     record: Record = None,
     workers: Workers = None,
     file: File = None,
@@ -83,7 +99,12 @@ def up(
         feed up --kafka 127.0.0.1:9092 --port 8000
         feed up --record recordings
     """
-    flags = {"record.to": record, "serve.recordings": record, "serve.workers": workers}
+    flags = {
+        "admin.port": admin_port,
+        "record.to": record,
+        "serve.recordings": record,
+        "serve.workers": workers,
+    }
     settings = _server_settings(kafka, venues, host, port, file, flags)
     return _serve(settings, normalizes=True, serves=True, records=record is not None)
 
@@ -96,6 +117,7 @@ def record(
     to: Annotated[str | None, Parameter(help="The folder (record.to).")] = None,
     raw: Annotated[bool | None, Parameter(negative=())] = None,
     json: Annotated[bool, Parameter(negative=())] = False,
+    admin_port: AdminPort = None,
     file: File = None,
     child: Annotated[bool, Parameter(show=False, negative=())] = False,
 ) -> int:
@@ -121,7 +143,13 @@ def record(
     if child:
         settings = given_settings()
     else:
-        flags = {"kafka.bootstrap": kafka, "record.venues": venues, "record.to": to, "record.raw": raw}
+        flags = {
+            "kafka.bootstrap": kafka,
+            "record.venues": venues,
+            "record.to": to,
+            "record.raw": raw,
+            "admin.port": admin_port,
+        }
         settings = _loaded(flags, file).settings
         _say_doubts(settings)
         say(f"recording {settings.recorded} to {settings.record.to}")
@@ -130,13 +158,15 @@ def record(
 
 
 @app.command
-def normalize(*, kafka: Kafka = None, venues: Venues = None, file: File = None) -> int:
+def normalize(*, kafka: Kafka = None, venues: Venues = None, admin_port: AdminPort = None, file: File = None) -> int:
     """Run a normalizer: ticks in, feed logs out. Several share the partitions.
 
     Examples:
         feed normalize --kafka 127.0.0.1:9092 --venues kraken,coinbase
+        feed normalize --admin-port 9100
     """
-    return _serve(_server_settings(kafka, venues, None, None, file), normalizes=True, serves=False)
+    settings = _server_settings(kafka, venues, None, None, file, {"admin.port": admin_port})
+    return _serve(settings, normalizes=True, serves=False)
 
 
 @app.command
@@ -146,6 +176,7 @@ def serve(
     venues: Venues = None,
     host: Host = None,
     port: Port = None,
+    admin_port: AdminPort = None,
     recordings: Recordings = None,
     workers: Workers = None,
     file: File = None,
@@ -165,7 +196,7 @@ def serve(
     """
     if child:
         return _work()
-    flags = {"serve.recordings": recordings, "serve.workers": workers}
+    flags = {"admin.port": admin_port, "serve.recordings": recordings, "serve.workers": workers}
     settings = _server_settings(kafka, venues, host, port, file, flags)
     return _serve(settings, normalizes=False, serves=True)
 
@@ -286,56 +317,15 @@ def _server_settings(
 
 def _serve(settings: Settings, *, normalizes: bool, serves: bool, records: bool = False) -> int:
     from feed.logs import set_up
-    from feed.up import build, make_topics, refuse_used_port, run_roles, say_where, when_ready
-
-    async def run_all() -> None:
-        if serves:
-            refuse_used_port(settings.serve.host, settings.serve.port)
-        if normalizes and (made := await make_topics(settings)):
-            say(f"made topics {', '.join(made)}")
-        if serves and settings.serve.workers > 1:
-            await _run_workers(settings, normalizes=normalizes, records=records)
-            return
-        roles = build(settings, normalizes=normalizes, serves=serves, routes=_routes(settings))
-        if roles.server is None:
-            say(f"normalizing {settings.normalized}")
-            await run_roles(settings, roles)
-        else:
-            server = roles.server
-            working = [when_ready(server, lambda: say_where(settings.serve.host, server.port))]
-            if records:
-                from feed.beside import Beside
-
-                beside = Beside(settings, roles.metrics)
-                server.gateway.health.others.append(beside.check)
-                working.append(beside.run())
-            await run_roles(settings, roles, *working)
+    from feed.roles import run_roles
 
     set_up(settings.log.level, settings.log.form)
     _say_doubts(settings)
     at = settings.serve.recordings
     if serves and at and not records and "://" not in at and not Path(at).is_dir():
         say(f"there is no folder {at} yet: no history and no replays until something is recorded there")
-    return _loop(run_all())
-
-
-async def _run_workers(settings: Settings, *, normalizes: bool, records: bool) -> None:
-    """A gateway of several processes, the other roles in their parent."""
-    from feed.up import build, run_roles, say_where
-    from feed.workers import Workers
-
-    def tell(port: int) -> None:
-        say_where(settings.serve.host, port)
-
-    roles = build(settings, normalizes=normalizes, serves=False)
-    if not records:
-        await run_roles(settings, roles, Workers(settings, tell).run(), at_signal=False)
-        return
-    from feed.beside import Beside
-
-    beside = Beside(settings, roles.metrics)
-    workers = Workers(settings, tell, metrics=roles.metrics, checks=[beside.check])
-    await run_roles(settings, roles, workers.run(), beside.run(), at_signal=False)
+    routes = _routes(settings)
+    return _loop(run_roles(settings, routes, normalizes=normalizes, serves=serves, records=records))
 
 
 def _work() -> int:

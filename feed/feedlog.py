@@ -68,10 +68,14 @@ class Ahead(NamedTuple):
 
 
 class Step(NamedTuple):
-    """What a writer wants written, in this order: first the dead letters, then the records, in one batch."""
+    """What a writer wants written, in this order: first the dead letters, then the records, in one batch.
+
+    `messages`: how many messages ticks made: updates, and the gaps and states told with them.
+    """
 
     dead: list[Dead]
     records: list[Record]
+    messages: int = 0
 
 
 class _Age(Struct):
@@ -190,7 +194,7 @@ class Writer:
         now, apply = machine.now, machine.apply
         covered = 0  # so many of the ticks are covered by records
         chunks: list[bytes] = []  # what the others did, encoded while it is still in the processor's cache
-        count = weight = 0
+        made = count = weight = 0
         for index, (tick, read) in enumerate(zip(ticks, machine.ahead(ticks), strict=True)):
             try:
                 apply(tick, read)
@@ -201,6 +205,7 @@ class Writer:
                 continue
             own = now.weight - weight
             messages = machine.take()
+            made += len(messages)
             if own < _RECORD_WEIGHT:
                 chunks.append(_encode(messages))
                 if sum(map(len, chunks)) >= _RECORD_WEIGHT:
@@ -214,13 +219,15 @@ class Writer:
                 chunks, covered = [], index + 1
             count = weight = 0
         if covered < len(ticks):
-            records.append(self._data(_joined([*chunks, _encode(machine.take())]), ticks[covered:]))
+            messages = machine.take()
+            made += len(messages)
+            records.append(self._data(_joined([*chunks, _encode(messages)]), ticks[covered:]))
         if records and ahead.position > self.pos:
             records[-1] = replace(records[-1], position=ahead.position)
         self._tick_bytes += sum([len(tick.value) for tick in ticks])
         self._budget += self._ratio * sum(len(record.value) for record in records)
         records += self._keyframes(len(records), now_ms)
-        return Step(dead, records)
+        return Step(dead, records, made)
 
     def alive(self, ahead: Ahead, now_ms: int, *, owner: str = "", settings: str = "") -> Step:
         """A record without ticks that tells where the writer and its tick log stand, and keyframes that are due.

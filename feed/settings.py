@@ -320,6 +320,15 @@ class RecordSettings(Section):
     """How often a paused recorder looks whether it can go on."""
 
 
+class AdminSettings(Section):
+    """A port of its own for those who look after a process: `/livez`, `/readyz`, `/metrics`, whatever its role."""
+
+    host: str = "127.0.0.1"
+    """The address it listens on."""
+    port: Annotated[int, Field(ge=0, le=65_535)] = 0
+    """The port it listens on; 0: none. A gateway has those paths on the clients' port too."""
+
+
 class LogSettings(Section):
     """What is said on stderr."""
 
@@ -349,6 +358,7 @@ class Settings(BaseSettings):
     normalize: NormalizeSettings = NormalizeSettings()
     serve: ServeSettings = Field(default_factory=ServeSettings)
     record: RecordSettings = RecordSettings()
+    admin: AdminSettings = AdminSettings()
     log: LogSettings = LogSettings()
 
     @classmethod

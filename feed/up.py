@@ -28,7 +28,8 @@ from feed.gateway.server import GatewayServer, build_server, serve
 from feed.gateway.walker import FeedLogs
 from feed.kafka.cluster import Cluster
 from feed.membership import AllPartitions, GroupMember
-from feed.metrics import Metrics
+from feed.metrics import Metrics, tell_build
+from feed.model import PROTOCOL
 from feed.normalizer.role import Normalizer
 from feed.normalizer.settings import NormalizerSettings
 from feed.protocol.session import SessionSettings
@@ -55,11 +56,15 @@ class Roles(NamedTuple):
 def build(settings: Settings, *, normalizes: bool, serves: bool, routes: Sequence[Routes] = ()) -> Roles:
     """The objects of the roles that are asked for; nothing runs yet. `routes`: what the gateway answers besides."""
     metrics = Metrics()
+    tell_build(metrics, PROTOCOL)
     normalizer = _normalizer(settings, metrics) if normalizes else None
-    return Roles(metrics, normalizer, build_server(make_gateway(settings, metrics), *routes) if serves else None)
+    server = build_server(make_gateway(settings, metrics), *routes) if serves else None
+    if server is not None and normalizer is not None:
+        server.gateway.health.others.append(normalizer.check)
+    return Roles(metrics, normalizer, server)
 
 
-async def run_roles(
+async def run_together(
     settings: Settings, roles: Roles, *beside: Coroutine[Any, Any, object], at_signal: bool = True
 ) -> None:
     """Runs the roles, and what is given beside them, until a signal or until one of them ends; then ends the others.
@@ -137,8 +142,8 @@ def say_where(host: str, port: int) -> None:
     say(f"docs    http://{at}/docs")
 
 
-def refuse_used_port(host: str, port: int) -> None:
-    """Says so before anything starts.
+def refuse_used_port(host: str, port: int, option: str = "--port") -> None:
+    """Says so before anything starts. `option`: by which another one is chosen.
 
     Raises:
         FeedError: somebody listens there, or the address is not ours.
@@ -149,7 +154,7 @@ def refuse_used_port(host: str, port: int) -> None:
             probe.bind((host, port))
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
-                raise FeedError(f"port {port} of {host} is in use; another one with --port") from error
+                raise FeedError(f"port {port} of {host} is in use; another one with {option}") from error
             raise FeedError(f"port {port} of {host} cannot be listened on: {error.strerror}") from error
 
 

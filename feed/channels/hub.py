@@ -30,6 +30,8 @@ from feed.channels.views import Views
 from feed.model import Kind, State, StateReason
 from feed.protocol.codec import Frames
 
+_EMPTY_BYTES: Final = 2
+_RECEIVED: Final = b'"ts_recv":"'
 _VIEW_WINDOW_PART: Final = 4
 """Of what is kept for resumes a view keeps so small a part: it says less."""
 
@@ -90,6 +92,7 @@ class Hub:
         self.intake = Intake()
         self._before = self.current
         self._fanning = False
+        self._newest = b""
         self._waiters: dict[int, dict[Reader, None]] = {}
         part = msgspec.structs.replace(
             settings, resume_window_bytes_max=settings.resume_window_bytes_max // _VIEW_WINDOW_PART
@@ -135,6 +138,8 @@ class Hub:
         if found is None:
             found = intake.source(source)
         found.end = end
+        if len(value) > _EMPTY_BYTES:
+            self._newest = value
         intake.data(found, pos, last, value)
 
     def stands(self, source: str, end: int, position: int, waits_ms: int) -> None:
@@ -279,6 +284,15 @@ class Hub:
     def updates(self) -> int:
         """Updates taken in so far."""
         return self.intake.updates
+
+    def received_ns(self) -> int:
+        """When the newest tick was received of what came in since the last call, by its collector; 0: none came."""
+        value, self._newest = self._newest, b""
+        at = value.rfind(_RECEIVED)
+        if at < 0:
+            return 0
+        at += len(_RECEIVED)
+        return int(value[at : value.find(b'"', at)])
 
     @property
     def waiting_bytes(self) -> int:

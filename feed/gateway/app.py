@@ -27,7 +27,7 @@ from feed.gateway.pages import HEADERS, Pages, reference
 from feed.gateway.probes import add_probes
 from feed.gateway.siblings import PARENT, Report, Siblings
 from feed.gateway.ws import SUBPROTOCOL
-from feed.model import KINDS
+from feed.model import KINDS, PROTOCOL
 
 if TYPE_CHECKING:
     from feed.gateway.gateway import Gateway
@@ -128,7 +128,7 @@ def status_of(gateway: Gateway) -> dict[str, Any]:
     checks = gateway.checks()
     return {
         "server": gateway.settings.server,
-        "protocol": "feed.v1",
+        "protocol": PROTOCOL,
         "uptime_s": round(time.monotonic() - gateway.started_at),
         "ready": is_ready(checks),
         "checks": checks,

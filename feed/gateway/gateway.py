@@ -167,6 +167,7 @@ class Gateway:
             ),
             page_bytes=settings.page_bytes,
             packed=self.deflater.packed,
+            received_ns=hub.received_ns,
         )
         self.walker = None if past is None else Walker(past, self._catch_up, settings.limits.walks_max, recordings)
         self.pulse = Pulse(
@@ -265,22 +266,24 @@ class Gateway:
         """These logs feed its hub."""
         self.logs = logs
         self.hub.delay_s = lambda: logs.delay_s + self.fanout.delay_s
-        labels = ("venue", "partition")
         metrics = self.metrics
         metrics.gauge(
-            "feed_source_state", "1 for the state that holds", lambda: state_of(logs), labels=(*labels, "state")
+            "feed_source_state",
+            "1 for the state of a source that holds",
+            lambda: state_of(logs),
+            labels=("venue", "partition", "state"),
         )
         metrics.gauge(
             "feed_lag_seconds",
             "How long the oldest has waited that is not read, or not sent",
             lambda: lag_of(logs, self.fanout.delay_s),
-            labels=labels,
+            labels=("venue", "partition"),
         )
         metrics.counted(
             "feed_foreign_records",
             "Records in feed logs that none of ours has written",
             lambda: logs.foreign,
-            labels=labels,
+            labels=("venue", "partition"),
         )
 
     def checks(self) -> list[Check]:

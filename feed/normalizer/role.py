@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
+from feed.checks import Check, in_words, is_ready
 from feed.collector import settle
 from feed.errors import FeedError, Unreachable
 from feed.kafka.append import Compression
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 _LOOK_S: Final = 1.0
+_TOPICS_S: Final = 2.0
+_SILENCE_S: Final = 5.0
+_TOLD_MAX: Final = 20
 _MAKE_EVERY_S: Final = 5.0
 log: Final = logging.getLogger("feed.normalizer")
 
@@ -69,6 +73,9 @@ class Normalizer:
         self._left: dict[str, asyncio.Task[None]] = {}
         self._named = named
         self._there: set[str] = set()
+        self._standing_by: dict[str, str] = {}
+        """Venues that somebody else writes, and who."""
+        self._answered_at = time.monotonic()
         self._make = make_topics
         self._made_at = float("-inf")
 
@@ -106,7 +113,9 @@ class Normalizer:
             venue, settings = self._by_topic[partition.topic]
             numbers = self.numbers.of(venue.name, partition.partition)
             if partition in self._tasks:
+                numbers.owned = True
                 continue
+            numbers.begins()
             worker = PartitionNormalizer(
                 venue,
                 partition.partition,
@@ -128,23 +137,31 @@ class Normalizer:
         """The tick topics of all venues that this normalizer takes part in."""
         return [topic for topic in self._by_topic if topic not in self._left and topic in self._there]
 
+    def check(self) -> Check:
+        """The same in one line, for a process whose readiness does not hang on it."""
+        checks = self.checks()
+        told = [check for check in checks if not check.ok] or checks[1:2]
+        return Check("normalizer", is_ready(checks), in_words(told), counts=False)
+
     async def all_partitions(self) -> set[TopicPartition]:
         """Every partition of every tick topic that is there."""
         topics = await self._cluster.topics()
         return {TopicPartition(topic, p) for topic in self.topics for p in range(topics.get(topic, 0))}
 
     async def _look_for_topics(self) -> None:
-        """Takes note of which tick topics are there, where that decides."""
+        """Takes note of which tick topics are there, where that decides, and that Kafka answers."""
         found = set(self._by_topic)
+        there = (await self._cluster.topics()).keys()
+        self._answered_at = time.monotonic()
         if not self._named:
-            found &= (await self._cluster.topics()).keys()
+            found &= there
         if found != self._there:
             self._there = found
             self.changed.set()
 
     async def _keep_looking(self) -> None:
         while True:
-            await asyncio.sleep(_LOOK_S)
+            await asyncio.sleep(_TOPICS_S)
             try:
                 await self._look_for_topics()
             except (FeedError, KafkaError, OSError) as error:
@@ -161,10 +178,27 @@ class Normalizer:
         self._made_at = time.monotonic()
         await self._make()
 
-    @property
-    def standing_by(self) -> list[str]:
-        """The venues that somebody else writes."""
-        return [self._by_topic[topic][0].name for topic in self._left]
+    def checks(self) -> list[Check]:
+        """What has to be so for it to do its part, and what is wrong with single partitions."""
+        now = time.monotonic()
+        owned = [one for one in self.numbers.all() if one.owned]
+        troubled = {one: words for one in owned if (words := one.trouble)}
+        still = {one: words for one in owned if one not in troubled and (words := one.standstill)}
+        written = len(owned) - len(troubled)
+        silent = now - self._answered_at
+        return [
+            Check("kafka", silent <= _SILENCE_S, f"answered {silent * 1000:.0f} ms ago"),
+            Check(
+                "partitions",
+                written > 0 or not owned,
+                f"{written} of {len(owned)} are written" if owned else "none is ours",
+            ),
+            *(
+                Check(f"{one.venue}/{one.partition}", False, words, counts=False)
+                for one, words in [*troubled.items(), *still.items()][:_TOLD_MAX]
+            ),
+            *(Check(venue, True, f"stands by: {why}") for venue, why in self._standing_by.items()),
+        ]
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         partition = next((partition for partition, one in self._tasks.items() if one is task), None)
@@ -195,6 +229,7 @@ class Normalizer:
             one.owned = one.owned and one.venue != venue
         rivals = self._rivals[topic]
         while True:
+            self._standing_by[venue] = str(error)
             self.numbers.told.say(("stands by", venue), f"{venue}: stands by: {error}")
             await asyncio.sleep(_LOOK_S)
             try:
@@ -208,6 +243,7 @@ class Normalizer:
             else:
                 break
         log.info("%s: takes part again", venue)
+        del self._standing_by[venue]
         del self._left[topic]
         self.changed.set()
 
