@@ -98,7 +98,8 @@ class Restorer:
         try:
             restored, whole = await self._read_log(log_begin, log_end)
             if not appoint:
-                await self._rivals.look()
+                # what was just read here must not be newer than what is known of others
+                await self._rivals.look(self._log.partition)
                 self._rivals.refuse(restored.last)
             plan = await plan_for(restored, bounds, self.version, self, whole=whole)
         except CorruptLog as error:
