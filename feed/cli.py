@@ -1,7 +1,8 @@
 """The command `feed`: where settings, roles and words for a person are put together.
 
 Owns the command line. Data goes to stdout, words to stderr; exit codes: 0 ok, 1 failed, 2 usage, 3 unreachable. Imports
-what a command needs when it runs, so that `feed --help` is quick.
+what a command needs when it runs, so that `feed --help` is quick. Longer than most modules: it is options and their
+words, one command after the other.
 """
 
 from __future__ import annotations
@@ -199,6 +200,45 @@ def serve(
     flags = {"admin.port": admin_port, "serve.recordings": recordings, "serve.workers": workers}
     settings = _server_settings(kafka, venues, host, port, file, flags)
     return _serve(settings, normalizes=False, serves=True)
+
+
+@app.command
+def takeover(
+    venue: str,
+    /,
+    *,
+    kafka: Kafka = None,
+    yes: Annotated[bool, Parameter(negative=())] = False,
+    json: Annotated[bool, Parameter(negative=())] = False,
+    file: File = None,
+) -> int:
+    """Have a venue's feed logs written by this version and these settings: a lower one than the last, or at once.
+
+    Start the normalizer first that is to go on (it stands by until then), and with the same settings. The others leave
+    the logs alone as long as it writes. Every client of the venue is told a gap and gets snapshots.
+
+    Examples:
+        feed takeover kraken --kafka 127.0.0.1:9092
+        feed takeover kraken --yes --json
+
+    Parameters
+    ----------
+    venue: str
+        Whose logs.
+    yes: bool
+        Do not ask.
+    json: bool
+        One object a partition instead of the names of the new sources.
+    """
+    from feed.errors import ConfigError
+    from feed.takeover import run
+
+    settings, _ = _loaded({"kafka.bootstrap": kafka, "normalize.venues": venue}, file)
+    if len(settings.normalize.venues) != 1:
+        raise ConfigError(f"found {venue!r}, wanted one venue")
+    if not yes and not sys.stdin.isatty():
+        raise ConfigError("nobody can be asked here: --yes does it without")
+    return _loop(run(settings, settings.normalize.venues[0], asks=not yes, as_json=json))
 
 
 @app.command

@@ -172,26 +172,29 @@ async def _normalize(settings: Settings, normalizer: Normalizer) -> None:
     await normalizer.run(member)
 
 
-def _normalizer(settings: Settings, metrics: Metrics) -> Normalizer:
+def normalizer_settings(settings: Settings, name: str) -> NormalizerSettings:
+    """What the normalizer of a venue needs to know."""
     kafka, chosen = settings.kafka, settings.normalize
-    venues = {
-        venue_named(name): NormalizerSettings(
-            ticks_topic=settings.ticks_topic(name),
-            feed_topic=settings.feed_topic(name),
-            dead_topic=kafka.dead_topic,
-            rules=settings.rules(name),
-            ticks_a_step_max=chosen.poll_ticks_max,
-            keyframe_ratio=chosen.keyframe_ratio,
-            round_ms=chosen.keyframe_round_max_s * 1000,
-            round_least_ms=chosen.keyframe_round_min_ms,
-            alive_ms=chosen.alive_ms,
-            open_transaction_max_ms=chosen.open_transaction_max_ms,
-            rival_silence_ms=chosen.rival_silence_ms,
-            owner=f"{socket.gethostname()}:{os.getpid()}",
-            compression=kafka.compression,
-        )
-        for name in settings.normalized.names
-    }
+    return NormalizerSettings(
+        ticks_topic=settings.ticks_topic(name),
+        feed_topic=settings.feed_topic(name),
+        dead_topic=kafka.dead_topic,
+        rules=settings.rules(name),
+        ticks_a_step_max=chosen.poll_ticks_max,
+        keyframe_ratio=chosen.keyframe_ratio,
+        round_ms=chosen.keyframe_round_max_s * 1000,
+        round_least_ms=chosen.keyframe_round_min_ms,
+        alive_ms=chosen.alive_ms,
+        open_transaction_max_ms=chosen.open_transaction_max_ms,
+        rival_silence_ms=chosen.rival_silence_ms,
+        owner=f"{socket.gethostname()}:{os.getpid()}",
+        compression=kafka.compression,
+    )
+
+
+def _normalizer(settings: Settings, metrics: Metrics) -> Normalizer:
+    kafka = settings.kafka
+    venues = {venue_named(name): normalizer_settings(settings, name) for name in settings.normalized.names}
     normalizer = Normalizer(
         kafka.bootstrap,
         venues,
