@@ -1,8 +1,8 @@
 """Follows the feed logs into a hub, a gateway's or a recorder's: from each log's floor to its end, and on.
 
-Owns where reading starts and starts again, and that one log's trouble is that one's. What a record says, and what is to
-be thought of its source, is `followed`'s, Kafka `feed.kafka`'s. Reads a little further back than the floor, as far as
-clients may resume, so that a restart of this gateway costs them nothing.
+Owns when reading starts and starts again, and that one log's trouble is that one's. Where it starts is `floors`', what
+a record says, and what is to be thought of its source, `followed`'s, Kafka `feed.kafka`'s. Reads a little further back
+than the floor, as far as clients may resume, so that a restart of this gateway costs them nothing.
 
 A log that cannot be followed on (its records are gone, its topic is another) is started at its floor again: the hub
 is told that the source goes on from there, and tells readers what they miss. Where no floor leads on, it is looked at
@@ -20,8 +20,8 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
 from feed.channels.reader import HoleInLog
-from feed.channels.record import Record, known_records
-from feed.errors import CorruptLog, FeedError
+from feed.errors import FeedError
+from feed.floors import Floors
 from feed.followed import FollowedLog, Patience, Sink, Standing, Unreadable
 from feed.kafka.cluster import Cluster, OutOfRange
 from feed.kafka.fetch import Fetcher
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 _LOOK_S: Final = 0.25
 _NEW_PARTITIONS_S: Final = 2.0
 _RETRY_S: Final = 0.5
-_LAST_RECORDS: Final = 64
 _DOUBT_S: Final = 5.0
 STALLED_S: Final = 2.0
 """A tick or a record that has waited for so long makes its source `stalled`."""
@@ -95,13 +94,13 @@ class Follower:
         self._sink = sink
         self._watcher = watcher
         self._notify = notify
-        self._resume_window_s = resume_window_s
         self._disconnected_after_s = disconnected_after_s
         self._starts = starts
         self._passed = passed
         self._between = between
         self._told = Told(log)
         self._cluster = Cluster(bootstrap, client_id=client_id)
+        self._floors = Floors(self._cluster, resume_window_s)
         self._fetcher = Fetcher(self._cluster, wait_ms=fetch_wait_ms)
         self._logs: dict[TopicPartition, FollowedLog] = {}
         self._unfollowed: dict[TopicPartition, Unreadable] = {}
@@ -259,9 +258,9 @@ class Follower:
         if floor is not None:
             start = floor
         elif wanted is not None:
-            start = await self._floor_before(partition, wanted, begin, end)
+            start = await self._floors.before(partition, wanted, begin, end)
         else:
-            start = await self._start(partition, begin, end)
+            start = await self._floors.start(partition, begin, end)
         start = min(max(start, begin), end)
         if before is not None and before.unreadable is not None and start <= before.unreadable.offset:
             return  # it would lead to where it led before: a later floor will do
@@ -274,47 +273,6 @@ class Follower:
             if before.unreadable is not None and before.unreadable.offset < 0:
                 followed.unreadable = None
         self._logs[partition] = followed
-
-    async def _start(self, partition: TopicPartition, begin: int, end: int) -> int:
-        """The last record's floor, or further back: as far as clients may resume.
-
-        Always some record's floor: reading from any other offset could begin with a record that is void.
-        """
-        last, written_ms = await self._last_record(partition, begin, end)
-        if last is None:
-            return begin
-        if last.floor > last.offset:
-            raise CorruptLog(
-                f"floor {last.floor} of the record at offset {last.offset} lies beyond it: these records were written "
-                f"at other offsets, as a mirror does"
-            )
-        # by the log's own time: this machine's clock may be another one
-        since = written_ms - int(self._resume_window_s * 1000)
-        window = await self._cluster.offset_at(partition, since) if written_ms > 0 else None
-        if window is None or window >= last.floor:
-            return last.floor
-        return await self._floor_at(partition, window, last.floor)
-
-    async def _last_record(self, partition: TopicPartition, begin: int, end: int) -> tuple[Record | None, int]:
-        """The last record of the log, and when it was written."""
-        for start in range(end - 1, max(begin, end - _LAST_RECORDS) - 1, -1):
-            async for page in self._cluster.read(partition, start, end):
-                for record in known_records(reversed(page)):
-                    return record, page[-1].timestamp
-        return None, 0
-
-    async def _floor_before(self, partition: TopicPartition, offset: int, begin: int, end: int) -> int:
-        """A floor from which the state before an offset can be known; the offset itself at the log's end."""
-        if offset < end and (floor := await self._floor_at(partition, offset, end)) < end:
-            return floor
-        return await self._start(partition, begin, end)
-
-    async def _floor_at(self, partition: TopicPartition, offset: int, end: int) -> int:
-        """The floor of the first record at or after an offset, `end` where there is none."""
-        async for page in self._cluster.read(partition, offset, end):
-            for record in known_records(page):
-                return record.floor
-        return end
 
     # ---- what comes
 

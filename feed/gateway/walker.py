@@ -17,7 +17,7 @@ from aiokafka.structs import TopicPartition
 
 from feed.channels.past import RECORDS_A_PAGE, Cut
 from feed.channels.reader import HoleInLog
-from feed.channels.record import EMPTY, record_of
+from feed.channels.record import our_records
 from feed.errors import BadRequest, FeedError, Unreachable
 from feed.gateway.places import OutOfRange, earliest_of, place_of, records
 from feed.kafka.cluster import Cluster
@@ -314,8 +314,7 @@ class _Reading:
                 await self._start_anew(past_log)
                 continue
             if raws:
-                found = [record_of(raw.headers, raw.value or EMPTY, raw.offset) for raw in raws]
-                self._walk.past.give(past_log, found)
+                self._walk.past.give(past_log, list(our_records(raws)))
                 return
             self._ended.add(past_log)
         if not self._walk.past.due:

@@ -16,7 +16,7 @@ from aiokafka.structs import TopicPartition
 from msgspec.structs import replace
 
 from feed.channels.reader import HoleInLog
-from feed.channels.record import EMPTY, Record, known_records, record_of
+from feed.channels.record import EMPTY, Record, floor_of, known_records, record_of
 from feed.errors import BadTick, CorruptLog, DamagedRecord, FeedError, ForeignRecord
 from feed.feedlog import Opening, Restored, Round, Writer
 from feed.kafka.batches import UNKNOWN_EPOCH, Raw
@@ -200,12 +200,8 @@ class Restorer:
         if end > begin:
             last = await self._last_record(begin, end)
             if last is not None:
-                if last.floor > last.offset:
-                    raise CorruptLog(
-                        f"floor {last.floor} of the record at offset {last.offset} of {self._log.topic} lies beyond "
-                        f"it: its records were written at other offsets, as a mirror does"
-                    )
-                start, whole = max(begin, last.floor), last.floor >= begin
+                floor = floor_of(last)
+                start, whole = max(begin, floor), floor >= begin
         tried: set[int] = set()
         while start not in tried:
             tried.add(start)

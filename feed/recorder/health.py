@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
 from feed.checks import Check
 
 if TYPE_CHECKING:
+    from feed.followed import Standing
     from feed.metrics import Metrics
+
+_TOLD_MAX: Final = 20
 
 
 class Status(Struct, frozen=True):
@@ -52,6 +55,7 @@ class RecorderHealth:
         self._kafka = "kafka has not answered yet"
         self._why_paused = "it has not begun"
         self._durable_at: float | None = None
+        self._standings: Callable[[], list[Standing]] = list
 
     # ---- what the follower tells
 
@@ -99,9 +103,21 @@ class RecorderHealth:
             durable_age_s=-1.0 if self._durable_at is None else round(self._clock() - self._durable_at, 3),
         )
 
+    def follows(self, standings: Callable[[], list[Standing]]) -> None:
+        """How the logs stand that it records from now on."""
+        self._standings = standings
+
     def checks(self) -> list[Check]:
-        """What has to be so for it to record."""
-        return [self._kafka_check(), self._disk_check()]
+        """What has to be so for it to record, and which logs do not come."""
+        bad = [one for one in self._standings() if one.reason is not None]
+        return [
+            self._kafka_check(),
+            self._disk_check(),
+            *(
+                Check(f"{one.venue}/{one.partition}", False, f"{one.reason}: {one.found}", counts=False)
+                for one in bad[:_TOLD_MAX]
+            ),
+        ]
 
     def _found(self) -> tuple[bool, str]:
         worst = next((check for check in (self._disk_check(), self._kafka_check()) if not check.ok), self._disk_check())

@@ -139,6 +139,7 @@ class Recorder:
             passed=session.passed,
             between=life.between,
         )
+        self._health.follows(lambda: follower.standings)
         self._health.goes_on()
         try:
             await follower.run()
