@@ -82,8 +82,11 @@ class Follower:
         starts: Callable[[TopicPartition, int, int], int | None] = lambda partition, begin, end: None,
         passed: Callable[[str, int], None] | None = None,
         between: Callable[[], Awaitable[None]] | None = None,
+        lenient: bool = False,
     ) -> None:
-        """`starts`: given a log's begin and end, the offset at which its state must be known; None: at its end.
+        """`lenient`: a log that is missing or cannot be read keeps it from nothing; it replaces one that served others.
+
+        `starts`: given a log's begin and end, the offset at which its state must be known; None: at its end.
 
         `passed`: is told each record's source and offset before the sink hears of it. `between`: awaited before records
         are taken; while it waits, nothing is taken, and little is fetched.
@@ -98,6 +101,7 @@ class Follower:
         self._starts = starts
         self._passed = passed
         self._between = between
+        self._lenient = lenient
         self._told = Told(log)
         self._cluster = Cluster(bootstrap, client_id=client_id)
         self._floors = Floors(self._cluster, resume_window_s)
@@ -333,7 +337,11 @@ class Follower:
     @property
     def _all_read(self) -> bool:
         """Whether there is nothing that should be followed and was not read to its end."""
-        if not self._logs or self._misses or self._unfollowed:
+        if not self._logs:
+            return False
+        if self._lenient:
+            return all(log_.caught_up or log_.unreadable is not None for log_ in self._logs.values())
+        if self._misses or self._unfollowed:
             return False
         return all(log_.caught_up and log_.unreadable is None for log_ in self._logs.values())
 

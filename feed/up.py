@@ -238,8 +238,8 @@ def make_gateway(settings: Settings, metrics: Metrics, *, live: bool = True) -> 
     return Gateway(own, hub, session, metrics, recordings, past, live=live)
 
 
-def follower(settings: Settings, gateway: Gateway) -> Follower:
-    """What feeds a gateway's hub."""
+def follower(settings: Settings, gateway: Gateway, *, lenient: bool = False) -> Follower:
+    """What feeds a gateway's hub. `lenient`: it takes the place of one that served what can be served."""
     names, named = settings.served
     topics = {
         settings.feed_topic(name): Followed(
@@ -255,6 +255,7 @@ def follower(settings: Settings, gateway: Gateway) -> Follower:
         notify=gateway.fanout.notify,
         resume_window_s=settings.serve.resume_window_s,
         fetch_wait_ms=settings.kafka.fetch_max_wait_ms,
+        lenient=lenient,
     )
     gateway.follow(followed)
     return followed

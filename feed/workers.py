@@ -312,7 +312,7 @@ async def work(task: Task, settings: Settings, routes: Sequence[Routes]) -> None
 
     async with siblings.listening(told):
         working: list[Coroutine[Any, Any, object]] = [
-            follower(settings, gateway).run(),
+            follower(settings, gateway, lenient=task.late).run(),
             serve(server, listener, first=gateway.health.read if task.late else None),
             _tell(server, gateway),
             _orphaned(server, folder),
