@@ -72,13 +72,14 @@ class _Server(uvicorn.Server):
 class Admin:
     """The port. It is taken at once, so that nothing starts where it is in use; `run` answers until it is cancelled."""
 
-    def __init__(self, settings: AdminSettings) -> None:
-        """Listens.
+    def __init__(self, settings: AdminSettings, hosts: tuple[str, ...]) -> None:
+        """Listens. `hosts`: by which names it is known.
 
         Raises:
             FeedError: somebody listens there, or the address is not ours.
         """
         refuse_used_port(settings.host, settings.port, "--admin-port")
+        self._hosts = hosts
         self._listener = socket.create_server(
             (settings.host, settings.port), family=socket.AF_INET6 if ":" in settings.host else socket.AF_INET
         )
@@ -108,7 +109,9 @@ class Admin:
             timeout_keep_alive=5,
             timeout_graceful_shutdown=1,
         )
-        config.gateway = cast("Gateway", _House(GatewaySettings(limits=_LIMITS), Doors(_LIMITS), metrics))
+        config.gateway = cast(
+            "Gateway", _House(GatewaySettings(limits=_LIMITS, hosts=self._hosts), Doors(_LIMITS), metrics)
+        )
         server = _Server(config)
         try:
             await server.serve([self._listener])
@@ -126,13 +129,13 @@ class Admin:
 
 
 @contextlib.contextmanager
-def opened(settings: AdminSettings) -> Iterator[Admin]:
-    """The port for as long as the block runs.
+def opened(settings: AdminSettings, hosts: tuple[str, ...]) -> Iterator[Admin]:
+    """The port for as long as the block runs. `hosts`: by which names it is known.
 
     Raises:
         FeedError: it cannot be listened on.
     """
-    admin = Admin(settings)
+    admin = Admin(settings, hosts)
     try:
         yield admin
     finally:

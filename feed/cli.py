@@ -253,6 +253,7 @@ def tail(
     hash: Annotated[bool, Parameter(negative=())] = False,
     every: int | None = None,
     depth: int | None = None,
+    wait: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
     """Follow a channel of some symbols, over reconnections, until Ctrl-C.
 
@@ -280,12 +281,14 @@ def tail(
         Changes merged: an update every so many milliseconds, one of those that the gateway offers.
     depth: int | None
         Of books only so many of the best levels, a number that the gateway offers.
+    wait: bool
+        Wait for symbols that the gateway does not know yet, instead of refusing them.
     """
     from feed.tail import Hashing, Tail, as_json, as_text
 
     hashing = Hashing()
     out = hashing.take if hash else as_json if json else as_text
-    code = _loop(Tail(url, channel, symbols, out=out, start=start, every_ms=every, depth=depth).run())
+    code = _loop(Tail(url, channel, symbols, out=out, start=start, every_ms=every, depth=depth, wait=wait).run())
     if hash:
         hashing.say()
     return code

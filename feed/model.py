@@ -211,7 +211,7 @@ class Result(Struct, frozen=True, omit_defaults=True):
     symbol: str
     ok: bool | UnsetType = UNSET
     code: str | UnsetType = UNSET
-    mode: Mode | UnsetType = UNSET
+    mode: Mode | Literal["awaited"] | UnsetType = UNSET
     source: str | UnsetType = UNSET
     seq: int | UnsetType = UNSET
     matched: int | UnsetType = UNSET

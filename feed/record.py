@@ -102,7 +102,7 @@ async def record(settings: Settings, *, tells: bool, child: bool) -> None:
         if settings.admin.port and not child:
             from feed.admin import opened  # it brings a web server
 
-            admin = stack.enter_context(opened(settings.admin))
+            admin = stack.enter_context(opened(settings.admin, settings.serve.hosts))
         main = recorder(settings, health)
         working: list[Coroutine[Any, Any, object]] = [main.run(), until_signal()]
         if settings.record.raw:

@@ -52,7 +52,7 @@ def admin_of(settings: Settings) -> contextlib.AbstractContextManager[Admin | No
         return contextlib.nullcontext()
     from feed.admin import opened  # it brings a web server, which normalizers and recorders have no other use for
 
-    return opened(settings.admin)
+    return opened(settings.admin, settings.serve.hosts)
 
 
 async def _normalize(settings: Settings, admin: Admin | None) -> None:

@@ -27,7 +27,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, Pydanti
 
 from feed.errors import ConfigError
 from feed.model import KINDS, Interval, Kind
-from feed.symbols import is_name, is_pattern
+from feed.symbols import is_awaitable, is_pattern
 from feed.venues.bars import BarRules
 from feed.venues.symbol import Rules
 
@@ -52,8 +52,7 @@ def _listed(value: object) -> object:
 
 def _symbols(names: tuple[str, ...]) -> tuple[str, ...]:
     for name in names:
-        # a star elsewhere is a name's own, but who writes one here means a pattern that would match nothing
-        if not (is_pattern(name) or (is_name(name) and "*" not in name)):
+        if not (is_pattern(name) or is_awaitable(name)):
             raise ValueError(f"{name!r} is none of VENUE:NAME, VENUE:* and *")
     return names
 
@@ -245,6 +244,8 @@ class ServeSettings(Section):
     """Whether `/v1/clients` tells the addresses of clients; the log always does."""
     origins: Names = ()
     """Origins of browsers allowed besides the server's own host; `null` may be named."""
+    hosts: Names = ("localhost", "127.0.0.1", "[::1]")
+    """Names that are the server's own host for origins, and on loopback all that `Host` may be; digits pass."""
     resume_window_s: Positive = 60
     """How far back a client can resume."""
     resume_window_bytes_max: Positive = 256 * MEBIBYTE

@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
+NAME_CHARS_MAX: Final = 320
+"""Of a symbol, its venue included."""
 _VENUE: Final = r"[A-Z0-9._-]+:"
 _PATTERN: Final = re.compile(rf"(?:{_VENUE})?\*").fullmatch
 _NAMED: Final = re.compile(rf"{_VENUE}.").match
@@ -26,5 +28,10 @@ def prefix_of(pattern: str) -> str:
 
 
 def is_name(text: str) -> bool:
-    """Whether it could be the name of a symbol: a venue and a name."""
-    return _NAMED(text) is not None and not is_pattern(text)
+    """Whether it could be the name of a symbol: a venue and a name, not too long."""
+    return len(text) <= NAME_CHARS_MAX and _NAMED(text) is not None and not is_pattern(text)
+
+
+def is_awaitable(text: str) -> bool:
+    """Whether it can be waited for: a name without a star, which nearly always is a pattern that there is not."""
+    return is_name(text) and "*" not in text

@@ -31,6 +31,8 @@ PAUSE_MAX_S: Final = 10.0
 OPEN_TIMEOUT_S: Final = 10.0
 FRAME_BYTES_MAX: Final = 64 * 1024 * 1024
 _ID: Final = 1
+_SYMBOLS_MAX: Final = 1_000
+"""Of one request; gateways take more."""
 _LEVELS_SHOWN: Final = 3
 _FRAME: Final = msgspec.json.Decoder(list[msgspec.Raw])
 
@@ -46,7 +48,10 @@ class Rule:
         self._state: dict[tuple[str, str], int] = {}
         self.waiting: set[tuple[str, str]] = set()
         self.marks: dict[str, int] = {}
-        self.caught_up = True
+        self.marked: set[tuple[str, str]] = set()
+        """The channels that the marks speak of: those in step when they were told."""
+        self.pending: set[int] = set()
+        """Requests from marks or a time that have not caught up."""
         self.holes: list[tuple[str, str]] = []
 
     def joined(self, result: Message) -> None:
@@ -62,24 +67,29 @@ class Rule:
         """The source of a channel, as far as it was told."""
         return self._source.get(channel, "")
 
-    @property
-    def passed(self) -> dict[str, int]:
-        """For each source how far all its channels are that are not waiting: what can be resumed from without marks."""
-        passed: dict[str, int] = {}
+    def unmarked(self) -> tuple[list[str], dict[str, int]]:
+        """Symbols that the marks do not speak of and that wait for nothing, and the lowest position of each source.
+
+        From there they go on after a drop: what they have of it already they drop.
+        """
+        symbols: list[str] = []
+        lowest: dict[str, int] = {}
         for channel, source in self._source.items():
-            if channel not in self.waiting:
-                passed[source] = min(self._pos[channel], passed.get(source, self._pos[channel]))
-        return {source: seq for source, seq in passed.items() if seq > NO_SEQ}
+            if channel not in self.waiting and not (channel in self.marked and source in self.marks):
+                symbols.append(channel[1])
+                lowest[source] = min(self._pos[channel], lowest.get(source, self._pos[channel]))
+        return symbols, lowest
 
     def takes(self, message: Message) -> bool:
         """Whether a message counts; moves the channel if it does."""
         kind: str = message["type"]
         if kind in ("heartbeat", "goaway"):
-            if self.caught_up and not self.waiting:
+            if not (self.pending or self.waiting):
                 self.marks = message["marks"]  # else they do not speak of all channels
+                self.marked = set(self._source)
             return False
         if kind == "caught_up":
-            self.caught_up = True
+            self.pending.discard(message["id"])
             return False
         if "channel" not in message or "seq" not in message:
             return kind == "state"
@@ -146,10 +156,12 @@ class Tail:
         start: str | None = None,
         every_ms: int | None = None,
         depth: int | None = None,
+        wait: bool = False,
     ) -> None:
         """`start`: a time to begin from, nanoseconds or RFC 3339; None: now.
 
-        `every_ms` and `depth`: a view instead of every update; the gateway says which it offers.
+        `every_ms` and `depth`: a view instead of every update; the gateway says which it offers. `wait`: for symbols
+        that are not known yet.
         """
         if channel not in KINDS:
             raise ConfigError(f"channel {channel!r} is none of {', '.join(KINDS)}")
@@ -161,7 +173,9 @@ class Tail:
         self._url = url
         given = {"every_ms": every_ms, "depth": depth}
         self._view = {name: value for name, value in given.items() if value is not None}
-        self._request = {"op": "subscribe", "id": _ID, "channels": [channel], "symbols": symbols, **self._view}
+        self._request: Message = {"op": "subscribe", "id": _ID, "channels": [channel], "symbols": symbols, **self._view}
+        if wait:
+            self._request["wait"] = True
         self._out = out
         self._start = start
         self._rule = Rule()
@@ -207,15 +221,23 @@ class Tail:
             return None
 
     async def _follow(self, connection: ClientConnection) -> None:
-        marks = self._rule.marks
+        rule = self._rule
+        waiting = list(rule.waiting)
+        unmarked, lowest = rule.unmarked()
+        marks = rule.marks
         if not marks and self._start is not None:
-            marks = self._rule.passed  # no heartbeat speaks of channels that are on their way from the past
+            marks, unmarked = lowest, []  # what is still to come of the past comes from where the others are
+        rule.pending.clear()
         start: Message = {"marks": marks} if marks else {} if self._start is None else {"time": self._start}
-        self._rule.caught_up = not start
-        await connection.send(json.dumps(self._request | ({"from": start} if start else {})))
-        if marks:
-            # Marks say nothing of channels that had no snapshot yet.
-            await self._ask_for_snapshots(connection, list(self._rule.waiting))
+        if start:
+            await self._ask(connection, self._request, start)
+        for at in range(0, len(unmarked), _SYMBOLS_MAX):
+            named = {"id": next(self._ids), "symbols": unmarked[at : at + _SYMBOLS_MAX]}
+            await self._ask(connection, self._request | named, {"marks": lowest})
+        if not start:
+            await self._ask(connection, self._request, start)  # what it has by now keeps its position
+        # neither says anything of channels that had no snapshot yet
+        await self._ask_for_snapshots(connection, waiting)
         async for frame in connection:
             for raw in _FRAME.decode(frame):
                 self._take(bytes(raw), msgspec.json.decode(raw))
@@ -224,6 +246,11 @@ class Tail:
                 holes, self._rule.holes = self._rule.holes, []
                 await self._ask_for_snapshots(connection, holes)
         raise ConnectionClosed(connection.protocol.close_rcvd, connection.protocol.close_sent)
+
+    async def _ask(self, connection: ClientConnection, request: Message, start: Message) -> None:
+        if start:
+            self._rule.pending.add(request["id"])
+        await connection.send(json.dumps(request | ({"from": start} if start else {})))
 
     async def _ask_for_snapshots(self, connection: ClientConnection, channels: list[tuple[str, str]]) -> None:
         for channel, symbol in channels:
@@ -255,7 +282,9 @@ class Tail:
         if refused and len(refused) == len(ack["results"]) and ack["id"] == _ID:
             raise FeedError("nothing of it can be subscribed")
         for result in ack["results"]:
-            if result["ok"] and "matched" not in result:
+            if result.get("mode") == "awaited":
+                say(f"{result['channel']} of {result['symbol']}: waiting for it")
+            elif result["ok"] and "matched" not in result:
                 self._rule.joined(result)
 
     def _next_pause(self) -> float:

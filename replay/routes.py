@@ -132,9 +132,7 @@ def _add_history(app: FastAPI, gateway: Gateway, recordings: Recordings) -> None
         except LookupError:
             return error_answer(406, "bad_message", f"wanted one of {', '.join(FORMS)}")
         if busy >= gateway.settings.limits.histories_max:
-            answer = error_answer(503, "source_unavailable", "too many histories are being read", retry=True)
-            answer.headers["retry-after"] = "1"
-            return answer
+            return error_answer(503, "source_unavailable", "too many histories are being read")
         walk = Walk(recordings, _Walking(recordings, wanted, form))
         busy += 1
 
@@ -151,7 +149,7 @@ def _add_history(app: FastAPI, gateway: Gateway, recordings: Recordings) -> None
         except CorruptRecording:
             done()
             _logger.exception("a history cannot begin")
-            return error_answer(500, "internal", "the recording is damaged", retry=True)
+            return error_answer(500, "internal", "the recording is damaged")
         except BaseException:
             done()
             raise

@@ -84,6 +84,11 @@ class ReplaySession:
         """Whether `pull` has something to give now."""
         return self.flow.due or self._failed or self._goes_on
 
+    @property
+    def beat_due(self) -> bool:
+        """Never: nothing is resumed in a replay, so no marks are waited for."""
+        return False
+
     def open(self, now_ns: int) -> bytes:
         """The first frame: welcome."""
         return welcome(replace(self._settings, every_ms=(), depth=()), now_ns)

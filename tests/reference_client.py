@@ -77,8 +77,15 @@ class Channel:
         self.gaps: list[Json] = []
         self.applied: list[bytes] = []
         self.snapshots = 0
+        self.from_first = False
+        """Whether it was followed from its first update on."""
         self._parts: list[Json] = []
         self._raw_parts: list[bytes] = []
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Kind and symbol."""
+        return self.kind, self.symbol
 
     def __repr__(self) -> str:
         return f"<{self.kind} {self.symbol} pos={self.pos} waiting={self.waiting}>"
@@ -100,6 +107,7 @@ class Channel:
             self.partial = self.partial or (self.waiting and told["seq"] != -1)
             if told["seq"] == -1:
                 self.data, self.partial, self.pos = None, False, -1
+                self.from_first = True
             if self.source != told["source"] or told["seq"] > self.pos:
                 self.partial = self.partial or told["seq"] != -1
                 self.pos, self.source = told["seq"], told["source"]
@@ -177,8 +185,7 @@ class Channel:
             return
         self.needs_gap = False
         self.chain = message["seq"] if message["lost"] else None
-        back = message["prev"] > message["seq"]
-        if same and message["seq"] <= self.pos and message["reason"] != "seek" and not back:
+        if same and message["seq"] <= self.pos and message["reason"] != "seek":
             return
         self.gaps.append(message)
         self.pos, self.source = message["seq"], message["source"]
@@ -248,6 +255,8 @@ class Client:
         self._patterns: list[tuple[str, str]] = []
         self._views: dict[tuple[str, str], Parameters] = {}
         self._partly: set[tuple[str, str]] = set()
+        self.awaited: dict[tuple[str, str], Parameters] = {}
+        """What was asked for by name before it was known, and has not begun."""
         self._marks_here: dict[str, int] = {}
         self._waits_caught_up: dict[str | int, list[Channel]] = {}
 
@@ -255,7 +264,7 @@ class Client:
         """A new connection: nothing is subscribed on it, and what the client holds stays."""
         self.welcome = self.goaway = None
         self._asked, self._patterns, self._marks_here, self._waits_caught_up = [], [], {}, {}
-        self._views = {}
+        self._views, self.awaited = {}, {}
         for channel in self.channels.values():
             channel.open = False
             channel.chain = None
@@ -269,19 +278,24 @@ class Client:
         self._asked.append(request)
         return json.dumps(request).encode()
 
-    def resume(self) -> list[bytes]:
-        """The requests that resume all channels after a drop: those in step by marks, the others anew."""
-        in_step = [c for c in self.channels.values() if self.may_resume(c)]
-        others = [c for c in self.channels.values() if not self.may_resume(c)]
-        texts = []
-        for kind in sorted({c.kind for c in in_step}):
-            symbols = [c.symbol for c in in_step if c.kind == kind]
-            start = {"marks": self.marks}
-            texts.append(self.ask({"op": "subscribe", "channels": [kind], "symbols": symbols, "from": start}))
-        for kind in sorted({c.kind for c in others}):
-            symbols = [c.symbol for c in others if c.kind == kind]
-            texts.append(self.ask({"op": "subscribe", "channels": [kind], "symbols": symbols, "from": "snapshot"}))
-        return texts
+    def resume(self, *, wait: bool = False) -> list[bytes]:
+        """The requests that resume all channels after a drop, those that go on from the same place together."""
+        more = {"wait": True} if wait else {}
+        asked: dict[tuple[str, str], list[str]] = {}
+        for channel in self.channels.values():
+            asked.setdefault((channel.kind, json.dumps(self.start_of(channel))), []).append(channel.symbol)
+        return [
+            self.ask({"op": "subscribe", "channels": [kind], "symbols": symbols, "from": json.loads(start), **more})
+            for (kind, start), symbols in asked.items()
+        ]
+
+    def start_of(self, channel: Channel) -> Any:
+        """Where a channel goes on after a drop: from the marks that speak of it, else from its own position."""
+        if channel.waiting or channel.source is None:
+            return "snapshot"
+        if channel.marked and self.marks.get(channel.source, -1) >= channel.pos:
+            return {"marks": self.marks}
+        return {"marks": {channel.source: channel.pos}}
 
     def may_resume(self, channel: Channel) -> bool:
         """Whether a channel was in step when the marks were told."""
@@ -363,6 +377,7 @@ class Client:
         kind, symbol = message["channel"], message["symbol"]
         require(any(k == kind and _matches(p, symbol) for k, p in self._patterns), f"joined unasked: {message}")
         channel = self._begin(message)
+        self.awaited.pop((kind, symbol), None)
         told = _told(message)
         asked = [params for (k, pattern), params in self._views.items() if k == kind and _matches(pattern, symbol)]
         require(told in asked, f"joined tells {told}, asked for were {asked}: {message}")
@@ -403,11 +418,26 @@ class Client:
                 continue
             params = _asked(request, result["channel"])
             require(_told(result) == params, f"result tells {_told(result)}, asked for was {params}: {result}")
-            if "mode" in result:
+            if result.get("mode") == "awaited":
+                require("source" not in result and "seq" not in result, f"awaited, and where it begins: {result}")
+                require(request.get("wait") is True, f"awaited unasked: {result}")
+                key = result["channel"], result["symbol"]
+                self._patterns.append(key)
+                self._views.pop(key, None)
+                self._views[key] = params
+                self.awaited[key] = params
+                if request.get("from") == "live" or "last" in (request.get("from") or ()):
+                    self._partly.add(key)
+                if (known := self.channels.get(key)) is not None:
+                    known.open = False  # `joined` tells how it goes on
+            elif "mode" in result:
+                self.awaited.pop((result["channel"], result["symbol"]), None)
                 kept = "from" not in request and self._is_open(result) and result["mode"] != "snapshot"
                 if not kept:
                     begun.append(self._begin(result))
                     begun[-1].partial |= result["mode"] == "snapshot" and "last" in (request.get("from") or ())
+                    # it may have begun, without a state, when the connection was lost before that was told
+                    begun[-1].partial |= result["mode"] == "resumed" and begun[-1].key in self._partly
                 self.channels[result["channel"], result["symbol"]].told = params
                 self.channels[result["channel"], result["symbol"]].see(*_view(request))
             else:
@@ -432,6 +462,9 @@ class Client:
             for (k, s), channel in self.channels.items():
                 if k == kind and _matches(symbol, s):
                     channel.open = False
+            for k, s in list(self.awaited):
+                if k == kind and _matches(symbol, s):
+                    del self.awaited[k, s]
         if "channels" not in request:
             self._patterns = []
 

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 NOTHING: Final = Folded(NO_SEQ, [], None, NO_SEQ)
 _FOLD_TAIL_BYTES_MIN: Final = 4096
-_LOST_KINDS: Final = frozenset({"trades", "bars"})
+LOST_KINDS: Final = frozenset({"trades", "bars"})
+"""Kinds of which what is missing is gone: no snapshot makes up for it."""
 
 
 def partition_of(source: str) -> str:
@@ -52,6 +53,7 @@ class Source:
         "leftover",
         "name",
         "notice",
+        "over",
         "partition",
         "parts",
         "pos",
@@ -78,6 +80,8 @@ class Source:
         """How often all was read that lay in its log."""
         self.ended = ""
         self.ended_pos: int | None = None
+        self.over = False
+        """Another source goes on in its place."""
         self.complete = False
         self.untouched = False
         self.evicted = NO_SEQ
@@ -216,7 +220,7 @@ class Channel:
     @property
     def loses(self) -> bool:
         """Whether what is missing of it is gone: no snapshot makes up for it."""
-        return self.kind in _LOST_KINDS
+        return self.kind in LOST_KINDS
 
     @property
     def waits(self) -> bool:
@@ -237,6 +241,16 @@ class Channel:
     def begins(self) -> Mode:
         """How it begins for a reader that has nothing of it."""
         return "live" if self.silent else "snapshot"
+
+    @property
+    def first(self) -> int:
+        """The `seq` of the oldest entry that is there, -1 where there is none."""
+        return next((entry[0] for entry in self.log), NO_SEQ)
+
+    @property
+    def whole(self) -> bool:
+        """Whether everything that was ever said of it is there, entry by entry."""
+        return self.base is not None and not self.untold and not self.missed(NO_SEQ)
 
     def standing_at(self, flush: Flush) -> int:
         """Up to which position those have it that were in step with it at a flush."""
@@ -320,16 +334,22 @@ class Channel:
     def broken(self, reason: GapReason, prev: int, rules: FoldRules) -> list[bytes]:
         """What a reader gets of whose past nothing is left between `prev` and the state to join at."""
         fresh = self.fresh(rules)
-        seq = NO_SEQ if self.base is None else self.base.seq
-        return [self.gap(prev, seq, reason, lost=False), *fresh]
+        base = self.base
+        seq = NO_SEQ if base is None else base.seq
+        if base is None or not self.loses or prev == seq:
+            return [self.gap(prev, seq, reason, lost=False), *fresh]
+        return [self.gap(prev, seq, reason, lost=True), *self.log.after(base.covers)]
 
     def elsewhere(self, prev: int, rules: FoldRules) -> list[bytes]:
-        """What a reader gets whose position is none of this log: it lies beyond all that there is."""
+        """What a reader gets whose position is none of this log: it lies beyond all that there is.
+
+        It is moved, as a replay is: a gap of any other reason back to an earlier position means nothing to it.
+        """
         fresh = self.fresh(rules)
         if self.base is None or not self.loses:
             seq = NO_SEQ if self.base is None else self.base.seq
-            return [self.gap(prev, seq, "evicted", lost=False), *fresh]
-        return [self.gap(prev, self.position, "evicted", lost=True)]
+            return [self.gap(prev, seq, "seek", lost=False), *fresh]
+        return [self.gap(prev, self.position, "seek", lost=True)]
 
     def _fresh_since_start(self, rules: FoldRules) -> list[bytes]:
         """A snapshot and what followed: that of the source's begin with all since, as far as the log has it."""

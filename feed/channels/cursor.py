@@ -19,15 +19,15 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from feed.channels.channel import Channel, Listing
-from feed.channels.flush import Birth, Flush
-from feed.channels.join import ANNOUNCE_SHIFT, Join, Move, Page, Rest, Together
+from feed.channels.flush import Birth, Flush, joined
+from feed.channels.join import ANNOUNCE_SHIFT, Join, Move, Page, Rest, Start, Together, arriving
 from feed.channels.log import TURN_SEQ
-from feed.channels.marks import CONFIRMS_MIN, Hold, Holds, marks_at
-from feed.channels.message import ALL_KINDS, bare, frame
+from feed.channels.marks import Hold, Holds, marks_at
+from feed.channels.message import ALL_KINDS, frame
 from feed.channels.selection import Selection
 from feed.channels.tally import Account, Tally, hidden_in, updates_in
 from feed.channels.wanted import Wanted
-from feed.model import NO_SEQ, CaughtUp, GapReason, Joined, Mode, OnLag
+from feed.model import NO_SEQ, CaughtUp, GapReason, Mode, OnLag
 from feed.protocol.codec import message_frame
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ class Reader:
         self._hub = hub
         self._cursor = hub.current
         self._rest: Rest | None = None
+        self._heeded: set[str] = set()
         self.told: dict[str, int] = {}
         self._turned: set[tuple[int, int]] = set()
         self._rendered = (0, 0)
@@ -76,6 +77,8 @@ class Reader:
         self._tally.merged += self._hidden()
         self._hub.counts.merged += self._tally.merged
         self.closed = True
+        self.wanted.awaited.clear()
+        self.heed()
         self._hub.forget(self, self._cursor)
         if self.selection.shared:
             self._hub.selections.release(self.selection)
@@ -139,6 +142,7 @@ class Reader:
         self._left_some = True
         self.selection = Selection()
         self.wanted.clear()
+        self.heed()
         self.holds.clear()
         self._rest = None
         for join in self.joins:
@@ -182,6 +186,49 @@ class Reader:
         self.wanted.add_silent(listing, bit)
         listing.told.setdefault(bit, listing.owner)
         self.take_silent(listing.id, bit)
+
+    def await_(self, name: str, bit: int, on_lag: OnLag, start: Start | None) -> None:
+        """Waits for a channel of a symbol that is not known yet; `start`: how it begins."""
+        self.wanted.await_(name, bit, on_lag, start)
+        self.heed()
+
+    def arrive(self, channel: Channel) -> bool:
+        """A channel has begun that this reader may wait for; whether it is to be pulled."""
+        wanted, listing, bit = self.wanted, channel.listing, channel.bit
+        if self.closed or not wanted.awaits(listing.name, bit):
+            return False
+        comes = wanted.has_exact(listing, bit) or bool(wanted.by_pattern(listing) & bit)
+        start = wanted.arrive(listing, bit)
+        self.heed()
+        if comes:
+            return False  # as what a pattern brings, with the flush
+        self.own()
+        join = arriving(channel, self._hub.current, start)
+        self.joins.append(join)
+        self.enter(channel, join, announce=True)
+        return True
+
+    def take_over_awaited(self, other: Reader) -> None:
+        """Waits for what another reader waits for, in its place."""
+        for name, kinds in other.wanted.awaited.items():
+            for bit, told in kinds.items():
+                self.wanted.await_(name, bit, "close" if told.close else "skip", told.start)
+        for name, kinds in list(other.wanted.awaited.items()):
+            for bit in list(kinds):
+                other.wanted.refuse(name, bit)
+        self.heed()
+        other.heed()
+
+    def heed(self) -> None:
+        """The hub is to call it when a symbol appears that it waits for, and for no other."""
+        awaiting, heeded = self._hub.awaiting, self.wanted.awaited.keys()
+        for name in self._heeded - heeded:
+            del awaiting[name][self]
+            if not awaiting[name]:
+                del awaiting[name]
+        for name in heeded - self._heeded:
+            awaiting.setdefault(name, {})[self] = None
+        self._heeded = set(heeded)
 
     def enter(self, channel: Channel, join: Join, *, announce: bool) -> None:
         """Has a channel as soon as this join comes to it."""
@@ -317,14 +364,9 @@ class Reader:
             del self.holds[key]
 
     def doubt_holds(self) -> None:
-        """Positions that are still ahead though all was read that was there after they were told are none of this log:
-        their channels begin anew. Not while a flush is sent."""
+        """Positions that turn out to be of none of this log: their channels begin anew. Not while a flush is sent."""
         hub = self._hub
-        beyond = {
-            key: hold.mark
-            for key, hold in self.holds.items()
-            if hold.source.confirms >= hold.confirms + CONFIRMS_MIN and hub.current.position(hold.source) < hold.mark
-        }
+        beyond = {key: hold.mark for key, hold in self.holds.items() if hold.beyond(hub.read(hold.source))}
         if not beyond:
             return
         join = Join(hub.current.number, marks={self.holds[key].source.name: mark for key, mark in beyond.items()})
@@ -431,9 +473,7 @@ class Reader:
             else:
                 mode, at = self._told_of(channel, join)
             on_lag: OnLag = "close" if self.wanted.closes(channel.listing, channel.bit) else "skip"
-            kind, name, source = channel.kind, channel.listing.name, channel.source.name
-            joined = Joined(kind, name, mode, source, at, on_lag, *hub.spec.of(kind))
-            page.add(frame([bare(joined)]))
+            page.add(frame([joined(channel, mode, channel.source.name, at, on_lag, hub.spec)]))
         messages, gapped = self._messages(channel, join, announced=announce, anew=anew)
         notice = channel.source.notice
         if notice is not None and channel.source not in join.noticed:
@@ -489,7 +529,7 @@ class Reader:
             reason: GapReason = "source" if after < channel.begun else "lag" if join.lag or join.live else "evicted"
             return channel.gap_after(after, reason, hub.rules, prev=prev, first=first), first is not None
         if after > self._cursor.position(channel.source):
-            self.holds[channel.id, channel.bit] = Hold(channel.source, after, channel.source.confirms)
+            self.holds[channel.id, channel.bit] = Hold(channel.source, after, self._hub.read(channel.source).confirms)
         emptied = [channel.nothing()] if (channel.id, channel.bit) in join.emptied else []
         return emptied + channel.after(after), False
 
@@ -599,14 +639,16 @@ class Reader:
     def marks(self) -> dict[str, int]:
         """For each source: everything up to this position was sent, on the channels in step. Never goes back."""
         told = self.told
-        marks = {n: seq for n, seq in self.standing().items() if seq > NO_SEQ and seq >= told.get(n, NO_SEQ)}
+        marks = {n: seq for n, seq in self.standing().items() if seq >= told.get(n, NO_SEQ)}
         told.update(marks)
         return marks
 
     def standing(self) -> dict[str, int]:
-        """Up to which position of each source everything was sent; -1 where nothing can be said of it."""
-        cursor = self._hub.served if self.in_step else self._cursor
-        return marks_at(self._hub, cursor, self.selection, self.joins, self._rest)
+        """Up to which position of each source everything was sent; `UNSAID` where nothing can be said of it."""
+        hub = self._hub
+        cursor = hub.served if self.in_step else self._cursor
+        followed = hub.followed(self.wanted.venues(hub.listings))
+        return marks_at(hub, cursor, self.selection, self.joins, self._rest, followed)
 
     def place(self, listing: Listing, bit: int) -> Move | None:
         """Where its client stands in a channel; None where it has no state of it yet."""

@@ -8,14 +8,17 @@ the state as of the last one and the next flush on top. Leaves what a record say
 from __future__ import annotations
 
 from collections import deque
+from functools import lru_cache
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from feed.channels.channel import Channel, Listing, Source
 from feed.channels.log import TURN_SEQ, Entry, Run, entries_of, in_order
-from feed.channels.message import JOINT, bare
+from feed.channels.message import JOINT
 from feed.channels.tally import updates_in
-from feed.model import NO_SEQ, Joined, Mode, OnLag
+from feed.model import NO_SEQ, Mode, OnLag
 
 if TYPE_CHECKING:
     from feed.channels.spec import Spec
@@ -26,7 +29,26 @@ _ENTRY_OVERHEAD_BYTES: Final = 200
 # measured: 268, the message's own bytes aside
 _RUN_OVERHEAD_BYTES: Final = 280
 _NS_PER_MS: Final = 1_000_000
+_KEY_HEAD: Final = len("update")
+_NAMES_MAX: Final = 1024
+"""So many names of sources, and ways of seeing channels, are kept as JSON."""
 _STEP_NS_MAX: Final = 5_000 * _NS_PER_MS
+
+
+def joined(channel: Channel, mode: Mode, source: str, seq: int, on_lag: OnLag, spec: Spec) -> bytes:
+    """A `joined` in bare form, put together of what is alike for many: a pattern may bring thousands."""
+    key, told = channel.key[_KEY_HEAD:], _parameters(on_lag, spec.of(channel.kind))
+    return b'joined%b,"mode":"%b","source":%b,"seq":%d%b' % (key, mode.encode(), _json_of(source), seq, told)
+
+
+@lru_cache(_NAMES_MAX)
+def _json_of(source: str) -> bytes:
+    return msgspec.json.encode(source)
+
+
+@lru_cache(_NAMES_MAX)
+def _parameters(on_lag: OnLag, spec: Spec) -> bytes:
+    return b',"on_lag":"%b","every_ms":%d,"depth":%d' % (on_lag.encode(), *spec)
 
 
 class Birth:
@@ -39,15 +61,14 @@ class Birth:
         self._mode: Mode = mode
         self._seq = seq
         self._source = channel.source.name
-        self._spec = spec.of(channel.kind)
+        self._spec = spec
         self._joined: dict[str, bytes] = {}
 
     def joined(self, on_lag: OnLag) -> bytes:
         """The `joined` of all who chose the same for a lag: a view is a hub of its own, so the rest is alike."""
         made = self._joined.get(on_lag)
         if made is None:
-            kind, name = self.channel.kind, self.channel.listing.name
-            made = bare(Joined(kind, name, self._mode, self._source, self._seq, on_lag, *self._spec))
+            made = joined(self.channel, self._mode, self._source, self._seq, on_lag, self._spec)
             self._joined[on_lag] = made
         return made
 

@@ -71,17 +71,18 @@ class Found(NamedTuple):
 class Hub:
     """All channels of a gateway."""
 
-    def __init__(self, settings: HubSettings, *, spec: Spec = RAW, counts: Counts | None = None) -> None:
-        """`spec`: how its channels are seen; `counts`: those of the hub that this one is a view of."""
+    def __init__(self, settings: HubSettings, *, spec: Spec = RAW, raw: Hub | None = None) -> None:
+        """`spec`: how its channels are seen; `raw`: the hub that it is a view of."""
         self.settings = settings
         self.spec = spec
         self.rules = FoldRules(trades_kept=settings.trades_kept, bars_closed_kept=settings.bars_closed_kept)
-        self.counts = counts or Counts()
+        self.counts: Counts = Counts() if raw is None else raw.counts
+        self._raw: Hub = self if raw is None else raw
         self.listings: dict[int, Listing] = {}
         self.names: dict[str, Listing] = {}
         self.selections = Selections(self.listings)
         self.window = Window(settings.resume_window_bytes_max, settings.resume_window_ms)
-        self.current = Flush(0)
+        self.current: Flush = Flush(0)
         self.moves = 0
         """Rises whenever a channel begins or changes its source."""
         self.delay_s: Callable[[], float] | None = None
@@ -93,11 +94,16 @@ class Hub:
         self._before = self.current
         self._fanning = False
         self._newest = b""
+        self.awaiting: dict[str, dict[Reader, None]] = {}
+        """Who waits for symbols that are not known, by name."""
+        self._called: list[Reader] = [] if raw is None else raw._called
+        self._followed: dict[frozenset[str], frozenset[Source]] = {}
+        self._followed_of = (0, 0)
         self._waiters: dict[int, dict[Reader, None]] = {}
         part = msgspec.structs.replace(
             settings, resume_window_bytes_max=settings.resume_window_bytes_max // _VIEW_WINDOW_PART
         )
-        self.views = Views(self, lambda seen: Hub(part, spec=seen, counts=self.counts))
+        self.views = Views(self, lambda seen: Hub(part, spec=seen, raw=self))
 
     # ---- what comes in
 
@@ -111,6 +117,18 @@ class Hub:
     def found(self, source: str, before: str) -> None:
         """Reading goes on in the middle of a source, where it stood in another one (empty: in none) before."""
         self.intake.opened(source, before, begins=False)
+
+    def followed(self, venues: frozenset[str]) -> frozenset[Source]:
+        """The sources of some venues, as symbols begin (a star: of all), that have not ended."""
+        every = self.intake.by_index
+        if self._followed_of != (standing := (len(every), self.intake.openings)):
+            self._followed, self._followed_of = {}, standing
+        found = self._followed.get(venues)
+        if found is None:
+            found = self._followed[venues] = frozenset(
+                [one for one in every if not one.over and ("*" in venues or one.venue.upper() in venues)]
+            )
+        return found
 
     def expect(self, symbol: str, source: str) -> None:
         """A symbol of which nothing was said yet can be asked for: its kinds are silent."""
@@ -226,6 +244,17 @@ class Hub:
         self._fanning = False
         for reader in list(self.holders):
             reader.ease()
+        for birth in flush.births if self.awaiting else ():
+            awaiting = list(self.awaiting.get(birth.channel.listing.name, ()))
+            self._called += [reader for reader in awaiting if reader.arrive(birth.channel)]
+
+    def called(self) -> list[Reader]:
+        """After `fan_out`: readers that were in step and have something to pull now, symbols that they waited for."""
+        if not self._called:
+            return []
+        called = self._called.copy()
+        self._called.clear()
+        return called
 
     @property
     def due_ns(self) -> int | None:
@@ -279,6 +308,10 @@ class Hub:
     def sources(self) -> dict[str, Source]:
         """Every source by its name."""
         return self.intake.sources
+
+    def read(self, source: Source) -> Source:
+        """A source as its log is read: a view stands behind that."""
+        return self._raw.sources.get(source.name, source)
 
     @property
     def updates(self) -> int:

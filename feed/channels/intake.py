@@ -43,6 +43,8 @@ class Intake:
         self.by_index: list[Source] = []
         self.listings: dict[str, Listing] = {}
         self.updates = 0
+        self.openings = 0
+        """How many sources began so far."""
         self.gone: list[str] = []
         """Sources that are gone, for whoever keeps something by their names."""
 
@@ -51,6 +53,7 @@ class Intake:
 
         `complete`: it is known that nothing is missing between both. `begins`: its first tick is still to come.
         """
+        self.openings += 1
         known = name in self.sources
         source = self.source(name)
         if not known:
@@ -58,6 +61,7 @@ class Intake:
         ended = self.sources.get(ends)
         if ended is not None and ended is not source:
             source.replaces, source.ended, source.ended_pos = ended, ended.name, ended.pos
+            ended.over, source.over = True, False
             for listing in self.listings.values():
                 for channel in listing.heads:
                     if channel is not None and channel.tail_of is ended:
@@ -158,7 +162,7 @@ class Intake:
         if gathering.entries and keyframe.seq < gathering.floor:
             return
         tail, floor = gathering.entries, None
-        if channel.loses and gathering.reason is not None and gathering.entries:
+        if channel.loses and gathering.reason is not None and tail and gathering.last >= keyframe.seq:
             floor = gathering.floor  # all of them are told: what is missing lies before the first
         else:
             tail = [entry for entry in tail if entry[0] > keyframe.covers]
@@ -223,13 +227,13 @@ class Intake:
             self._add_gathered(channel, gathering, head, message)
 
     def _add_gathered(self, channel: Channel, gathering: Gathering, head: Head, message: bytes) -> None:
-        last = gathering.entries[-1][0] if gathering.entries else NO_SEQ
-        if head.seq <= last:
+        if head.seq <= gathering.last:
             return
-        entry: Entry = (head.seq, channel.bit, message, None)
-        if not gathering.entries:
-            gathering.floor = head.prev
-        gathering.entries.append(entry)
+        if head.prev != gathering.last:
+            # the first one, or one more hole: what came before it leads nowhere
+            gathering.entries, gathering.floor = [], head.prev
+        gathering.last = head.seq
+        gathering.entries.append((head.seq, channel.bit, message, None))
 
     def _hold(self, channel: Channel, head: Head, message: bytes) -> None:
         """A venue's hole: goes out with the update after it, as one entry."""

@@ -6,7 +6,9 @@ Owns where the channels of a request go on from, and what is told of that. Leave
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
+
+from msgspec import Struct
 
 from feed.channels.channel import Channel, Source, partition_of
 from feed.channels.flush import Flush
@@ -18,6 +20,17 @@ from feed.protocol.codec import Frames
 
 ANNOUNCE_SHIFT: Final = len(KINDS)
 _SNAPSHOT: Final = b"snapshot"
+
+
+class Start(Struct, frozen=True):
+    """Where channels begin; `marks` and `last` belong to the modes of that name.
+
+    `time`: of a channel that appears later, when its history has to be told as a gap.
+    """
+
+    mode: Literal["snapshot", "live", "marks", "last", "time"]
+    marks: Mapping[str, int] = {}
+    last: int = 0
 
 
 class Broken(NamedTuple):
@@ -128,7 +141,9 @@ class Join:
         """The position that the channels of a source go on from; None: by snapshot."""
         if self.flush is not None:
             return self.flush.position(source)
-        return None if self.marks is None else self.marks.get(source.name)
+        after = None if self.marks is None else self.marks.get(source.name)
+        # marks name a source also before its first tick: the client may not have left the one before
+        return None if after == NO_SEQ and self._others(source) else after
 
     def beyond_of(self, channel: Channel) -> int | None:
         """The client's mark of a channel, where that is none of this log; else None."""
@@ -139,13 +154,18 @@ class Join:
     def replaced_of(self, channel: Channel) -> Replaced | None:
         """Where the client stands in a source that the channel's has replaced; None where it does not say."""
         source, marks = channel.source, self.marks
-        if not self.replaces or not marks or source.name in marks or channel.waits:
+        if not self.replaces or not marks or channel.waits or marks.get(source.name, NO_SEQ) > NO_SEQ:
             return None
         mark = marks.get(source.ended)
         if mark is not None:
             return Replaced(mark, source.complete and source.ended_pos is not None and mark >= source.ended_pos)
-        others = [seq for name, seq in marks.items() if partition_of(name) == source.partition]
+        others = self._others(source)
         return Replaced(max(others), complete=False) if others else None
+
+    def _others(self, source: Source) -> list[int]:
+        """The marks of other incarnations of a source's partition."""
+        marks = self.marks or {}
+        return [seq for name, seq in marks.items() if partition_of(name) == source.partition and name != source.name]
 
     def standing(self, channel: Channel) -> tuple[int, int]:
         """Of a lag: where a channel stood at the cursor, its last update and how many it had had; at nothing before."""
@@ -166,9 +186,9 @@ class Join:
         """Where a channel stands for the client that resumes, or gets a gap."""
         if (broken := self.broken.get((channel.id, channel.bit))) is not None:
             return broken.prev
-        after = self.after(channel.source)
-        if after is None and (replaced := self.replaced_of(channel)) is not None:
+        if (replaced := self.replaced_of(channel)) is not None:
             return replaced.prev
+        after = self.after(channel.source)
         return NO_SEQ if after is None else after
 
     def before(self, channel: Channel) -> bool:
@@ -196,6 +216,31 @@ class Join:
         if self.live:
             return "live"
         return "gap" if channel.missed(after) else "resumed"
+
+
+def arriving(channel: Channel, current: Flush, start: Start | None) -> Join:
+    """The join of a channel that was asked for by name before it was known.
+
+    Live where all its updates are there and none is at or below a mark of its source; else as the request said.
+    """
+    number, source = current.number, channel.source
+    marks = start.marks if start is not None and start.mode == "marks" else {}
+    mark = marks.get(source.name)
+    replaced = mark is None and any(name.partition("@")[0] == source.partition for name in marks)
+    if channel.whole and not replaced and (mark is None or channel.silent or mark < channel.first):
+        return Join(number, marks={source.name: NO_SEQ}, live=True)
+    join = Join(number)
+    if start is not None and start.mode == "time":
+        join = Join(number, broken={(channel.id, channel.bit): Broken("evicted")})
+    elif start is not None and start.mode == "live":
+        join = Join(number, marks={source.name: channel.position}, live=True)
+    elif marks and not channel.untold:
+        join = Join(number, marks=marks)
+    elif start is not None:
+        join = Join(number, last=start.last)
+    if join.after(source) is None:
+        join.anew.add(source)  # its client has it in step until `joined` says how it begins
+    return join
 
 
 class Page:

@@ -17,18 +17,19 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from feed.channels.hub import Hub, HubSettings
-from feed.channels.join import ANNOUNCE_SHIFT, Broken
+from feed.channels.join import ANNOUNCE_SHIFT, Broken, Start
 from feed.channels.message import END, JOINT, KIND_BIT, PREV, START, head_of, split
 from feed.channels.reader import HoleInLog, LogReader
-from feed.channels.record import EMPTY
+from feed.channels.record import EMPTY, Record
 from feed.channels.selection import closes, matched
-from feed.channels.subscription import Ask, Limits, Start, Subscribing
+from feed.channels.subscription import Ask, Limits, Subscribing
+from feed.errors import CorruptLog
 from feed.symbols import is_pattern, prefix_of
 
 if TYPE_CHECKING:
     from feed.channels.channel import Channel
-    from feed.channels.record import Record
     from feed.channels.tape import Tape
+    from feed.errors import DamagedRecord
     from feed.model import GapReason, OnLag, Result
 
 RECORDS_A_PAGE: Final = 128
@@ -104,13 +105,25 @@ class PastLog:
         self._open: list[bytes] = []
         self._rest: tuple[int, int, bytes, int] | None = None
 
-    def take(self, record: Record, cut: Cut | None = None) -> bool:
+    def take(self, record: Record | DamagedRecord, cut: Cut | None = None) -> bool:
         """Takes a record as far as it lies before the cut: whether the cut was reached; the rest is for `go_on`.
+
+        What was damaged is missing, and the channels say so.
 
         Raises:
             HoleInLog: records before it were not read.
-            CorruptLog: it cannot be read.
         """
+        reader = self.reader
+        if not isinstance(record, Record):
+            reader.pass_over(record)
+            return False
+        try:
+            return self._take(record, cut)
+        except CorruptLog:
+            reader.spoil(record)
+            return False
+
+    def _take(self, record: Record, cut: Cut | None) -> bool:
         reader = self.reader
         if cut is not None and cut.source and record.kind == "source" and record.ends == reader.source == cut.source:
             # all of the source that was asked for is before the cut; this record is read again by who goes on
@@ -206,7 +219,7 @@ class Past:
         self.logs: list[PastLog] = []
         self.holes: list[tuple[PastLog, HoleInLog]] = []
         """Logs of which records are missing that were not given; what was given after that is dropped."""
-        self._given: deque[tuple[PastLog, Record]] = deque()
+        self._given: deque[tuple[PastLog, Record | DamagedRecord]] = deque()
         self._unflushed = False
         self._marks: Mapping[str, int] = {}
 
@@ -318,7 +331,7 @@ class Past:
 
     # ---- what the client is sent
 
-    def give(self, log: PastLog, records: Iterable[Record]) -> None:
+    def give(self, log: PastLog, records: Iterable[Record | DamagedRecord]) -> None:
         """More records of a partition, in order."""
         self._given.extend((log, record) for record in records)
 
@@ -328,11 +341,7 @@ class Past:
         return bool(self._given) or not self.reader.in_step or self._unflushed
 
     def pull(self, bytes_max: int) -> bytes:
-        """The next page: of the snapshots, then of what followed. About so long, or as long as a flush.
-
-        Raises:
-            CorruptLog: a record cannot be read.
-        """
+        """The next page: of the snapshots, then of what followed. About so long, or as long as a flush."""
         if not self.reader.in_step:
             return self.reader.pull(bytes_max)
         size = 0
@@ -340,7 +349,7 @@ class Past:
             if not self._given or size >= min(bytes_max, _PAGE_BYTES):
                 break
             log, record = self._given.popleft()
-            size += len(record.value)
+            size += len(record.value) if isinstance(record, Record) else 0
             try:
                 log.take(record)
             except HoleInLog as hole:

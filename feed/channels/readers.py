@@ -14,6 +14,7 @@ from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
 from feed.channels.join import Move, Together
+from feed.channels.marks import UNSAID
 from feed.channels.message import KIND_BIT
 from feed.channels.spec import RAW, Spec
 from feed.channels.subscription import (
@@ -89,11 +90,16 @@ class Readers:
             for name, seq in reader.standing().items():
                 marks[name] = min(seq, marks.get(name, seq))
         for view, _ in self.inside.values():
-            marks |= dict.fromkeys(view.turning, NO_SEQ)
+            marks |= dict.fromkeys(view.turning, UNSAID)
         before = self._told or self.raw.told
-        marks = {name: seq for name, seq in marks.items() if seq > NO_SEQ and seq >= before.get(name, NO_SEQ)}
+        marks = {name: seq for name, seq in marks.items() if seq >= before.get(name, NO_SEQ)}
         self._told = before | marks
         return marks
+
+    def doubt_holds(self) -> None:
+        """Positions that turn out to be of none of this log: their channels begin anew. Not while a flush is sent."""
+        for reader in self:
+            reader.doubt_holds()
 
     def close(self) -> None:
         """The client is gone."""
@@ -239,6 +245,10 @@ class _Others(Elsewhere):
             held = False
             for name in names:
                 listing = hub.names.get(name)
+                if listing is None:
+                    reader.own()  # what it watches for changes
+                    reader.wanted.refuse(name, bit)
+                    reader.heed()
                 if listing is None or not reader.wanted.has(listing, bit):
                     continue
                 held = True

@@ -199,26 +199,22 @@ def floor_of(record: Record) -> int:
     return record.floor
 
 
-def our_records(raws: Iterable[Lying]) -> Iterator[Record]:
-    """The records without those that are none of ours.
-
-    Raises:
-        DamagedRecord: one names a source, and cannot be what that wrote.
-    """
+def records_of(raws: Iterable[Lying]) -> Iterator[Record | DamagedRecord]:
+    """The records of a feed log among all that lie there, in order, the damaged ones too; none of a stranger's."""
     for raw in raws:
         try:
             yield record_of(raw.headers, raw.value, raw.offset)
         except ForeignRecord:
             continue
+        except DamagedRecord as damaged:
+            yield damaged
 
 
 def known_records(raws: Iterable[Lying]) -> Iterator[Record]:
-    """Those that are records of a feed log, in order: for whoever looks for a place, and not for what was said."""
-    for raw in raws:
-        try:
-            yield record_of(raw.headers, raw.value, raw.offset)
-        except (ForeignRecord, DamagedRecord):
-            continue
+    """Those that can be read, in order: for whoever looks for a place, and not for what was said."""
+    for record in records_of(raws):
+        if isinstance(record, Record):
+            yield record
 
 
 def _strange(headers: Any, offset: int, error: Exception) -> ForeignRecord | DamagedRecord:

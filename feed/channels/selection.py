@@ -42,11 +42,13 @@ class Watch(NamedTuple):
     excluded: frozenset[tuple[int, int]]
     silent: frozenset[tuple[int, int]]
     """Channels that were asked for by name while silent: they begin without `joined`."""
+    refused: frozenset[tuple[str, int]] = frozenset()
+    """Exceptions of symbols that were not known, by name."""
 
     def wants(self, channel: Channel) -> bool:
         """Whether a channel that begins is part of it."""
         return bool(matched(self.rules, channel.listing.name) & channel.bit) and (
-            (channel.id, channel.bit) not in self.excluded
+            (channel.id, channel.bit) not in self.excluded and (channel.listing.name, channel.bit) not in self.refused
         )
 
     def announces(self, channel: Channel) -> bool:
@@ -76,8 +78,10 @@ def matched(rules: tuple[Rule, ...] | list[Rule], name: str) -> int:
 
 def closes(rules: tuple[Rule, ...] | list[Rule], name: str, bit: int) -> bool:
     """Whether the last pattern that has a channel asks to be closed when it lags."""
-    last = [rule for rule in rules if rule.mask & bit and name.startswith(rule.prefix)][-1:]
-    return any(rule.close for rule in last)
+    for rule in reversed(rules):
+        if rule.mask & bit and name.startswith(rule.prefix):
+            return rule.close
+    return False
 
 
 _KEPT_MAX: Final = 8

@@ -16,7 +16,7 @@ class Spec(NamedTuple):
 
     def of(self, kind: str) -> Spec:
         """The same for a kind: only books have a depth."""
-        return self if kind == "book" else Spec(self.every_ms)
+        return self if kind == "book" or not self.depth else Spec(self.every_ms)
 
 
 RAW: Final = Spec()

@@ -7,17 +7,17 @@ to the reader.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from feed.channels.cursor import Reader
-from feed.channels.join import Broken, Join, Move, Together
+from feed.channels.join import Broken, Join, Move, Start, Together
 from feed.channels.message import KIND_BIT, KIND_INDEX
 from feed.channels.wanted import Wanted
 from feed.model import NO_SEQ, OnLag, Result
-from feed.symbols import is_pattern, prefix_of
+from feed.symbols import is_awaitable, is_pattern, prefix_of
 
 if TYPE_CHECKING:
     from feed.channels.channel import Channel, Listing
@@ -25,14 +25,6 @@ if TYPE_CHECKING:
     from feed.channels.views import View
 
 _FOLD_FOR_ACK_MAX: Final = 64
-
-
-class Start(Struct, frozen=True):
-    """Where channels begin; `marks` and `last` belong to the modes of that name."""
-
-    mode: Literal["snapshot", "live", "marks", "last"]
-    marks: Mapping[str, int] = {}
-    last: int = 0
 
 
 class Ask(Struct, frozen=True, kw_only=True):
@@ -45,6 +37,10 @@ class Ask(Struct, frozen=True, kw_only=True):
     on_lag: OnLag = "skip"
     beyond: frozenset[str] = frozenset()
     """Sources whose marks lie beyond all that there is of them."""
+    wait: bool = False
+    """Whether names that are not known are waited for."""
+    since: int | None = None
+    """A moment from which on everything is asked for, in nanoseconds."""
 
 
 class Limits(Struct, frozen=True, kw_only=True):
@@ -135,14 +131,31 @@ class Subscribing:
             self._view.need(symbol, bit)
         listing = self._hub.names.get(symbol)
         if listing is None:
-            return Result(kind, symbol, ok=False, code="unknown_symbol")
+            return self._await(kind, symbol, bit)
         wanted = self._reader.wanted
+        if wanted.awaits(symbol, bit):
+            wanted.arrive(listing, bit)
+            self._reader.heed()
         if not wanted.has_exact(listing, bit) and wanted.count >= self._limits.subscriptions_max:
             return Result(kind, symbol, ok=False, code="subscription_limit")
         had = wanted.has(listing, bit)
         moves = self._elsewhere.release(kind, symbol) if self._elsewhere is not None else {}
         wanted.add(listing, bit, self._ask.on_lag)
         return self._enter(kind, listing, bit, had=had, move=moves.get(symbol), anew=symbol in moves)
+
+    def _await(self, kind: str, symbol: str, bit: int) -> Result:
+        """A symbol that is not known."""
+        ask, reader = self._ask, self._reader
+        if not ask.wait or not is_awaitable(symbol):
+            return Result(kind, symbol, ok=False, code="unknown_symbol")
+        known = reader.wanted.awaited.get(symbol, {}).get(bit)
+        if known is None and reader.wanted.count >= self._limits.subscriptions_max:
+            return Result(kind, symbol, ok=False, code="subscription_limit")
+        if self._elsewhere is not None:
+            self._elsewhere.release(kind, symbol)
+        start = ask.start if ask.since is None else Start("time")
+        reader.await_(symbol, bit, ask.on_lag, known.start if known is not None and start is None else start)
+        return replace(self._done(kind, symbol), mode="awaited")
 
     def _done(self, kind: str, symbol: str) -> Result:
         """A good result: the parameters that hold from now on."""
@@ -290,6 +303,12 @@ def subscribed(hub: Hub, reader: Reader) -> list[Result]:
         for id_, mask in wanted.exact()
         if mask & bit
     ]
+    results += [
+        replace(_told(hub, kind, name, "close" if kinds[bit].close else "skip"), mode="awaited")
+        for kind, bit in KIND_BIT.items()
+        for name, kinds in wanted.awaited.items()
+        if bit in kinds
+    ]
     matches = _matches(hub, wanted) if wanted.rules else {}
     for kind, pattern, on_lag in wanted.patterns_subscribed():
         matched = matches.get((prefix_of(pattern), KIND_BIT[kind]), 0)
@@ -348,12 +367,20 @@ def leave(
         gone = [hub.names[name].id for name in matched_by(hub, reader, prefix, bit)]
         if not wanted.remove_pattern(prefix, bit, hub.listings, names=names, always=always):
             return Result(kind, symbol, ok=False, code="not_subscribed")
+        reader.heed()
         for id_ in gone:
             reader.drop(id_, bit)
         return Result(kind, symbol, ok=True, matched=len(gone))
     listing = hub.names.get(symbol)
     if listing is None:
-        return Result(kind, symbol, ok=False, code="unknown_symbol")
+        if not wanted.awaits(symbol, bit):
+            return Result(kind, symbol, ok=False, code="unknown_symbol")
+        wanted.refuse(symbol, bit)
+        reader.heed()
+        return Result(kind, symbol, ok=True)
+    if wanted.awaits(symbol, bit):
+        wanted.arrive(listing, bit)
+        reader.heed()
     if not wanted.remove(listing, bit):
         return Result(kind, symbol, ok=False, code="not_subscribed")
     reader.drop(listing.id, bit)

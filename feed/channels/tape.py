@@ -14,6 +14,7 @@ from typing import NamedTuple
 import msgspec
 from msgspec.structs import replace
 
+from feed.channels.channel import LOST_KINDS
 from feed.channels.message import END, START, head_of
 from feed.channels.record import PART_BYTES_MAX
 from feed.model import NO_SEQ, Gap, GapReason, Joined, Kind, Mode, OnLag, Result
@@ -136,9 +137,9 @@ class Tape:
         kind: Kind = key[0]  # type: ignore[assignment]  # of a recording's tables
         messages = self._tell(kind, key[1], stood.source)
         self._last[key] = stood.messages[-1]
-        if self._reason is not None:
-            messages.append(_gap(kind, key[1], stood.source, stood.seq, self._reason))
-        return messages + stood.messages
+        if self._reason is None:
+            return messages + stood.messages
+        return messages + _broken(kind, key[1], stood.source, stood.seq, self._reason, stood.messages)
 
     def _next(self, said: Said) -> list[bytes]:
         key = said.kind, said.symbol
@@ -149,8 +150,9 @@ class Tape:
             if said.message.startswith(b'{"type":"snapshot"') and said.source not in self._resumes:
                 # the recorder has heard of it only then: the client, who was told live, does not wait for a state
                 seq = head_of(said.message[len(START) : -len(END)]).seq
-                messages.append(_gap(said.kind, said.symbol, said.source, seq, "recording"))
-            messages.append(said.message)
+                messages += _broken(said.kind, said.symbol, said.source, seq, "recording", [said.message])
+            else:
+                messages.append(said.message)
         else:
             messages = [said.message]
         self._last[key] = said.message
@@ -173,8 +175,11 @@ class Tape:
         return ("live", source, NO_SEQ) if mark is None else ("resumed", source, mark)
 
 
-def _gap(kind: Kind, symbol: str, source: str, seq: int, reason: GapReason) -> bytes:
-    return msgspec.json.encode(Gap(kind, symbol, source, NO_SEQ, seq, None, reason, lost=False))
+def _broken(kind: Kind, symbol: str, source: str, seq: int, reason: GapReason, snapshot: list[bytes]) -> list[bytes]:
+    """What tells that nothing is known of a channel before a snapshot."""
+    lost = kind in LOST_KINDS and seq > NO_SEQ
+    gap = msgspec.json.encode(Gap(kind, symbol, source, NO_SEQ, seq, None, reason, lost=lost))
+    return [gap] if lost else [gap, *snapshot]
 
 
 def _nobody(kind: str, symbol: str) -> bool:

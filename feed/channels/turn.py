@@ -20,16 +20,18 @@ if TYPE_CHECKING:
 class Gathering:
     """Updates of a channel that has no state to apply them to, until a keyframe comes.
 
-    `floor`: the position that they follow, so that a keyframe below it is of no use. `reason`: the gap that readers get
-    with the state, None where they were told already (or know nothing of the channel).
+    `floor`: the position that they follow, so that a keyframe below it is of no use; `last`: that of the last one.
+    `reason`: the gap that readers get with the state, None where they were told already (or know nothing of the
+    channel).
     """
 
-    __slots__ = ("entries", "floor", "prev", "reason")
+    __slots__ = ("entries", "floor", "last", "prev", "reason")
 
     def __init__(self, floor: int, prev: int, reason: GapReason | None) -> None:
         self.floor = floor
         self.prev = prev
         self.reason = reason
+        self.last = NO_SEQ
         self.entries: list[Entry] = []
 
 

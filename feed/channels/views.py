@@ -171,6 +171,7 @@ class View:
         self._pending: dict[_Seen, None] = {}
         for source in raw.sources.values():
             self._know(source)
+        self._stand_at_once()
 
     # ---- channels
 
@@ -190,8 +191,12 @@ class View:
             self.hub.moves += 1
             self._stand()
             if self.hub.intake.open.empty:
-                # at once, as by a flush without changes: in a quiet market marks would wait for the next one
-                self.hub.current.positions = tuple([source.pos for source in self.hub.intake.by_index])
+                self._stand_at_once()
+
+    def _stand_at_once(self) -> None:
+        """As by a flush without changes: in a quiet market marks would wait for the next one."""
+        self._stand()
+        self.hub.current.positions = tuple([source.pos for source in self.hub.intake.by_index])
 
     def need_all(self, prefix: str, bit: int) -> None:
         """The same for all symbols that start so."""
@@ -277,6 +282,10 @@ class View:
             return False
         if listing is not None and raw.bit in listing.told:
             return True
+        if any(
+            reader.wanted.awaits(raw.listing.name, raw.bit) for reader in self.hub.awaiting.get(raw.listing.name, ())
+        ):
+            return True
         if self.spec.depth and raw.kind != "book":
             return False
         return any(
@@ -317,6 +326,10 @@ class View:
     def _stand(self) -> None:
         """Stands where the raw hub does, of each source of which nothing is pending."""
         raw, held = self._raw, set()
+        if self.hub.intake.openings != raw.intake.openings or len(self.hub.sources) < len(raw.sources):
+            self.hub.intake.openings = raw.intake.openings
+            for source in raw.sources.values():
+                self._know(source).over = source.over
         for seen in self._pending:
             held |= {seen.channel.source.name, seen.raw.source.name}
         own = self.hub.intake.sources
@@ -324,8 +337,10 @@ class View:
             known = raw.sources.get(source.name)
             if known is not None and source.name not in held:
                 source.pos = max(source.pos, raw.current.position(known))
-            elif known is None and not source.channels:
-                del own[source.name]
+            elif known is None:
+                source.over = True
+                if not source.channels:
+                    del own[source.name]
 
     # ---- what nobody wants any more
 

@@ -7,30 +7,59 @@ earlier pattern", and the count for the limits. Leaves where the reader stands i
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from itertools import chain
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from feed.channels.message import KIND_BIT
 from feed.channels.selection import Rule, Watch, closes, matched
 
 if TYPE_CHECKING:
     from feed.channels.channel import Listing
+    from feed.channels.join import Start
     from feed.model import OnLag
+
+Key = TypeVar("Key", int, str)
+
+
+class Awaited(NamedTuple):
+    """A channel that was asked for before its symbol was known: how it begins, and whether a lag on it closes."""
+
+    start: Start | None
+    close: bool
 
 
 class Wanted:
-    """A reader's subscriptions. Symbols are kept by the id of their listing, kinds as bits."""
+    """A reader's subscriptions. Symbols are kept by the id of their listing, kinds as bits.
 
-    __slots__ = ("_closing", "_exact", "_excluded", "_silent", "_watch", "count", "rules")
+    Those that are not known yet are kept by name: `awaited`, and exceptions from patterns (`_refused`).
+    """
+
+    __slots__ = (
+        "_closing",
+        "_exact",
+        "_excluded",
+        "_refused",
+        "_silent",
+        "_venues",
+        "_watch",
+        "awaited",
+        "count",
+        "rules",
+    )
 
     def __init__(self) -> None:
         self.rules: list[Rule] = []
         self.count = 0
-        """Channels by name, and a pattern's kinds: what the limit is on."""
+        """Channels by name, exceptions of symbols that are not known, a pattern's kinds: what the limit is on."""
+        self.awaited: dict[str, dict[int, Awaited]] = {}
+        """By name and the bit of a kind."""
+        self._refused: dict[str, int] = {}
         self._exact: dict[int, int] = {}
         self._excluded: dict[int, int] = {}
         self._silent: dict[int, int] = {}
         self._closing: dict[int, int] = {}
         self._watch: Watch | None = None
+        self._venues: frozenset[str] | None = None
 
     @property
     def patterns(self) -> int:
@@ -39,11 +68,16 @@ class Wanted:
 
     def has(self, listing: Listing, bit: int) -> bool:
         """Whether this channel is subscribed."""
-        return bool((self._exact.get(listing.id, 0) | self.by_pattern(listing)) & bit)
+        mask = self._exact.get(listing.id, 0) | self.by_pattern(listing)
+        return bool(mask & bit) or self.awaits(listing.name, bit)
 
     def has_exact(self, listing: Listing, bit: int) -> bool:
         """Whether this channel is subscribed by its name."""
         return bool(self._exact.get(listing.id, 0) & bit)
+
+    def awaits(self, name: str, bit: int) -> bool:
+        """Whether this channel was asked for by name while the symbol was not known."""
+        return bit in self.awaited.get(name, ())
 
     def has_rule(self, prefix: str, bit: int) -> bool:
         """Whether this very pattern is subscribed."""
@@ -54,8 +88,18 @@ class Wanted:
         if not self.rules:
             return None
         if self._watch is None:
-            self._watch = Watch(tuple(self.rules), _bits(self._excluded), _bits(self._silent))
+            refused = frozenset([(name, bit) for name, mask in self._refused.items() for bit in _bits_of(mask)])
+            self._watch = Watch(tuple(self.rules), _bits(self._excluded), _bits(self._silent), refused)
         return self._watch
+
+    def venues(self, listings: dict[int, Listing]) -> frozenset[str]:
+        """The venues that it has anything of, as symbols begin; a star among them: all."""
+        if self._venues is None:
+            names = [listings[id_].name for id_ in self._exact]
+            names += [f"{rule.prefix}*" for rule in self.rules if rule.add]
+            names += self.awaited
+            self._venues = frozenset([name.partition(":")[0] for name in names])
+        return self._venues
 
     def add(self, listing: Listing, bit: int, on_lag: OnLag) -> None:
         """Subscribes a channel by name."""
@@ -64,13 +108,37 @@ class Wanted:
             self.count += 1
         self._exact[listing.id] = before | bit
         _clear(self._excluded, listing.id, bit)
+        self._unrefuse(listing.name, bit)
         self._close(listing.id, bit, on_lag)
-        self._watch = None
+        self._changed()
 
     def add_silent(self, listing: Listing, bit: int) -> None:
         """Notes that a channel had not begun when it was asked for by name."""
         _set(self._silent, listing.id, bit)
-        self._watch = None
+        self._changed()
+
+    def await_(self, name: str, bit: int, on_lag: OnLag, start: Start | None) -> None:
+        """Subscribes a channel of a symbol that is not known yet."""
+        if not (self.awaits(name, bit) or self._refused.get(name, 0) & bit):
+            self.count += 1
+        _clear(self._refused, name, bit)
+        self.awaited.setdefault(name, {})[bit] = Awaited(start, on_lag == "close")
+        self._changed()
+
+    def arrive(self, listing: Listing, bit: int) -> Start | None:
+        """The symbol of a channel that was waited for is known: how it begins; from now on it is as any other."""
+        told = self._forget(listing.name, bit)
+        self.add(listing, bit, "close" if told.close else "skip")
+        return told.start
+
+    def refuse(self, name: str, bit: int) -> None:
+        """Unsubscribes a channel of a symbol that is not known yet; patterns will not bring it either."""
+        if self.awaits(name, bit):
+            self._forget(name, bit)
+        if matched(self.rules, name) & bit & ~self._refused.get(name, 0):
+            self.count += 1
+            _set(self._refused, name, bit)
+        self._changed()
 
     def remove(self, listing: Listing, bit: int) -> bool:
         """Unsubscribes a channel; False where it was not subscribed."""
@@ -82,7 +150,7 @@ class Wanted:
             _clear(masks, listing.id, bit)
         if matched(self.rules, listing.name) & bit:
             _set(self._excluded, listing.id, bit)
-        self._watch = None
+        self._changed()
         return True
 
     def add_pattern(self, prefix: str, bit: int, on_lag: OnLag, listings: dict[int, Listing]) -> None:
@@ -96,7 +164,12 @@ class Wanted:
         for id_, mask in self._exact.items():
             if mask & bit and listings[id_].name.startswith(prefix):
                 self._close(id_, bit, on_lag)
-        self._watch = None
+        for name, kinds in self.awaited.items():
+            if bit in kinds and name.startswith(prefix):
+                kinds[bit] = kinds[bit]._replace(close=on_lag == "close")
+        for name in [name for name in self._refused if name.startswith(prefix)]:
+            self._unrefuse(name, bit)
+        self._changed()
 
     def remove_pattern(
         self,
@@ -119,8 +192,11 @@ class Wanted:
         wider = any(matched(self.rules, name) & bit for name in known)
         wider |= always and any(rule.add and rule.mask & bit and prefix.startswith(rule.prefix) for rule in self.rules)
         narrower = any(rule.add and rule.mask & bit and rule.prefix.startswith(prefix) for rule in self.rules)
-        if not (named or own or wider or narrower):
+        waiting = [name for name, kinds in self.awaited.items() if bit in kinds and name.startswith(prefix)]
+        if not (named or own or wider or narrower or waiting):
             return False
+        for name in waiting:
+            self._forget(name, bit)
         for id_ in named:
             self.count -= 1
             for masks in (self._exact, self._silent, self._closing):
@@ -129,7 +205,9 @@ class Wanted:
         self._drop_rules(prefix, bit)
         if always or any(matched(self.rules, name) & bit for name in known):
             self.rules.append(Rule(add=False, prefix=prefix, mask=bit, close=False))
-        self._watch = None
+        for name in [name for name in self._refused if not matched(self.rules, name) & bit]:
+            self._unrefuse(name, bit)
+        self._changed()
         return True
 
     def clear(self) -> None:
@@ -184,20 +262,50 @@ class Wanted:
                     has = other.kinds(theirs[name]) if name in theirs else matched(other.rules, name)
                     if left := mask & ~(has | self.kinds(listing)):
                         _set(excluded, listing.id, left)
-        self.rules, self._excluded = _either(self.rules, other.rules), excluded
+        refused: dict[str, int] = {}
+        for one, two in ((self, other), (other, self)):
+            for name, mask in one._refused.items():
+                if left := mask & ~two._named(name):
+                    _set(refused, name, left)
+        self.rules, self._excluded, self._refused = _either(self.rules, other.rules), excluded, refused
         for id_, mask in other.exact():
             if (listing := names.get(others[id_].name)) is not None:
                 for bit in _bits_of(mask):
                     self.add(listing, bit, "close" if other.closes(others[id_], bit) else "skip")
-        self.count = sum(mask.bit_count() for mask in self._exact.values())
+        self.count = sum(mask.bit_count() for mask in chain(self._exact.values(), self._refused.values()))
+        self.count += sum(map(len, self.awaited.values()))
         self.count += sum(rule.mask.bit_count() for rule in self.rules if rule.add)
-        self._watch = None
+        self._changed()
 
     def by_pattern(self, listing: Listing) -> int:
         """The kinds of a symbol that patterns have subscribed."""
         if not self.rules:
             return 0
-        return matched(self.rules, listing.name) & ~self._excluded.get(listing.id, 0)
+        excepted = self._excluded.get(listing.id, 0) | self._refused.get(listing.name, 0)
+        return matched(self.rules, listing.name) & ~excepted
+
+    def _named(self, name: str) -> int:
+        """All subscribed kinds of a symbol that is not known."""
+        return matched(self.rules, name) & ~self._refused.get(name, 0) | sum(self.awaited.get(name, ()))
+
+    def _forget(self, name: str, bit: int) -> Awaited:
+        """A channel is not waited for any more."""
+        self.count -= 1
+        kinds = self.awaited[name]
+        told = kinds.pop(bit)
+        if not kinds:
+            del self.awaited[name]
+        return told
+
+    def _unrefuse(self, name: str, bit: int) -> None:
+        """An exception is none any more."""
+        if self._refused.get(name, 0) & bit:
+            self.count -= 1
+            _clear(self._refused, name, bit)
+
+    def _changed(self) -> None:
+        """What was made of it is not true any more."""
+        self._watch = self._venues = None
 
     def _close(self, id_: int, bit: int, on_lag: OnLag) -> None:
         if on_lag == "close":
@@ -243,13 +351,13 @@ def _bits(masks: dict[int, int]) -> frozenset[tuple[int, int]]:
     return frozenset((id_, bit) for id_, mask in masks.items() for bit in KIND_BIT.values() if mask & bit)
 
 
-def _set(masks: dict[int, int], id_: int, bit: int) -> None:
-    masks[id_] = masks.get(id_, 0) | bit
+def _set(masks: dict[Key, int], key: Key, bit: int) -> None:
+    masks[key] = masks.get(key, 0) | bit
 
 
-def _clear(masks: dict[int, int], id_: int, bit: int) -> None:
-    left = masks.get(id_, 0) & ~bit
+def _clear(masks: dict[Key, int], key: Key, bit: int) -> None:
+    left = masks.get(key, 0) & ~bit
     if left:
-        masks[id_] = left
+        masks[key] = left
     else:
-        masks.pop(id_, None)
+        masks.pop(key, None)

@@ -238,7 +238,7 @@ async def admitted(gateway: Gateway, websocket: WebSocket, subprotocols: Sequenc
     Raises:
         LookupError: it was refused, and the client has been told.
     """
-    if not allowed(websocket.scope["headers"], gateway.settings.origins):
+    if not allowed(websocket.scope["headers"], gateway.settings.origins, gateway.settings.hosts):
         await refuse(gateway, websocket, 403, "this origin is not allowed")
         raise LookupError
     try:

@@ -73,6 +73,10 @@ class Source(Protocol):
         """A buffer for each distinct selection, with its readers."""
         ...
 
+    def called(self) -> Sequence[Cursor]:
+        """After that: readers that were in step, and have something of their own to catch up with."""
+        ...
+
 
 class Fanout:
     """Sends what the hub holds; `notify` after each log batch, `run` as a task."""
@@ -231,6 +235,8 @@ class Fanout:
         self._seconds.observe(cost)
         if received_ns and writes:
             self._delivery.observe(max(0, self._now_ns() - received_ns) / _NS_PER_S)
+        for called in self._hub.called():
+            self.catch_up(called.owner)  # type: ignore[arg-type]  # as above
         waiting, self._after = self._after, []
         for act in waiting:
             act()

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import h11
@@ -20,6 +21,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.utils import get_remote_addr
 from uvicorn.server import ServerState
 
+from feed.gateway.origin import is_loopback, known
+
 if TYPE_CHECKING:
     from feed.gateway.gateway import Gateway
     from feed.gateway.ws import StreamProtocol
@@ -27,8 +30,10 @@ if TYPE_CHECKING:
 # Line breaks for somebody's `splitlines`, escapes for somebody's terminal.
 _CONTROL: Final = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
 _REASONS: Final = {400: "Bad Request", 408: "Request Timeout", 429: "Too Many Requests", 503: "Service Unavailable"}
+_REASONS[421] = "Misdirected Request"
 _REASONS[431] = "Request Header Fields Too Large"
 _REFUSED_SECONDS: Final = 1.0
+_SHOWN_CHARS_MAX: Final = 80
 _WHOLE: Final = (h11.DONE, h11.MUST_CLOSE, h11.MIGHT_SWITCH_PROTOCOL)  # type: ignore[attr-defined]  # public, unlisted
 
 
@@ -43,7 +48,13 @@ class Refused(h11.RemoteProtocolError):
 
 
 class StrictConnection(h11.Connection):
-    """h11's connection, without other versions, and without control characters in any reading of a header's bytes."""
+    """h11's connection, without other versions, and without control characters in any reading of a header's bytes.
+
+    `hosts`: where they are given, only these names are taken as a `Host`; `wrong_host` says that one was not.
+    """
+
+    hosts: Sequence[str] | None = None
+    wrong_host: str | None = None
 
     def next_event(self) -> Any:
         """As h11's; raises `Refused` (an h11 error, which uvicorn answers with 400)."""
@@ -54,6 +65,12 @@ class StrictConnection(h11.Connection):
             for _, value in event.headers:
                 if not clean(value):
                     raise Refused("control character in a header")
+            if self.hosts is not None:
+                # who sends none is no browser
+                for name, value in event.headers:
+                    if name == b"host" and not known(host := value.decode("latin-1"), self.hosts):
+                        self.wrong_host = host
+                        raise Refused("host that is not ours")
         return event
 
 
@@ -79,7 +96,8 @@ class HttpProtocol(H11Protocol):
         super().__init__(config, server_state, app_state, _loop)
         self.gateway = cast(GatewayConfig, config).gateway
         self.limits = self.gateway.settings.limits
-        self.conn = StrictConnection(h11.SERVER, self.limits.handshake_bytes_max)
+        self.strict = StrictConnection(h11.SERVER, self.limits.handshake_bytes_max)
+        self.conn = self.strict
         self.head_bytes = 0
         self.refusal: tuple[int, str] | None = None
         self.deadline: asyncio.TimerHandle | None = None
@@ -87,6 +105,9 @@ class HttpProtocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         """Admits the connection, or keeps it just long enough to say why not."""
         super().connection_made(transport)
+        address = transport.get_extra_info("sockname")
+        if address and is_loopback(str(address[0])):
+            self.strict.hosts = self.gateway.settings.hosts
         self.refusal = self.gateway.doors.enter(transport, get_remote_addr(transport))
         if self.refusal is None:
             self._within(self.limits.handshake_seconds, self._request_late)
@@ -182,7 +203,11 @@ class HttpProtocol(H11Protocol):
             self.transport.close()
 
     def send_400_response(self, msg: str) -> None:
-        """What h11 could not read; a head over the limit has its own status."""
+        """What h11 could not read, or a name that is not ours; a head over the limit has its own status."""
+        if self.strict.wrong_host is not None:
+            shown = self.strict.wrong_host[:_SHOWN_CHARS_MAX]
+            self._refuse(421, f"host {shown!r} is no name of this server; its names are the setting serve.hosts")
+            return
         self._refuse(400, "not a request that can be read")
 
     def _within(self, seconds: float, act: Any) -> None:

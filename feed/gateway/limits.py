@@ -12,6 +12,8 @@ from typing import Final
 
 from msgspec import Struct
 
+from feed.gateway.origin import LOOPBACK_NAMES
+
 # The numbers of Linux; `socket` has no name for them everywhere.
 _TCP_NOTSENT_LOWAT: Final = 25
 _TCP_INFO: Final = 11
@@ -70,6 +72,8 @@ class GatewaySettings(Struct, frozen=True, kw_only=True):
     """Whether `/v1/clients` tells the addresses of clients; the log always does."""
     origins: tuple[str, ...] = ()
     """Origins allowed besides the server's own host, as browsers send them: `https://desk.example`, or `null`."""
+    hosts: tuple[str, ...] = LOOPBACK_NAMES
+    """The names by which it is known, for origins, and on a loopback address for every request; digits pass."""
     limits: LimitSettings = LimitSettings()
     heartbeat_ms: int = 5000
     ping_interval_ms: int = 10_000

@@ -1,22 +1,52 @@
-"""Which browsers may open a stream, and in which subprotocol: the checks of a handshake that are ours.
+"""Which browsers may open a stream, by which names this server is known, and which subprotocol is spoken.
 
 A page of any site can open a WebSocket to any server, with the visitor's network; only the server can refuse it.
-Programs send no `Origin`, and pass.
+Programs send no `Origin`, and pass. And the owner of any name may have it resolve to the visitor's own machine (DNS
+rebinding): his page then has that name as its origin and as the `Host` of what it asks, so a name counts as ours only
+if it is one that we know. An address in digits cannot be rebound.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from ipaddress import IPv6Address, ip_address
 from typing import Final
 
 _ORIGIN: Final = re.compile(r"(?i)(https?)://([a-z0-9.\-_]+|\[[0-9a-f:.]+\])(?::(\d{1,5}))?")
 _HOST: Final = re.compile(r"(?i)([a-z0-9.\-_]+|\[[0-9a-f:.]+\])(?::(\d{1,5}))?")
 _PORTS: Final = {"http": "80", "https": "443"}
+LOOPBACK_NAMES: Final = ("localhost", "127.0.0.1", "[::1]")
 
 
-def allowed(headers: Iterable[tuple[bytes, bytes]], origins: Sequence[str]) -> bool:
-    """Whether a handshake with these headers may go on: no origin, the server's own host, or one of `origins`."""
+def is_loopback(address: str) -> bool:
+    """Whether an address of a socket can be reached from this machine alone."""
+    try:
+        found = ip_address(address.partition("%")[0])
+    except ValueError:
+        return False  # of a socket that is no network's
+    mapped = found.ipv4_mapped if isinstance(found, IPv6Address) else None
+    return (mapped or found).is_loopback
+
+
+def known(host: str, hosts: Sequence[str]) -> bool:
+    """Whether a `Host` (with a port or without) is an address in digits, or the name of one of `hosts`."""
+    own = _HOST.fullmatch(host)
+    if own is None:
+        return False
+    name = own[1].lower()
+    try:
+        ip_address(name.strip("[]"))
+    except ValueError:
+        return name in [one.lower() for one in hosts]
+    return True
+
+
+def allowed(headers: Iterable[tuple[bytes, bytes]], origins: Sequence[str], hosts: Sequence[str]) -> bool:
+    """Whether a handshake with these headers may go on: no origin, the server's own host, or one of `origins`.
+
+    `hosts`: by which names the server is known.
+    """
     found = [(name, value.decode("latin-1")) for name, value in headers if name in (b"origin", b"host")]
     sent = [value for name, value in found if name == b"origin"]
     if not sent:
@@ -26,7 +56,7 @@ def allowed(headers: Iterable[tuple[bytes, bytes]], origins: Sequence[str]) -> b
     origin = sent[0]
     if origin in origins:
         return True
-    return any(_same_host(origin, value) for name, value in found if name == b"host")
+    return any(known(value, hosts) and _same_host(origin, value) for name, value in found if name == b"host")
 
 
 def _same_host(origin: str, host: str) -> bool:

@@ -10,12 +10,12 @@ import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
-from feed.channels.record import floor_of, our_records
+from feed.channels.record import Record, floor_of, records_of
 from feed.kafka.cluster import OutOfRange
 
 if TYPE_CHECKING:
     from feed.channels.past import Cut
-    from feed.channels.record import Record
+    from feed.errors import DamagedRecord
     from feed.kafka.batches import Raw
 
 _AROUND: Final = 256
@@ -62,14 +62,13 @@ Verdict = bool | None
 """Whether a record is before the cut; None: it does not say."""
 
 
-async def place_of(log: Log, cut: Cut) -> Place:
+async def place_of(log: Log, cut: Cut, *, spare: float = 0.0) -> Place:
     """Where to read from for a cut.
 
-    Raises:
-        OutOfRange: records went while they were looked at.
-        CorruptLog: a record cannot be read.
+    `spare`: the part of the log's beginning that is left alone, where it is deleted while it is read.
+
     """
-    begin, end = await log.bounds()
+    begin, end = await _bounds(log, spare)
     if begin >= end:
         return Place(end, end)
     if cut.at_end:
@@ -79,7 +78,10 @@ async def place_of(log: Log, cut: Cut) -> Place:
         found = await _bisect(log, begin, end, before, patient=cut.time is not None)
         if found is not None:
             found = await _around(log, begin, found, before)
-    first = await _first(log, begin, end)
+    try:
+        first = await _first(log, begin, end)
+    except OutOfRange:
+        first = None
     if found is None and first is not None and first.kind == "source" and not first.ends:
         return Place(first.offset, first.offset - 1)  # there never was anything before
     if found is not None and found.floor >= begin:
@@ -87,31 +89,43 @@ async def place_of(log: Log, cut: Cut) -> Place:
     return await _earliest(log, begin, end)
 
 
-async def earliest_of(log: Log) -> Place:
-    """The first place that can be read from.
-
-    Raises:
-        OutOfRange: records went while they were looked at.
-    """
-    return await _earliest(log, *await log.bounds())
+async def earliest_of(log: Log, *, spare: float = 0.0) -> Place:
+    """The first place that can be read from; `spare` as of `place_of`."""
+    return await _earliest(log, *await _bounds(log, spare))
 
 
-async def records(log: Log, start: int, end: int) -> AsyncIterator[Record]:
-    """The records in [start, end).
+async def _bounds(log: Log, spare: float) -> tuple[int, int]:
+    begin, end = await log.bounds()
+    return begin + int((end - begin) * spare), end
+
+
+async def every_record(log: Log, start: int, end: int) -> AsyncIterator[Record | DamagedRecord]:
+    """The records in [start, end), the damaged ones too; none of a stranger's.
 
     Raises:
         OutOfRange: `start` is not in the log.
-        CorruptLog: one cannot be read.
     """
     offset = start
     while offset < end:
-        raws, offset = await log.page(offset)
-        for record in our_records(raws):
+        raws, after = await log.page(offset)
+        for record in records_of(raws):
             if record.offset >= end:
                 return
             yield record
-        if not raws:
+        if after == offset:
             return
+        offset = after
+
+
+async def records(log: Log, start: int, end: int) -> AsyncIterator[Record]:
+    """The records in [start, end) that can be read.
+
+    Raises:
+        OutOfRange: `start` is not in the log.
+    """
+    async for record in every_record(log, start, end):
+        if isinstance(record, Record):
+            yield record
 
 
 def _before_time(time: int) -> Callable[[Record], Verdict]:
@@ -143,13 +157,17 @@ async def _bisect(
         middle = (low + high) // 2
         looked = 0
         verdict: Verdict = None
-        async for record in records(log, middle, high):
-            verdict = before(record)
-            if verdict is not None:
-                break
-            looked += 1
-            if looked >= _OTHERS_MAX and not patient:
-                break
+        try:
+            async for record in records(log, middle, high):
+                verdict = before(record)
+                if verdict is not None:
+                    break
+                looked += 1
+                if looked >= _OTHERS_MAX and not patient:
+                    break
+        except OutOfRange:
+            low = middle  # deleted meanwhile: what is looked for can only lie behind it
+            continue
         if verdict:
             low, found = record.offset, _found(record)
         elif verdict is None and looked >= _OTHERS_MAX and not patient:
@@ -162,10 +180,13 @@ async def _bisect(
 async def _around(log: Log, begin: int, found: _Found, before: Callable[[Record], Verdict]) -> _Found | None:
     """The last record before the first one near it that is not before the cut."""
     last: _Found | None = None
-    async for record in records(log, max(begin, found.offset - _AROUND), found.offset + 1):
-        if before(record) is False:
-            return last
-        last = _found(record)
+    try:
+        async for record in records(log, max(begin, found.offset - _AROUND), found.offset + 1):
+            if before(record) is False:
+                return last
+            last = _found(record)
+    except OutOfRange:
+        return found
     return last or found
 
 
@@ -175,7 +196,11 @@ async def _earliest(log: Log, begin: int, end: int) -> Place:
     found: _Found | None = None
     while high - low > 1:
         middle = (low + high) // 2
-        record = await _first(log, middle, high)
+        try:
+            record = await _first(log, middle, high)
+        except OutOfRange:
+            low = middle
+            continue
         if record is not None and _found(record).floor >= begin:
             high, found = middle, _found(record)
         elif record is None:
@@ -200,7 +225,10 @@ async def _last_of(log: Log, begin: int, end: int) -> _Found | None:
         CorruptLog: so it is.
     """
     for offset in range(end - 1, max(begin, end - _AROUND) - 1, -1):
-        record = await _first(log, offset, end)
+        try:
+            record = await _first(log, offset, end)
+        except OutOfRange:
+            return None
         if record is not None:
             return _Found(record.offset, floor_of(record))
     return None
@@ -212,4 +240,4 @@ async def _first(log: Log, start: int, end: int) -> Record | None:
     return None
 
 
-__all__ = ["Log", "OutOfRange", "Place", "earliest_of", "place_of", "records"]
+__all__ = ["Log", "OutOfRange", "Place", "earliest_of", "every_record", "place_of", "records"]

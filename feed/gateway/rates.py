@@ -7,8 +7,8 @@ paid. Leaves sockets and timers to `ws`.
 from __future__ import annotations
 
 from feed.gateway.limits import LimitSettings
-from feed.model import Error
 from feed.protocol.codec import message_frame
+from feed.protocol.line import error_of
 
 
 class Rates:
@@ -50,10 +50,9 @@ class Rates:
 def rate_limited(delay: float) -> bytes:
     """The error that names the rates."""
     return message_frame(
-        Error(
-            code="rate_limited",
-            message="more bytes or frames than the limits in welcome",
-            retry=True,
+        error_of(
+            "rate_limited",
+            "more bytes or frames than the limits in welcome",
             retry_after_ms=max(1, round(delay * 1000)),
         )
     )

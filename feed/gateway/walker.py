@@ -17,9 +17,9 @@ from aiokafka.structs import TopicPartition
 
 from feed.channels.past import RECORDS_A_PAGE, Cut
 from feed.channels.reader import HoleInLog
-from feed.channels.record import our_records
+from feed.channels.record import records_of
 from feed.errors import BadRequest, FeedError, Unreachable
-from feed.gateway.places import OutOfRange, earliest_of, place_of, records
+from feed.gateway.places import OutOfRange, earliest_of, every_record, place_of
 from feed.kafka.cluster import Cluster
 from feed.tasks import end
 
@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from feed.protocol.walks import Walk
 
 _PAGE_BYTES: Final = 64 * 1024
-_TRIES_MAX: Final = 4
+_SPARES: Final = (0.0, 0.125, 0.25, 0.5, 0.75)
+"""A log that is deleted while it is read is read from further on at each try: so much of it is left alone."""
 _RETRY_S: Final = 0.5
 _PAUSE_S: Final = 0.02
 """Between looks at logs that were read to their ends, while memory has yet to come there."""
@@ -170,7 +171,7 @@ class Walker:
         for partition, cut in walk.cuts.items():
             one = await self._logs.log(partition)
             if one is not None:
-                found.append(_Cut(partition, one, cut, await _place(one, cut)))
+                found.append(_Cut(partition, one, cut, await place_of(one, cut)))
         return found
 
     async def _wind(
@@ -186,7 +187,7 @@ class Walker:
                 for one in found:
                     if (end_ := reel.ends.get(one.partition)) is not None:
                         one.cut = Cut(source=end_.source, mark=end_.tick)
-                        one.place = await _place(one.log, one.cut)
+                        one.place = await place_of(one.log, one.cut)
                 return reel
         except FeedError as error:
             log.warning("recordings cannot be read: %s", error)
@@ -204,20 +205,11 @@ class _Cut:
         self.place = place
 
 
-async def _place(found: Log, cut: Cut) -> Place:
-    for _ in range(_TRIES_MAX):
-        try:
-            return await place_of(found, cut)
-        except OutOfRange as error:
-            gone = error
-    raise gone
-
-
 async def _bring(walk: Walk, one: _Cut) -> PastLog:
     """Reads one partition up to its cut."""
     place, cut = one.place, one.cut
     past_log = walk.past.log(place.start)
-    for _ in range(_TRIES_MAX):
+    for spare in _SPARES:
         try:
             _, stop = await one.log.bounds()
             await _read(past_log, one.log, place, stop, cut)
@@ -225,7 +217,7 @@ async def _bring(walk: Walk, one: _Cut) -> PastLog:
         except HoleInLog as hole:
             place = place._replace(start=hole.floor)
         except OutOfRange:
-            place = await _place(one.log, cut)
+            place = await place_of(one.log, cut, spare=spare)
         past_log = walk.past.restart(past_log, place.start)
     if place.broken and cut.time is not None:
         walk.late[past_log.reader.source] = "evicted"
@@ -234,7 +226,7 @@ async def _bring(walk: Walk, one: _Cut) -> PastLog:
 
 async def _read(past_log: PastLog, found: Log, place: Place, stop: int, cut: Cut) -> None:
     count = 0
-    async for record in records(found, place.start, stop):
+    async for record in every_record(found, place.start, stop):
         last = place.broken and record.offset >= place.known
         known = record.offset > place.known and not place.broken
         if past_log.take(record, cut if known else None) or last:
@@ -262,7 +254,10 @@ class _Reading:
         self._catch_up = catch_up
         self._next = {past_log: past_log.next for past_log in logs}
         self._ended: set[PastLog] = set()
+        self._goals: dict[PastLog, int] = {}
+        """Where each log ended when this look at all of them began: a busy one is never found at its end."""
         self._waits = False
+        self._overtaken = 0
 
     async def run(self) -> None:
         """Until it is cancelled."""
@@ -308,17 +303,25 @@ class _Reading:
                 break
             past_log = min(open_, key=lambda one: one.clock)
             try:
-                raws, self._next[past_log] = await self._logs[past_log].page(self._next[past_log])
+                if past_log not in self._goals:
+                    self._goals[past_log] = (await self._logs[past_log].bounds())[1]
+                if self._next[past_log] >= self._goals[past_log]:
+                    self._ended.add(past_log)
+                    continue
+                before = self._next[past_log]
+                raws, self._next[past_log] = await self._logs[past_log].page(before)
             except OutOfRange as error:
                 log.warning("a walk was overtaken: %s", error)
                 await self._start_anew(past_log)
                 continue
-            if raws:
-                self._walk.past.give(past_log, list(our_records(raws)))
+            if found := list(records_of(raws)):
+                self._walk.past.give(past_log, found)
                 return
-            self._ended.add(past_log)
+            if self._next[past_log] == before:
+                self._ended.add(past_log)
         if not self._walk.past.due:
             self._ended.clear()
+            self._goals.clear()
             self._walk.at_end = self._waits = True
 
     async def _mend(self) -> None:
@@ -334,10 +337,12 @@ class _Reading:
 
     async def _start_anew(self, past_log: PastLog) -> None:
         """What was to be read is deleted: goes on where the log can be read from."""
-        place = await earliest_of(self._logs[past_log])
+        self._overtaken = min(self._overtaken + 1, len(_SPARES))
+        place = await earliest_of(self._logs[past_log], spare=_SPARES[self._overtaken - 1])
         self._change(past_log, self._walk.past.restart(past_log, place.start), place.start)
 
     def _change(self, old: PastLog, new: PastLog, start: int) -> None:
         self._logs[new] = self._logs.pop(old)
+        self._goals.pop(old, None)
         del self._next[old]
         self._next[new] = start

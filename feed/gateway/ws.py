@@ -45,6 +45,9 @@ _SLICE: Final = 4096
 _TURN_MESSAGES: Final = 16
 """Of one client at a time: a flood of requests is answered between the flushes of others, not before them."""
 _WAKE_SECONDS_MAX: Final = 1.0
+_EARLY_BEAT_SECONDS: Final = 0.03
+"""A subscribe is in step for so long when its heartbeat comes: it speaks for those that come in a row."""
+_EARLY_BEATS_APART_SECONDS: Final = 0.1
 _logger = logging.getLogger("feed.gateway")
 
 
@@ -86,6 +89,8 @@ class StreamProtocol(WebSocketsSansIOProtocol):
         self.rates = Rates(limits, self.loop.time())
         self.hold_timer: asyncio.TimerHandle | None = None
         self.wake_timer: asyncio.TimerHandle | None = None
+        self.beat_timer: asyncio.TimerHandle | None = None
+        self.beat_at = 0.0
         # whether it lives: anything heard since the last ping, bytes that its kernel took until then
         self.heard = True
         self.taken = 0
@@ -259,6 +264,10 @@ class StreamProtocol(WebSocketsSansIOProtocol):
             return
         if session.due:
             self.gateway.fanout.catch_up(self)
+        if session.beat_due and self.beat_timer is None:
+            now = self.loop.time()
+            due = max(now + _EARLY_BEAT_SECONDS, self.beat_at + _EARLY_BEATS_APART_SECONDS)
+            self.beat_timer = self.loop.call_at(due, self._beat_early)
         if session.wake_at is not None and self.wake_timer is None:
             # wall time may be set meanwhile: never wait for long
             delay = max(0.0, (session.wake_at - self.gateway.now_ns()) / 1e9)
@@ -358,7 +367,14 @@ class StreamProtocol(WebSocketsSansIOProtocol):
     def beat(self) -> None:
         """Sends a heartbeat with the marks; a reader that is left behind hears none."""
         if self.session is not None and not self.full and not self.ended:
+            self.beat_at = self.loop.time()
             self._answer(self.session.heartbeat)
+
+    def _beat_early(self) -> None:
+        """Tells the marks of what was subscribed; where the socket is full, the page that follows asks again."""
+        self.beat_timer = None
+        if self.session is not None and self.session.beat_due:
+            self.gateway.fanout.when_idle(self.beat)
 
     def check(self) -> None:
         """Drops a client that answered nothing and took nothing since the last ping; pings it again."""
@@ -474,8 +490,8 @@ class StreamProtocol(WebSocketsSansIOProtocol):
             self._end()
         self.finished = self.disconnected = True
         self.held, self.waiting, self.fragments = b"", [], []
-        for timer in (self.end_timer, self.hold_timer, self.wake_timer):
+        for timer in (self.end_timer, self.hold_timer, self.wake_timer, self.beat_timer):
             if timer is not None:
                 timer.cancel()
-        self.end_timer = self.hold_timer = self.wake_timer = None
+        self.end_timer = self.hold_timer = self.wake_timer = self.beat_timer = None
         self.gateway.doors.leave(self.transport)

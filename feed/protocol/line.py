@@ -28,7 +28,11 @@ CHANNELS_A_TOKEN: Final = 500
 """A request costs one token, and one more for so many channels that it touches."""
 _NS_PER_S: Final = 1_000_000_000
 _NS_PER_MS: Final = 1_000_000
+_PING_NS: Final = 900_000_000
+"""One ping so often costs nothing: pages, which cannot send ping frames, ask each second whether somebody is there."""
 RETRY: Final = frozenset({"unknown_symbol", "auth_required", "rate_limited", "source_unavailable", "internal"})
+RETRY_AFTER_MS: Final = {"source_unavailable": 1_000, "internal": 5_000}
+"""When to try again where nothing better is known: a broker that is looked for is asked twice a second."""
 
 
 class SessionSettings(Struct, frozen=True, kw_only=True):
@@ -71,7 +75,14 @@ class Close(Exception):
 
 
 class NotYet(Exception):
-    """A request waits for something that its session has asked for; it is done, from its begin, by the next `work`."""
+    """A request waits for something that its session has asked for; it is done, from its begin, by the next `work`.
+
+    `wake_at`: when that is due at the latest; None: the session knows when.
+    """
+
+    def __init__(self, wake_at: int | None = None) -> None:
+        super().__init__()
+        self.wake_at = wake_at
 
 
 class _Waiting(NamedTuple):
@@ -99,6 +110,8 @@ class Line:
         self._refused = 0
         self._tokens = float(settings.requests_burst)
         self._filled_ns: int | None = None
+        self._pinged_ns = 0
+        self._given_back = 0
 
     def __bool__(self) -> bool:
         return bool(self._line)
@@ -177,12 +190,13 @@ class Line:
                 break
             try:
                 frames.append(self._answer(waiting, now_ns))
-            except NotYet:
-                self.wake_at = None
+            except NotYet as wait:
+                self.wake_at = wait.wake_at
                 return b"".join(frames)
             line.popleft()
             self._delayed -= 1
-            self._tokens -= 1
+            self._tokens -= 1 - self._given_back
+            self._given_back = 0
         rate = self._settings.requests_per_second
         self.wake_at = now_ns + max(int((1 - self._tokens) / rate * _NS_PER_S), _NS_PER_MS) if line else None
         return b"".join(frames)
@@ -193,6 +207,8 @@ class Line:
                 raise waiting.refused
             request = request_of(waiting.text)
             answer = self._do(request, waiting.received_ns, now_ns)
+            if isinstance(answer, Pong) and abs(now_ns - self._pinged_ns) >= _PING_NS:
+                self._pinged_ns, self._given_back = now_ns, 1
             if isinstance(answer, Ack | Pong) and (ignored := ignored_in(request, waiting.text)):
                 answer = replace(answer, ignored=ignored)
             return message_frame(answer)
@@ -225,13 +241,17 @@ def check_size(channels: list[str], symbols: list[str], settings: SessionSetting
         raise BadRequest("subscription_limit", f"found {len(symbols)} symbols in a request, wanted up to {most}")
 
 
-def _refusal(id_: str | int | None, refused: BadRequest) -> bytes:
-    return message_frame(
-        Error(
-            id=UNSET if id_ is None else id_,
-            code=refused.code,
-            message=refused.message,
-            retry=refused.code in RETRY,
-            retry_after_ms=UNSET if refused.retry_after_ms is None else refused.retry_after_ms,
-        )
+def error_of(code: str, message: str, *, id_: str | int | None = None, retry_after_ms: int | None = None) -> Error:
+    """An `error` that says, as the table does, whether to try again, and when."""
+    after_ms = RETRY_AFTER_MS.get(code) if retry_after_ms is None else retry_after_ms
+    return Error(
+        id=UNSET if id_ is None else id_,
+        code=code,
+        message=message,
+        retry=code in RETRY,
+        retry_after_ms=UNSET if after_ms is None else after_ms,
     )
+
+
+def _refusal(id_: str | int | None, refused: BadRequest) -> bytes:
+    return message_frame(error_of(refused.code, refused.message, id_=id_, retry_after_ms=refused.retry_after_ms))

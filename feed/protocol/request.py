@@ -12,7 +12,7 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 from msgspec.structs import fields
 
-from feed.channels.subscription import Start
+from feed.channels.join import Start
 from feed.errors import BadRequest
 from feed.model import OnLag
 from feed.protocol.codec import UNREADABLE
@@ -37,6 +37,7 @@ class Subscribe(Struct, frozen=True, tag_field="op", tag="subscribe"):
     on_lag: OnLag = "skip"
     every_ms: int | UnsetType = UNSET
     depth: int | UnsetType = UNSET
+    wait: bool = False
 
 
 class Unsubscribe(Struct, frozen=True, tag_field="op", tag="unsubscribe"):

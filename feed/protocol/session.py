@@ -6,6 +6,7 @@ and the rate of requests to `line`, their form to `request`, channels to `feed.c
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final, Protocol
 
 import msgspec
@@ -14,13 +15,15 @@ from msgspec.structs import replace
 
 from feed.channels.cursor import Reader
 from feed.channels.hub import Hub
+from feed.channels.join import Start
+from feed.channels.marks import Doubt
 from feed.channels.readers import Readers
 from feed.channels.spec import RAW, Spec
-from feed.channels.subscription import Ask, Limits, Start
+from feed.channels.subscription import Ask, Limits
 from feed.errors import BadRequest
 from feed.model import Ack, Goaway, Heartbeat, Pong, Result
 from feed.protocol.codec import message_frame
-from feed.protocol.line import Close, Line, SessionSettings, ack, check_size, welcome
+from feed.protocol.line import Close, Line, NotYet, SessionSettings, ack, check_size, welcome
 from feed.protocol.request import (
     Auth,
     List,
@@ -35,6 +38,9 @@ from feed.protocol.walks import Door, Walks
 
 __all__ = ["Close", "Dialogue", "Session", "SessionSettings"]
 TOO_SLOW: Final = 4008
+DOUBT_NS: Final = 50_000_000
+"""So often it is looked whether marks that lie ahead are of these logs."""
+DOUBT_LOOKS_MAX: Final = 40
 
 
 class Dialogue(Protocol):
@@ -51,6 +57,11 @@ class Dialogue(Protocol):
     @property
     def due(self) -> bool:
         """Whether `pull` has something to give, or will decide that it has not."""
+        ...
+
+    @property
+    def beat_due(self) -> bool:
+        """Whether all channels of a subscribe are in step, and no heartbeat has told marks of them yet."""
         ...
 
     def open(self, now_ns: int) -> bytes:
@@ -95,6 +106,9 @@ class Session:
         self._walks = Walks(hub, self.readers, door, self._limits)
         self._offers_past = door is not None
         self._line = Line(settings, self._do)
+        self._unmarked = False
+        self._doubt: tuple[object, Doubt, int] | None = None
+        """Of which request, and how often it was looked at."""
 
     @property
     def wake_at(self) -> int | None:
@@ -106,6 +120,11 @@ class Session:
         """Whether the reader misses something."""
         return not self.readers.in_step or self._walks.due
 
+    @property
+    def beat_due(self) -> bool:
+        """Whether a subscribe is in step of which no heartbeat has told marks yet."""
+        return self._unmarked and self.readers.in_step
+
     # ---- what the server says by itself
 
     def open(self, now_ns: int) -> bytes:
@@ -115,6 +134,8 @@ class Session:
     def heartbeat(self, now_ns: int) -> bytes:
         """A heartbeat with the marks."""
         frames = self.wake(now_ns)
+        self.readers.doubt_holds()
+        self._unmarked = self._unmarked and not self.readers.in_step
         marks = self.readers.marks()
         return frames + message_frame(Heartbeat(str(now_ns), marks, self._hub.lag(marks)))
 
@@ -131,7 +152,9 @@ class Session:
         page = b""
         if self._walks.due:
             page = self.wake(now_ns) if self._walks.answered else b""
+            walking = len(self._walks)
             page += self._walks.pull(bytes_max)
+            self._unmarked |= len(self._walks) < walking
         page += self.readers.pull(bytes_max)
         if self.readers.too_slow:
             raise Close(TOO_SLOW, "too slow", page + self.goaway("lag", 0, now_ns))
@@ -174,7 +197,9 @@ class Session:
     def _do(self, request: Request, received_ns: int, now_ns: int) -> msgspec.Struct:
         match request:
             case Subscribe():
-                return self._subscribe(request, now_ns)
+                answer = self._subscribe(request, received_ns, now_ns)
+                self._unmarked |= any(result.ok for result in answer.results)
+                return answer
             case Unsubscribe():
                 return self._unsubscribe(request)
             case List():
@@ -188,7 +213,7 @@ class Session:
             case Replay():
                 raise BadRequest("bad_replay", "this is a live stream")
 
-    def _subscribe(self, request: Subscribe, now_ns: int) -> Ack:
+    def _subscribe(self, request: Subscribe, received_ns: int, now_ns: int) -> Ack:
         settings = self._settings
         spec = Spec(
             _offered("every_ms", request.every_ms, settings.every_ms),
@@ -205,9 +230,19 @@ class Session:
             if not self._offers_past:
                 return ack(request.id, "subscribe", _no_past(request))
             start = Start("snapshot")
-        ask = Ask(id=request.id, channels=request.channels, symbols=request.symbols, start=start, on_lag=request.on_lag)
+        ask = Ask(
+            id=request.id,
+            channels=request.channels,
+            symbols=request.symbols,
+            start=start,
+            on_lag=request.on_lag,
+            wait=request.wait,
+            since=time,
+        )
+        if start is not None and start.mode == "marks":
+            ask = replace(ask, beyond=self._beyond(start.marks, (request.id, received_ns), now_ns))
         if time is not None and time > now_ns:
-            ask = replace(ask, start=Start("last"))  # all that there is now, and `caught_up`
+            ask = replace(ask, start=Start("last"), since=None)  # all that there is now, and `caught_up`
         elif time is not None or (start is not None and start.mode == "marks" and len(raw) == len(request.channels)):
             walked = self._walks.results(ask, time)
             if walked is not None:
@@ -217,6 +252,21 @@ class Session:
         results, touched = self.readers.subscribe(ask, spec, self._walks.limits, kept)
         self._line.spend(touched)
         return ack(request.id, "subscribe", results)
+
+    def _beyond(self, marks: Mapping[str, int], of: object, now_ns: int) -> frozenset[str]:
+        """The sources whose marks are of none of these logs.
+
+        Raises:
+            NotYet: a mark lies ahead, and it is not known whether this gateway will come there.
+        """
+        if self._doubt is None or self._doubt[0] != of:
+            self._doubt = of, Doubt(self._hub, marks), 0
+        _, doubt, looks = self._doubt
+        # where nothing is read it may only lag: what turns out later is told by a gap
+        if doubt.open and looks < DOUBT_LOOKS_MAX:
+            self._doubt = of, doubt, looks + 1
+            raise NotYet(now_ns + DOUBT_NS)
+        return doubt.beyond
 
     def _unsubscribe(self, request: Unsubscribe) -> Ack:
         channels, symbols = request.channels, request.symbols

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from feed.errors import BadRequest
     from feed.model import GapReason
 
+LOOKS_MAX: Final = 40
+"""So often, a little later each time, memory is waited for; then what lies between is taken for lost."""
 WALKS_MAX: Final = 8
 """Of one connection at once; the next one waits in the line of requests."""
 
@@ -53,6 +55,8 @@ class Walk:
         self.failed: Exception | None = None
         """What ended it although it stood."""
         self.at_end = False
+        self.looks = 0
+        """How often it was at the end of its logs, and memory was not there."""
         self.more: Callable[[], None] = _nothing
         self.end: Callable[[], None] = _nothing
 
@@ -68,7 +72,6 @@ class Walk:
 
         Raises:
             Exception: what it failed of.
-            CorruptLog: a record cannot be read.
         """
         if self.failed is not None:
             raise self.failed
@@ -102,6 +105,9 @@ class Walks:
         self._walks: list[Walk] = []
         self._asking: Walk | None = None
         self._full = False
+
+    def __len__(self) -> int:
+        return len(self._walks)
 
     # ---- requests
 
@@ -198,11 +204,7 @@ class Walks:
         return self.answered or any(walk.due for walk in self._walks)
 
     def pull(self, bytes_max: int) -> bytes:
-        """The next page of each walk, as far as there is room; those that have come to the present end.
-
-        Raises:
-            CorruptLog: a record cannot be read.
-        """
+        """The next page of each walk, as far as there is room; those that have come to the present end."""
         pages: list[bytes] = []
         for walk in list(self._walks):
             if bytes_max <= 0:
@@ -214,7 +216,9 @@ class Walks:
                 if walk.past.due:
                     continue
                 walk.at_end = False
-                if hand_over(walk.past, self._hub, self._reader, walk.ask.id):
+                walk.looks += 1
+                forced = walk.looks > LOOKS_MAX
+                if hand_over(walk.past, self._hub, self._reader, walk.ask.id, forced=forced):
                     self._end(walk, told=True)
                     continue
             elif walk.due:
@@ -270,6 +274,8 @@ class Walks:
             patterns_max=limits.patterns_max - sum(wanted.patterns for wanted in every),
         )
         results = past.begin(ask, left, walk.late, walk.tape)
+        # what is not known begins in the present, however long the way from the past
+        self._reader.take_over_awaited(past.reader)
         self._walks.append(walk)
         if not past.reader.wanted.count:
             self._end(walk, told=False)

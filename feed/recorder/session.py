@@ -200,12 +200,10 @@ class Session:
             return
         folded = channel.folded(self.hub.rules)
         assert folded is not None
-        messages = [*folded.messages] if folded.state is None else [*folded.messages, folded.state]
-        if not messages:
-            return
-        if recorded is not None:
-            messages.insert(0, missing(channel, recorded, folded.seq))
-        self._taker.turn(channel, messages, tick)
+        state = [] if folded.state is None else [folded.state]
+        messages = [*folded.messages, *state] if recorded is None else missing(channel, recorded, folded)
+        if messages:
+            self._taker.turn(channel, messages, tick)
 
     def _behind_sources(self) -> set[str]:
         return {name for name in self.hub.sources if partition_of(name) in self._behind} if self._behind else set()

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from feed.channels.channel import Channel, Listing
     from feed.channels.flush import Flush
     from feed.channels.log import Entry
-    from feed.channels.state import FoldRules
+    from feed.channels.state import Folded, FoldRules
 
 _STEP_NS: Final = 1_000
 _SOURCES_MAX: Final = 1 << 20
@@ -244,10 +244,8 @@ class Taker:
         if folded is None:
             again[channel.kind, channel.listing.name] = recorded
             return  # it waits: what comes first of it will be compared
-        state = [] if folded.state is None else [folded.state]
-        gap = missing(channel, recorded, folded.seq)
         tick = max(folded.covers, self.ticks.get(channel.source.name, NO_SEQ))
-        self._take_turn(channel.kind, channel.listing.name, channel.source.name, [gap, *folded.messages, *state], tick)
+        self.turn(channel, missing(channel, recorded, folded), tick)
 
     def _turning(self, channel: Channel, entries: list[Entry]) -> None:
         """The entries of a channel that takes a turn in this flush."""
@@ -362,12 +360,15 @@ class Taker:
         return spans
 
 
-def missing(channel: Channel, recorded: tuple[str, int], seq: int) -> bytes:
-    """The gap between what was recorded of a channel and where it goes on."""
+def missing(channel: Channel, recorded: tuple[str, int], folded: Folded) -> list[bytes]:
+    """How a channel goes on after what was recorded of it: a gap, and its state where that makes up for it."""
     reason: GapReason = "recording" if recorded[0] == channel.source.name else "source"
-    return bare(
-        Gap(channel.kind, channel.listing.name, channel.source.name, recorded[1], seq, None, reason, lost=False)
-    )
+    kind, symbol, source = channel.kind, channel.listing.name, channel.source.name
+    gap = bare(Gap(kind, symbol, source, recorded[1], folded.seq, None, reason, lost=channel.loses))
+    state = [] if folded.state is None else [folded.state]
+    if channel.loses:
+        return [gap, *state]
+    return [gap, *(folded.messages or [channel.nothing()]), *state]
 
 
 def _by_name(names: list[str]) -> np.ndarray:

@@ -93,6 +93,97 @@ def test_the_filter_is_in_the_address(page: Page) -> None:
         assert page.evaluate("location.search") == "?symbol=xbt"
 
 
+def test_escape_clears_the_field_and_the_filter(page: Page) -> None:
+    with Running(SETTINGS) as running:
+        Market(running).open()
+        page.open(f"http://127.0.0.1:{running.port}/?symbol=eth")
+        page.wait_for(f"{cell('bid', OTHER)} === '60000.1'")
+        hidden = f"document.querySelector('tr[data-symbol=\"{SYMBOL}\"]').hidden"
+        assert page.evaluate(hidden) is True
+        page.evaluate("document.getElementById('search').focus()")
+        for kind in ("rawKeyDown", "keyUp"):
+            page.ask("Input.dispatchKeyEvent", type=kind, key="Escape", code="Escape", windowsVirtualKeyCode=27)
+        page.wait_for(f"!{hidden}")
+        assert page.evaluate("document.getElementById('search').value") == ""
+        assert page.evaluate("location.search") == ""
+        assert page.evaluate("document.activeElement === document.body")
+
+
+def test_the_badge_tells_within_two_seconds_that_nobody_answers(page: Page) -> None:
+    """A connection that died without a word: no heartbeat is due for long, and TCP says nothing."""
+    slow = msgspec.structs.replace(SETTINGS, heartbeat_ms=30_000)
+    with Running(slow) as running:
+        Market(running).open()
+        page.open(f"http://127.0.0.1:{running.port}/")
+        page.wait_for(f"{BADGE} === 'live'")
+        time.sleep(2.5)
+        assert page.evaluate(BADGE) == "live"  # quiet is not dead
+        running.loop.call_soon_threadsafe(time.sleep, 4.0)
+        stopped = time.monotonic()
+        page.wait_for(f"{BADGE} === 'no answer'", 3)
+        assert time.monotonic() - stopped < 2.2
+        assert page.evaluate("document.body.classList.contains('down')")
+        assert "what you see is old" in page.evaluate("document.getElementById('notice').textContent")
+        page.wait_for(f"{BADGE} === 'live'")
+        assert not page.evaluate("document.body.classList.contains('down')")
+        assert page.evaluate("stream.tries") == 0
+        assert page.problems() == []
+
+
+def test_signed_prices_keep_their_sign_their_places_and_their_direction(page: Page) -> None:
+    with Running(SETTINGS) as running:
+        market = Market(running)
+        market.open()
+        page.open(f"http://127.0.0.1:{running.port}/")
+        page.wait_for(f"{BADGE} === 'live'")
+        last = f"document.querySelector('tr[data-symbol=\"{OTHER}\"] td.last')"
+        market.tick("quotes", OTHER, Quote("-37.63", "3", "-0.05", "0.5"))
+        market.tick("trades", OTHER, [Trade("-37.63", "0.25", "buy", "2", None)])
+        page.wait_for(f"{cell('bid', OTHER)} === '-37.63'")
+        assert page.evaluate(cell("ask", OTHER)) == "-0.05"
+        assert page.evaluate(cell("spread", OTHER)) == "37.58"
+        page.wait_for(f"{last}.className.startsWith('last down')")
+        market.tick("trades", OTHER, [Trade("-37.6299999999999999", "1", "buy", "3", None)])
+        page.wait_for(f"{last}.className.startsWith('last up')")
+        market.tick("trades", OTHER, [Trade("0", "1", "buy", "4", None)])
+        page.wait_for(f"{last}.textContent.startsWith('0.00')")
+        assert page.evaluate(f"{last}.className").startswith("last up")
+        market.tick("trades", OTHER, [Trade("-2", "1", "sell", "5", None)])
+        page.wait_for(f"{last}.className.startsWith('last down')")
+        assert page.evaluate(cell("last", OTHER)).startswith("-2.00")
+        market.tick("quotes", OTHER, Quote("0", "1", "-1.5", "1"))
+        page.wait_for(f"{cell('spread', OTHER)} === '-1.5'")
+        assert page.evaluate(cell("bid", OTHER)).startswith("0.00")
+
+
+@pytest.mark.parametrize("reason", ["silent", "disconnected", "stalled"])
+def test_every_reason_of_a_stale_source_shows(page: Page, reason: str) -> None:
+    with Running(SETTINGS) as running:
+        market = Market(running)
+        market.open()
+        page.open(f"http://127.0.0.1:{running.port}/")
+        page.wait_for(f"{BADGE} === 'live'")
+        market.source_state(reason)
+        page.wait_for(f"{cell('state')} === 'STALE: {reason}'")
+        market.source_state(None)
+        page.wait_for(f"{cell('state')} === ''")
+
+
+def test_a_hole_of_the_page_s_own_is_mended_with_the_channel_s_parameters(page: Page) -> None:
+    with Running(SETTINGS) as running:
+        Market(running).open()
+        page.open(f"http://127.0.0.1:{running.port}/")
+        page.wait_for(f"{BADGE} === 'live'")
+        hole = f"{{type: 'update', channel: 'quotes', symbol: '{SYMBOL}', prev: 900, seq: 901, data: {{}}}}"
+        asked = page.evaluate(
+            "(() => { const asked = [], send = stream.send; stream.view = {every_ms: 250, on_lag: 'close'};"
+            "stream.send = (request) => asked.push(request);"
+            f"stream.update({hole}); stream.send = send; return asked }})()"
+        )
+        wanted = {"op": "subscribe", "channels": ["quotes"], "symbols": [SYMBOL], "from": "snapshot"}
+        assert asked == [wanted | {"every_ms": 250, "on_lag": "close"}]
+
+
 def test_stale_is_loud(page: Page) -> None:
     with Running(SETTINGS) as running:
         market = Market(running)

@@ -87,6 +87,8 @@ class Stage:
                         self.session.reader.leave_behind()
                     else:
                         self._send(buffer)
+            if self.hub.called():
+                self.pull()
 
     def opened(self, source: str, ends: str = "", *, carries: bool = False) -> None:
         """A source record."""
@@ -172,7 +174,9 @@ def usual(stage: Stage, frame: list[Message]) -> None:
             stage.now = int(message["received"])
 
 
-@pytest.mark.parametrize("name", ["session_join", "session_resume", "session_pattern", "session_stale"])
+@pytest.mark.parametrize(
+    "name", ["session_join", "session_resume", "session_pattern", "session_stale", "session_awaited"]
+)
 def test_a_session_is_as_it_is_written(name: str) -> None:
     play(name, feed=usual)
 

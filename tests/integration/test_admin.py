@@ -205,6 +205,8 @@ async def test_strangers_at_the_port_cost_no_more_than_at_a_gateways(kafka: str,
         huge = b"GET /livez HTTP/1.1\r\nhost: x\r\n" + b"a: b\r\n" * 10_000 + b"\r\n"
         assert (await asyncio.to_thread(strange, huge)).startswith(b"HTTP/1.1 431 ")
         assert (await asyncio.to_thread(strange, b"GET /livez HTTP/1.1\r\nhost: ")).startswith(b"HTTP/1.1 408 ")
+        stranger = b"GET /livez HTTP/1.1\r\nhost: evil.example\r\n\r\n"
+        assert (await asyncio.to_thread(strange, stranger)).startswith(b"HTTP/1.1 421 ")
         assert (await asyncio.to_thread(strange, b"GET /livez HTTP/9\r\n\r\n")).startswith(b"HTTP/1.1 400 ")
         with RawClient(port) as client:
             client.send(handshake(port))

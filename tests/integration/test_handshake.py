@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from typing import Final
 
+import msgspec
 import psutil
 import pytest
 
@@ -136,11 +137,73 @@ ORIGINS: Final = {
     "caf\xe9": 403,
 }
 
+HOSTS: Final = {
+    "127.0.0.1:{port}": True,
+    "127.0.0.1": True,
+    "localhost:{port}": True,
+    "LocalHost:1": True,
+    "[::1]:{port}": True,
+    "[::FFFF:127.0.0.1]": True,
+    "192.168.7.5:{port}": True,
+    "desk.example": True,
+    "DESK.example:443": True,
+    "evil.example": False,
+    "evil.example:{port}": False,
+    "localhost.evil.example": False,
+    "127.0.0.1.evil.example:{port}": False,
+    "desk.example.evil.example": False,
+    "localhost.": False,
+    "2130706433": False,
+    "[::1": False,
+    "a b": False,
+    "": False,
+    None: False,
+}
+"""Whether a request with this `Host` is answered by a gateway on loopback that has `desk.example` among its hosts."""
+
 
 @pytest.mark.parametrize(("origin", "status"), ORIGINS.items())
 def test_origins(gateway: Running, origin: str | None, status: int) -> None:
     sent = None if origin is None else origin.format(port=gateway.port)
     assert status_of(gateway, handshake(gateway.port, Origin=sent)) == status
+
+
+@pytest.fixture(scope="module")
+def named() -> Iterator[Running]:
+    """A gateway that is known by a name, too."""
+    with Running(msgspec.structs.replace(SETTINGS, hosts=("localhost", "[::1]", "desk.example"))) as running:
+        yield running
+
+
+@pytest.mark.parametrize(("host", "ours"), HOSTS.items())
+@pytest.mark.parametrize("path", ["/livez", "/v1/stream", "/nowhere"])
+def test_a_name_that_is_not_ours_is_no_host_on_loopback(
+    named: Running, host: str | None, ours: bool, path: str
+) -> None:
+    """DNS rebinding: a page of evil.example, whose name resolves to the visitor's own machine, asks for everything."""
+    sent = None if host is None else host.format(port=named.port)
+    with RawClient(named.port) as client:
+        client.send(handshake(named.port, path=path, Host=sent, Origin=None if sent is None else f"http://{sent}"))
+        answer = client.answer()
+    if ours:
+        assert answer.status == {"/livez": 404, "/v1/stream": 101, "/nowhere": 404}[path]
+    else:
+        assert answer.status == (400 if host is None else 421)
+        assert host is None or b"serve.hosts" in answer.body
+
+
+def test_every_request_of_a_connection_is_looked_at(named: Running) -> None:
+    with RawClient(named.port) as client:
+        client.send(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert client.answer().status == 200
+        client.send(b"GET /livez HTTP/1.1\r\nHost: evil.example\r\n\r\n")
+        assert client.answer().status == 421
+
+
+def test_a_probe_without_a_host_is_no_browser(named: Running) -> None:
+    with RawClient(named.port) as client:
+        client.send(b"GET /livez HTTP/1.0\r\n\r\n")
+        assert client.answer().status == 200
 
 
 LINE_BREAKS: Final = [bytes([byte]) for byte in (*range(0x09), 0x0B, 0x0C, *range(0x0E, 0x20), 0x7F, 0x85)]
@@ -164,7 +227,7 @@ def test_bytes_above_ascii_in_headers(gateway: Running, name: str) -> None:
             sent = sent.replace(b"\r\n\r\n", b"\r\n" + name.encode() + b": " + value + b"\r\n\r\n")
             with RawClient(gateway.port) as client:
                 client.send(sent)
-                assert client.answer().status in (101, 400, 403, 426)
+                assert client.answer().status in (101, 400, 403, 421, 426)
     with RawClient(gateway.port) as other:
         other.open()
 
@@ -179,12 +242,12 @@ GARBAGE: Final = [
     b"\r\n\r\n\r\n\r\nnot HTTP at all\r\n\r\n",
     b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
     b"GET\r\n\r\n",
-    b"GET / HTTP/9.9\r\nHost: a\r\n\r\n",
-    b"GET /\xff HTTP/1.1\r\nHost: a\r\n\r\n",
-    b"GET / HTTP/1.1\r\nHost: a\r\nNo colon here\r\n\r\n",
-    b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
-    b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n",
-    b"GET / HTTP/1.1\r\n Host: a\r\n\r\n",
+    b"GET / HTTP/9.9\r\nHost: localhost\r\n\r\n",
+    b"GET /\xff HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: localhost\r\nNo colon here\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
+    b"GET / HTTP/1.1\r\n Host: localhost\r\n\r\n",
 ]
 
 
@@ -203,7 +266,7 @@ def test_garbage_is_answered_with_400_or_silence(gateway: Running, sent: bytes) 
 def test_a_head_of_200_mb_is_refused_at_16_kib(gateway: Running) -> None:
     before = psutil.Process().memory_info().rss
     with RawClient(gateway.port) as client:
-        client.send(b"GET / HTTP/1.1\r\nHost: a\r\n")
+        client.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n")
         line = b"X-Header: " + b"x" * 1000 + b"\r\n"
         sent = 0
         try:
@@ -219,7 +282,7 @@ def test_a_head_of_200_mb_is_refused_at_16_kib(gateway: Running) -> None:
 
 def test_a_head_of_exactly_the_limit_is_taken(gateway: Running) -> None:
     limit = SETTINGS.limits.handshake_bytes_max
-    bare = b"GET /livez HTTP/1.1\r\nHost: a\r\nX: "
+    bare = b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX: "
     for size, status in ((limit, 200), (limit + 1, 431)):
         with RawClient(gateway.port) as client:
             client.send(bare + b"x" * (size - len(bare) - 4) + b"\r\n\r\n")
@@ -247,7 +310,7 @@ def test_a_head_that_trickles_is_closed_at_the_deadline(gateway: Running) -> Non
 
 def test_a_second_request_that_trickles_has_a_deadline_too(gateway: Running) -> None:
     with RawClient(gateway.port) as client:
-        client.send(b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n")
+        client.send(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert client.answer().status == 200
         began = time.monotonic()
         for _ in range(40):
@@ -260,7 +323,7 @@ def test_a_second_request_that_trickles_has_a_deadline_too(gateway: Running) -> 
 
 def test_a_body_that_trickles_has_a_deadline_too(gateway: Running) -> None:
     with RawClient(gateway.port) as client:
-        client.send(b"POST /livez HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n")
+        client.send(b"POST /livez HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n")
         assert client.answer().status == 405
         began = time.monotonic()
         while time.monotonic() - began < 3:
@@ -307,7 +370,7 @@ def test_a_full_gateway_refuses_clients_and_answers_probes() -> None:
             assert answer.status == 503
             assert "retry-after" in answer.headers
         with RawClient(running.port) as probe:
-            probe.send(b"GET /livez HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            probe.send(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             assert probe.answer().status == 200
         clients.pop().socket.close()
         assert running.wait_until(lambda: len(running.gateway.connections) == 1)
@@ -319,7 +382,7 @@ def test_a_full_gateway_refuses_clients_and_answers_probes() -> None:
 def test_a_response_that_nobody_reads_is_cut(gateway: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gateway.gateway.hub, "snapshot", lambda kind, symbol: [b"x" * (32 << 20)])
     with RawClient(gateway.port, receive_buffer=4096) as client:
-        client.send(b"GET /v1/snapshot/book/A:B HTTP/1.1\r\nHost: a\r\n\r\n")
+        client.send(b"GET /v1/snapshot/book/A:B HTTP/1.1\r\nHost: localhost\r\n\r\n")
         began = time.monotonic()
         assert gateway.wait_until(lambda: len(gateway.gateway.doors) > 0)
         assert gateway.wait_until(lambda: not len(gateway.gateway.doors), 4)
@@ -328,7 +391,7 @@ def test_a_response_that_nobody_reads_is_cut(gateway: Running, monkeypatch: pyte
 
 def test_requests_over_one_connection(gateway: Running) -> None:
     with RawClient(gateway.port) as client:
-        client.send(b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n" * 3)
+        client.send(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n" * 3)
         for _ in range(3):
             assert client.answer().status == 200
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from feed.recording.recording import Recording
 from feed.times import text_of
 from tests.feed.venues.playing import CAPTURES
 from tests.integration.stage import DEADLINE_S, MARKET, Stage, Truth, Viewer, check_exact, dispose, said, seeded
-from tests.reference_client import Client, require
+from tests.reference_client import Client, Json, require
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
@@ -302,3 +303,79 @@ async def test_tail_from_a_time_prints_what_came_after_it(kafka: str, data_dir: 
                     await asyncio.sleep(0.1)
             found = [line.encode() for line in tail.out if '"type":"update"' in line]
         assert sorted(found) == sorted(update for _, update in wanted)
+
+
+async def test_a_history_of_a_busy_log_catches_up_within_a_second_of_its_gap(kafka: str, tmp_path: Path) -> None:
+    """Something comes all the time, so that reading the log never finds it at its end for long."""
+    async with (
+        Stage(kafka, tmp_path, ["acme"], partitions=2, serve=SHORT) as stage,
+        stage.running("normalize") as normalizer,
+        stage.running("serve", "--port", "0") as gateway,
+    ):
+        await said(normalizer, "normalizing")
+        url = await said(gateway, r"ws://\S+")
+        ticking = asyncio.create_task(tick_for_ever(stage, "acme", partitions=2))
+        try:
+            marks = await marks_of(url)
+            await asyncio.sleep(3 * SHORT_S)
+            logs = [TopicPartition(stage.settings.feed_topic("acme"), number) for number in range(2)]
+            await delete_before(stage, {where: await newest_floor(stage, where) for where in logs})
+            for start in ({"marks": marks}, {"time": "2026-11-20"}):
+                gaps, took = await gap_to_caught_up(url, start)
+                assert {gap["reason"] for gap in gaps} == {"evicted"}
+                assert took < 1, f"caught up {took:.1f} s after the gap, from {start}"
+        finally:
+            ticking.cancel()
+            await asyncio.wait([ticking])
+
+
+async def tick_for_ever(stage: Stage, venue: str, *, partitions: int) -> None:
+    """A trade every few milliseconds in each partition."""
+    for number in itertools.count(1):
+        trade = {"price": "1", "size": "1", "side": "buy", "trade_id": str(number), "ts_event": None}
+        value = msgspec.json.encode({"channel": "trades", "ts_event": None, "data": [trade]})
+        for partition in range(partitions):
+            await stage.send(venue, [(f"S{partition}", value)], partition=partition)
+        await asyncio.sleep(0.005)
+
+
+async def marks_of(url: str) -> dict[str, int]:
+    """What a client would resume from now."""
+    async with connect(url, max_size=None, compression=None, proxy=None) as socket:
+        client = Client()
+        await socket.send(client.ask({"op": "subscribe", "channels": ["trades"], "symbols": ["*"]}).decode())
+        async with asyncio.timeout(DEADLINE_S):
+            while len([mark for mark in client.marks.values() if mark > 0]) < 2 or len(client.channels) < 2:
+                client.receive(await socket.recv(decode=False))
+    return client.marks
+
+
+async def newest_floor(stage: Stage, where: TopicPartition) -> int:
+    """The floor of the last record of a feed log."""
+    return await floor_of(stage, where, (await stage.cluster.offsets(where))[1])
+
+
+async def delete_before(stage: Stage, begins: dict[TopicPartition, int]) -> None:
+    """Deletes what lies before these offsets, as retention does."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=stage.kafka)
+    await admin.start()
+    try:
+        await admin.delete_records({where: RecordsToDelete(before_offset=begin) for where, begin in begins.items()})
+    finally:
+        await admin.close()
+
+
+async def gap_to_caught_up(url: str, start: Json) -> tuple[list[Json], float]:
+    """The gaps that a resume of all trades brings, and how long after the first of them it has caught up."""
+    client = Client()
+    gap_at = 0.0
+    async with connect(url, max_size=None, compression=None, proxy=None) as socket, asyncio.timeout(DEADLINE_S):
+        request = {"op": "subscribe", "id": "t", "channels": ["trades"], "symbols": ["*"], "from": start}
+        await socket.send(client.ask(request).decode())
+        while "t" not in client.caught_up:
+            client.receive(await socket.recv(decode=False))
+            if not gap_at and any(channel.gaps for channel in client.channels.values()):
+                gap_at = asyncio.get_running_loop().time()
+        assert not client.holes
+        gaps = [gap for channel in client.channels.values() for gap in channel.gaps]
+        return gaps, asyncio.get_running_loop().time() - gap_at

@@ -98,7 +98,11 @@ CHECKS: Final[dict[str, tuple[Callable[[int], None], tuple[object, str, object]]
     ),
     "origins are checked": (
         answers(403, lambda port: handshake(port, Origin="https://evil.example")),
-        (app, "allowed", lambda headers, origins: True),
+        (app, "allowed", lambda headers, origins, hosts: True),
+    ),
+    "hosts are checked": (
+        answers(421, lambda port: b"GET /livez HTTP/1.1\r\nHost: evil.example\r\n\r\n"),
+        (http, "known", lambda host, hosts: True),
     ),
     "subprotocols are checked": (
         answers(400, lambda port: handshake(port, Sec_WebSocket_Protocol="mqtt")),
@@ -109,7 +113,7 @@ CHECKS: Final[dict[str, tuple[Callable[[int], None], tuple[object, str, object]]
         (http.HttpProtocol, "_request_late", ignored),
     ),
     "headers are clean": (
-        answers(400, lambda port: b"GET /livez HTTP/1.1\r\nHost: a\r\nX: a\x1cb\r\n\r\n"),
+        answers(400, lambda port: b"GET /livez HTTP/1.1\r\nHost: localhost\r\nX: a\x1cb\r\n\r\n"),
         (http, "clean", lambda value: True),
     ),
     "addresses have a limit": (addresses_have_a_limit, (Doors, "enter", ignored)),

@@ -21,8 +21,9 @@ from feed.protocol.session import Session, SessionSettings
 from tests.reference_client import Client, payloads
 from tests.truth import TrueSource, some_data
 
-SYMBOLS = ("X:A", "X:B", "Y:C")
-TARGETS = (*SYMBOLS, "X:*", "*")
+SYMBOLS = ("X:A", "X:B", "Y:C", "X:D", "Y:E")
+"""Of which the first two are there from the start."""
+TARGETS = (*SYMBOLS, "X:*", "Y:*", "*")
 WINDOWS = (2_000, 6_000, 100_000_000)
 
 
@@ -71,7 +72,8 @@ class Gateways(RuleBasedStateMachine):
         self.read_all(0)
         for _ in range(clients):
             self.connect(0)
-            self.subscribe(len(self.links) - 1, list(KINDS), ["X:A", "Y:*"], None)
+            self.subscribe(len(self.links) - 1, list(KINDS), ["X:A", "Y:*"], None, wait=False)
+            self.subscribe(len(self.links) - 1, ["trades", "book"], ["X:D"], None, wait=True)
 
     # ---- the log
 
@@ -218,11 +220,20 @@ class Gateways(RuleBasedStateMachine):
         index=st.integers(0, 3),
         kinds=st.lists(st.sampled_from(KINDS), min_size=1, max_size=3, unique=True),
         symbols=st.lists(st.sampled_from(TARGETS), min_size=1, max_size=2, unique=True),
-        start=st.sampled_from([None, "snapshot", "live", {"last": 2}]),
+        start=st.sampled_from([None, "snapshot", "live", {"last": 2}, "marks"]),
+        wait=st.booleans(),
     )
-    def subscribe(self, index: int, kinds: list[str], symbols: list[str], start: Any) -> None:
+    def subscribe(self, index: int, kinds: list[str], symbols: list[str], start: Any, wait: bool) -> None:
         if link := self._link(index):
-            request = {"op": "subscribe", "channels": kinds, "symbols": symbols}
+            if start == "marks":
+                # a client that has nothing of a channel has no marks that speak of it, where it has begun
+                assert link.session is not None
+                begun = {*link.session._hub.names, *(channel.symbol for channel in link.client.channels.values())}
+                symbols = [name for name in symbols if "*" not in name and name not in begun] or ["X:D"]
+                if begun & set(symbols):
+                    return
+                start = {"marks": link.client.marks}
+            request = {"op": "subscribe", "channels": kinds, "symbols": symbols, "wait": wait}
             self._ask(link, link.client.ask(request if start is None else {**request, "from": start}))
 
     @rule(
@@ -279,12 +290,17 @@ class Gateways(RuleBasedStateMachine):
         if beats:
             self.heartbeat(index)
         link.session.reader.close()
-        kept = {key: channel for key, channel in link.client.channels.items() if channel.open}
-        link.client.channels = kept
-        link.client.connect()
+        client = link.client
+        kept = {key: channel for key, channel in client.channels.items() if channel.open or key in client.awaited}
+        client.channels = kept
+        awaited, marks = [key for key in client.awaited if key not in kept], dict(client.marks)
+        client.connect()
         self._open(link, which)
-        for text in link.client.resume():
+        for text in client.resume(wait=True):
             self._ask(link, text)
+        for kind, symbol in awaited:
+            request = {"op": "subscribe", "channels": [kind], "symbols": [symbol], "wait": True}
+            self._ask(link, client.ask(request | ({"from": {"marks": marks}} if marks else {})))
 
     # ---- what must be so
 
@@ -310,6 +326,7 @@ class Gateways(RuleBasedStateMachine):
             for name in ("delivered", "merged", "gapped", "left", "gaps"):
                 assert getattr(hub.counts, name) == sum(getattr(reader.account(), name) for reader in readers), name
             assert hub.behind == 0
+            assert not hub.awaiting
             assert len(hub.selections) == 0
             assert not hub.holders
 
@@ -322,6 +339,9 @@ class Gateways(RuleBasedStateMachine):
         assert link.gapped is None or account.gapped == link.gapped, account
 
     def _check(self, client: Client) -> None:
+        for kind, symbol in client.awaited:
+            truth = self.market.truths.get((kind, symbol))
+            assert truth is None or not truth.begun, f"{kind} of {symbol} has begun"
         for (kind, symbol), channel in client.channels.items():
             self._check_bytes(kind, symbol, channel)
             if not channel.open:
@@ -338,7 +358,7 @@ class Gateways(RuleBasedStateMachine):
             if truth.state is not None and channel.data is not None and channel.state[0] >= truth.state.seq:
                 assert channel.state[1] == truth.state.state
             whole = (
-                channel.snapshots
+                (channel.snapshots or channel.from_first)
                 and not channel.partial
                 and not any(gap["lost"] for gap in channel.gaps if gap["reason"] != "venue")
             )
@@ -406,9 +426,22 @@ def test_a_silent_kind_that_begins_in_a_new_source_is_live() -> None:
     gateways.start(window=6000, clients=3)
     one = {"skip": 1, "hole": False, "parts": False, "split": False}
     gateways.ticks([("Y:C", ["book", "status"])], readers=(0,), **one)
-    gateways.subscribe(index=2, kinds=["bars"], symbols=["*", "Y:C"], start="live")
+    gateways.subscribe(index=2, kinds=["bars"], symbols=["*", "Y:C"], start="live", wait=False)
     gateways.incarnation_ends(carries=False)
     gateways.ticks([("Y:C", ["status", "bars", "instruments"])], readers=(), **one)
+    gateways.teardown()
+
+
+def test_a_mark_of_a_source_before_its_first_tick_is_no_position_in_it() -> None:
+    gateways = Gateways()
+    gateways.start(window=6000, clients=1)
+    gateways.incarnation_ends(carries=True)
+    gateways.incarnation_ends(carries=False)
+    gateways.read_on(which=0, records=5)
+    gateways.ticks([("Y:C", ["status"])], skip=1, hole=False, parts=False, split=False, readers=(1,))
+    gateways.flush(which=0)
+    gateways.drop_and_resume(index=0, which=1, beats=True)
+    assert min(gateways.links[0].client.marks.values()) == -1
     gateways.teardown()
 
 

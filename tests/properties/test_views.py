@@ -22,8 +22,10 @@ from tests.reference_client import Channel, Client, payloads
 from tests.truth import TrueSource, some_data
 
 MS = 1_000_000
-SYMBOLS = ("X:A", "X:B", "Y:C")
-TARGETS = ("X:A", "X:B", "Y:C", "X:*", "*")
+SYMBOLS = ("X:A", "X:B", "Y:C", "X:D", "Y:E")
+RARE = frozenset({"X:D", "Y:E"})
+"""They begin late, if at all."""
+TARGETS = (*SYMBOLS, "X:*", "*")
 EVERY = (None, None, 50, 250)
 DEPTHS = (None, None, 1, 2)
 STEP_MS = 30
@@ -89,6 +91,8 @@ class World:
         chance = self.chance
         for _ in range(chance.randrange(1, 4)):
             symbol = chance.choice(SYMBOLS)
+            if symbol in RARE and chance.random() < 0.9:
+                continue
             kinds = chance.sample(KINDS, chance.randrange(1, 4))
             self.number += 1
             changes = [(kind, symbol, some_data(kind, self.number * 7 + chance.randrange(50))) for kind in kinds]
@@ -153,7 +157,15 @@ class World:
             # of a book it would have to be told which levels it knows
             kinds = [kind for kind in kinds if kind != "book"] or ["quotes"]
         symbols = chance.sample(TARGETS, chance.randrange(1, 3))
-        request = {"channels": kinds, "symbols": symbols, "from": start, "every_ms": every, "depth": depth}
+        wait = chance.choice([None, True])
+        request = {
+            "channels": kinds,
+            "symbols": symbols,
+            "from": start,
+            "every_ms": every,
+            "depth": depth,
+            "wait": wait,
+        }
         answer = viewer.ask(self.now, op="subscribe", **request)
         assert all(result["ok"] or result["code"] == "unknown_symbol" for result in answer["results"])
 
@@ -166,10 +178,16 @@ class World:
         viewer.session.close()
         client = viewer.client
         held = [channel for channel in client.channels.values() if channel.open]
-        views = {channel: viewer.view(channel) for channel in held}
+        # by position only as it was told: what was asked for since then it may not have heard of
+        views = {channel: channel.view for channel in held}
+        starts = {channel: client.start_of(channel) for channel in held}
+        awaited, marks = dict(client.awaited), dict(client.marks)
         viewer.connect(self.hub, self.now)
+        for (kind, symbol), (every_ms, depth_, _) in awaited.items():
+            asked: dict[str, Any] = {"channels": [kind], "symbols": [symbol], "wait": True, "from": {"marks": marks}}
+            viewer.ask(self.now, op="subscribe", every_ms=every_ms or None, depth=depth_ or None, **asked)
         for channel in held:
-            start: Any = {"marks": client.marks} if client.may_resume(channel) else "snapshot"
+            start = starts[channel]
             every, depth = views[channel]
             every = every if self.chance.random() < 0.7 else self.chance.choice(EVERY)
             request = {"channels": [channel.kind], "symbols": [channel.symbol], "from": start}
@@ -221,6 +239,9 @@ class World:
                 self.drain(viewer)
         for viewer in self.viewers:
             assert not viewer.session.due
+            for kind, symbol in viewer.client.awaited:
+                truth = self.market.truths.get((kind, symbol))
+                assert truth is None or not truth.begun, f"{kind} of {symbol} has begun"
             marks = viewer.client.marks
             viewer.take(viewer.session.heartbeat(self.now))
             for channel in viewer.client.channels.values():

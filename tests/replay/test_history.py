@@ -195,7 +195,9 @@ def test_no_recording_yet(tmp_path: Path) -> None:
 
 def _ask(running: Running, kind: str = "book") -> socket.socket:
     peer = socket.create_connection(("127.0.0.1", running.port))
-    peer.sendall(f"GET /v1/history?channel={kind} HTTP/1.1\r\nhost: x\r\naccept: application/x-ndjson\r\n\r\n".encode())
+    peer.sendall(
+        f"GET /v1/history?channel={kind} HTTP/1.1\r\nhost: localhost\r\naccept: application/x-ndjson\r\n\r\n".encode()
+    )
     return peer
 
 

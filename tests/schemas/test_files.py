@@ -120,7 +120,7 @@ def _messages() -> list[tuple[str, str]]:
 
 
 OPTIONAL = {"part", "count", "id", "from", "every_ms", "depth", "on_lag", "retry_after_ms", "to", "speed", "n", "time"}
-OPTIONAL |= {"ignored"}
+OPTIONAL |= {"ignored", "wait"}
 
 
 @pytest.mark.parametrize(("name", "field"), _messages())

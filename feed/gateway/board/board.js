@@ -63,11 +63,17 @@ function limit() {
   for (const found of rows.values()) { const show = matches(found.symbol) && shown < ROWS_MAX; found.line.hidden = !show; shown += show; }
 }
 
-/** The difference of two canonical decimals, exactly. */
+/** Two canonical decimals, of any sign, as integers of the same unit; and how many decimals that has. */
+function whole(one, other) {
+  const decimals = Math.max(...[one, other].map((text) => (text.split(".")[1] ?? "").length));
+  const scaled = (text) => { const [head, tail = ""] = text.split("."); return BigInt(head + tail.padEnd(decimals, "0")); };
+  return [scaled(one), scaled(other), decimals];
+}
+
+/** The difference of two prices, exactly. */
 function spread(bid, ask) {
-  const decimals = Math.max(...[bid, ask].map((text) => (text.split(".")[1] ?? "").length));
-  const whole = (text) => { const [head, tail = ""] = text.split("."); return BigInt(head + tail.padEnd(decimals, "0")); };
-  const difference = whole(ask) - whole(bid), sign = difference < 0n ? "-" : "";
+  const [low, high, decimals] = whole(bid, ask);
+  const difference = high - low, sign = difference < 0n ? "-" : "";
   const digits = (difference < 0n ? -difference : difference).toString().padStart(decimals + 1, "0");
   return sign + (decimals ? digits.slice(0, -decimals) + "." + digits.slice(-decimals) : digits);
 }
@@ -77,7 +83,7 @@ function trade(found, trades, live) {
   if (!last) return;
   const before = found.lastPrice;
   if (before !== undefined && before !== last.price) {
-    const direction = Number(last.price) > Number(before) ? "up" : "down";
+    const [was, is] = whole(before, last.price), direction = is > was ? "up" : "down";
     found.direction = direction; found.flash = live ? direction : "";
   }
   found.lastPrice = last.price;
@@ -95,7 +101,7 @@ const on = {
   state(word, detail) {
     connection = word; reconnects = word === "reconnecting" ? detail : 0;
     if (word === "live") lostAt = null;
-    else if (word === "reconnecting") lostAt ??= new Date();   // of the first try, not of each
+    else if (word === "reconnecting" || word === "unanswered") lostAt ??= new Date();   // of the first try, not of each
     badge(detail);
   },
   data(channel, symbol, message) {
@@ -114,8 +120,8 @@ const on = {
 };
 
 function badge(detail) {
-  const words = { connecting: "connecting", reconnecting: `reconnecting (${reconnects})`, resyncing: "resyncing", live: "live", refused: "refused" };
-  const broken = connection === "reconnecting" || connection === "refused";
+  const words = { connecting: "connecting", reconnecting: `reconnecting (${reconnects})`, resyncing: "resyncing", live: "live", refused: "refused", unanswered: "no answer" };
+  const broken = connection === "reconnecting" || connection === "refused" || connection === "unanswered";
   element("badge").textContent = words[connection];
   element("badge").className = "badge " + (connection === "live" ? "live" : broken ? "down" : "connecting");
   document.body.classList.toggle("down", broken);
@@ -160,15 +166,16 @@ setInterval(() => {
 }, 1000);
 
 element("search").value = filter;
-element("search").addEventListener("input", (event) => {
-  filter = event.target.value;
+function choose(text) {
+  filter = element("search").value = text;
   history.replaceState(null, "", filter ? "?symbol=" + encodeURIComponent(filter) : location.pathname);
   limit();
   for (const found of rows.values()) dirty.add(found);
-});
+}
+element("search").addEventListener("input", (event) => { if (event.target.value !== filter) choose(event.target.value); });
 addEventListener("keydown", (event) => {
   if (event.key === "/" && document.activeElement !== element("search")) { event.preventDefault(); element("search").focus(); }
-  if (event.key === "Escape") element("search").blur();
+  if (event.key === "Escape") { choose(""); element("search").blur(); }
 });
 
 const stream = new Stream(

@@ -2,6 +2,8 @@
 // are taken or dropped. Knows nothing of the page.
 
 const WAIT_MIN_MS = 250, WAIT_MAX_MS = 8000, SILENT_BEATS = 3;
+// what a person sees is asked for: a connection that died in silence is known after the second ping without an answer
+const PING_MS = 1000, UNANSWERED_MS = 1800, DEAD_MS = 6000, LOOK_MS = 100;
 
 export class Stream {
   /** `on` has `state(word, detail)`, `data(channel, symbol, message)`, `lost(channel, symbol, gap)`,
@@ -10,15 +12,34 @@ export class Stream {
     this.url = url; this.request = request; this.on = on;
     this.channels = new Map();            // "book COINBASE:BTC-USD" -> {pos, source, waiting, parts, stateSeq}
     this.marks = null; this.tries = 0; this.received = 0;
+    const { every_ms, depth, on_lag } = request;
+    this.view = { every_ms, depth, on_lag };   // what a channel has to be asked for again with
+    this.unanswered = false; this.heardAt = this.pingedAt = performance.now();
     this.forget();
     this.connect();
+    setInterval(() => this.look(), LOOK_MS);
+    document.addEventListener("visibilitychange", () => { this.heardAt = performance.now(); });
   }
+
+  /** Sees to it that a page which is looked at knows within two seconds that nobody answers. */
+  look() {
+    const now = performance.now();
+    if (document.hidden || !this.welcomed || this.socket.readyState !== WebSocket.OPEN) { this.heardAt = now; return; }
+    if (now - this.pingedAt >= PING_MS) { this.pingedAt = now; this.send({ op: "ping" }); }
+    const silent = now - this.heardAt;
+    if (silent > DEAD_MS) this.drop();
+    else if (silent > UNANSWERED_MS && !this.unanswered) { this.unanswered = true; this.on.state("unanswered", ""); }
+  }
+
+  drop() { const mute = this.socket; mute.onclose = null; mute.onmessage = null; mute.close(); this.closed(); }
+
+  again(message) { this.send({ op: "subscribe", channels: [message.channel], symbols: [message.symbol], ...this.view, from: "snapshot" }); }
 
   forget() { this.channels.clear(); this.marks = null; this.sourceStates = new Map(); }
 
   connect() {
     this.on.state(this.tries ? "reconnecting" : "connecting", this.tries);
-    this.nextId = 1; this.catchingUp = false; this.expected = Infinity; this.joined = 0;
+    this.nextId = 1; this.catchingUp = false; this.expected = Infinity; this.joined = 0; this.welcomed = false;
     const socket = this.socket = new WebSocket(this.url, "feed.v1.json");
     socket.onmessage = (event) => { this.alive(); for (const message of JSON.parse(event.data)) this.take(message); };
     socket.onclose = () => { if (socket === this.socket) this.closed(); };
@@ -27,7 +48,7 @@ export class Stream {
 
   closed() {
     clearTimeout(this.silence);
-    this.tries += 1;
+    this.tries += 1; this.unanswered = false;
     // a channel without its snapshot cannot be resumed: then everything starts anew
     if (!this.marks || this.catchingUp && !this.resuming) this.forget();
     const spread = Math.min(WAIT_MIN_MS * 2 ** (this.tries - 1), WAIT_MAX_MS);
@@ -40,7 +61,9 @@ export class Stream {
   alive() {
     clearTimeout(this.silence);
     // connected but mute: a half-open connection never says that it is gone
-    this.silence = setTimeout(() => { const mute = this.socket; mute.onclose = null; mute.close(); this.closed(); }, this.heartbeatMs * SILENT_BEATS);
+    this.silence = setTimeout(() => this.drop(), this.heartbeatMs * SILENT_BEATS);
+    this.heardAt = performance.now();
+    if (this.unanswered) { this.unanswered = false; this.on.state("resyncing", ""); this.settle(); }
   }
 
   send(request) { this.socket.send(JSON.stringify({ ...request, id: this.nextId++ })); }
@@ -63,7 +86,7 @@ export class Stream {
   }
 
   welcome(message) {
-    this.heartbeatMs = message.heartbeat_ms;
+    this.heartbeatMs = message.heartbeat_ms; this.welcomed = true;
     this.resuming = this.marks !== null;
     this.catchingUp = this.resuming;
     this.send({ op: "subscribe", ...this.request, ...(this.resuming ? { from: { marks: this.marks } } : {}) });
@@ -94,7 +117,7 @@ export class Stream {
     else if (result.mode === "live") { channel.pos = result.seq ?? -1; channel.waiting = false; }
     else if (!known || channel.waiting) {   // resumed, but we never had its state
       channel.waiting = true;
-      this.send({ op: "subscribe", channels: [result.channel], symbols: [result.symbol], from: "snapshot" });
+      this.again(result);
     }
     if (result.source) channel.source = result.source;
   }
@@ -124,7 +147,7 @@ export class Stream {
     if (channel.waiting || message.seq <= channel.pos) return;
     if (message.prev > channel.pos) {       // a hole of our own
       channel.waiting = true;
-      this.send({ op: "subscribe", channels: [message.channel], symbols: [message.symbol], from: "snapshot" });
+      this.again(message);
     } else if ((message = this.whole(channel, message))) {
       channel.pos = message.seq;
       this.on.data(message.channel, message.symbol, message);
@@ -162,7 +185,7 @@ export class Stream {
   }
 
   settle() {
-    if (this.settled()) { this.tries = 0; this.on.state("live", ""); }
+    if (this.settled() && !this.unanswered) { this.tries = 0; this.on.state("live", ""); }
   }
 
   heartbeat(message) {

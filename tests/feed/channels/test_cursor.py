@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from feed.model import Book
-from feed.protocol.session import Close, SessionSettings
-from tests.feed.channels.desk import Desk
+from feed.protocol.session import DOUBT_LOOKS_MAX, Close, SessionSettings
+from tests.feed.channels.desk import MEGABYTE, Desk, Link
 from tests.feed.channels.test_intake import sent, subscribed
 from tests.truth import some_data
 
@@ -134,7 +134,7 @@ class TestJoin:
         link.subscribe("book", "X:A")
         pages = 0
         while link.channel("book", "X:A").waiting:
-            assert link.session.reader.marks() == {}
+            assert link.session.reader.marks().get("x/0@a", 0) <= desk.source.seq
             desk.change("book", Book([(f"{pages + 1}", "7")], []))
             link.pull(10_000)
             pages += 1
@@ -331,13 +331,89 @@ class TestAhead:
             for m in sent(link, k)
             if m["type"] == "gap"
         }
-        assert gaps == {"trades": ("evicted", 1000, 0, True), "book": ("evicted", 1000, 0, False)}
+        assert gaps == {"trades": ("seek", 1000, 0, True), "book": ("seek", 1000, 0, False)}
         desk.step("trades book")
         for kind in ("trades", "book"):
             assert link.channel(kind, "X:A").pos == 1
         desk.agrees(link, "book")
         assert link.session.reader.marks() == {"x/0@a": 1}
         assert desk.hub.holders == {}
+
+
+class TestDoubt:
+    """A mark lies ahead of what was read: the answer waits until it is known whether this log comes there."""
+
+    @staticmethod
+    def ahead() -> tuple[Desk, Link]:
+        desk = Desk()
+        desk.hub.delay_s = lambda: 0.0
+        desk.step("trades book")
+        link = desk.link()
+        link.subscribe("trades book", "X:A", start=MARKS)
+        assert link.client.answers == {}
+        assert link.session.wake_at is not None
+        return desk, link
+
+    def test_a_gateway_that_lags_comes_there(self) -> None:
+        desk, link = self.ahead()
+        for _ in range(3):
+            desk.step("trades book")
+            link.take(link.session.wake(link.now))
+        assert [(r["mode"], r["seq"]) for r in link.client.answers[1]["results"]] == [("resumed", 3)] * 2
+        desk.step("trades book")
+        assert [m["seq"] for m in sent(link, "trades")] == [4]
+
+    def test_a_log_that_was_read_to_its_end_is_another_one(self) -> None:
+        desk, link = self.ahead()
+        desk.hub.confirmed("x/0@a")
+        link.take(link.session.wake(link.now))
+        assert link.client.answers == {}
+        desk.hub.confirmed("x/0@a")
+        link.take(link.session.wake(link.now))
+        assert [(r["mode"], r["seq"]) for r in link.client.answers[1]["results"]] == [("gap", 0)] * 2
+        for kind, lost in (("trades", True), ("book", False)):
+            gaps = [(m["reason"], m["prev"], m["seq"], m["lost"]) for m in sent(link, kind) if m["type"] == "gap"]
+            assert gaps == [("seek", 3, 0, lost)]
+        assert link.session.reader.marks() == {"x/0@a": 0}
+        desk.step("trades book")
+        desk.agrees(link, "book")
+        assert [m["seq"] for m in sent(link, "trades") if m["type"] == "update"] == [1]
+
+    def test_where_nothing_is_read_it_is_resumed_and_told_later(self) -> None:
+        desk, link = self.ahead()
+        for _ in range(DOUBT_LOOKS_MAX):
+            link.take(link.session.wake(link.now))
+        assert [(r["mode"], r["seq"]) for r in link.client.answers[1]["results"]] == [("resumed", 3)] * 2
+        for _ in range(2):
+            desk.hub.confirmed("x/0@a")
+        link.take(link.session.heartbeat(link.now))
+        link.drain()
+        assert [m["reason"] for m in sent(link, "book") if m["type"] == "gap"] == ["seek"]
+        desk.step("trades book")
+        desk.agrees(link, "book")
+
+    def test_requests_behind_it_wait_for_their_turn(self) -> None:
+        desk, link = self.ahead()
+        link.ask("ping")
+        assert link.client.answers == {}
+        for _ in range(2):
+            desk.hub.confirmed("x/0@a")
+        link.take(link.session.wake(link.now))
+        assert [answer["type"] for answer in link.client.answers.values()] == ["ack", "pong"]
+
+    def test_also_in_a_view(self) -> None:
+        desk = Desk()
+        desk.hub.delay_s = lambda: 0.0
+        desk.step("trades book")
+        link = desk.link()
+        link.subscribe("book", "X:A", start=MARKS, every_ms=100)
+        for _ in range(2):
+            desk.hub.confirmed("x/0@a")
+        link.take(link.session.wake(link.now))
+        assert [r["mode"] for r in link.client.answers[1]["results"]] == ["gap"]
+        link.take(link.session.pull(MEGABYTE, link.now))
+        assert link.channel("book", "X:A").pos == 0
+        assert not link.channel("book", "X:A").waiting
 
 
 class TestLag:

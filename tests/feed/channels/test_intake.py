@@ -199,6 +199,30 @@ class TestHole:
         answer = resumed.subscribe(kind, "X:A", start={"marks": {"x/0@a": 1}})
         assert answer["results"][0]["mode"] == ("resumed" if kind == "trades" else "gap")
 
+    @pytest.mark.parametrize("kind", ["trades", "book"])
+    @pytest.mark.parametrize("between", [1, 0])
+    def test_two_holes_before_a_keyframe_are_one(self, kind: str, between: int) -> None:
+        """`between`: updates after the second one."""
+        desk = Desk()
+        desk.step(kind)
+        link = subscribed(desk, kind)
+        for updates in (1, between):
+            desk.tick(kind)
+            desk.source.record()  # lost
+            for _ in range(updates):
+                desk.step(kind)
+        desk.keyframe()
+        desk.flush()
+        (gap,) = link.channel(kind, "X:A").gaps
+        last = 3 + between
+        # what is known to be in it is lost with it
+        told = (0, last - 1 if between else last) if kind == "trades" else (0, last)
+        assert (gap["prev"], gap["seq"], gap["lost"]) == (*told, kind == "trades")
+        desk.step(kind)
+        assert link.channel(kind, "X:A").pos == last + 1
+        assert not link.client.holes
+        desk.agrees(subscribed(desk, kind), kind)
+
     def test_a_keyframe_ahead_of_the_updates_read_is_a_hole_too(self) -> None:
         desk = Desk()
         desk.step("quotes")
@@ -352,7 +376,7 @@ class TestMoves:
         # nor do its updates that are older
         desk.step("book")
         assert link.channel("book", "X:A").holds() == nothing
-        assert link.session.reader.marks() == {"x/1@a": 1001}
+        assert link.session.reader.marks() == {"x/0@a": 1, "x/1@a": 1001}
 
     def test_between_keyframes_only_the_later_one_wins(self) -> None:
         desk = Desk()

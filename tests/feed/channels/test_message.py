@@ -7,10 +7,13 @@ import json
 import msgspec
 import pytest
 
+from feed.channels.channel import Channel, Listing, Source
+from feed.channels.flush import joined
 from feed.channels.message import FRAME_START, bare, closed, frame, head_of, part, split, whole
 from feed.channels.record import PART_BYTES_MAX
+from feed.channels.spec import Spec
 from feed.errors import CorruptLog
-from feed.model import Quote, Trade, Update
+from feed.model import Joined, Kind, OnLag, Quote, Trade, Update
 from tests.reference_client import payloads
 
 NASTY = 'X:},{"type":"update"\\,"prev":5,"seq":'
@@ -77,3 +80,14 @@ def test_nothing_is_no_frame() -> None:
 def test_what_is_no_message_is_our_own_fault_and_loud(text: bytes) -> None:
     with pytest.raises(CorruptLog):
         head_of(text)
+
+
+@pytest.mark.parametrize("symbol", ["X:A", NASTY, "X:äöü"])
+@pytest.mark.parametrize("kind", ["book", "trades"])
+@pytest.mark.parametrize("on_lag", ["skip", "close"])
+def test_a_joined_that_is_put_together_is_the_struct_s(symbol: str, kind: Kind, on_lag: OnLag) -> None:
+    source = Source("x/0@a", 0)
+    channel = Channel(Listing(symbol, 0, source), kind, source)
+    for mode, seq, spec in (("snapshot", 7, Spec(50, 10)), ("live", -1, Spec()), ("resumed", 2**53 - 1, Spec(0, 1))):
+        struct = Joined(kind, symbol, mode, source.name, seq, on_lag, *spec.of(kind))
+        assert joined(channel, mode, source.name, seq, on_lag, spec) == bare(struct)

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
+
 from feed.channels.hub import Hub, HubSettings
 from feed.channels.reader import LogReader
 from feed.channels.record import Record, headers_of
@@ -32,16 +34,22 @@ class Lain:
 
 
 class MemoryLog:
-    """A partition that is a list; `begin`: what was before is deleted. Pages are of a chance's sizes."""
+    """A partition that is a list; `begin`: what was before is deleted. Pages are of a chance's sizes.
+
+    `forgets`: so many records more are deleted after every look, as long as there are some left.
+    """
 
     def __init__(self, records: list[Record], chance: random.Random) -> None:
         self.records = records
         self.begin = 0
+        self.forgets = 0
         self.pages = 0
         self._chance = chance
 
     async def bounds(self) -> tuple[int, int]:
-        return self.begin, len(self.records)
+        found = self.begin, len(self.records)
+        self._forget()
+        return found
 
     async def page(self, offset: int) -> tuple[Sequence[Any], int]:
         await asyncio.sleep(0)
@@ -49,18 +57,76 @@ class MemoryLog:
         if not self.begin <= offset <= len(self.records):
             raise OutOfRange(f"offset {offset}")
         page = self.records[offset : offset + self._chance.randrange(1, 12)]
+        self._forget()
         return [Lain(record) for record in page], offset + len(page)
+
+    def _forget(self) -> None:
+        self.begin = min(self.begin + self.forgets, max(self.begin, len(self.records) - self.kept))
+
+    kept = 60
+    """Records that are never deleted."""
+
+
+class Stranger:
+    """A record that is none of a feed log's."""
+
+    def __init__(self, offset: int) -> None:
+        self.offset = offset
+        self.timestamp = 0
+        self.key = b"who"
+        self.value = b"knows"
+        self.headers = [("kind", b"data"), ("source", None)]
+
+
+class StrangeLog(MemoryLog):
+    """Between two records lie a stranger's and some that nobody is given (as of transactions); `damaged`: by index."""
+
+    apart = 3
+
+    def __init__(self, records: list[Record], chance: random.Random) -> None:
+        super().__init__(records, chance)
+        self.damaged: set[int] = set()
+
+    async def bounds(self) -> tuple[int, int]:
+        return self.begin * self.apart, len(self.records) * self.apart
+
+    async def page(self, offset: int) -> tuple[Sequence[Any], int]:
+        await asyncio.sleep(0)
+        stop = min(offset + self._chance.randrange(1, 12), len(self.records) * self.apart)
+        return [one for at in range(offset, stop) for one in self._lying(at)], stop
+
+    def _lying(self, offset: int) -> list[Any]:
+        index, between = divmod(offset, self.apart)
+        if between:
+            return [Stranger(offset)] if between == 1 else []
+        found = Lain(self.records[index])
+        record = replace(self.records[index], offset=offset, floor=self.records[index].floor * self.apart)
+        found.offset, found.headers = offset, headers_of(record)
+        if index in self.damaged:
+            found.value = b"[" + found.value
+        return [found]
+
+
+class SparseLog(StrangeLog):
+    """Whole pages hold nothing that anybody is given."""
+
+    apart = 40
 
 
 class Town:
     """Logs that grow, the gateway over them, and its clients."""
 
     def __init__(
-        self, logs: list[MadeUp], chance: random.Random, recordings: Path | None = None, **settings: Any
+        self,
+        logs: list[MadeUp],
+        chance: random.Random,
+        recordings: Path | None = None,
+        log_type: type[MemoryLog] = MemoryLog,
+        **settings: Any,
     ) -> None:
         self.made = logs
         self.hub = Hub(HubSettings(**{"resume_window_ms": 20} | settings))
-        self.logs = {log.name: MemoryLog(log.records, chance) for log in logs}
+        self.logs = {log.name: log_type(log.records, chance) for log in logs}
         self.recordings = Recordings(str(recordings)) if recordings is not None else None
         self.walker = Walker(self, self._catch_up, 2, self.recordings)  # type: ignore[arg-type]  # as `FeedLogs`
         self.links: list[Link] = []

@@ -59,6 +59,7 @@ class Hub:
         self.changed = True
         self.due_ns: int | None = None
         self.sent_at: list[float] = []
+        self.calls: list[Reader] = []
         self._clock = clock
         self._cost = cost
         for _, readers in selections:
@@ -74,6 +75,10 @@ class Hub:
         for frames, readers in self.selections:
             self._clock.now += self._cost
             yield frames, readers
+
+    def called(self) -> Sequence[Reader]:
+        called, self.calls = self.calls, []
+        return called
 
 
 class Clock:
@@ -162,6 +167,19 @@ async def test_notices_while_it_rests_become_one_flush(runs: Callable[[Fanout], 
     fanout.notify()
     await turns()
     assert hub.flushes == 2
+
+
+async def test_who_waited_for_a_symbol_gets_a_page_after_the_flush(runs: Callable[[Fanout], None]) -> None:
+    clock, peer = Clock(), Peer()
+    hub = Hub([(b"x", [Reader(peer)])], clock)
+    fanout = fanout_of(hub, clock)
+    runs(fanout)
+    await turns()
+    assert peer.got == []
+    hub.calls = [Reader(peer)]
+    fanout.notify()
+    await turns()
+    assert peer.got == [b"x", b"page"]
 
 
 @pytest.mark.parametrize(("share", "rest"), [(0.5, 0.030), (0.75, 0.010), (0.25, 0.090)])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +16,7 @@ from feed.model import KINDS
 from feed.protocol.session import SessionSettings
 from feed.protocol.walks import WALKS_MAX
 from feed.times import text_of
-from tests.feed.gateway.pasts import MemoryLog, Town
+from tests.feed.gateway.pasts import SparseLog, StrangeLog, Town
 from tests.feed.recorder.made_up import MadeUp, head, truth_of
 from tests.reference_client import Client
 
@@ -59,24 +58,6 @@ def check(client: Client, wanted: dict[tuple[str, str], list[bytes]]) -> None:
     assert not client.holes
 
 
-async def test_records_that_are_none_of_ours_are_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    plain = MemoryLog.page
-
-    async def page(self: MemoryLog, offset: int) -> tuple[list[Any], int]:
-        raws, after = await plain(self, offset)
-        strangers = [SimpleNamespace(offset=raw.offset, headers=[("who", None)], value=b"[") for raw in raws]
-        return [one for pair in zip(strangers, raws, strict=True) for one in pair], after
-
-    monkeypatch.setattr(MemoryLog, "page", page)
-    place = town(random.Random(4))
-    time = clock_of(place.made[0]) // 2
-    link = place.link()
-    link.subscribe(" ".join(KINDS), "*", id="t", start={"time": text_of(time)})
-    await place.walked(link, "t")
-    check(link.client, wanted_after(place, time))
-    await place.walker.stop()
-
-
 @pytest.mark.parametrize("at_end", [True, False])
 async def test_a_log_that_was_written_at_other_offsets_refuses_the_request(
     at_end: bool, caplog: pytest.LogCaptureFixture
@@ -110,6 +91,52 @@ async def test_from_any_time_every_update_comes_once(seed: int, symbols: str) ->
     wanted = wanted_after(place, max(time, 0))
     named = symbols.split()
     check(link.client, {key: value for key, value in wanted.items() if "*" in symbols or key[1] in named})
+    await place.walker.stop()
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("log_type", [StrangeLog, SparseLog])
+async def test_what_strangers_write_among_it_is_passed_over(seed: int, log_type: type[StrangeLog]) -> None:
+    chance = random.Random(seed)
+    place = town(chance, log_type=log_type, resume_window_ms=1_000)
+    link = place.link()
+    time = chance.randrange(0, min(map(clock_of, place.made)))
+    link.subscribe(" ".join(KINDS), "*", id="t", start={"time": text_of(time)})
+    await place.walked(link, "t", grows=True)
+    place.grow(20)
+    await place.until(lambda: link.in_step)
+    check(link.client, wanted_after(place, time))
+    await place.walker.stop()
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_damaged_records_are_missing_and_told(seed: int) -> None:
+    chance = random.Random(seed)
+    place = town(chance, log_type=StrangeLog, resume_window_ms=60)
+    for log in place.logs.values():
+        data = [index for index, record in enumerate(log.records) if record.kind == "data" and len(record.value) > 2]
+        assert isinstance(log, StrangeLog)
+        log.damaged = set(chance.sample(data, 3))
+    link = place.link()
+    link.subscribe(" ".join(KINDS), "*", id="t", start={"time": text_of(3)})
+    await place.walked(link, "t", grows=True)
+    place.grow(40)
+    await place.until(lambda: link.in_step)
+    truth = truth_of(place.made)
+    told = 0
+    for key, channel in link.client.channels.items():
+        # a channel whose first updates were damaged begins with its state
+        first = head(channel.applied[0])["seq"] if channel.snapshots else -1
+        seqs = {head(one)["seq"] for one in truth[key] if int(head(one)["ts_recv"]) > 3}
+        missing = {seq for seq in seqs - {head(one)["seq"] for one in channel.applied} if seq > first}
+        gaps = [gap for gap in channel.gaps if gap["reason"] == "evicted"]
+        told += len(gaps)
+        for seq in missing:
+            assert any(gap["prev"] < seq <= gap["seq"] for gap in gaps), (channel, seq)
+        assert not channel.waiting
+        assert channel.pos == max(head(one)["seq"] for one in truth[key])
+    assert told
+    assert not link.client.holes
     await place.walker.stop()
 
 
@@ -194,6 +221,54 @@ async def test_what_is_deleted_is_a_gap_and_a_snapshot(seed: int) -> None:
             assert [gap["prev"] for gap in evicted] == [-1], channel
         assert channel.applied == truth[key][-len(channel.applied) :]
         assert channel.applied
+    await place.walker.stop()
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("start", ["marks", "time"])
+async def test_a_log_that_forgets_all_the_time_is_a_gap_and_goes_on(seed: int, start: str) -> None:
+    """As that of the demo's broker, which deletes a batch for each that comes: what begins it goes while it is read."""
+    chance = random.Random(seed)
+    place = town(chance, 400)
+    for log in place.logs.values():
+        log.begin, log.forgets = len(log.records) // 3, 1
+    from_: dict[str, Any] = {"marks": {"x/0@a": 3, "x/1@a": 3}} if start == "marks" else {"time": text_of(3)}
+    link = place.link()
+    link.subscribe(" ".join(KINDS), "*", id="t", start=from_)
+    await place.walked(link, "t", grows=True)
+    assert link.client.answers["t"]["type"] == "ack"
+    place.grow(10)
+    await place.until(lambda: link.in_step)
+    truth = truth_of(place.made)
+    for key, channel in link.client.channels.items():
+        assert {gap["reason"] for gap in channel.gaps} - {"venue"} <= {"evicted"}, channel
+        assert channel.applied
+        assert channel.applied == truth[key][-len(channel.applied) :]
+    assert not link.client.holes
+    await place.walker.stop()
+
+
+@pytest.mark.parametrize("start", ["marks", "time"])
+@pytest.mark.parametrize("symbols", ["*", "X:A X:C"])
+async def test_a_log_that_has_forgotten_everything_is_a_gap_and_what_memory_has(start: str, symbols: str) -> None:
+    place = town(random.Random(5), 300)
+    for _ in range(60):
+        place.grow(2)  # memory moves on
+    for log in place.logs.values():
+        log.begin = len(log.records)
+    from_: dict[str, Any] = {"marks": {"x/0@a": 3, "x/1@a": 3}} if start == "marks" else {"time": text_of(3)}
+    link = place.link()
+    link.subscribe("trades book", symbols, id="t", start=from_)
+    await place.walked(link, "t")
+    place.grow(40)
+    await place.until(lambda: link.in_step and not link.session.due)
+    assert len(link.client.channels) == (6 if symbols == "*" else 4)
+    truth = truth_of(place.made)
+    for key, channel in link.client.channels.items():
+        assert [gap["reason"] for gap in channel.gaps if gap["reason"] != "venue"] == ["evicted"], channel
+        assert not channel.waiting
+        assert channel.applied == truth[key][-len(channel.applied) or len(truth[key]) :]
+    assert not link.client.holes
     await place.walker.stop()
 
 
@@ -302,6 +377,34 @@ async def test_a_walk_without_channels_ends_and_tells_it() -> None:
     assert link.ask("list", id="l")["results"] == []
 
 
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("known", ["X:A", ""])
+async def test_names_that_are_waited_for_beside_a_history_come_from_their_first_update_on(
+    seed: int, known: str
+) -> None:
+    chance = random.Random(seed)
+    place = town(chance)
+    link = place.link()
+    time = chance.randrange(min(map(clock_of, place.made)))
+    link.subscribe("trades book", f"{known} X:NEW", id="t", wait=True, start={"time": text_of(time)})
+    await place.until(lambda: "t" in link.client.answers)
+    assert [one["mode"] for one in link.client.answers["t"]["results"] if one["symbol"] == "X:NEW"] == ["awaited"] * 2
+    begins_first = chance.random() < 0.5
+    log = place.made[chance.randrange(2)]
+    log.symbols = [*log.symbols, "X:NEW"]
+    if begins_first:
+        place.grow(15)
+    await place.walked(link, "t", grows=True)
+    place.grow(40)
+    await place.until(lambda: link.in_step and not link.session.due)
+    listed = {(one["channel"], one["symbol"]) for one in link.ask("list", id="l")["results"]}
+    assert {symbol for _, symbol in listed} == {"X:NEW", *([known] if known else [])}
+    truth, after = truth_of(place.made), wanted_after(place, time)
+    check(link.client, {key: truth[key] if key[1] == "X:NEW" else after[key] for key in listed if key in truth})
+    assert link.ask("unsubscribe", "trades book", "X:NEW", id="u")["ok"]
+    await place.walker.stop()
+
+
 async def test_a_client_that_goes_ends_its_walks() -> None:
     place = town(random.Random(2), 500)
     link = place.link()
@@ -365,6 +468,7 @@ async def test_a_log_that_cannot_be_read_refuses_the_request(
     link.ask("ping", id="p")
     await place.until(lambda: "p" in link.client.answers)
     assert link.client.answers["t"]["code"] == code
+    assert link.client.answers["t"]["retry_after_ms"] >= 1000
 
 
 async def test_a_walk_that_fails_on_its_way_ends_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:

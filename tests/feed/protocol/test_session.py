@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import schemas
+from feed.protocol.line import error_of
 from feed.protocol.session import Close, Session, SessionSettings
 from tests.feed.channels.desk import Desk, Link
 from tests.reference_client import payloads
@@ -28,6 +30,11 @@ def session(**how: Any) -> Session:
     made = Session(desk.hub, None, SessionSettings(**how))
     made.open(1)
     return made
+
+
+def plain(id_: object) -> bytes:
+    """A request that costs as much as any."""
+    return json.dumps({"op": "list", "id": id_}).encode()
 
 
 def ping(id_: object) -> bytes:
@@ -88,6 +95,16 @@ def test_retry_is_what_the_table_says() -> None:
     assert {code for code, row in schemas.errors().items() if row.retry} == set(RETRY)
 
 
+def test_each_error_that_the_table_says_to_wait_after_says_how_long() -> None:
+    for code, row in schemas.errors().items():
+        error = json.loads(
+            msgspec.json.encode(error_of(code, "why", retry_after_ms=7 if code == "rate_limited" else None))
+        )
+        check("error", error)
+        assert error["retry"] == row.retry
+        assert ("retry_after_ms" in error) == ("retry_after_ms" in row.remedy)
+
+
 def test_history_is_refused_item_by_item() -> None:
     text = b'{"op":"subscribe","id":1,"channels":["book","x"],"symbols":["X:A"],"from":{"time":"2026-11-20"}}'
     (ack,) = messages(session().receive(text, 1))
@@ -128,20 +145,20 @@ class TestRate:
             answered.extend((a["type"], a["id"]) for a in messages(frames))
 
         for number in range(10):
-            take(made.receive(ping(number), now))
-        assert answered == [("pong", number) for number in range(5)]
+            take(made.receive(plain(number), now))
+        assert answered == [("ack", number) for number in range(5)]
         assert made.wake_at is not None
         while made.wake_at is not None:
             assert made.wake_at - now <= 100 * MS + 1
             now = made.wake_at
             take(made.wake(now))
-        assert answered == [("pong", n) for n in range(8)] + [("error", 8), ("error", 9)]
+        assert answered == [("ack", n) for n in range(8)] + [("error", 8), ("error", 9)]
         assert now - 10**18 <= 301 * MS
 
     def test_a_refusal_says_when_to_come_again(self) -> None:
         made = session(requests_per_second=10, requests_burst=1, requests_delayed_max=0)
-        made.receive(ping(1), 1)
-        (refused,) = messages(made.receive(ping(2), 1))
+        made.receive(plain(1), 1)
+        (refused,) = messages(made.receive(plain(2), 1))
         check("error", refused)
         assert (refused["code"], refused["retry"]) == ("rate_limited", True)
         assert 100 <= refused["retry_after_ms"] <= 200
@@ -149,9 +166,9 @@ class TestRate:
     def test_who_goes_on_is_closed(self) -> None:
         made = session(requests_per_second=10, requests_burst=2, requests_delayed_max=2, requests_refused_max=3)
         for number in range(7):
-            made.receive(ping(number), 1)
+            made.receive(plain(number), 1)
         with pytest.raises(Close) as end:
-            made.receive(ping(7), 1)
+            made.receive(plain(7), 1)
         assert end.value.code == 1008
 
     def test_who_pauses_is_forgiven(self) -> None:
@@ -159,7 +176,7 @@ class TestRate:
         now = 1
         for _ in range(10):
             for number in range(7):
-                made.receive(ping(number), now)
+                made.receive(plain(number), now)
             for _ in range(2):
                 now += 10**9
                 made.wake(now)
@@ -168,12 +185,23 @@ class TestRate:
         made = session(requests_per_second=10, requests_burst=2, requests_delayed_max=5)
         day = 86_400 * 10**9
         for number in range(4):
-            made.receive(ping(number), 10 * day)
+            made.receive(plain(number), 10 * day)
         assert made.wake_at is not None
         made.wake(9 * day)
         assert made.wake_at is not None
         assert made.wake_at <= 9 * day + 100 * MS + 1
         assert len(messages(made.wake(10 * day))) == 2
+
+    def test_a_ping_a_second_costs_nothing(self) -> None:
+        made = session(requests_per_second=1, requests_burst=5, requests_delayed_max=0)
+        now = 10**18
+        for number in range(30):
+            assert [m["type"] for m in messages(made.receive(ping(f"p{number}"), now))] == ["pong"]
+            assert [m["type"] for m in messages(made.receive(b'{"op":"list","id":1}', now))] == ["ack"]
+            now += 10**9
+        made = session(requests_per_second=1, requests_burst=5, requests_delayed_max=0)
+        answers = [messages(made.receive(ping(number), now))[0]["type"] for number in range(8)]
+        assert answers == ["pong"] * 6 + ["error"] * 2
 
     def test_large_requests_cost_more(self) -> None:
         desk = Desk()
