@@ -15,10 +15,10 @@ from typing import Final
 
 import msgspec
 
+from feed.checks import Check
 from feed.errors import FeedError
-from feed.gateway.health import Check
 from feed.metrics import Metrics
-from feed.recorder.health import Status
+from feed.recorder.health import Status, register
 from feed.settings import Settings, leaves
 
 _AGAIN_S: Final = 1.0
@@ -36,17 +36,7 @@ class Beside:
         self.begun = asyncio.Event()
         """Set once nothing passes it by: it has caught up with all logs (or its disk takes nothing, and it will)."""
         self.status = Status(False, "it has not begun")
-        numbers = {
-            "rows": "Rows written by the recorder",
-            "commits": "Batches written by the recorder, those of all tables counted once",
-            "sealed_files": "Files sealed by the recorder",
-            "deleted_files": "Files deleted by the recorder because they were old or too much",
-            "pauses": "Times that the recorder's disk took nothing more",
-            "durable_age_s": "Seconds since what is durable was read; -1 before anything is",
-        }
-        for name, words in numbers.items():
-            metrics.gauge(f"feed_record_{name}", words, lambda name=name: float(getattr(self.status, name)))  # type: ignore[misc]
-        metrics.gauge("feed_record_ok", "1 while it records", lambda: float(self.status.ok))
+        register(metrics, lambda: self.status)
 
     def check(self) -> Check:
         """What readiness says of it."""

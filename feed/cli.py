@@ -1,7 +1,8 @@
 """The command `feed`: where settings, roles and words for a person are put together.
 
 Owns the command line. Data goes to stdout, words to stderr; exit codes: 0 ok, 1 failed, 2 usage, 3 unreachable. Imports
-what a command needs when it runs, so that `feed --help` is quick.
+what a command needs when it runs, so that `feed --help` is quick. Longer than most modules: it is options and their
+words, one command after the other.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ Port = Annotated[int | None, Parameter(help="Port to listen on; 0 is any free on
 Recordings = Annotated[str | None, Parameter(help="Serve the recordings in this folder too (serve.recordings).")]
 Workers = Annotated[int | None, Parameter(help="Processes that share the port (serve.workers).")]
 Record = Annotated[str | None, Parameter(help="Record into this folder, in a process beside (record.to).")]
+AdminPort = Annotated[
+    int | None, Parameter(help="Port of /livez, /readyz and /metrics for this process; 0 is none (admin.port).")
+]
 File = Annotated[Path | None, Parameter(help="Settings file (default: feed.toml, where there is one).")]
 
 app = App(
@@ -40,7 +44,13 @@ app.command(config)
 
 @app.command
 def demo(
-    *, host: Host = None, port: Port = None, record: Record = None, seconds: float | None = None, seed: int = 1
+    *,
+    host: Host = None,
+    port: Port = None,
+    admin_port: AdminPort = None,
+    record: Record = None,
+    seconds: float | None = None,
+    seed: int = 1,
 ) -> int:
     """Run the whole service with a broker in memory and simulated venues.
 
@@ -62,7 +72,13 @@ def demo(
 
     if seconds is not None and not seconds > 0:
         raise ConfigError(f"found {seconds:g} seconds, wanted more than 0")
-    flags = {"serve.host": host, "serve.port": port, "record.to": record, "serve.recordings": record}
+    flags = {
+        "serve.host": host,
+        "serve.port": port,
+        "admin.port": admin_port,
+        "record.to": record,
+        "serve.recordings": record,
+    }
     return _loop(run_demo(flags, TickTopic, _routes, records=record is not None, seconds=seconds, seed=seed))
 
 
@@ -73,6 +89,7 @@ def up(
     venues: Venues = None,
     host: Host = None,
     port: Port = None,
+    admin_port: AdminPort = None,
     record: Record = None,
     workers: Workers = None,
     file: File = None,
@@ -83,7 +100,12 @@ def up(
         feed up --kafka 127.0.0.1:9092 --port 8000
         feed up --record recordings
     """
-    flags = {"record.to": record, "serve.recordings": record, "serve.workers": workers}
+    flags = {
+        "admin.port": admin_port,
+        "record.to": record,
+        "serve.recordings": record,
+        "serve.workers": workers,
+    }
     settings = _server_settings(kafka, venues, host, port, file, flags)
     return _serve(settings, normalizes=True, serves=True, records=record is not None)
 
@@ -96,6 +118,7 @@ def record(
     to: Annotated[str | None, Parameter(help="The folder (record.to).")] = None,
     raw: Annotated[bool | None, Parameter(negative=())] = None,
     json: Annotated[bool, Parameter(negative=())] = False,
+    admin_port: AdminPort = None,
     file: File = None,
     child: Annotated[bool, Parameter(show=False, negative=())] = False,
 ) -> int:
@@ -121,21 +144,30 @@ def record(
     if child:
         settings = given_settings()
     else:
-        flags = {"kafka.bootstrap": kafka, "record.venues": venues, "record.to": to, "record.raw": raw}
+        flags = {
+            "kafka.bootstrap": kafka,
+            "record.venues": venues,
+            "record.to": to,
+            "record.raw": raw,
+            "admin.port": admin_port,
+        }
         settings = _loaded(flags, file).settings
-        say(f"recording {', '.join(settings.recorded_venues)} to {settings.record.to}")
+        _say_doubts(settings)
+        say(f"recording {settings.recorded} to {settings.record.to}")
     set_up(settings.log.level, settings.log.form)
     return _loop(run_recorder(settings, tells=json or child, child=child))
 
 
 @app.command
-def normalize(*, kafka: Kafka = None, venues: Venues = None, file: File = None) -> int:
+def normalize(*, kafka: Kafka = None, venues: Venues = None, admin_port: AdminPort = None, file: File = None) -> int:
     """Run a normalizer: ticks in, feed logs out. Several share the partitions.
 
     Examples:
         feed normalize --kafka 127.0.0.1:9092 --venues kraken,coinbase
+        feed normalize --admin-port 9100
     """
-    return _serve(_server_settings(kafka, venues, None, None, file), normalizes=True, serves=False)
+    settings = _server_settings(kafka, venues, None, None, file, {"admin.port": admin_port})
+    return _serve(settings, normalizes=True, serves=False)
 
 
 @app.command
@@ -145,6 +177,7 @@ def serve(
     venues: Venues = None,
     host: Host = None,
     port: Port = None,
+    admin_port: AdminPort = None,
     recordings: Recordings = None,
     workers: Workers = None,
     file: File = None,
@@ -164,9 +197,48 @@ def serve(
     """
     if child:
         return _work()
-    flags = {"serve.recordings": recordings, "serve.workers": workers}
+    flags = {"admin.port": admin_port, "serve.recordings": recordings, "serve.workers": workers}
     settings = _server_settings(kafka, venues, host, port, file, flags)
     return _serve(settings, normalizes=False, serves=True)
+
+
+@app.command
+def takeover(
+    venue: str,
+    /,
+    *,
+    kafka: Kafka = None,
+    yes: Annotated[bool, Parameter(negative=())] = False,
+    json: Annotated[bool, Parameter(negative=())] = False,
+    file: File = None,
+) -> int:
+    """Have a venue's feed logs written by this version and these settings: a lower one than the last, or at once.
+
+    Start the normalizer first that is to go on (it stands by until then), and with the same settings. The others leave
+    the logs alone as long as it writes. Every client of the venue is told a gap and gets snapshots.
+
+    Examples:
+        feed takeover kraken --kafka 127.0.0.1:9092
+        feed takeover kraken --yes --json
+
+    Parameters
+    ----------
+    venue: str
+        Whose logs.
+    yes: bool
+        Do not ask.
+    json: bool
+        One object a partition instead of the names of the new sources.
+    """
+    from feed.errors import ConfigError
+    from feed.takeover import run
+
+    settings, _ = _loaded({"kafka.bootstrap": kafka, "normalize.venues": venue}, file)
+    if len(settings.normalize.venues) != 1:
+        raise ConfigError(f"found {venue!r}, wanted one venue")
+    if not yes and not sys.stdin.isatty():
+        raise ConfigError("nobody can be asked here: --yes does it without")
+    return _loop(run(settings, settings.normalize.venues[0], asks=not yes, as_json=json))
 
 
 @app.command
@@ -247,7 +319,8 @@ def show(*, json: Annotated[bool, Parameter(negative=())] = False, file: File = 
 @config.command
 def check(*, file: File = None) -> int:
     """Check the settings; exit code 2 and what is wrong where they cannot work."""
-    _, origins = _loaded({}, file)
+    settings, origins = _loaded({}, file)
+    _say_doubts(settings)
     say(f"the settings are good: {len(origins)} given, the rest are defaults")
     return 0
 
@@ -287,55 +360,15 @@ def _server_settings(
 
 def _serve(settings: Settings, *, normalizes: bool, serves: bool, records: bool = False) -> int:
     from feed.logs import set_up
-    from feed.up import build, make_topics, refuse_used_port, run_roles, say_where, when_ready
-
-    async def run_all() -> None:
-        if serves:
-            refuse_used_port(settings.serve.host, settings.serve.port)
-        if normalizes and (made := await make_topics(settings)):
-            say(f"made topics {', '.join(made)}")
-        if serves and settings.serve.workers > 1:
-            await _run_workers(settings, normalizes=normalizes, records=records)
-            return
-        roles = build(settings, normalizes=normalizes, serves=serves, routes=_routes(settings))
-        if roles.server is None:
-            say(f"normalizing {', '.join(settings.normalize.venues)}")
-            await run_roles(settings, roles)
-        else:
-            server = roles.server
-            working = [when_ready(server, lambda: say_where(settings.serve.host, server.port))]
-            if records:
-                from feed.beside import Beside
-
-                beside = Beside(settings, roles.metrics)
-                server.gateway.health.others.append(beside.check)
-                working.append(beside.run())
-            await run_roles(settings, roles, *working)
+    from feed.roles import run_roles
 
     set_up(settings.log.level, settings.log.form)
+    _say_doubts(settings)
     at = settings.serve.recordings
     if serves and at and not records and "://" not in at and not Path(at).is_dir():
         say(f"there is no folder {at} yet: no history and no replays until something is recorded there")
-    return _loop(run_all())
-
-
-async def _run_workers(settings: Settings, *, normalizes: bool, records: bool) -> None:
-    """A gateway of several processes, the other roles in their parent."""
-    from feed.up import build, run_roles, say_where
-    from feed.workers import Workers
-
-    def tell(port: int) -> None:
-        say_where(settings.serve.host, port)
-
-    roles = build(settings, normalizes=normalizes, serves=False)
-    if not records:
-        await run_roles(settings, roles, Workers(settings, tell).run(), at_signal=False)
-        return
-    from feed.beside import Beside
-
-    beside = Beside(settings, roles.metrics)
-    workers = Workers(settings, tell, metrics=roles.metrics, checks=[beside.check])
-    await run_roles(settings, roles, workers.run(), beside.run(), at_signal=False)
+    routes = _routes(settings)
+    return _loop(run_roles(settings, routes, normalizes=normalizes, serves=serves, records=records))
 
 
 def _work() -> int:
@@ -354,6 +387,13 @@ def _routes(settings: Settings) -> list[Routes]:
     from replay.routes import add_routes
 
     return [add_routes]
+
+
+def _say_doubts(settings: Settings) -> None:
+    from feed.settings import doubts
+
+    for words in doubts(settings):
+        say(f"warning: {words}")
 
 
 def _loaded(flags: Mapping[str, object], file: Path | None) -> Loaded:

@@ -72,10 +72,14 @@ class Ahead(NamedTuple):
 
 
 class Step(NamedTuple):
-    """What a writer wants written, in this order: first the dead letters, then the records, in one batch."""
+    """What a writer wants written, in this order: first the dead letters, then the records, in one batch.
+
+    `messages`: how many messages ticks made: updates, and the gaps and states told with them.
+    """
 
     dead: list[Dead]
     records: list[Record]
+    messages: int = 0
 
 
 class _Age(Struct):
@@ -194,7 +198,7 @@ class Writer:
         now, apply = machine.now, machine.apply
         covered = 0  # so many of the ticks are covered by records
         chunks: list[bytes] = []  # what the others did, encoded while it is still in the processor's cache
-        count = weight = 0
+        made = count = weight = 0
         for index, (tick, read) in enumerate(zip(ticks, machine.ahead(ticks), strict=True)):
             bad: Sequence[BadTick]
             try:
@@ -208,6 +212,7 @@ class Writer:
                 continue
             own = now.weight - weight
             messages = machine.take()
+            made += len(messages)
             if own < _RECORD_WEIGHT:
                 chunks.append(_encode(messages))
                 if sum(map(len, chunks)) >= _RECORD_WEIGHT:
@@ -221,13 +226,15 @@ class Writer:
                 chunks, covered = [], index + 1
             count = weight = 0
         if covered < len(ticks):
-            records.append(self._data(_joined([*chunks, _encode(machine.take())]), ticks[covered:]))
+            messages = machine.take()
+            made += len(messages)
+            records.append(self._data(_joined([*chunks, _encode(messages)]), ticks[covered:]))
         if records and ahead.position > self.pos:
             records[-1] = replace(records[-1], position=ahead.position)
         self._tick_bytes += sum([len(tick.value) for tick in ticks])
         self._budget += self._ratio * sum(len(record.value) for record in records)
         records += self._keyframes(len(records), now_ms)
-        return Step(dead, records)
+        return Step(dead, records, made)
 
     def alive(self, ahead: Ahead, now_ms: int, *, owner: str = "", settings: str = "") -> Step:
         """A record without ticks that tells where the writer and its tick log stand, and keyframes that are due.
@@ -435,9 +442,11 @@ class Restored:
         """The record that opened the valid source, until one of its data records is read."""
         self._whole: dict[str, _Kept] = {}
         self._open: dict[str, _Kept] = {}
+        self._newest_ms = 0
 
     def read(self, record: Record, written_ms: int) -> None:
-        """Takes the next record; `written_ms` is its Kafka timestamp."""
+        """Takes the next record; `written_ms` is its Kafka timestamp, below 0 where it has none."""
+        self._newest_ms = max(self._newest_ms, written_ms)
         before = self.reader.take(record)
         if before is None:
             return
@@ -468,10 +477,12 @@ class Restored:
         return [Checkpoint(kept.at, kept.values, kept.private or b"") for kept in self._whole.values()]
 
     def ages(self, now_wall_ms: int) -> dict[str, tuple[int, int, int]]:
-        """Name of each of these symbols to (tick, log offset, age in ms) of its keyframe."""
-        return {
-            name: (kept.at, kept.offset, max(0, now_wall_ms - kept.written_ms)) for name, kept in self._whole.items()
-        }
+        """Name of each of these symbols to (tick, log offset, age in ms) of its keyframe.
+
+        Where this machine's clock is behind, the log's own times count; a keyframe without a time is as old as can be.
+        """
+        now_ms = max(now_wall_ms, self._newest_ms)
+        return {name: (kept.at, kept.offset, max(0, now_ms - kept.written_ms)) for name, kept in self._whole.items()}
 
     def _read_source(self, record: Record) -> None:
         self.owner = self.settings = ""

@@ -10,7 +10,7 @@ until the log says that nothing is missing (`LogReader`).
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol
 
 from feed.channels.reader import LogReader
 from feed.channels.record import EMPTY, Record, record_of
@@ -25,6 +25,11 @@ if TYPE_CHECKING:
     from feed.model import StateReason
 
 log: Final = logging.getLogger("feed.follower")
+_LASTS: Final = {
+    "stalled": "what came waits for {:.1f} s",
+    "disconnected": "its normalizer has said nothing for {:.1f} s",
+    "silent": "no tick came for {:.1f} s",
+}
 
 
 class Sink(Protocol):
@@ -67,6 +72,24 @@ class Verdict(NamedTuple):
     since: float
 
 
+class Standing(NamedTuple):
+    """How one partition of a feed log stands: its source (empty where none is known yet), what is to be thought of it
+    (None: it is well), since when, by the monotonic clock, and in words; and for how long the oldest has waited."""
+
+    venue: str
+    partition: int
+    source: str
+    reason: StateReason | Literal["unreadable"] | None
+    since: float
+    found: str
+    waits_s: float
+
+    @property
+    def is_served(self) -> bool:
+        """Whether clients can be served from it; a quiet market is no fault."""
+        return bool(self.source) and self.reason in (None, "silent")
+
+
 class Unreadable(NamedTuple):
     """Why a log cannot be read on, since when, and at which offset (-1: anywhere)."""
 
@@ -105,7 +128,7 @@ class FollowedLog:
         self._patience = patience
         self._away = ""
         self._open = False
-        self._damaged_since = now
+        self._damage = Unreadable("", now, -1)
         self._waits_ms = 0
 
     @property
@@ -205,13 +228,14 @@ class FollowedLog:
             self._damaged(error, now, tell, told)
         except Exception as error:
             # a fault of ours, for this record: the others are still to be served
-            log.exception("%s: record at offset %d", self.name, record.offset)
+            words = f"{self.name}: record at offset {record.offset}"
+            told.say(("failed", self.name), words, level=logging.ERROR, error=error)
             reader.spoil(record)
             self._damaged(error, now, tell, told)
         return heard
 
     def _damaged(self, error: Exception, now: float, tell: Callable[[FollowedLog, float], object], told: Told) -> None:
-        self._damaged_since = now
+        self._damage = Unreadable(str(error), now, -1)
         told.say(("damaged", self.name), f"{self.name}: {error}", level=logging.ERROR)
         tell(self, now)
 
@@ -221,12 +245,32 @@ class FollowedLog:
         if self.unreadable is not None and now - self.unreadable.since > patience.stalled_s:
             return Verdict("stalled", self.unreadable.since)
         if self.reader.damaged_at is not None:
-            return Verdict("stalled", self._damaged_since)
+            return Verdict("stalled", self._damage.since)
         if now - self.record_at > patience.disconnected_s:
             return Verdict("disconnected", self.record_at)
-        waits_s = max(self._waits_ms / 1000, self.stream.waits.waited(self.stream.taken, now))
+        waits_s = self._waited_s(now)
         if waits_s > patience.stalled_s:
             return Verdict("stalled", now - waits_s)
         if now - self.tick_at > patience.silent_s:
             return Verdict("silent", self.tick_at)
         return Verdict(None, now)
+
+    def standing(self, venue: str, partition: int, now: float) -> Standing:
+        """How it stands, for those who look after it."""
+        reason, since = self.verdict(now)
+        if reason is None:
+            found = "well"
+        elif reason == "stalled" and self.unreadable is not None:
+            found = f"cannot be read on: {self.unreadable.why}"
+        elif reason == "stalled" and self.reader.damaged_at is not None:
+            found = f"cannot be trusted: {self._damage.why}"
+        elif reason == "disconnected" and not self.source:
+            found = "nothing was written yet"
+        else:
+            found = _LASTS[reason].format(now - since)
+        told = "unreadable" if self.unreadable is not None and reason == "stalled" and not self.source else reason
+        return Standing(venue, partition, self.source, told, since, found, self._waited_s(now))
+
+    def _waited_s(self, now: float) -> float:
+        """For how long the oldest tick or record has waited, at the normalizer or here."""
+        return max(self._waits_ms / 1000, self.stream.waits.waited(self.stream.taken, now))

@@ -1,8 +1,8 @@
 """Follows the feed logs into a hub, a gateway's or a recorder's: from each log's floor to its end, and on.
 
-Owns where reading starts and starts again, and that one log's trouble is that one's. What a record says, and what is to
-be thought of its source, is `followed`'s, Kafka `feed.kafka`'s. Reads a little further back than the floor, as far as
-clients may resume, so that a restart of this gateway costs them nothing.
+Owns when reading starts and starts again, and that one log's trouble is that one's. Where it starts is `floors`', what
+a record says, and what is to be thought of its source, `followed`'s, Kafka `feed.kafka`'s. Reads a little further back
+than the floor, as far as clients may resume, so that a restart of this gateway costs them nothing.
 
 A log that cannot be followed on (its records are gone, its topic is another) is started at its floor again: the hub
 is told that the source goes on from there, and tells readers what they miss. Where no floor leads on, it is looked at
@@ -20,21 +20,20 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
 from feed.channels.reader import HoleInLog
-from feed.channels.record import Record, known_records
-from feed.errors import CorruptLog, FeedError
-from feed.followed import FollowedLog, Patience, Sink, Unreadable
+from feed.errors import FeedError
+from feed.floors import Floors
+from feed.followed import FollowedLog, Patience, Sink, Standing, Unreadable
 from feed.kafka.cluster import Cluster, OutOfRange
 from feed.kafka.fetch import Fetcher
 from feed.tasks import end
 from feed.told import Told
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 _LOOK_S: Final = 0.25
 _NEW_PARTITIONS_S: Final = 2.0
 _RETRY_S: Final = 0.5
-_LAST_RECORDS: Final = 64
 _DOUBT_S: Final = 5.0
 STALLED_S: Final = 2.0
 """A tick or a record that has waited for so long makes its source `stalled`."""
@@ -57,19 +56,16 @@ class Watcher(Protocol):
 class Followed(NamedTuple):
     """A feed topic that is followed. `silent_s`: after so long without a tick its sources are silent.
 
-    `named`: it was asked for by name; else it counts only where it is there.
+    `named`: it was asked for by name; else it counts only where it is there. `venue`: whose log it is.
     """
 
     silent_s: float
     named: bool = True
+    venue: str = ""
 
 
 class Follower:
-    """Follows the feed logs of some topics, until it is cancelled.
-
-    `missing`: topics that were named and are not there. `unreadable`: logs (`feed.kraken/0`) that cannot be read on,
-    and why.
-    """
+    """Follows the feed logs of some topics, until it is cancelled."""
 
     def __init__(
         self,
@@ -86,28 +82,33 @@ class Follower:
         starts: Callable[[TopicPartition, int, int], int | None] = lambda partition, begin, end: None,
         passed: Callable[[str, int], None] | None = None,
         between: Callable[[], Awaitable[None]] | None = None,
+        lenient: bool = False,
     ) -> None:
-        """`starts`: given a log's begin and end, the offset at which its state must be known; None: at its end.
+        """`lenient`: a log that is missing or cannot be read keeps it from nothing; it replaces one that served others.
+
+        `starts`: given a log's begin and end, the offset at which its state must be known; None: at its end.
 
         `passed`: is told each record's source and offset before the sink hears of it. `between`: awaited before records
         are taken; while it waits, nothing is taken, and little is fetched.
         """
-        self.missing: set[str] = {topic for topic, how in topics.items() if how.named}
         self._topics = topics
+        self._absent = dict.fromkeys(topics, time.monotonic())
+        """Topics that are not there, and since when."""
         self._sink = sink
         self._watcher = watcher
         self._notify = notify
-        self._resume_window_s = resume_window_s
         self._disconnected_after_s = disconnected_after_s
         self._starts = starts
         self._passed = passed
         self._between = between
+        self._lenient = lenient
         self._told = Told(log)
         self._cluster = Cluster(bootstrap, client_id=client_id)
+        self._floors = Floors(self._cluster, resume_window_s)
         self._fetcher = Fetcher(self._cluster, wait_ms=fetch_wait_ms)
         self._logs: dict[TopicPartition, FollowedLog] = {}
         self._unfollowed: dict[TopicPartition, Unreadable] = {}
-        self._looked = False
+        self._looked_at = self._seen_at = 0.0
         self._caught_up = False
 
     @property
@@ -119,17 +120,37 @@ class Follower:
         return {log_.source: (log_.reader.pos, log_.taken) for log_ in self._logs.values() if log_.source}
 
     @property
-    def unreadable(self) -> dict[str, Unreadable]:
-        """Logs that cannot be read on, and why."""
-        found = dict(self._unfollowed)
-        found |= {where: one.unreadable for where, one in self._logs.items() if one.unreadable is not None}
-        return {_name(where): why for where, why in found.items()}
+    def venues(self) -> list[str]:
+        """Whose logs are followed where they are there."""
+        return [how.venue for how in self._topics.values()]
+
+    @property
+    def standings(self) -> list[Standing]:
+        """How each partition stands that is there, or was."""
+        now = time.monotonic()
+        found = [one.standing(self._venue(where), where.partition, now) for where, one in self._logs.items()]
+        for where, (why, since, _) in self._unfollowed.items():
+            told = f"cannot be read on: {why}"
+            found.append(Standing(self._venue(where), where.partition, "", "unreadable", since, told, now - since))
+        return found
+
+    def absent(self, venues: Iterable[str] = ()) -> dict[str, float]:
+        """Venues without a topic, and since when, by the monotonic clock: those that were named, or are among these."""
+        if not self._looked_at:
+            return {}
+        how = self._topics
+        return {
+            how[topic].venue: since
+            for topic, since in self._absent.items()
+            if how[topic].named or how[topic].venue in venues
+        }
 
     @property
     def foreign(self) -> dict[tuple[str, str], int]:
-        """Records that were none of ours, by topic and partition."""
+        """Records that were none of ours, by venue and partition."""
         return {
-            (where.topic, str(where.partition)): one.foreign + one.stream.foreign for where, one in self._logs.items()
+            (self._venue(where), str(where.partition)): one.foreign + one.stream.foreign
+            for where, one in self._logs.items()
         }
 
     @property
@@ -182,7 +203,7 @@ class Follower:
             missing = True
             try:
                 missing = await self._look()
-                self._looked = True
+                self._looked_at = time.monotonic()
             except (FeedError, KafkaError, OSError) as error:
                 self._watcher.kafka_failed(str(error))
             await asyncio.sleep(_RETRY_S if missing or not self._logs else _NEW_PARTITIONS_S)
@@ -190,8 +211,10 @@ class Follower:
     async def _look(self) -> bool:
         """Whether any was not followed."""
         known = await self._cluster.topics()
-        self.missing = {topic for topic, how in self._topics.items() if how.named and not known.get(topic)}
-        missing = bool(self.missing)
+        now = time.monotonic()
+        self._absent = {topic: self._absent.get(topic, now) for topic in self._topics if not known.get(topic)}
+        self._unfollowed = {at: why for at, why in self._unfollowed.items() if at.partition < known.get(at.topic, 0)}
+        missing = self._misses
         for topic in self._topics:
             for number in range(known.get(topic, 0)):
                 partition = TopicPartition(topic, number)
@@ -212,7 +235,8 @@ class Follower:
         except FeedError as error:
             self._cannot(partition, before, str(error), -1)
         except Exception as error:
-            log.exception("%s cannot be followed", _name(partition))
+            words = f"{_name(partition)} cannot be followed"
+            self._told.say(("failed", partition), words, level=logging.ERROR, error=error)
             self._cannot(partition, before, repr(error), -1)
         else:
             self._unfollowed.pop(partition, None)
@@ -238,9 +262,9 @@ class Follower:
         if floor is not None:
             start = floor
         elif wanted is not None:
-            start = await self._floor_before(partition, wanted, begin, end)
+            start = await self._floors.before(partition, wanted, begin, end)
         else:
-            start = await self._start(partition, begin, end)
+            start = await self._floors.start(partition, begin, end)
         start = min(max(start, begin), end)
         if before is not None and before.unreadable is not None and start <= before.unreadable.offset:
             return  # it would lead to where it led before: a later floor will do
@@ -253,47 +277,6 @@ class Follower:
             if before.unreadable is not None and before.unreadable.offset < 0:
                 followed.unreadable = None
         self._logs[partition] = followed
-
-    async def _start(self, partition: TopicPartition, begin: int, end: int) -> int:
-        """The last record's floor, or further back: as far as clients may resume.
-
-        Always some record's floor: reading from any other offset could begin with a record that is void.
-        """
-        last, written_ms = await self._last_record(partition, begin, end)
-        if last is None:
-            return begin
-        if last.floor > last.offset:
-            raise CorruptLog(
-                f"floor {last.floor} of the record at offset {last.offset} lies beyond it: these records were written "
-                f"at other offsets, as a mirror does"
-            )
-        # by the log's own time: this machine's clock may be another one
-        since = written_ms - int(self._resume_window_s * 1000)
-        window = await self._cluster.offset_at(partition, since) if written_ms > 0 else None
-        if window is None or window >= last.floor:
-            return last.floor
-        return await self._floor_at(partition, window, last.floor)
-
-    async def _last_record(self, partition: TopicPartition, begin: int, end: int) -> tuple[Record | None, int]:
-        """The last record of the log, and when it was written."""
-        for start in range(end - 1, max(begin, end - _LAST_RECORDS) - 1, -1):
-            async for page in self._cluster.read(partition, start, end):
-                for record in known_records(reversed(page)):
-                    return record, page[-1].timestamp
-        return None, 0
-
-    async def _floor_before(self, partition: TopicPartition, offset: int, begin: int, end: int) -> int:
-        """A floor from which the state before an offset can be known; the offset itself at the log's end."""
-        if offset < end and (floor := await self._floor_at(partition, offset, end)) < end:
-            return floor
-        return await self._start(partition, begin, end)
-
-    async def _floor_at(self, partition: TopicPartition, offset: int, end: int) -> int:
-        """The floor of the first record at or after an offset, `end` where there is none."""
-        async for page in self._cluster.read(partition, offset, end):
-            for record in known_records(page):
-                return record.floor
-        return end
 
     # ---- what comes
 
@@ -313,7 +296,7 @@ class Follower:
                 self._cannot(partition, followed, f"no floor leads beyond it: {hole}", hole.offset)
             followed.holes.add((hole.floor, hole.offset))
         except OutOfRange as error:
-            log.warning("%s: %s; starting at its floor again", _name(partition), error)
+            self._told.say(("range", partition), f"{_name(partition)}: {error}; starting at its floor again")
             followed.lose(None)
         except FeedError as error:
             followed.lose(None)
@@ -333,13 +316,15 @@ class Follower:
     def _watch(self) -> bool:
         """Tells health how we stand, and readers what is to be thought of sources; whether they were told anything."""
         now = time.monotonic()
-        if self._fetcher.reachable:
-            if not self._fetcher.overdue and self._logs and all(log_.stream.seen_at for log_ in self._logs.values()):
-                self._watcher.kafka_answered()
-        else:
+        # of several brokers one may be away: whose partitions it led are stalled, the others are served
+        seen_at = max([self._looked_at, *(log_.stream.seen_at for log_ in self._logs.values())])
+        if seen_at > self._seen_at:
+            self._seen_at = seen_at
+            self._watcher.kafka_answered()
+        elif not self._fetcher.reachable or self._fetcher.overdue:
             self._watcher.kafka_failed("fetches are not answered")
         # not while the first look goes on: the logs that it has not come to yet are not read at all
-        if not self._caught_up and self._looked and self._all_read:
+        if not self._caught_up and self._looked_at and self._all_read:
             self._caught_up = True
             self._watcher.caught_up()
         told = False
@@ -352,9 +337,21 @@ class Follower:
     @property
     def _all_read(self) -> bool:
         """Whether there is nothing that should be followed and was not read to its end."""
-        if not self._logs or self.missing or self._unfollowed:
+        if not self._logs:
+            return False
+        if self._lenient:
+            return all(log_.caught_up or log_.unreadable is not None for log_ in self._logs.values())
+        if self._misses or self._unfollowed:
             return False
         return all(log_.caught_up and log_.unreadable is None for log_ in self._logs.values())
+
+    @property
+    def _misses(self) -> bool:
+        """Whether a topic is missing that was named."""
+        return any(self._topics[topic].named for topic in self._absent)
+
+    def _venue(self, partition: TopicPartition) -> str:
+        return self._topics[partition.topic].venue
 
     def _doubt(self, followed: FollowedLog, now: float) -> None:
         """Reads a log from its begin, once, where all that comes is void: reading may have begun with a void record."""

@@ -1,8 +1,8 @@
 """What a server says on stderr: readable lines on a terminal, one JSON object a line elsewhere.
 
-Owns the form and the limit. Everything logs through `logging` by module name; here it becomes structlog's output. A
-logger that says more than `BURST` lines in `BURST_S` is cut, and how many lines were cut is said: a client of Kafka
-logs 30 errors a second while its broker is away.
+Owns the form and the limits. Everything logs through `logging` by module name; here it becomes structlog's output. A
+logger that says more than `BURST` lines in `BURST_S` is cut, and how many lines were cut is said. What the client of
+Kafka repeats (30 errors a second while its broker is away) is said once a minute with how often, as our own modules do.
 """
 
 from __future__ import annotations
@@ -15,8 +15,29 @@ from typing import Final, Literal
 
 import structlog
 
+from feed.told import Repeats, often
+
 BURST: Final = 10
 BURST_S: Final = 10.0
+
+
+class OnceAMinute(logging.Filter):
+    """Lets the same words of a library through once a minute, with how often they came."""
+
+    def __init__(self, library: str) -> None:
+        super().__init__()
+        self._library = library
+        self._repeats = Repeats(clock=time.monotonic)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether this record is said."""
+        if record.name.partition(".")[0] != self._library:
+            return True
+        words = record.getMessage()
+        times = self._repeats.due((record.name, words))
+        if times > 1:
+            record.msg, record.args = f"{words}{often(times)}", ()
+        return times > 0
 
 
 class Limit(logging.Filter):
@@ -55,6 +76,7 @@ def set_up(level: str, form: Literal["auto", "json", "text"]) -> None:
         structlog.dev.ConsoleRenderer(colors=colors) if text else structlog.processors.JSONRenderer()
     )
     handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(OnceAMinute("aiokafka"))
     handler.addFilter(Limit())
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(

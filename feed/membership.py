@@ -15,6 +15,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
 from aiokafka.errors import KafkaError
 
 from feed.errors import FeedError, Unreachable
+from feed.told import Told
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -102,12 +103,13 @@ class AllPartitions:
 
     async def __call__(self, normalizer: Normalizer) -> None:
         """Looks for new partitions until it is cancelled; while no broker answers, those known stay."""
+        told = Told(log)
         while True:
             normalizer.changed.clear()
             try:
                 found = await normalizer.all_partitions()
             except (KafkaError, OSError, FeedError) as error:
-                log.warning("partitions cannot be looked up: %r", error)
+                told.say("partitions", f"partitions cannot be looked up: {error!r}")
             else:
                 await normalizer.own(found)
             with contextlib.suppress(TimeoutError):

@@ -6,6 +6,8 @@ Owns how a number is kept and exported. What is counted is said where it is coun
 
 from __future__ import annotations
 
+import importlib.metadata
+import platform
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final
@@ -99,8 +101,8 @@ class Metrics(Collector):
 
     def __init__(self) -> None:
         self._counters: dict[str, tuple[str, Counter | Labelled]] = {}
-        self._gauges: dict[str, tuple[str, Labels, Reading]] = {}
-        self._read: dict[str, tuple[str, Labels, Reading]] = {}
+        self._gauges: dict[str, _Readings] = {}
+        self._read: dict[str, _Readings] = {}
         self._histograms: dict[str, tuple[str, Histogram]] = {}
         self._registry = CollectorRegistry()
         self._registry.register(self)
@@ -121,12 +123,18 @@ class Metrics(Collector):
         return found
 
     def gauge(self, name: str, text: str, read: Reading, *, label: str = "", labels: Labels = ()) -> None:
-        """A number that is read when somebody asks; with `label` (or several `labels`), a mapping of their values."""
-        self._gauges[name] = (text, labels or ((label,) if label else ()), read)
+        """A number that is read when somebody asks; with `label` (or several `labels`), a mapping of their values.
+
+        Of several roles that tell it in one process the larger counts.
+        """
+        self._gauges.setdefault(name, _Readings(text, labels or ((label,) if label else ()))).add(read)
 
     def counted(self, name: str, text: str, read: Reading, *, label: str = "", labels: Labels = ()) -> None:
-        """A counter that is kept elsewhere and read when somebody asks; exported as `<name>_total`."""
-        self._read[name] = (text, labels or ((label,) if label else ()), read)
+        """A counter that is kept elsewhere and read when somebody asks; exported as `<name>_total`.
+
+        Of several roles that tell it in one process the larger counts: both have seen the same.
+        """
+        self._read.setdefault(name, _Readings(text, labels or ((label,) if label else ()))).add(read)
 
     def histogram(self, name: str, text: str, bounds: Sequence[float] = SECONDS) -> Histogram:
         """A distribution."""
@@ -148,10 +156,10 @@ class Metrics(Collector):
         """What Prometheus' client asks for at a scrape."""
         for name, (text, counter) in self._counters.items():
             yield _counter_family(name, text, counter)
-        for name, (text, labels, read) in self._gauges.items():
-            yield _read_family(GaugeMetricFamily, name, text, labels, read)
-        for name, (text, labels, read) in self._read.items():
-            yield _read_family(CounterMetricFamily, name, text, labels, read)
+        for name, readings in self._gauges.items():
+            yield readings.family(GaugeMetricFamily, name)
+        for name, readings in self._read.items():
+            yield readings.family(CounterMetricFamily, name)
         for name, (text, histogram) in self._histograms.items():
             family = HistogramMetricFamily(name, text)
             family.add_metric([], list(_buckets(histogram)), histogram.total)
@@ -160,6 +168,16 @@ class Metrics(Collector):
     def describe(self) -> Iterable[Metric]:
         """Nothing: names come later than the registration."""
         return ()
+
+
+def tell_build(metrics: Metrics, protocol: str) -> None:
+    """Has it told which code this is."""
+    try:
+        version = importlib.metadata.version("market-feed")
+    except importlib.metadata.PackageNotFoundError:
+        version = "unknown"
+    labels = {(version, platform.python_version(), protocol): 1.0}
+    metrics.gauge("feed_build_info", "Which code this is", lambda: labels, labels=("version", "python", "protocol"))
 
 
 def together(live: Mapping[str, Iterable[Family]], ended: Iterable[Iterable[Family]], label: str) -> list[Family]:
@@ -224,16 +242,28 @@ def _counter_family(name: str, text: str, counter: Counter | Labelled) -> Metric
     return family
 
 
-def _read_family(
-    family_of: type[GaugeMetricFamily | CounterMetricFamily], name: str, text: str, labels: Labels, read: Reading
-) -> Metric:
-    reading = read()
-    if not isinstance(reading, Mapping):
-        return family_of(name, text, value=reading)
-    family = family_of(name, text, labels=labels)
-    for value, number in reading.items():
-        family.add_metric([value] if isinstance(value, str) else value, number)
-    return family
+class _Readings:
+    """What is read when somebody asks, under one name."""
+
+    def __init__(self, text: str, labels: Labels) -> None:
+        self._text = text
+        self._labels = labels
+        self._all: list[Reading] = []
+
+    def add(self, read: Reading) -> None:
+        self._all.append(read)
+
+    def family(self, family_of: type[GaugeMetricFamily | CounterMetricFamily], name: str) -> Metric:
+        found: dict[tuple[str, ...], float] = {}
+        for read in self._all:
+            reading = read()
+            for value, number in reading.items() if isinstance(reading, Mapping) else [((), reading)]:
+                key = (value,) if isinstance(value, str) else value
+                found[key] = max(number, found.get(key, number))
+        family = family_of(name, self._text, labels=self._labels)
+        for labels, number in found.items():
+            family.add_metric(labels, number)
+        return family
 
 
 def _buckets(histogram: Histogram) -> Iterator[tuple[str, float]]:

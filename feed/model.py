@@ -27,6 +27,8 @@ Mode = Literal["snapshot", "resumed", "live", "gap"]
 OnLag = Literal["skip", "close"]
 Level = tuple[str, str]
 NO_SEQ: Final = -1
+PROTOCOL: Final = "feed.v1"
+"""The protocol and its version."""
 
 
 class Trade(Struct, frozen=True, gc=False):

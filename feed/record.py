@@ -7,24 +7,30 @@ roles to `feed.beside`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from feed.channels.state import FoldRules
 from feed.collector import settle
 from feed.errors import ConfigError
+from feed.metrics import Metrics, tell_build
+from feed.model import PROTOCOL
 from feed.recorder.commits import FileRules
-from feed.recorder.health import RecorderHealth
+from feed.recorder.health import RecorderHealth, register
 from feed.recorder.raw import RawRecorder
 from feed.recorder.retention import KeepRules
 from feed.recorder.role import Recorder, RecorderSettings
 from feed.recording.chosen import Chosen
 from feed.settings import RecordSettings, Settings, load
 from feed.tasks import together, until_signal
+
+if TYPE_CHECKING:
+    from feed.admin import Admin
 
 _STATUS_S: Final = 0.25
 
@@ -43,8 +49,9 @@ def recorder(settings: Settings, health: RecorderHealth) -> Recorder:
         raise ConfigError(f"folder {root} cannot be made: {error.strerror}") from error
     return Recorder(
         settings.kafka.bootstrap,
-        {settings.feed_topic(name): name for name in settings.recorded_venues},
+        {settings.feed_topic(name): name for name in settings.recorded.names},
         root,
+        named=settings.recorded.named,
         chosen=Chosen(chosen.kinds, chosen.symbols),
         rules=FoldRules(settings.normalize.trades_in_snapshot, settings.normalize.bars_closed_kept),
         settings=_how(chosen),
@@ -57,7 +64,7 @@ def raw_recorder(settings: Settings, health: RecorderHealth) -> RawRecorder:
     """A recorder of the tick topics of the same venues, into the same folder."""
     return RawRecorder(
         settings.kafka.bootstrap,
-        [settings.ticks_topic(name) for name in settings.recorded_venues],
+        [settings.ticks_topic(name) for name in settings.recorded.names],
         Path(settings.record.to),
         settings=_how(settings.record),
         health=health,
@@ -87,19 +94,36 @@ async def record(settings: Settings, *, tells: bool, child: bool) -> None:
 
     Raises:
         Unreachable: no broker answered at the start.
-        FeedError: somebody else records into the folder, or a file there is damaged.
+        FeedError: somebody else records into the folder, a file there is damaged, or the admin port is in use.
     """
     health = RecorderHealth()
-    main = recorder(settings, health)
-    working: list[Coroutine[Any, Any, object]] = [main.run(), until_signal()]
-    if settings.record.raw:
-        working.append(raw_recorder(settings, health).run(main.locked))
-    if tells:
-        working.append(_tell(health))
-    if child:
-        working.append(_until_stdin_ends())
-    settle()
-    await together(working)
+    with contextlib.ExitStack() as stack:
+        admin = None
+        if settings.admin.port and not child:
+            from feed.admin import opened  # it brings a web server
+
+            admin = stack.enter_context(opened(settings.admin, settings.serve.hosts))
+        main = recorder(settings, health)
+        working: list[Coroutine[Any, Any, object]] = [main.run(), until_signal()]
+        if settings.record.raw:
+            working.append(raw_recorder(settings, health).run(main.locked))
+        if tells:
+            working.append(_tell(health))
+        if child:
+            working.append(_until_stdin_ends())
+        if admin is not None:
+            working.append(_watch(admin, health))
+        settle()
+        await together(working)
+
+
+async def _watch(admin: Admin, health: RecorderHealth) -> None:
+    from feed.admin import Watched
+
+    metrics = Metrics()
+    tell_build(metrics, PROTOCOL)
+    register(metrics, health.status)
+    await admin.run(Watched(health.checks, metrics), metrics)
 
 
 def given_settings() -> Settings:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import re
 import socket
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
@@ -35,6 +36,8 @@ NESTED: Final = "__"
 FILE_NAME: Final = "feed.toml"
 KNOWN_VENUES: Final = ("binance", "binance-usdm", "binance-coinm", "coinbase", "kraken")
 MEBIBYTE: Final = 1024 * 1024
+_VENUE_CHARS_MAX: Final = 100
+_VENUE: Final = re.compile(rf"[A-Za-z0-9._-]{{1,{_VENUE_CHARS_MAX}}}").fullmatch
 _NS_PER_MS: Final = 1_000_000
 _NS_PER_S: Final = 1_000_000_000
 
@@ -54,7 +57,18 @@ def _symbols(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
+def _venues(names: tuple[str, ...]) -> tuple[str, ...]:
+    for name in names:
+        if _VENUE(name) is None:
+            raise ValueError(
+                f"{name!r} cannot be a venue, which is part of topics' names: wanted 1 to {_VENUE_CHARS_MAX} letters, "
+                f"digits, dots, dashes and underscores"
+            )
+    return names
+
+
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
+VenueNames = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed), AfterValidator(_venues)]
 Symbols = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed), AfterValidator(_symbols)]
 Kinds = Annotated[tuple[Kind, ...], NoDecode, BeforeValidator(_listed)]
 Intervals = Annotated[tuple[Interval, ...], NoDecode, BeforeValidator(_listed)]
@@ -110,8 +124,9 @@ class VenueSettings(Section):
 class NormalizeSettings(Section):
     """What the normalizer writes. Of these, what changes bytes is part of the state version."""
 
-    venues: Names = KNOWN_VENUES
-    """The venues whose ticks are read. A name without a format of its own has our JSON ticks."""
+    venues: VenueNames = ()
+    """The venues whose ticks are read; none named: the known ones whose tick topics are there, also those that come
+    later. A name without a format of its own has our JSON ticks."""
     trades_in_snapshot: Annotated[int, Field(gt=0, le=10_000)] = 100
     """Trades that a snapshot holds."""
     trade_id_runs_max: Positive = 256
@@ -221,8 +236,8 @@ class ServeSettings(Section):
     """Its name in `welcome`."""
     workers: Annotated[int, Field(ge=1, le=256)] = 1
     """Processes that share the port, each with limits and a resume window of its own."""
-    venues: Names = ()
-    """The venues that it serves; none named: those of `normalize.venues`."""
+    venues: VenueNames = ()
+    """The venues that it serves; none named: those of `normalize.venues`, else known ones whose logs are there."""
     recordings: str = ""
     """The folder (or URI) of recordings that it serves too: history and replays; empty: none."""
     client_addresses: bool = False
@@ -255,8 +270,6 @@ class ServeSettings(Section):
     """A frame with fewer bytes goes out as it is."""
     deflate_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """The share of the loop's time that compressing may take; beyond it frames go out as they are."""
-    lag_ticks_max: Positive = 50_000
-    """The gateway is not ready while a source is further behind its ticks."""
     kafka_silence_ms_max: Positive = 5_000
     """The gateway is not ready when Kafka has not answered for so long."""
     stall_ms_max: Positive = 5_000
@@ -276,8 +289,8 @@ class RecordSettings(Section):
 
     to: str = "recordings"
     """The folder; one recorder a folder."""
-    venues: Names = ()
-    """The venues that are recorded; none named: those of `normalize.venues`."""
+    venues: VenueNames = ()
+    """The venues that are recorded; none named: those of `normalize.venues`, else known ones whose logs are there."""
     kinds: Kinds = KINDS
     """The kinds of channels that are recorded."""
     symbols: Symbols = ("*",)
@@ -308,6 +321,15 @@ class RecordSettings(Section):
     """How often a paused recorder looks whether it can go on."""
 
 
+class AdminSettings(Section):
+    """A port of its own for those who look after a process: `/livez`, `/readyz`, `/metrics`, whatever its role."""
+
+    host: str = "127.0.0.1"
+    """The address it listens on."""
+    port: Annotated[int, Field(ge=0, le=65_535)] = 0
+    """The port it listens on; 0: none. A gateway has those paths on the clients' port too."""
+
+
 class LogSettings(Section):
     """What is said on stderr."""
 
@@ -315,6 +337,17 @@ class LogSettings(Section):
     """The least that is said: `debug`, `info`, `warning` or `error`."""
     form: Literal["auto", "json", "text"] = "auto"
     """`text`, `json` (an object a line) or `auto`: text on a terminal, JSON elsewhere."""
+
+
+class Venues(NamedTuple):
+    """Venues by name. `named`: somebody asked for them; else they are the known ones, of which those count whose topics
+    are there."""
+
+    names: tuple[str, ...]
+    named: bool
+
+    def __str__(self) -> str:
+        return ", ".join(self.names) if self.named else f"those of {', '.join(self.names)} whose topics are there"
 
 
 class Settings(BaseSettings):
@@ -326,6 +359,7 @@ class Settings(BaseSettings):
     normalize: NormalizeSettings = NormalizeSettings()
     serve: ServeSettings = Field(default_factory=ServeSettings)
     record: RecordSettings = RecordSettings()
+    admin: AdminSettings = AdminSettings()
     log: LogSettings = LogSettings()
 
     @classmethod
@@ -347,14 +381,19 @@ class Settings(BaseSettings):
         return self
 
     @property
-    def served_venues(self) -> tuple[str, ...]:
-        """The venues whose feed logs the gateway reads."""
-        return self.serve.venues or self.normalize.venues
+    def normalized(self) -> Venues:
+        """The venues whose ticks are read."""
+        return _named_or_known(self.normalize.venues)
 
     @property
-    def recorded_venues(self) -> tuple[str, ...]:
+    def served(self) -> Venues:
+        """The venues whose feed logs the gateway reads."""
+        return _named_or_known(self.serve.venues or self.normalize.venues)
+
+    @property
+    def recorded(self) -> Venues:
         """The venues whose feed logs are recorded."""
-        return self.record.venues or self.normalize.venues
+        return _named_or_known(self.record.venues or self.normalize.venues)
 
     def ticks_topic(self, venue: str) -> str:
         """The topic of a venue's ticks."""
@@ -368,6 +407,12 @@ class Settings(BaseSettings):
     def topic_settings(self) -> dict[str, str]:
         """The settings of topics that are made because they are missing."""
         return {"max.message.bytes": str(self.kafka.record_bytes_max)}
+
+    @property
+    def log_settings(self) -> dict[str, str]:
+        """The same of feed logs and dead letters: their broker says when something was written, so that no clock of a
+        normalizer can be refused."""
+        return {**self.topic_settings, "message.timestamp.type": "LogAppendTime"}
 
     def rules(self, venue: str) -> Rules:
         """What changes bytes, for the state machine of one venue."""
@@ -390,6 +435,10 @@ class Settings(BaseSettings):
     def silent_after_s(self, venue: str, default: int) -> int:
         """After how many seconds without a tick a venue is silent; `default` is the venue's own."""
         return self.normalize.venue.get(venue, VenueSettings()).silent_after_s or default
+
+
+def _named_or_known(names: tuple[str, ...]) -> Venues:
+    return Venues(names or KNOWN_VENUES, bool(names))
 
 
 class Loaded(NamedTuple):
@@ -417,6 +466,41 @@ def load(flags: Mapping[str, object] | None = None, *, file: Path | None = None)
         raise ConfigError("; ".join(_words(problem, origins) for problem in error.errors())) from error
 
 
+def doubts(settings: Settings) -> list[str]:
+    """What is allowed, and most likely not what was meant: venues that are nearly a known one."""
+    named = {
+        "normalize.venues": settings.normalize.venues,
+        "serve.venues": settings.serve.venues,
+        "record.venues": settings.record.venues,
+    }
+    return [
+        f"{setting} has {name}, a venue of your own; did you mean {near}?"
+        for setting, names in named.items()
+        for name in names
+        if (near := near_venue(name))
+    ]
+
+
+def near_venue(name: str) -> str | None:
+    """The known venue that a name is all but equal to: by one letter, or two that are swapped; None where it is one."""
+    if name in KNOWN_VENUES:
+        return None
+    return next((known for known in KNOWN_VENUES if _nearly(name.lower(), known)), None)
+
+
+def _nearly(one: str, other: str) -> bool:
+    start = _same(one, other)
+    one, other = one[start:][::-1], other[start:][::-1]
+    end = _same(one, other)
+    one, other = one[end:], other[end:]
+    return max(len(one), len(other)) <= 1 or (len(one) == 2 and one == other[::-1])
+
+
+def _same(one: str, other: str) -> int:
+    """How many letters both begin with."""
+    return next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+
+
 def leaves(settings: Settings) -> Iterator[tuple[str, object]]:
     """Each value with its dotted name, in the order of the tree."""
     yield from _leaves(settings.model_dump(mode="json"))
@@ -434,7 +518,7 @@ def template() -> str:
     for name, words in described():
         last = name.rpartition(".")[2]
         if name in values and not isinstance(values[name], dict):
-            lines += [f"# {words}"] if words else []
+            lines += [f"# {' '.join(words.split())}"] if words else []
             lines += [f"# {last} = {json.dumps(values[name])}", ""]
         elif name in values:
             lines += ["# [normalize.venue.coinbase]", f"# {words}", '# quotes_from = "book"', ""]

@@ -19,11 +19,13 @@ from feed.demo.figures import SETTINGS, Figures, tell
 from feed.demo.venue import Captured
 from feed.kafka.append import Appender
 from feed.logs import set_up
+from feed.roles import admin_of
 from feed.settings import Settings, load
-from feed.up import Roles, build, refuse_used_port, run_roles, say_where, when_ready
+from feed.up import Roles, build, refuse_used_port, run_together, say_where, when_ready
 from feed.venues.table import venue as venue_named
 
 if TYPE_CHECKING:
+    from feed.admin import Admin
     from feed.gateway.app import Routes
 
 _LOOK_S: Final = 0.05
@@ -68,15 +70,15 @@ async def run_demo(
     settings = load(chosen).settings
     refuse_used_port(settings.serve.host, settings.serve.port)
     set_up(settings.log.level, settings.log.form)
-    with DemoBroker() as broker:
+    with admin_of(settings) as admin, DemoBroker() as broker:
         settings = load({**chosen, "kafka.bootstrap": broker.address}).settings
-        venues = settings.normalize.venues
+        venues = settings.normalized.names
         topics = [name(venue) for venue in venues for name in (settings.ticks_topic, settings.feed_topic)]
         broker.make_topics([*topics, settings.kafka.dead_topic])
         roles = build(settings, normalizes=True, serves=True, routes=routes(settings))
         assert roles.server is not None
         demo = _Demo(settings, roles, broker.address)
-        await demo.run(make_topic, seconds, seed, records=records)
+        await demo.run(make_topic, seconds, seed, admin, records=records)
     figures = demo.read()
     say(
         f"demo ended after {time.monotonic() - began:.1f} s: {figures.ticks:,} ticks became {figures.updates:,} "
@@ -118,13 +120,15 @@ class _Demo:
             behind,
         )
 
-    async def run(self, make_topic: TopicMaker, seconds: float | None, seed: int, *, records: bool) -> None:
+    async def run(
+        self, make_topic: TopicMaker, seconds: float | None, seed: int, admin: Admin | None, *, records: bool
+    ) -> None:
         """Everything at once; returns when the gateway has drained."""
         appender = Appender(self._address, compression="zstd")
         await appender.start()
         topics = self._topics = {
             name: make_topic(appender, self._settings.ticks_topic(name), PARTITIONS, venue_named(name).keys)
-            for name in self._settings.normalize.venues
+            for name in self._settings.normalized.names
         }
 
         async def send(frames: list[tuple[str, Captured]]) -> None:
@@ -140,8 +144,10 @@ class _Demo:
             child = Beside(self._settings, self._roles.metrics)
             self._server.gateway.health.others.append(child.check)
             beside.append(child.run())
+        if admin is not None:
+            beside.append(admin.run(self._server.gateway, self._roles.metrics))
         try:
-            await run_roles(
+            await run_together(
                 self._settings,
                 self._roles,
                 self._markets(child, seed, send),

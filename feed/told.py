@@ -14,6 +14,28 @@ EVERY_S: Final = 60.0
 _REASONS_MAX: Final = 1000
 
 
+class Repeats:
+    """How often each reason came since it was said last; it is due at once when it is new, then once in `every_s`."""
+
+    def __init__(self, every_s: float = EVERY_S, clock: Callable[[], float] = time.monotonic) -> None:
+        self._every_s = every_s
+        self._clock = clock
+        self._said: dict[Hashable, tuple[float, int]] = {}
+
+    def due(self, reason: Hashable, count: int = 1) -> int:
+        """It came `count` times: how often since it was said last, if it is to be said now; else 0."""
+        now = self._clock()
+        at, waiting = self._said.get(reason, (float("-inf"), 0))
+        waiting += count
+        if now - at < self._every_s:
+            self._said[reason] = at, waiting
+            return 0
+        if len(self._said) >= _REASONS_MAX:
+            self._said.clear()
+        self._said[reason] = now, 0
+        return waiting
+
+
 class Told:
     """Says each reason at once when it is new, and then once in `every_s` with how often it came meanwhile."""
 
@@ -21,20 +43,22 @@ class Told:
         self, logger: logging.Logger, *, every_s: float = EVERY_S, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._logger = logger
-        self._every_s = every_s
-        self._clock = clock
-        self._said: dict[Hashable, tuple[float, int]] = {}
+        self._repeats = Repeats(every_s, clock)
 
-    def say(self, reason: Hashable, words: str, *, level: int = logging.WARNING, count: int = 1) -> None:
-        """It happened `count` times, the last time as `words` say."""
-        now = self._clock()
-        at, waiting = self._said.get(reason, (float("-inf"), 0))
-        waiting += count
-        if now - at < self._every_s:
-            self._said[reason] = at, waiting
-            return
-        if len(self._said) >= _REASONS_MAX:
-            self._said.clear()
-        self._said[reason] = now, 0
-        more = f" ({waiting} times)" if waiting > 1 else ""
-        self._logger.log(level, "%s%s", words, more)
+    def say(
+        self,
+        reason: Hashable,
+        words: str,
+        *,
+        level: int = logging.WARNING,
+        count: int = 1,
+        error: BaseException | None = None,
+    ) -> None:
+        """It happened `count` times, the last time as `words` say. `error`: one of ours, said with its traceback."""
+        if times := self._repeats.due(reason, count):
+            self._logger.log(level, "%s%s", words, often(times), exc_info=error)
+
+
+def often(times: int) -> str:
+    """What is said behind words that stand for several."""
+    return f" ({times} times)" if times > 1 else ""

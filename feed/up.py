@@ -10,7 +10,7 @@ import asyncio
 import errno
 import os
 import socket
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple
 
@@ -28,7 +28,8 @@ from feed.gateway.server import GatewayServer, build_server, serve
 from feed.gateway.walker import FeedLogs
 from feed.kafka.cluster import Cluster
 from feed.membership import AllPartitions, GroupMember
-from feed.metrics import Metrics
+from feed.metrics import Metrics, tell_build
+from feed.model import PROTOCOL
 from feed.normalizer.role import Normalizer
 from feed.normalizer.settings import NormalizerSettings
 from feed.protocol.session import SessionSettings
@@ -55,11 +56,15 @@ class Roles(NamedTuple):
 def build(settings: Settings, *, normalizes: bool, serves: bool, routes: Sequence[Routes] = ()) -> Roles:
     """The objects of the roles that are asked for; nothing runs yet. `routes`: what the gateway answers besides."""
     metrics = Metrics()
+    tell_build(metrics, PROTOCOL)
     normalizer = _normalizer(settings, metrics) if normalizes else None
-    return Roles(metrics, normalizer, build_server(make_gateway(settings, metrics), *routes) if serves else None)
+    server = build_server(make_gateway(settings, metrics), *routes) if serves else None
+    if server is not None and normalizer is not None:
+        server.gateway.health.others.append(normalizer.check)
+    return Roles(metrics, normalizer, server)
 
 
-async def run_roles(
+async def run_together(
     settings: Settings, roles: Roles, *beside: Coroutine[Any, Any, object], at_signal: bool = True
 ) -> None:
     """Runs the roles, and what is given beside them, until a signal or until one of them ends; then ends the others.
@@ -83,18 +88,43 @@ async def run_roles(
 async def make_topics(settings: Settings) -> list[str]:
     """Makes the topics of all venues that are missing; says which. A feed log gets as many partitions as its ticks.
 
+    Where no venue was named: of those whose ticks are there; of all that are known where none is.
+
     Raises:
         Unreachable: no broker answers.
     """
-    kafka = settings.kafka
-    async with Cluster(kafka.bootstrap) as cluster:
+    async with Cluster(settings.kafka.bootstrap) as cluster:
         known = await cluster.topics()
-        wanted = {kafka.dead_topic: _DEAD_PARTITIONS}
-        for venue in settings.normalize.venues:
-            ticks = settings.ticks_topic(venue)
-            wanted[ticks] = known.get(ticks) or kafka.partitions
-            wanted[settings.feed_topic(venue)] = wanted[ticks]
-        return await cluster.make_topics(wanted, settings.topic_settings)
+        return await _make(settings, cluster, known, _there(settings, known) or settings.normalized.names)
+
+
+async def remake_topics(settings: Settings) -> list[str]:
+    """Makes what has gone while normalizers run, and what has become missing: a venue that nobody named may go.
+
+    Raises:
+        Unreachable: no broker answers.
+    """
+    async with Cluster(settings.kafka.bootstrap) as cluster:
+        known = await cluster.topics()
+        return await _make(settings, cluster, known, _there(settings, known))
+
+
+def _there(settings: Settings, known: Mapping[str, int]) -> Sequence[str]:
+    """The venues that were named, else those whose ticks are there."""
+    names, named = settings.normalized
+    return names if named else [name for name in names if settings.ticks_topic(name) in known]
+
+
+async def _make(settings: Settings, cluster: Cluster, known: Mapping[str, int], venues: Iterable[str]) -> list[str]:
+    kafka = settings.kafka
+    ticks: dict[str, int] = {}
+    logs = {kafka.dead_topic: _DEAD_PARTITIONS}
+    for venue in venues:
+        topic = settings.ticks_topic(venue)
+        ticks[topic] = known.get(topic) or kafka.partitions
+        logs[settings.feed_topic(venue)] = ticks[topic]
+    made = await cluster.make_topics(ticks, settings.topic_settings)
+    return made + await cluster.make_topics(logs, settings.log_settings)
 
 
 async def when_ready(server: GatewayServer, tell: Callable[[], None]) -> None:
@@ -112,8 +142,8 @@ def say_where(host: str, port: int) -> None:
     say(f"docs    http://{at}/docs")
 
 
-def refuse_used_port(host: str, port: int) -> None:
-    """Says so before anything starts.
+def refuse_used_port(host: str, port: int, option: str = "--port") -> None:
+    """Says so before anything starts. `option`: by which another one is chosen.
 
     Raises:
         FeedError: somebody listens there, or the address is not ours.
@@ -124,7 +154,7 @@ def refuse_used_port(host: str, port: int) -> None:
             probe.bind((host, port))
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
-                raise FeedError(f"port {port} of {host} is in use; another one with --port") from error
+                raise FeedError(f"port {port} of {host} is in use; another one with {option}") from error
             raise FeedError(f"port {port} of {host} cannot be listened on: {error.strerror}") from error
 
 
@@ -142,32 +172,36 @@ async def _normalize(settings: Settings, normalizer: Normalizer) -> None:
     await normalizer.run(member)
 
 
-def _normalizer(settings: Settings, metrics: Metrics) -> Normalizer:
+def normalizer_settings(settings: Settings, name: str) -> NormalizerSettings:
+    """What the normalizer of a venue needs to know."""
     kafka, chosen = settings.kafka, settings.normalize
-    venues = {
-        venue_named(name): NormalizerSettings(
-            ticks_topic=settings.ticks_topic(name),
-            feed_topic=settings.feed_topic(name),
-            dead_topic=kafka.dead_topic,
-            rules=settings.rules(name),
-            ticks_a_step_max=chosen.poll_ticks_max,
-            keyframe_ratio=chosen.keyframe_ratio,
-            round_ms=chosen.keyframe_round_max_s * 1000,
-            round_least_ms=chosen.keyframe_round_min_ms,
-            alive_ms=chosen.alive_ms,
-            open_transaction_max_ms=chosen.open_transaction_max_ms,
-            rival_silence_ms=chosen.rival_silence_ms,
-            owner=f"{socket.gethostname()}:{os.getpid()}",
-            compression=kafka.compression,
-        )
-        for name in chosen.venues
-    }
+    return NormalizerSettings(
+        ticks_topic=settings.ticks_topic(name),
+        feed_topic=settings.feed_topic(name),
+        dead_topic=kafka.dead_topic,
+        rules=settings.rules(name),
+        ticks_a_step_max=chosen.poll_ticks_max,
+        keyframe_ratio=chosen.keyframe_ratio,
+        round_ms=chosen.keyframe_round_max_s * 1000,
+        round_least_ms=chosen.keyframe_round_min_ms,
+        alive_ms=chosen.alive_ms,
+        open_transaction_max_ms=chosen.open_transaction_max_ms,
+        rival_silence_ms=chosen.rival_silence_ms,
+        owner=f"{socket.gethostname()}:{os.getpid()}",
+        compression=kafka.compression,
+    )
+
+
+def _normalizer(settings: Settings, metrics: Metrics) -> Normalizer:
+    kafka = settings.kafka
+    venues = {venue_named(name): normalizer_settings(settings, name) for name in settings.normalized.names}
     normalizer = Normalizer(
         kafka.bootstrap,
         venues,
+        named=settings.normalized.named,
         fetch_wait_ms=kafka.fetch_max_wait_ms,
         compression=kafka.compression,
-        make_topics=partial(make_topics, settings),
+        make_topics=partial(remake_topics, settings),
     )
     normalizer.numbers.register(metrics)
     return normalizer
@@ -197,18 +231,21 @@ def make_gateway(settings: Settings, metrics: Metrics, *, live: bool = True) -> 
         from feed.gateway.recordings import FILES_A_READER, Recordings  # it brings pyarrow, a third of a second
 
         recordings, files_a_reader = Recordings(chosen.recordings), FILES_A_READER
-    topics = {name: settings.feed_topic(name) for name in settings.served_venues}
+    topics = {name: settings.feed_topic(name) for name in settings.served.names}
     past = FeedLogs(settings.kafka.bootstrap, topics) if live else None
     own = convert(chosen, GatewaySettings)
     own = replace(own, limits=fitted(own.limits, files_a_reader=files_a_reader))
     return Gateway(own, hub, session, metrics, recordings, past, live=live)
 
 
-def follower(settings: Settings, gateway: Gateway) -> Follower:
-    """What feeds a gateway's hub."""
+def follower(settings: Settings, gateway: Gateway, *, lenient: bool = False) -> Follower:
+    """What feeds a gateway's hub. `lenient`: it takes the place of one that served what can be served."""
+    names, named = settings.served
     topics = {
-        settings.feed_topic(name): Followed(float(settings.silent_after_s(name, venue_named(name).silent_after_s)))
-        for name in settings.served_venues
+        settings.feed_topic(name): Followed(
+            float(settings.silent_after_s(name, venue_named(name).silent_after_s)), named, name
+        )
+        for name in names
     }
     followed = Follower(
         settings.kafka.bootstrap,
@@ -218,6 +255,7 @@ def follower(settings: Settings, gateway: Gateway) -> Follower:
         notify=gateway.fanout.notify,
         resume_window_s=settings.serve.resume_window_s,
         fetch_wait_ms=settings.kafka.fetch_max_wait_ms,
+        lenient=lenient,
     )
-    gateway.hub.delay_s = lambda: followed.delay_s + gateway.fanout.delay_s
+    gateway.follow(followed)
     return followed

@@ -28,13 +28,13 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
+from feed.checks import Check, failing, in_words, is_ready
 from feed.errors import ConfigError, FeedError, Unreachable
 from feed.gateway.app import Routes, report_of
 from feed.gateway.gateway import Gateway
-from feed.gateway.health import Check
 from feed.gateway.server import GatewayServer, serve
 from feed.gateway.siblings import PARENT, Report, Siblings, retire, stands_still
-from feed.metrics import Metrics
+from feed.metrics import Metrics, text_of
 from feed.settings import Settings, leaves, load
 from feed.tasks import end, first_cause, together
 from feed.up import build, follower, refuse_used_port
@@ -70,23 +70,28 @@ class Task(Struct, frozen=True, kw_only=True):
 class Workers:
     """The workers of one port; `tell` is called with the port as soon as all of them listen.
 
-    `metrics` and `checks`: what the parent itself has to tell, where it runs other roles.
+    Watched (`feed.gateway.probes`) they are one service. `checks`: what the parent itself has to tell, where it runs
+    other roles.
     """
+
+    alive = True
 
     def __init__(
         self,
         settings: Settings,
         tell: Callable[[int], None],
         *,
-        metrics: Metrics | None = None,
+        metrics: Metrics,
         checks: Sequence[Callable[[], Check]] = (),
     ) -> None:
         self._settings = settings
         self._tell = tell
         self._metrics = metrics
         self._checks = checks
+        self._restarts = metrics.counter("feed_worker_restarts", "Times that a worker ended and was started again")
+        self._siblings: Siblings | None = None
         self._count = settings.serve.workers
-        self._numbers = [*([PARENT] if metrics is not None else []), *range(1, self._count + 1)]
+        self._numbers = [PARENT, *range(1, self._count + 1)]
         self._began_at = time.monotonic()
         self._running: dict[int, asyncio.subprocess.Process] = {}
         self._listen: set[int] = set()
@@ -120,20 +125,29 @@ class Workers:
 
     @contextlib.asynccontextmanager
     async def _telling(self, folder: Path) -> AsyncIterator[None]:
-        if self._metrics is None:
-            yield
-            return
-        async with Siblings(folder, PARENT, self._numbers, self._metrics).listening(self._report):
+        siblings = Siblings(folder, PARENT, self._numbers, self._metrics)
+        async with siblings.listening(self._report):
+            self._siblings = siblings
             yield
 
+    async def all_checks(self) -> list[Check]:
+        """What has to be so of all of them."""
+        if self._siblings is None:
+            return [Check("workers", False, "not started yet")]
+        own = [checked() for checked in self._checks]
+        return [*own, *self._siblings.checks_of(await self._siblings.ask())]
+
+    async def export(self) -> bytes:
+        """The numbers of all of them."""
+        return self._metrics.export() if self._siblings is None else text_of(await self._siblings.families())
+
     def _report(self, clients: int) -> Report:
-        assert self._metrics is not None
-        bad = [check for check in (checked() for checked in self._checks) if not check.ok]
+        checks = [checked() for checked in self._checks]
         return Report(
             worker=PARENT,
             pid=os.getpid(),
-            ready=not bad,
-            found="; ".join(f"{check.name}: {check.found}" for check in bad),
+            ready=is_ready(checks),
+            found=in_words(failing(checks)),
             uptime_s=round(time.monotonic() - self._began_at),
             families=self._metrics.families(),
             connections=0,
@@ -157,6 +171,7 @@ class Workers:
             if code > 0 and not self._was_ready:
                 raise _failure(worker, code)
             pause = _AGAIN_S if loop.time() - began > _LONG_S else min(pause * 2, _AGAIN_MAX_S)
+            self._restarts.value += 1
             log.error("worker %d ended with %d; it is started again in %.1f s", worker, code, pause)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
@@ -297,7 +312,7 @@ async def work(task: Task, settings: Settings, routes: Sequence[Routes]) -> None
 
     async with siblings.listening(told):
         working: list[Coroutine[Any, Any, object]] = [
-            follower(settings, gateway).run(),
+            follower(settings, gateway, lenient=task.late).run(),
             serve(server, listener, first=gateway.health.read if task.late else None),
             _tell(server, gateway),
             _orphaned(server, folder),

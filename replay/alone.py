@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Final
 from fastapi import FastAPI, Response
 from starlette.responses import HTMLResponse
 
+from feed.checks import Check
 from feed.command import say
 from feed.errors import BadRequest, ConfigError
 from feed.gateway.answers import json_answer, told
-from feed.gateway.health import Check
 from feed.gateway.pages import HEADERS
 from feed.gateway.recordings import Range, Recordings, range_of
 from feed.gateway.server import build_server, serve

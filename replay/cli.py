@@ -322,7 +322,7 @@ def _republish(settings: Settings, path: str, chosen: Chosen, start: Cut, end: C
                 opened.recording,
                 settings.kafka.bootstrap,
                 settings.feed_topic,
-                settings.topic_settings,
+                settings.log_settings,
                 settings.kafka.compression,
                 chosen=chosen,
                 start=start,

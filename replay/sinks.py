@@ -12,6 +12,7 @@ the dead letters instead of here. Ticks of a partition keep their order: one bat
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Final, Protocol
 
@@ -72,9 +73,9 @@ class TickTopic:
 
     def add(self, captured: Captured) -> bool:
         """Takes one frame; True when enough has been gathered to send it."""
-        headers: Headers = []
-        if captured.ts_recv is not None:
-            headers.append(("ts_recv", b"%d" % captured.ts_recv))
+        # what says nothing of when it came comes now: Kafka's own time may be missing
+        ts_recv = time.time_ns() if captured.ts_recv is None else captured.ts_recv
+        headers: Headers = [("ts_recv", b"%d" % ts_recv)]
         if captured.request is not None:
             headers.append(("request", captured.request.encode()))
         self.frames += 1

@@ -24,7 +24,7 @@ _NS_PER_MS = 1_000_000
 
 
 class Tick(NamedTuple):
-    """One tick: where it lay, Kafka's time of it in nanoseconds, and the record."""
+    """One tick: where it lay, Kafka's time of it in nanoseconds (below 0: it has none), and the record."""
 
     partition: TopicPartition
     offset: int
@@ -118,10 +118,11 @@ def _due(ticks: list[Tick], pacing: Pacing) -> Iterator[list[Tick] | float]:
     at = 0
     while at < len(ticks):
         now = time.monotonic_ns()
-        if wait := pacing.wait_ns(ticks[at].time, now):
+        # a tick that was written without a time is due with the one before it
+        if ticks[at].time >= 0 and (wait := pacing.wait_ns(ticks[at].time, now)):
             yield seconds(wait)
             continue
-        reached = pacing.reached_ns(now)
+        reached = pacing.reached_ns(now) if ticks[at].time >= 0 else ticks[at].time
         stop = at + 1
         while stop < len(ticks) and ticks[stop].time <= reached:
             stop += 1

@@ -30,6 +30,8 @@ from feed.channels.views import Views
 from feed.model import Kind, State, StateReason
 from feed.protocol.codec import Frames
 
+_EMPTY_BYTES: Final = 2
+_RECEIVED: Final = b'"ts_recv":"'
 _VIEW_WINDOW_PART: Final = 4
 """Of what is kept for resumes a view keeps so small a part: it says less."""
 
@@ -91,6 +93,7 @@ class Hub:
         self.intake = Intake()
         self._before = self.current
         self._fanning = False
+        self._newest = b""
         self.awaiting: dict[str, dict[Reader, None]] = {}
         """Who waits for symbols that are not known, by name."""
         self._called: list[Reader] = [] if raw is None else raw._called
@@ -153,6 +156,8 @@ class Hub:
         if found is None:
             found = intake.source(source)
         found.end = end
+        if len(value) > _EMPTY_BYTES:
+            self._newest = value
         intake.data(found, pos, last, value)
 
     def stands(self, source: str, end: int, position: int, waits_ms: int) -> None:
@@ -312,6 +317,15 @@ class Hub:
     def updates(self) -> int:
         """Updates taken in so far."""
         return self.intake.updates
+
+    def received_ns(self) -> int:
+        """When the newest tick was received of what came in since the last call, by its collector; 0: none came."""
+        value, self._newest = self._newest, b""
+        at = value.rfind(_RECEIVED)
+        if at < 0:
+            return 0
+        at += len(_RECEIVED)
+        return int(value[at : value.find(b'"', at)])
 
     @property
     def waiting_bytes(self) -> int:

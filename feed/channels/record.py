@@ -39,7 +39,7 @@ from typing import Any, Final, Literal, Protocol, get_args
 import google_crc32c
 from msgspec import Struct
 
-from feed.errors import DamagedRecord, ForeignRecord
+from feed.errors import CorruptLog, DamagedRecord, ForeignRecord
 from feed.model import NO_SEQ
 
 RecordKind = Literal["data", "keyframe", "checkpoint", "source"]
@@ -183,6 +183,20 @@ def record_of(headers: Any, value: bytes | None, offset: int) -> Record:
         )
     except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise _strange(headers, offset, error) from error
+
+
+def floor_of(record: Record) -> int:
+    """From where a reader starts who begins at this record.
+
+    Raises:
+        CorruptLog: that lies beyond the record: it was written at another offset.
+    """
+    if record.floor > record.offset:
+        raise CorruptLog(
+            f"floor {record.floor} of the record at offset {record.offset} lies beyond it: these records were written "
+            f"at other offsets, as those of a mirror are"
+        )
+    return record.floor
 
 
 def records_of(raws: Iterable[Lying]) -> Iterator[Record | DamagedRecord]:

@@ -11,21 +11,23 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Final, cast
 
-from fastapi import FastAPI, Query, Request, Response, WebSocket
+from fastapi import FastAPI, Request, Response, WebSocket
 from fastapi import Path as PathParameter
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, PlainTextResponse
 
 import schemas
+from feed.checks import failing, in_words, is_ready
 from feed.gateway.answers import ERROR_ANSWER, JSON, error_answer, json_answer, told
 from feed.gateway.clients import add_clients, worst
+from feed.gateway.flow import add_health
 from feed.gateway.origin import allowed, subprotocol
 from feed.gateway.pages import HEADERS, Pages, reference
+from feed.gateway.probes import add_probes
 from feed.gateway.siblings import PARENT, Report, Siblings
 from feed.gateway.ws import SUBPROTOCOL
-from feed.metrics import CONTENT_TYPE, text_of
-from feed.model import KINDS
+from feed.model import KINDS, PROTOCOL
 
 if TYPE_CHECKING:
     from feed.gateway.gateway import Gateway
@@ -49,7 +51,7 @@ def create_app(gateway: Gateway, *more: Routes) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
-    _add_health(app, gateway)
+    add_probes(app, gateway)
     pages = Pages()
     _add_status(app, gateway)
     add_clients(app, gateway)
@@ -57,6 +59,7 @@ def create_app(gateway: Gateway, *more: Routes) -> FastAPI:
     for add in more:
         add(app, gateway)
     if gateway.live:
+        add_health(app, gateway)
         _add_data(app, gateway)
         _add_board(app, pages)
         _add_stream(app, gateway)
@@ -77,34 +80,6 @@ def create_app(gateway: Gateway, *more: Routes) -> FastAPI:
         return error_answer(400, "bad_message", f"{'.'.join(map(str, first['loc']))}: {first['msg'].lower()}")
 
     return app
-
-
-def _add_health(app: FastAPI, gateway: Gateway) -> None:
-    @app.head("/livez", include_in_schema=False)
-    @app.get("/livez", response_class=PlainTextResponse, responses={503: {"description": "The loop stands still"}})
-    async def livez() -> Response:
-        """Whether the process can go on; false only if its loop stands still."""
-        alive = gateway.health.alive
-        return PlainTextResponse("ok\n" if alive else "the loop stands still\n", 200 if alive else 503)
-
-    @app.head("/readyz", include_in_schema=False)
-    @app.get("/readyz", response_class=PlainTextResponse, responses={503: {"description": "Not ready"}})
-    async def readyz(
-        verbose: Annotated[str | None, Query(description="Any value: tell each check")] = None,
-    ) -> Response:
-        """Whether clients should be sent here: Kafka answers, the log was read to its end, no source lags."""
-        checks = await gateway.all_checks()
-        ready = all(check.ok for check in checks)
-        shown = checks if verbose is not None else [check for check in checks if not check.ok]
-        lines = [f"[{'+' if check.ok else '-'}] {check.name}: {check.found}" for check in shown]
-        return PlainTextResponse("\n".join([*lines, "ok" if ready else "not ready"]) + "\n", 200 if ready else 503)
-
-    @app.get("/metrics", response_class=PlainTextResponse)
-    async def metrics() -> Response:
-        """All figures, in Prometheus' text format; of several workers their sums, and what has no sum by `worker`."""
-        siblings = gateway.siblings
-        text = gateway.metrics.export() if siblings is None else text_of(await siblings.families())
-        return Response(text, media_type=CONTENT_TYPE)
 
 
 def _add_data(app: FastAPI, gateway: Gateway) -> None:
@@ -153,9 +128,9 @@ def status_of(gateway: Gateway) -> dict[str, Any]:
     checks = gateway.checks()
     return {
         "server": gateway.settings.server,
-        "protocol": "feed.v1",
+        "protocol": PROTOCOL,
         "uptime_s": round(time.monotonic() - gateway.started_at),
-        "ready": all(check.ok for check in checks),
+        "ready": is_ready(checks),
         "checks": checks,
         "sources": {
             name: {"seq": source.pos, "end": source.end, "state": source.state, "reason": source.reason}
@@ -172,13 +147,14 @@ def report_of(gateway: Gateway, number: int, clients: int, *, listens: bool) -> 
     return Report(
         worker=number,
         pid=os.getpid(),
-        ready=all(check.ok for check in checks),
+        ready=is_ready(checks),
         listens=listens,
-        found="; ".join(f"{check.name}: {check.found}" for check in checks if not check.ok),
+        found=in_words(failing(checks)),
         uptime_s=round(time.monotonic() - gateway.started_at),
         families=gateway.metrics.families(),
         connections=len(gateway.connections),
         clients=worst(gateway, clients),
+        flow=gateway.flow(),
     )
 
 
@@ -187,7 +163,7 @@ async def _status_of_all(siblings: Siblings, ready: bool) -> dict[str, Any]:
     reports = [report for report in found.values() if isinstance(report, Report)]
     shown = ("worker", "pid", "listens", "ready", "found", "uptime_s", "connections")
     return {
-        "ready": ready and all(check.ok for check in siblings.checks_of(found)),
+        "ready": ready and is_ready(siblings.checks_of(found)),
         "connections": sum(report.connections for report in reports),
         "workers": [{name: getattr(report, name) for name in shown} for report in reports if report.worker != PARENT],
     }

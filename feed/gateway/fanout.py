@@ -90,10 +90,12 @@ class Fanout:
         pace: Pace,
         page_bytes: int,
         packed: Callable[[Frames], Frames] = bytes,
+        received_ns: Callable[[], int] = lambda: 0,
         clock: Callable[[], float] = perf_counter,
         cpu: Callable[[], float] = thread_time,
     ) -> None:
-        """`packed` compresses frames; `cpu` measures what a flush costs, where the clock also counts others' work."""
+        """`packed` compresses frames; `received_ns`: when the newest tick was received of what is flushed next, 0 where
+        that is not known; `cpu` measures what a flush costs, where the clock also counts others' work."""
         self.busy = False
         self._clock = clock
         self._cpu = cpu
@@ -102,6 +104,7 @@ class Fanout:
         self._pace = pace
         self._page_bytes = page_bytes
         self._packed = packed
+        self._received_ns = received_ns
         self._due = False
         self._due_since = 0.0
         self._behind: deque[Peer] = deque()
@@ -112,6 +115,9 @@ class Fanout:
         self._alarm_ns: int | None = None
         self._shown = asyncio.Event()
         self._seconds = metrics.histogram("feed_gateway_flush_seconds", "Time that a flush took to send")
+        self._delivery = metrics.histogram(
+            "feed_delivery_seconds", "From when a flush's newest tick was received by its collector to all sockets"
+        )
         self._flushes = metrics.counter("feed_gateway_flushes", "Flushes sent")
         self._writes = metrics.counter("feed_gateway_writes", "Buffers given to clients' sockets by flushes")
         self._bytes = metrics.counter("feed_gateway_sent_bytes", "Bytes given to clients' sockets by flushes")
@@ -185,6 +191,7 @@ class Fanout:
         began, turn = self._cpu(), self._clock()
         cost = 0.0
         now_ns = self._now_ns()
+        received_ns = self._received_ns()
         changed = self._hub.flush(now_ns)
         self._shown.set()
         self._set_alarm(now_ns)
@@ -226,6 +233,8 @@ class Fanout:
         self._writes.value += writes
         self._bytes.value += sent
         self._seconds.observe(cost)
+        if received_ns and writes:
+            self._delivery.observe(max(0, self._now_ns() - received_ns) / _NS_PER_S)
         for called in self._hub.called():
             self.catch_up(called.owner)  # type: ignore[arg-type]  # as above
         waiting, self._after = self._after, []

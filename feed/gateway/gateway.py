@@ -16,19 +16,23 @@ from typing import TYPE_CHECKING, Final, cast
 from msgspec.structs import asdict
 
 from feed.channels.hub import Hub
+from feed.checks import Check, is_ready
 from feed.gateway.clients import tell_of_losses
 from feed.gateway.deflate import DeflateFactory, Deflater
 from feed.gateway.fanout import Fanout
-from feed.gateway.health import Check, Health, Watchdog
+from feed.gateway.flow import Flow, Follows, checks_of, flow_of, lag_of, state_of
+from feed.gateway.health import Health, Watchdog
 from feed.gateway.limits import GatewaySettings, LimitSettings
 from feed.gateway.pace import Pace
 from feed.gateway.pulse import Pulse
 from feed.gateway.walker import FeedLogs, Walker
 from feed.gateway.ws import StreamProtocol
-from feed.metrics import Metrics
+from feed.metrics import Metrics, text_of
 from feed.protocol.session import Dialogue, Session, SessionSettings
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from feed.gateway.recordings import Recordings
     from feed.gateway.siblings import Siblings
 
@@ -141,7 +145,6 @@ class Gateway:
         self.doors = Doors(settings.limits)
         self.health = Health(
             kafka_silence_ms_max=settings.kafka_silence_ms_max,
-            lag_ticks_max=settings.lag_ticks_max,
             stall_ms_max=settings.stall_ms_max,
             live=live,
         )
@@ -164,6 +167,7 @@ class Gateway:
             ),
             page_bytes=settings.page_bytes,
             packed=self.deflater.packed,
+            received_ns=hub.received_ns,
         )
         self.walker = None if past is None else Walker(past, self._catch_up, settings.limits.walks_max, recordings)
         self.pulse = Pulse(
@@ -173,10 +177,13 @@ class Gateway:
         )
         self.connections: set[StreamProtocol] = set()
         self._serves = False
+        self.logs: Follows | None = None
+        """The logs that feed its hub."""
         self.siblings: Siblings | None = None
         """The other workers, where this gateway is several processes."""
         # what welcome tells is what is enforced
         self.told = told_settings(session, settings)
+        metrics.gauge("feed_ready", "1 while clients can be sent here", lambda: float(is_ready(self.checks())))
         metrics.gauge("feed_gateway_connections", "WebSocket connections", lambda: len(self.connections))
         walker = self.walker
         metrics.gauge(
@@ -255,10 +262,53 @@ class Gateway:
         if not connection.ended:
             self.fanout.catch_up(connection)
 
+    def follow(self, logs: Follows) -> None:
+        """These logs feed its hub."""
+        self.logs = logs
+        self.hub.delay_s = lambda: logs.delay_s + self.fanout.delay_s
+        metrics = self.metrics
+        metrics.gauge(
+            "feed_source_state",
+            "1 for the state of a source that holds",
+            lambda: state_of(logs),
+            labels=("venue", "partition", "state"),
+        )
+        metrics.gauge(
+            "feed_lag_seconds",
+            "How long the oldest has waited that is not read, or not sent",
+            lambda: lag_of(logs, self.fanout.delay_s),
+            labels=("venue", "partition"),
+        )
+        metrics.counted(
+            "feed_foreign_records",
+            "Records in feed logs that none of ours has written",
+            lambda: logs.foreign,
+            labels=("venue", "partition"),
+        )
+
     def checks(self) -> list[Check]:
-        """What has to be so for clients to be sent here."""
-        lags = {name: max(0, source.end - 1 - source.pos) for name, source in self.hub.sources.items()}
-        return self.health.checks(lags)
+        """What has to be so for clients to be sent here, and how its sources stand."""
+        checks = self.health.checks()
+        if self.logs is None:
+            return checks
+        return [*checks, *checks_of(self.logs, self._ticks_behind)]
+
+    def _ticks_behind(self, source: str) -> int:
+        known = self.hub.sources.get(source)
+        return 0 if known is None else max(0, known.end - known.position)
+
+    def flow(self, venues: Sequence[str] = ()) -> Flow:
+        """Whether data flows, as this process sees it; `venues`: those that are asked for, all where there are none."""
+        return Flow() if self.logs is None else flow_of(self.logs, venues)
+
+    @property
+    def alive(self) -> bool:
+        """Whether its loop turns."""
+        return self.health.alive
+
+    async def export(self) -> bytes:
+        """All numbers, those of the other workers among them."""
+        return self.metrics.export() if self.siblings is None else text_of(await self.siblings.families())
 
     async def all_checks(self) -> list[Check]:
         """The same, and that all other workers are ready."""

@@ -1,7 +1,7 @@
 """What can be believed of this gateway: whether it follows Kafka, and whether its loop turns.
 
-Owns the answers of `/readyz` and `/livez` and the watchdog behind the second. Whoever reads the log tells it what it
-saw; time is monotonic throughout.
+Owns what `/readyz` and `/livez` say of that, and the watchdog behind the second. Whoever reads the log tells it what it
+saw; time is monotonic throughout. Leaves what is to be thought of the sources to `flow`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Final
 
-from msgspec import Struct
-
+from feed.checks import Check
 from feed.metrics import Metrics
 
 _BEAT_SECONDS: Final = 0.1
@@ -24,22 +23,13 @@ _TELL_SECONDS: Final = 1.0
 _logger = logging.getLogger("feed.gateway")
 
 
-class Check(Struct, frozen=True):
-    """One thing that has to be so."""
-
-    name: str
-    ok: bool
-    found: str
-
-
 class Health:
     """What was seen of Kafka and of the loop."""
 
-    def __init__(self, *, kafka_silence_ms_max: int, lag_ticks_max: int, stall_ms_max: int, live: bool = True) -> None:
+    def __init__(self, *, kafka_silence_ms_max: int, stall_ms_max: int, live: bool = True) -> None:
         """`live`: Kafka is followed."""
         self._live = live
         self._silence_max = kafka_silence_ms_max / 1000
-        self._lag_max = lag_ticks_max
         self._stall_max = stall_ms_max / 1000
         self._answered_at: float | None = None
         self._failure = ""
@@ -62,25 +52,19 @@ class Health:
         """The log was read to where it ended when this gateway started."""
         self.read.set()
 
-    def checks(self, lag_ticks: dict[str, int]) -> list[Check]:
-        """What has to be so for clients to be sent here; `lag_ticks` is each source's distance from its raw log."""
+    def checks(self) -> list[Check]:
+        """What has to be so for clients to be sent here."""
         return [
-            *(self._followed(lag_ticks) if self._live else ()),
+            *(self._followed() if self._live else ()),
             Check("draining", not self.draining, "going away" if self.draining else "no"),
             *(other() for other in self.others),
         ]
 
-    def _followed(self, lag_ticks: dict[str, int]) -> list[Check]:
-        worst = max(lag_ticks, key=lag_ticks.__getitem__, default="")
-        lag = lag_ticks.get(worst, 0)
+    def _followed(self) -> list[Check]:
+        read = self.read.is_set()
         return [
             self._kafka(),
-            Check(
-                "caught_up",
-                self.read.is_set(),
-                "the log was read to its end" if self.read.is_set() else "still reading",
-            ),
-            Check("lag", lag <= self._lag_max, f"{lag} ticks at most, of {self._lag_max}; {worst or 'no source yet'}"),
+            Check("caught_up", read, "all logs were read to their ends" if read else "not all logs were read yet"),
         ]
 
     def stalled_seconds(self) -> float:

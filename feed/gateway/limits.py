@@ -93,8 +93,6 @@ class GatewaySettings(Struct, frozen=True, kw_only=True):
     """A frame with fewer bytes goes out as it is."""
     deflate_share: float = 0.2
     """The share of the loop's time that compressing may take; beyond it frames go out as they are."""
-    lag_ticks_max: int = 50_000
-    """Ticks that any source may be behind its raw log while the gateway calls itself ready."""
     kafka_silence_ms_max: int = 5000
     """Without any answer of Kafka for so long the gateway is not ready."""
     stall_ms_max: int = 5000

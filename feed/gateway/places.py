@@ -10,7 +10,7 @@ import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
-from feed.channels.record import Record, records_of
+from feed.channels.record import Record, floor_of, records_of
 from feed.kafka.cluster import OutOfRange
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ _AROUND: Final = 256
 """So many records before the place found are looked at: ticks do not come quite in the order of their times."""
 _OTHERS_MAX: Final = 256
 """So many records of other sources, and those behind them are taken to be of another source too."""
+_GONE: Final = -1
 _RECEIVED: Final = re.compile(rb'"ts_recv":"(\d+)"')
 
 
@@ -168,7 +169,7 @@ async def _bisect(
             low = middle  # deleted meanwhile: what is looked for can only lie behind it
             continue
         if verdict:
-            low, found = record.offset, _Found(record.offset, record.floor)
+            low, found = record.offset, _found(record)
         elif verdict is None and looked >= _OTHERS_MAX and not patient:
             low = middle
         else:
@@ -183,7 +184,7 @@ async def _around(log: Log, begin: int, found: _Found, before: Callable[[Record]
         async for record in records(log, max(begin, found.offset - _AROUND), found.offset + 1):
             if before(record) is False:
                 return last
-            last = _Found(record.offset, record.floor)
+            last = _found(record)
     except OutOfRange:
         return found
     return last or found
@@ -200,23 +201,36 @@ async def _earliest(log: Log, begin: int, end: int) -> Place:
         except OutOfRange:
             low = middle
             continue
-        if record is not None and record.floor >= begin:
-            high, found = middle, _Found(record.offset, record.floor)
+        if record is not None and _found(record).floor >= begin:
+            high, found = middle, _found(record)
         elif record is None:
             high = middle
         else:
             low = record.offset
-    return Place(end, end, broken=True) if found is None else Place(found.floor, found.offset, broken=True)
+    if found is None:
+        await _last_of(log, begin, end)
+        return Place(end, end, broken=True)
+    return Place(found.floor, found.offset, broken=True)
+
+
+def _found(record: Record) -> _Found:
+    """A record as a place; one that was written at another offset is like one whose floor is gone."""
+    return _Found(record.offset, record.floor if record.floor <= record.offset else _GONE)
 
 
 async def _last_of(log: Log, begin: int, end: int) -> _Found | None:
+    """The last record; where that was written at another offset, so was all of the log.
+
+    Raises:
+        CorruptLog: so it is.
+    """
     for offset in range(end - 1, max(begin, end - _AROUND) - 1, -1):
         try:
             record = await _first(log, offset, end)
         except OutOfRange:
             return None
         if record is not None:
-            return _Found(record.offset, record.floor)
+            return _Found(record.offset, floor_of(record))
     return None
 
 

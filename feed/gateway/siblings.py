@@ -23,7 +23,8 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from feed.gateway.health import Check
+from feed.checks import Check
+from feed.gateway.flow import Flow
 from feed.metrics import Family, Metrics, together
 
 LABEL: Final = "worker"
@@ -53,6 +54,8 @@ class Report(Struct, frozen=True, kw_only=True):
     connections: int
     clients: list[dict[str, Any]] = []
     """Those that stand worst, as `/v1/clients` shows them."""
+    flow: Flow = Flow()
+    """Which sources are at fault for it, of all venues."""
 
 
 class _Retired(Struct):

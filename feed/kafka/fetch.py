@@ -21,6 +21,7 @@ from feed.kafka.batches import UNKNOWN_EPOCH, Page, Raw
 from feed.kafka.cluster import FETCH_BYTES, Answer, OutOfRange, fetch_request
 from feed.kafka.waits import Waits
 from feed.tasks import end
+from feed.told import Told
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -174,6 +175,7 @@ class Fetcher:
         self._leaders: asyncio.Task[None] | None = None
         self._unled = asyncio.Event()
         self._failure: Exception | None = None
+        self._told = Told(log)
 
     @property
     def reachable(self) -> bool:
@@ -239,7 +241,6 @@ class Fetcher:
             self._wake.set()
 
     async def _run(self, node: int) -> None:
-        failures = 0
         while True:
             led = [s for s in self._streams.values() if self._led_by(s, node) and s.failed is None]
             wanted = [stream for stream in led if not stream.full]
@@ -256,15 +257,12 @@ class Fetcher:
                 self._failing.add(node)
                 for stream in wanted:
                     stream.doubted = True
-                if failures % 100 == 0:
-                    log.warning("fetch from node %d failed: %r", node, error)
-                failures += 1
+                self._told.say((node, type(error)), f"fetch from node {node} failed: {error!r}")
                 self._cluster.client.force_metadata_update()
                 self._unled.set()
                 await asyncio.sleep(_RETRY_S)
             else:
                 self._failing.discard(node)
-                failures = 0
                 await asyncio.sleep(_PAUSE_S)
 
     def _led_by(self, stream: Stream, node: int) -> bool:

@@ -3,6 +3,10 @@
 Owns the idempotent producer's identity, the numbering of records, which batch is in flight, and repeating what a
 broker did not take. Leaves what is in a batch to `append`.
 
+A broker refuses records whose time is too far from its own (`message.timestamp.after.max.ms`, an hour by default): a
+machine with a wrong clock could write nothing. Nothing rests on those times, so such a batch goes out again without
+one, and so does what follows for a while; whose clock is wrong is said.
+
 A node has one request in flight; what becomes ready meanwhile goes into the next one. So an idle log is written at
 once, a busy one in few requests. aiokafka's own producer does the same in many more steps: a batch went through five
 futures and three tasks.
@@ -12,24 +16,35 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final
 
+import google_crc32c
 from aiokafka.client import AIOKafkaClient
-from aiokafka.errors import KafkaError, LeaderNotAvailableError, UnknownError, for_code
+from aiokafka.errors import InvalidTimestampError, KafkaError, LeaderNotAvailableError, UnknownError, for_code
 from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.protocol.transaction import InitProducerIdRequest
 from aiokafka.structs import TopicPartition
 
 from feed.errors import FeedError, Unreachable
 from feed.tasks import end
+from feed.told import Told
 
 _ALL_REPLICAS: Final = -1
 _RETRY_S: Final = 0.1
 _SEQUENCE_END: Final = 1 << 31
 _NOT_ANSWERED: Final = (UnknownError.errno, -1)
 _NO_TRANSACTION_MS: Final = (1 << 31) - 1
+_UNTIMED_S: Final = 60.0
+"""For so long a topic that refused our times gets batches without; then a time is tried again."""
+# of a batch: its CRC is of everything from the attributes on, and the times are those of its first and its last record
+_CRC: Final = slice(17, 21)
+_CRC_FROM: Final = 21
+_TIMES: Final = slice(27, 43)
+_NO_TIMES: Final = b"\xff" * 16
 log: Final = logging.getLogger("feed.kafka")
 
 
@@ -72,6 +87,9 @@ class Producer:
         self._in_flight: set[TopicPartition] = set()
         self._busy: set[int] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._untimed: dict[str, float] = {}
+        """Topics that have refused our times, and until when they get none."""
+        self._told = Told(log)
         self._pumping = False
         self._stopped = False
 
@@ -113,7 +131,10 @@ class Producer:
         The future raises ProduceFailed or a KafkaError where it did not, or may not have.
         """
         loop = asyncio.get_running_loop()
-        batch = Batch(partition, buffer, loop.time() + self._timeout_ms / 1000, loop.create_future())
+        now = loop.time()
+        if self._untimed and now < self._untimed.get(partition.topic, now):
+            buffer = without_times(buffer)
+        batch = Batch(partition, buffer, now + self._timeout_ms / 1000, loop.create_future())
         if self._stopped or partition in self._failed:
             _fail(batch, ProduceFailed(f"{partition} takes nothing after a failure"))
             return batch.offset
@@ -191,7 +212,7 @@ class Producer:
             again = await self._send(node, batches)
         except (KafkaError, OSError) as error:
             # a connection that breaks: nobody knows what was taken
-            log.warning("producing to node %d failed: %r", node, error)
+            self._told.say(("node", node, type(error)), f"producing to node {node} failed: {error!r}")
             again = [batch for batch in batches if self._is_repeated(batch, error)]
         finally:
             self._busy.discard(node)
@@ -219,11 +240,28 @@ class Producer:
                 if not batch.offset.done():
                     batch.offset.set_result(offset)
                 continue
-            error = for_code(code)(f"batch of {len(batch.buffer)} bytes to {batch.partition}")
-            log.warning("producing failed: %r", error)
+            kind = for_code(code)
+            if kind is InvalidTimestampError and batch.buffer[_TIMES] != _NO_TIMES:
+                self._refuses_times(batch)  # and it is the next one of its partition again, at once
+                continue
+            error = kind(f"batch of {len(batch.buffer)} bytes to {batch.partition}")
+            self._told.say((batch.partition, kind), f"producing failed: {error!r}")
             if self._is_repeated(batch, error):
                 again.append(batch)
         return again
+
+    def _refuses_times(self, batch: Batch) -> None:
+        """A broker does not take our clock's time: the same batch, by its numbers, goes out without one."""
+        topic = batch.partition.topic
+        self._untimed[topic] = asyncio.get_running_loop().time() + _UNTIMED_S
+        batch.buffer = without_times(batch.buffer)
+        now = datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="seconds")
+        self._told.say(
+            ("times", topic),
+            f"{topic} refuses the time of this machine's clock, {now}: too far from the broker's "
+            f"(message.timestamp.after.max.ms, message.timestamp.before.max.ms); it is written without times until the "
+            f"clock is right, or the topic has message.timestamp.type=LogAppendTime",
+        )
 
     async def _find_leaders(self, batches: list[Batch]) -> None:
         for batch in batches:
@@ -258,6 +296,14 @@ class Producer:
         self._failed.add(partition)
         for waiting in self._waiting.pop(partition, ()):
             _fail(waiting, error)
+
+
+def without_times(buffer: bytes | bytearray) -> bytearray:
+    """A batch of which all records have one time, as one whose records have none (-1)."""
+    changed = bytearray(buffer)
+    changed[_TIMES] = _NO_TIMES
+    changed[_CRC] = google_crc32c.value(bytes(changed[_CRC_FROM:])).to_bytes(4, "big")
+    return changed
 
 
 def _fail(batch: Batch, error: BaseException) -> None:

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from feed.venues.symbol import Tick
 
 _REASON_CHARS_MAX: Final = 80
+_WRITTEN_S: Final = 5.0
+_WAITS_S: Final = 2.0
+_JUST_NOW_S: Final = 0.001
 log: Final = logging.getLogger("feed.normalizer")
 
 
@@ -31,6 +34,7 @@ class PartitionNumbers:
         self.partition = partition
         self.owned = True
         self.ticks = 0
+        self.updates = 0
         self.dead: Counter[str] = Counter()
         self.retries: Counter[str] = Counter()
         self.incarnations = 0
@@ -40,6 +44,8 @@ class PartitionNumbers:
         self.behind = 0
         self.newest_ns = 0
         self._waits_s = 0.0
+        self._written_at: float | None = None
+        self._trouble = ""
         self._stood_at = time.monotonic()
         self._told = told
 
@@ -48,18 +54,39 @@ class PartitionNumbers:
         """For how long the oldest tick has waited that is not read; what waited goes on waiting until it is told."""
         return self._waits_s + time.monotonic() - self._stood_at if self._waits_s else 0.0
 
-    def took(self, ticks: Sequence[Tick]) -> None:
-        """These ticks are read."""
+    def begins(self) -> None:
+        """It is ours from now on, and nothing was written yet."""
+        self.owned, self._written_at, self._trouble = True, None, ""
+
+    @property
+    def trouble(self) -> str:
+        """Why it is not being written; empty where it is. A record comes at least once a second."""
+        if self._trouble or self._written_at is None:
+            return self._trouble or "nothing was written yet"
+        since = time.monotonic() - self._written_at
+        return f"nothing was written for {since:.1f} s" if since > _WRITTEN_S else ""
+
+    @property
+    def standstill(self) -> str:
+        """Words about ticks that have waited too long though records are written; empty where none has."""
+        waits = self.waits_s
+        return f"ticks have waited for {waits:.1f} s" if waits > _WAITS_S else ""
+
+    def took(self, ticks: Sequence[Tick], updates: int) -> None:
+        """These ticks are read, and made so many updates."""
         self.ticks += len(ticks)
+        self.updates += updates
         self.newest_ns = max(self.newest_ns, ticks[-1].ts_recv)
 
     def wrote(self, records: Sequence[Record]) -> None:
         """These records lie in the log."""
+        self._written_at = time.monotonic()
         self.records += len(records)
         self.log_bytes += sum([len(record.value) for record in records])
 
     def stands(self, end: int, position: int, waits_ms: int) -> None:
         """The tick log ends here, and all below `position` is read."""
+        self._trouble = ""
         self.behind = max(0, end - position)
         self._waits_s, self._stood_at = waits_ms / 1000, time.monotonic()
 
@@ -72,10 +99,14 @@ class PartitionNumbers:
                 f"dead letter: tick {one.tick.seq} of {self.venue}/{self.partition}: {one.reason[:_REASON_CHARS_MAX]}",
             )
 
-    def retried(self, reason: str, words: str) -> None:
-        """Something went wrong and is tried again."""
+    def retried(self, reason: str, words: str, error: BaseException | None = None) -> None:
+        """Something went wrong and is tried again. `error`: a fault of ours, told with its traceback."""
         self.retries[reason] += 1
-        self._told.say((reason, self.venue, self.partition), words)
+        self._trouble = words[:_REASON_CHARS_MAX]
+        if not self._waits_s:  # as its log says it: what comes waits until this is over
+            self._waits_s, self._stood_at = _JUST_NOW_S, time.monotonic()
+        level = logging.WARNING if error is None else logging.ERROR
+        self._told.say((reason, self.venue, self.partition), words, level=level, error=error)
 
 
 class Numbers:
@@ -87,11 +118,10 @@ class Numbers:
         self._partitions: dict[tuple[str, int], PartitionNumbers] = {}
 
     def of(self, venue: str, partition: int) -> PartitionNumbers:
-        """A partition's numbers; it is ours from now on."""
+        """A partition's numbers."""
         found = self._partitions.get((venue, partition))
         if found is None:
             found = self._partitions[venue, partition] = PartitionNumbers(venue, partition, self.told)
-        found.owned = True
         return found
 
     def all(self) -> list[PartitionNumbers]:
@@ -125,6 +155,12 @@ class Numbers:
             "feed_ticks_taken",
             "Ticks read and covered by the feed log",
             lambda: {(one.venue, str(one.partition)): one.ticks for one in each()},
+            labels=("venue", "partition"),
+        )
+        metrics.counted(
+            "feed_updates",
+            "Updates made of ticks, with the gaps and states told beside them",
+            lambda: {(one.venue, str(one.partition)): one.updates for one in each()},
             labels=("venue", "partition"),
         )
         metrics.counted(

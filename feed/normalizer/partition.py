@@ -130,8 +130,7 @@ class PartitionNormalizer:
             except (FeedError, KafkaError, OSError) as error:
                 self._tell(error)
             except Exception as error:
-                log.exception("partition %d of %s", self._ticks.partition, self._ticks.topic)
-                self._tell(error)
+                self._tell(error, unexpected=True)
             if self._troubled_since is None:
                 self._troubled_since = time.monotonic()
             if time.monotonic() - started < _RESTORE_AGAIN_S:
@@ -154,10 +153,10 @@ class PartitionNormalizer:
             if stream is not None:
                 self._fetcher.leave(stream)
 
-    def _tell(self, error: Exception) -> None:
+    def _tell(self, error: Exception, *, unexpected: bool = False) -> None:
         reason = "appending" if isinstance(error, AppendFailed) else type(error).__name__.strip("_").lower()
         where = f"partition {self._ticks.partition} of {self._ticks.topic}"
-        self._numbers.retried(reason, f"{where}: {error}; taking up again")
+        self._numbers.retried(reason, f"{where}: {error}; taking up again", error if unexpected else None)
 
     async def _pause(self) -> None:
         """A moment's rest after a failure; the log is told that ticks wait."""
@@ -258,7 +257,7 @@ class PartitionNormalizer:
                     ahead = ahead._replace(waits_ms=max(ahead.waits_ms, waited_ms))
                 step = writer.step(ticks, ahead, _now_ms(), epoch=stream.epoch)
                 await self._append_step(appender, writer, step, stream)
-                numbers.took(ticks)
+                numbers.took(ticks, step.messages)
                 alive_at = time.monotonic() + settings.alive_ms / 1000
                 self._troubled_since = None
             if time.monotonic() >= alive_at:

@@ -16,7 +16,7 @@ from aiokafka.structs import TopicPartition
 from msgspec.structs import replace
 
 from feed.channels.reader import HoleInLog
-from feed.channels.record import EMPTY, Record, known_records, record_of
+from feed.channels.record import EMPTY, Record, floor_of, known_records, record_of
 from feed.errors import BadTick, CorruptLog, DamagedRecord, FeedError, ForeignRecord
 from feed.feedlog import Opening, Restored, Round, Writer
 from feed.kafka.batches import UNKNOWN_EPOCH, Raw
@@ -99,7 +99,8 @@ class Restorer:
         try:
             restored, whole = await self._read_log(log_begin, log_end)
             if not appoint:
-                await self._rivals.look()
+                # what was just read here must not be newer than what is known of others
+                await self._rivals.look(self._log.partition)
                 self._rivals.refuse(restored.last)
             plan = await plan_for(restored, bounds, self.version, self, whole=whole)
         except CorruptLog as error:
@@ -200,12 +201,8 @@ class Restorer:
         if end > begin:
             last = await self._last_record(begin, end)
             if last is not None:
-                if last.floor > last.offset:
-                    raise CorruptLog(
-                        f"floor {last.floor} of the record at offset {last.offset} of {self._log.topic} lies beyond "
-                        f"it: its records were written at other offsets, as a mirror does"
-                    )
-                start, whole = max(begin, last.floor), last.floor >= begin
+                floor = floor_of(last)
+                start, whole = max(begin, floor), floor >= begin
         tried: set[int] = set()
         while start not in tried:
             tried.add(start)

@@ -7,18 +7,20 @@ higher versions too while its owner is at work.
 
 Others are seen at work by their records, which come at least once a second, in any partition of the venue; how long ago
 one came is told by this process' own clock. Only whether a record was old when it was first seen is told by its Kafka
-timestamp, and then for no longer than it takes to see that none follows.
+timestamp, and then for no longer than it takes to see that none follows. Void records say nothing: whoever was taken
+over from has a last batch in flight, which lands behind the new incarnation's first records.
 """
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from aiokafka.structs import TopicPartition
 from msgspec import Struct
 from msgspec.structs import replace
 
+from feed.channels.reader import HoleInLog, LogReader
 from feed.channels.record import Record, known_records
 from feed.errors import FeedError
 from feed.normalizer.settings import NormalizerSettings, code_of, differences, version_of
@@ -41,12 +43,22 @@ class StandsBy(FeedError):
 
 
 class _Seen(Struct):
-    """The last record of a partition, and when it was seen first."""
+    """The newest valid record of a partition, when it was seen first, and up to which offset was looked."""
 
     offset: int
     record: Record
     at: float
     age_s: float
+    reader: LogReader
+
+
+class _Newest(NamedTuple):
+    """A record, when it was written, the reader that has taken it, and whether others lie beside it."""
+
+    record: Record | None
+    written_ms: int
+    reader: LogReader
+    mixed: bool
 
 
 class Rivals:
@@ -59,22 +71,23 @@ class Rivals:
         self._seen: dict[int, _Seen] = {}
         self._looked_at = 0.0
 
-    async def look(self) -> None:
-        """Looks at the last record of each partition, if that was not just done.
+    async def look(self, partition: int | None = None) -> None:
+        """Looks at the last record of each partition, if that was not just done; at that of `partition` in any case.
 
         Raises:
             FeedError: a log cannot be looked at.
         """
-        now = time.monotonic()
-        if self._looked_at and now - self._looked_at < _LOOKED_AT_S:
-            return
         topic = self._settings.feed_topic
+        if self._looked_at and time.monotonic() - self._looked_at < _LOOKED_AT_S:
+            if partition is not None:
+                await self._look_at(TopicPartition(topic, partition))
+            return
         for number in range(await self._cluster.partitions(topic)):
             await self._look_at(TopicPartition(topic, number))
         self._looked_at = time.monotonic()
 
     def last(self, partition: int) -> Record | None:
-        """The last record of a partition when it was looked at, valid or not."""
+        """The newest valid record of a partition when it was looked at."""
         seen = self._seen.get(partition)
         return seen.record if seen is not None else None
 
@@ -125,24 +138,58 @@ class Rivals:
     async def _look_at(self, partition: TopicPartition) -> None:
         begin, end = await self._cluster.offsets(partition)
         known = self._seen.get(partition.partition)
-        if end == 0 or begin >= end:
+        if begin >= end:
             self._seen.pop(partition.partition, None)
             return
         if known is not None and known.offset == end:
             return
-        named = known.record if known is not None else None
-        last: Record | None = None
-        age_s = 0.0
-        async for page in self._cluster.read(partition, max(begin, end - _LAST_RECORDS), end):
-            for record in known_records(page):
-                if record.owner:
-                    named = record
-                last = record
-            if page:
-                age_s = time.time() - page[-1].timestamp / 1000
-        if last is None:
-            self._seen.pop(partition.partition, None)
+        if known is not None and begin <= known.offset < end <= known.offset + _LAST_RECORDS:
+            found = await self._newest(partition, known.offset, end, known.reader)
+        else:
+            found = await self._newest_of_all(partition, begin, end)
+        if found.record is None:
+            if known is None:
+                return
+            found = _Newest(known.record, 0, found.reader, mixed=False)  # what came since is void
+        last = found.record
+        assert last is not None
+        if known is not None and not last.owner and known.record.source == last.source:
+            last = replace(last, owner=known.record.owner, settings=known.record.settings)
+        if known is not None and known.record.offset == last.offset:
+            self._seen[partition.partition] = replace(known, offset=end, record=last, reader=found.reader)
             return
-        if named is not None and named.source == last.source and not last.owner:
-            last = replace(last, owner=named.owner, settings=named.settings)
-        self._seen[partition.partition] = _Seen(end, last, time.monotonic(), 0.0 if known is not None else age_s)
+        age_s = time.time() - found.written_ms / 1000 if known is None else 0.0
+        self._seen[partition.partition] = _Seen(end, last, time.monotonic(), age_s, found.reader)
+
+    async def _newest_of_all(self, partition: TopicPartition, begin: int, end: int) -> _Newest:
+        """The newest valid record of a log: where its last ones are of several sources, only its floor tells which."""
+        found = await self._newest(partition, max(begin, end - _LAST_RECORDS), end, LogReader())
+        if found.record is None or not found.mixed:
+            return found
+        whole = await self._newest(partition, max(begin, found.record.floor), end, LogReader())
+        return found if whole.record is None else whole
+
+    async def _newest(self, partition: TopicPartition, start: int, end: int, reader: LogReader) -> _Newest:
+        """The newest valid record from an offset on, with what is told of its owner, and when it was written."""
+        newest: Record | None = None
+        written_ms = 0
+        sources: set[str] = set()
+        async for page in self._cluster.read(partition, start, end):
+            for raw in page:
+                for record in known_records((raw,)):
+                    sources.add(record.source)
+                    if not _takes(reader, record):
+                        continue
+                    if newest is not None and newest.source == record.source and not record.owner:
+                        record = replace(record, owner=newest.owner, settings=newest.settings)
+                    newest, written_ms = record, raw.timestamp
+        return _Newest(newest, written_ms, reader, mixed=len(sources) > 1)
+
+
+def _takes(reader: LogReader, record: Record) -> bool:
+    """Whether a record is of the valid source; what lies before it need not have been read."""
+    try:
+        reader.take(record)
+    except HoleInLog:
+        reader.pos = record.last
+    return record.source == reader.source

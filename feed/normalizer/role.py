@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
+from feed.checks import Check, in_words, is_ready
 from feed.collector import settle
 from feed.errors import FeedError, Unreachable
 from feed.kafka.append import Compression
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 _LOOK_S: Final = 1.0
+_TOPICS_S: Final = 2.0
+_SILENCE_S: Final = 5.0
+_TOLD_MAX: Final = 20
 _MAKE_EVERY_S: Final = 5.0
 log: Final = logging.getLogger("feed.normalizer")
 
@@ -49,9 +53,11 @@ class Normalizer:
         *,
         fetch_wait_ms: int,
         compression: Compression,
+        named: bool = True,
         make_topics: Callable[[], Awaitable[object]] | None = None,
     ) -> None:
-        """`make_topics`: makes those topics that are missing."""
+        """`named`: somebody asked for these venues; else those count whose tick topics are there. `make_topics`: makes
+        those topics that are missing."""
         self.numbers = Numbers()
         self.changed = asyncio.Event()
         self._by_topic = {settings.ticks_topic: (venue, settings) for venue, settings in venues.items()}
@@ -65,14 +71,21 @@ class Normalizer:
         self._rivals = {topic: Rivals(settings, self._cluster) for topic, (_, settings) in self._by_topic.items()}
         self._tasks: dict[TopicPartition, asyncio.Task[None]] = {}
         self._left: dict[str, asyncio.Task[None]] = {}
+        self._named = named
+        self._there: set[str] = set()
+        self._standing_by: dict[str, str] = {}
+        """Venues that somebody else writes, and who."""
+        self._answered_at = time.monotonic()
         self._make = make_topics
         self._made_at = float("-inf")
 
     async def run(self, member: Callable[[Normalizer], Awaitable[None]]) -> None:
         """Connects, then lets `member` tell by `own` which partitions are ours, until it ends."""
         await self._cluster.start()
+        await self._look_for_topics()
         settle()
         membership = asyncio.ensure_future(member(self))
+        looking = asyncio.create_task(self._keep_looking(), name="tick topics")
         # a stack: who loses patience cancels once more, and what that interrupts must not keep the rest open
         async with contextlib.AsyncExitStack() as ending:
             ending.push_async_callback(self._cluster.stop)
@@ -82,7 +95,7 @@ class Normalizer:
             ending.push_async_callback(self._fetcher.stop)
             ending.push_async_callback(self._end_looking)
             ending.push_async_callback(self.own, set())
-            ending.push_async_callback(end, [membership])
+            ending.push_async_callback(end, [membership, looking])
             await asyncio.wait([membership])
         if not membership.cancelled():
             membership.result()
@@ -100,7 +113,9 @@ class Normalizer:
             venue, settings = self._by_topic[partition.topic]
             numbers = self.numbers.of(venue.name, partition.partition)
             if partition in self._tasks:
+                numbers.owned = True
                 continue
+            numbers.begins()
             worker = PartitionNormalizer(
                 venue,
                 partition.partition,
@@ -120,12 +135,37 @@ class Normalizer:
     @property
     def topics(self) -> list[str]:
         """The tick topics of all venues that this normalizer takes part in."""
-        return [topic for topic in self._by_topic if topic not in self._left]
+        return [topic for topic in self._by_topic if topic not in self._left and topic in self._there]
+
+    def check(self) -> Check:
+        """The same in one line, for a process whose readiness does not hang on it."""
+        checks = self.checks()
+        told = [check for check in checks if not check.ok] or checks[1:2]
+        return Check("normalizer", is_ready(checks), in_words(told), counts=False)
 
     async def all_partitions(self) -> set[TopicPartition]:
         """Every partition of every tick topic that is there."""
         topics = await self._cluster.topics()
         return {TopicPartition(topic, p) for topic in self.topics for p in range(topics.get(topic, 0))}
+
+    async def _look_for_topics(self) -> None:
+        """Takes note of which tick topics are there, where that decides, and that Kafka answers."""
+        found = set(self._by_topic)
+        there = (await self._cluster.topics()).keys()
+        self._answered_at = time.monotonic()
+        if not self._named:
+            found &= there
+        if found != self._there:
+            self._there = found
+            self.changed.set()
+
+    async def _keep_looking(self) -> None:
+        while True:
+            await asyncio.sleep(_TOPICS_S)
+            try:
+                await self._look_for_topics()
+            except (FeedError, KafkaError, OSError) as error:
+                self.numbers.told.say("topics", f"tick topics cannot be looked up: {error!r}")
 
     async def make_topics(self) -> None:
         """Makes topics that are missing; not more often than is of use.
@@ -138,10 +178,27 @@ class Normalizer:
         self._made_at = time.monotonic()
         await self._make()
 
-    @property
-    def standing_by(self) -> list[str]:
-        """The venues that somebody else writes."""
-        return [self._by_topic[topic][0].name for topic in self._left]
+    def checks(self) -> list[Check]:
+        """What has to be so for it to do its part, and what is wrong with single partitions."""
+        now = time.monotonic()
+        owned = [one for one in self.numbers.all() if one.owned]
+        troubled = {one: words for one in owned if (words := one.trouble)}
+        still = {one: words for one in owned if one not in troubled and (words := one.standstill)}
+        written = len(owned) - len(troubled)
+        silent = now - self._answered_at
+        return [
+            Check("kafka", silent <= _SILENCE_S, f"answered {silent * 1000:.0f} ms ago"),
+            Check(
+                "partitions",
+                written > 0 or not owned,
+                f"{written} of {len(owned)} are written" if owned else "none is ours",
+            ),
+            *(
+                Check(f"{one.venue}/{one.partition}", False, words, counts=False)
+                for one, words in [*troubled.items(), *still.items()][:_TOLD_MAX]
+            ),
+            *(Check(venue, True, f"stands by: {why}") for venue, why in self._standing_by.items()),
+        ]
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         partition = next((partition for partition, one in self._tasks.items() if one is task), None)
@@ -152,7 +209,8 @@ class Normalizer:
             self._leave(partition.topic, error)
             return
         # a partition's loop takes everything that goes wrong: this is a fault in it
-        log.error("partition %d of %s ended", partition.partition, partition.topic, exc_info=error)
+        words = f"partition {partition.partition} of {partition.topic} ended"
+        self.numbers.told.say(("ended", partition), words, level=logging.ERROR, error=error)
         del self._tasks[partition]
         self.changed.set()
 
@@ -171,6 +229,7 @@ class Normalizer:
             one.owned = one.owned and one.venue != venue
         rivals = self._rivals[topic]
         while True:
+            self._standing_by[venue] = str(error)
             self.numbers.told.say(("stands by", venue), f"{venue}: stands by: {error}")
             await asyncio.sleep(_LOOK_S)
             try:
@@ -184,6 +243,7 @@ class Normalizer:
             else:
                 break
         log.info("%s: takes part again", venue)
+        del self._standing_by[venue]
         del self._left[topic]
         self.changed.set()
 

@@ -6,6 +6,13 @@ normalizer that has this version and these settings; what others then do is `riv
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from aiokafka.structs import TopicPartition
+
+from feed.channels.record import known_records
+from feed.errors import ConfigError
 from feed.kafka.cluster import Cluster
 from feed.kafka.fetch import Fetcher
 from feed.normalizer.dead import DeadLetters
@@ -15,20 +22,56 @@ from feed.normalizer.rivals import Rivals
 from feed.normalizer.settings import NormalizerSettings
 from feed.venues.venue import Venue
 
+_LAST_RECORDS: Final = 64
 
-async def take_over(bootstrap: str, venue: Venue, settings: NormalizerSettings) -> list[str]:
-    """Opens an incarnation of this version in each partition of a venue's logs; gives their sources.
+
+class Written(NamedTuple):
+    """Who wrote a partition's log last: empty where nobody has, or where it cannot be read."""
+
+    partition: int
+    source: str
+    version: str
+
+
+async def written(bootstrap: str, settings: NormalizerSettings) -> list[Written]:
+    """By whom each partition of a venue's logs was written last.
 
     Raises:
         Unreachable: no broker answers.
-        FeedError: a log cannot be opened.
+        ConfigError: there are no ticks of this venue, or no feed log to take over.
+    """
+    async with Cluster(bootstrap, client_id="feed-takeover") as cluster:
+        topics = await cluster.topics()
+        for topic in (settings.ticks_topic, settings.feed_topic):
+            if topic not in topics:
+                raise ConfigError(f"there is no topic {topic}: nothing to take over")
+        return [await _written(cluster, TopicPartition(settings.feed_topic, n)) for n in range(topics[topic])]
+
+
+async def _written(cluster: Cluster, partition: TopicPartition) -> Written:
+    begin, end = await cluster.offsets(partition)
+    found = Written(partition.partition, "", "")
+    async for page in cluster.read(partition, max(begin, end - _LAST_RECORDS), end):
+        for record in known_records(page):
+            found = Written(partition.partition, record.source, record.version)
+    return found
+
+
+async def take_over(
+    bootstrap: str, venue: Venue, settings: NormalizerSettings, tell: Callable[[str], object] = lambda source: None
+) -> list[str]:
+    """Opens an incarnation of this version in each partition of a venue's logs; gives their sources, and tells each.
+
+    Raises:
+        Unreachable: no broker answers.
+        FeedError: a log cannot be opened; those that were told are.
     """
     appenders = Appenders(bootstrap, settings.compression)
     async with Cluster(bootstrap, client_id="feed-takeover") as cluster:
         try:
-            partitions = await cluster.partitions(settings.ticks_topic)
-            return [
-                await PartitionNormalizer(
+            sources: list[str] = []
+            for number in range(await cluster.partitions(settings.ticks_topic)):
+                normalizer = PartitionNormalizer(
                     venue,
                     number,
                     settings,
@@ -39,9 +82,10 @@ async def take_over(bootstrap: str, venue: Venue, settings: NormalizerSettings) 
                     rivals=Rivals(settings, cluster),
                     numbers=Numbers().of(venue.name, number),
                     make_topics=_no_topics,
-                ).take_over()
-                for number in range(partitions)
-            ]
+                )
+                sources.append(await normalizer.take_over())
+                tell(sources[-1])
+            return sources
         finally:
             await appenders.stop()
 

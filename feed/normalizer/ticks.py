@@ -5,15 +5,19 @@ from __future__ import annotations
 from typing import Final
 
 from feed.kafka.batches import Raw
-from feed.venues.symbol import Tick
+from feed.venues.tick import NO_TIME, Tick
 
 _TIME_CHARS_MAX: Final = 19
+_ANY_TIME: Final = 2**63 - 1
 
 
 def tick_of(raw: Raw) -> Tick:
     """The tick that a Kafka record holds. What cannot be read in its key or headers makes it a bad tick later."""
-    ts_kafka = raw.timestamp * 1_000_000
-    ts_recv, request, symbols = ts_kafka, None, None
+    if raw.timestamp >= 0:
+        ts_recv = ts_kafka = raw.timestamp * 1_000_000
+    else:  # written without a time: there is nothing to compare a collector's with
+        ts_recv, ts_kafka = NO_TIME, _ANY_TIME
+    request = symbols = None
     for name, value in raw.headers:
         if name == "ts_recv":
             ts_recv = int(value) if value and value.isdigit() and len(value) <= _TIME_CHARS_MAX else -1

@@ -1,11 +1,23 @@
-"""What can be believed of a recorder: whether it follows Kafka, whether it writes, and since when what is durable."""
+"""What can be believed of a recorder: whether it follows Kafka, whether it writes, and since when what is durable.
+
+Owns the words and the numbers, also for a process that runs a recorder as its child.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
+
+from feed.checks import Check
+
+if TYPE_CHECKING:
+    from feed.followed import Standing
+    from feed.metrics import Metrics
+
+_TOLD_MAX: Final = 20
 
 
 class Status(Struct, frozen=True):
@@ -43,6 +55,7 @@ class RecorderHealth:
         self._kafka = "kafka has not answered yet"
         self._why_paused = "it has not begun"
         self._durable_at: float | None = None
+        self._standings: Callable[[], list[Standing]] = list
 
     # ---- what the follower tells
 
@@ -90,11 +103,57 @@ class RecorderHealth:
             durable_age_s=-1.0 if self._durable_at is None else round(self._clock() - self._durable_at, 3),
         )
 
+    def follows(self, standings: Callable[[], list[Standing]]) -> None:
+        """How the logs stand that it records from now on."""
+        self._standings = standings
+
+    def checks(self) -> list[Check]:
+        """What has to be so for it to record, and which logs do not come."""
+        bad = [one for one in self._standings() if one.reason is not None]
+        return [
+            self._kafka_check(),
+            self._disk_check(),
+            *(
+                Check(f"{one.venue}/{one.partition}", False, f"{one.reason}: {one.found}", counts=False)
+                for one in bad[:_TOLD_MAX]
+            ),
+        ]
+
     def _found(self) -> tuple[bool, str]:
-        if self._why_paused:
-            return False, f"paused: {self._why_paused}"
+        worst = next((check for check in (self._disk_check(), self._kafka_check()) if not check.ok), self._disk_check())
+        return worst.ok, worst.found
+
+    def _kafka_check(self) -> Check:
         if self._answered_at is None or self._clock() - self._answered_at > self._silence_max:
-            return False, self._kafka
+            return Check("kafka", False, self._kafka)
+        return Check("kafka", True, f"answered {(self._clock() - self._answered_at) * 1000:.0f} ms ago")
+
+    def _disk_check(self) -> Check:
+        if self._why_paused:
+            return Check("recording", False, f"paused: {self._why_paused}")
         if self._durable_at is None:
-            return True, "recording"
-        return True, f"recording; durable {self._clock() - self._durable_at:.1f} s ago"
+            return Check("recording", True, "recording")
+        return Check("recording", True, f"recording; durable {self._clock() - self._durable_at:.1f} s ago")
+
+
+def register(metrics: Metrics, status: Callable[[], Status]) -> None:
+    """Has a recorder's numbers told at a scrape."""
+    metrics.gauge("feed_record_ok", "1 while it records", lambda: float(status().ok))
+    metrics.gauge("feed_record_rows", "Rows written by the recorder", lambda: status().rows)
+    metrics.gauge(
+        "feed_record_commits",
+        "Batches written by the recorder, those of all tables counted once",
+        lambda: status().commits,
+    )
+    metrics.gauge("feed_record_sealed_files", "Files sealed by the recorder", lambda: status().sealed_files)
+    metrics.gauge(
+        "feed_record_deleted_files",
+        "Files deleted by the recorder because they were old or too much",
+        lambda: status().deleted_files,
+    )
+    metrics.gauge("feed_record_pauses", "Times that the recorder's disk took nothing more", lambda: status().pauses)
+    metrics.gauge(
+        "feed_record_durable_age_seconds",
+        "Since when what is durable was read; -1 before anything is",
+        lambda: status().durable_age_s,
+    )

@@ -31,6 +31,7 @@ from feed.recording.notes import Span
 from feed.recording.tables import SCHEMAS, TICKS
 from feed.recording.words import Words
 from feed.tasks import end
+from feed.told import Told
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,6 +67,7 @@ class RawRecorder:
         self._disk = disk or Disk(root)
         self._cluster = Cluster(bootstrap, client_id="feed-record-raw")
         self._fetcher = Fetcher(self._cluster, wait_ms=fetch_wait_ms)
+        self._told = Told(log)
 
     async def run(self, locked: asyncio.Event) -> None:
         """Records, pauses and goes on, once the folder is locked.
@@ -84,7 +86,8 @@ class RawRecorder:
                     if error.errno in NOT_OUR_DISK:
                         raise
                     self._health.paused(error.strerror or str(error))
-                    log.error("recording of ticks pauses: %s; Kafka holds what comes", error)
+                    words = f"recording of ticks pauses: {error}; Kafka holds what comes"
+                    self._told.say(("pauses", error.errno), words, level=logging.ERROR)
                 await asyncio.sleep(self._settings.retry_ms / 1000)
         finally:
             await self._fetcher.stop()
@@ -144,7 +147,7 @@ class RawRecorder:
                             start = life.start(source_of(partition), begin, stop)
                             streams[partition] = self._fetcher.follow(partition, start)
             except (KafkaError, OSError, Unreachable) as error:
-                log.warning("tick topics: %s", error)
+                self._told.say("topics", f"tick topics: {error}")
             await asyncio.sleep(_LOOK_S)
 
     def _take(
@@ -153,7 +156,7 @@ class RawRecorder:
         try:
             life.take(partition, stream.take())
         except OutOfRange as error:
-            log.warning("%s; going on where the log begins now", error)
+            self._told.say(("range", stream.partition), f"{error}; going on where the log begins now")
             self._fetcher.leave(stream)
             del streams[partition]
 
@@ -225,7 +228,9 @@ class RawTicks:
         firsts: dict[Source, tuple[int, int]] = {}
         for partition, raws in waiting:
             source = source_of(partition)
-            clock = max(self._spans[source].clock if source in self._spans else 0, raws[-1].timestamp * _NS_PER_MS)
+            known = self._spans[source].clock if source in self._spans else 0
+            # ticks may have been written without a time
+            clock = max(known, raws[-1].timestamp * _NS_PER_MS) or time.time_ns()
             firsts.setdefault(source, (clock, raws[0].offset))
             rows[source] += len(raws)
             self._spans[source] = Span(raws[-1].offset, raws[-1].offset + 1, clock)

@@ -25,6 +25,7 @@ from feed.recorder.retention import KeepRules, keep
 from feed.recorder.session import Session
 from feed.recording.disk import Disk
 from feed.recording.tables import GAPS, STATES
+from feed.told import Told
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -76,8 +77,10 @@ class Recorder:
         health: RecorderHealth,
         fetch_wait_ms: int,
         disk: Disk | None = None,
+        named: bool = True,
     ) -> None:
-        """`topics`: each feed topic and its venue."""
+        """`topics`: each feed topic and its venue. `named`: somebody asked for them; else what is there counts."""
+        self._named = named
         self._bootstrap = bootstrap
         self._topics = topics
         self._root = root
@@ -98,7 +101,7 @@ class Recorder:
             FeedError: somebody else records into this folder.
             CorruptRecording: an open file is damaged before its end.
         """
-        lock = FolderLock(self._root)
+        lock, told = FolderLock(self._root), Told(log)
         try:
             while True:
                 try:
@@ -109,7 +112,8 @@ class Recorder:
                     if error.errno in NOT_OUR_DISK:
                         raise
                     self._health.paused(error.strerror or str(error))
-                    log.error("recording pauses: %s; Kafka holds what comes", error)
+                    words = f"recording pauses: {error}; Kafka holds what comes"
+                    told.say(error.errno, words, level=logging.ERROR)
                 await asyncio.sleep(self._settings.retry_ms / 1000)
         finally:
             lock.release()
@@ -124,7 +128,7 @@ class Recorder:
         life = _Life(self._disk, self._root, session, commits, self._settings, self._health)
         life.follower = follower = Follower(
             self._bootstrap,
-            dict.fromkeys(self._topics, Followed(_NEVER_SILENT_S)),
+            {topic: Followed(_NEVER_SILENT_S, self._named, venue) for topic, venue in self._topics.items()},
             sink=session,
             watcher=self._health,
             notify=lambda: None,
@@ -135,6 +139,7 @@ class Recorder:
             passed=session.passed,
             between=life.between,
         )
+        self._health.follows(lambda: follower.standings)
         self._health.goes_on()
         try:
             await follower.run()

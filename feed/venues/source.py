@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from feed.errors import BadEntry, BadTick, CorruptLog, Unforeseen
 from feed.model import NO_SEQ, Action, Bar, Book, Instrument, Kind, Quote, Snapshot, State, Status, Trade
@@ -25,6 +26,7 @@ from feed.times import NS_MIN, unit_of
 from feed.venues.bars import NEVER
 from feed.venues.now import ALL, Counts, Message, Now, SavedSymbol
 from feed.venues.symbol import Machine, Rules, Symbol, Tick
+from feed.venues.tick import NO_TIME
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -135,6 +137,11 @@ class Source:
         ts_recv = tick.ts_recv
         if self._asleep and self._asleep[-1][0] < tick.seq:
             self._wake(tick.seq)
+        if ts_recv == NO_TIME:
+            if not now.clock:
+                raise BadTick("neither the record nor a header ts_recv says when it came, and no tick before it did")
+            ts_recv = now.clock
+            tick = replace(tick, ts_recv=ts_recv)
         if not NS_MIN <= ts_recv <= tick.ts_kafka + self._ahead_max_ns:
             raise BadTick(_odd_time(tick))
         now.seq, now.ts_recv = tick.seq, str(ts_recv)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 from msgspec import Struct
 
 from feed.venues.bars import BarRules
+
+NO_TIME: Final = -2
+"""The receive time of a tick of which nobody says when it came."""
 
 
 class Tick(Struct, frozen=True, gc=False):
     """One record of a tick topic: `seq` is its offset, `request` is there where it answers a request.
 
     `symbols` is its header of that name: which of the symbols of a frame without a key are meant, as a JSON list.
-    Times are nanoseconds: `ts_recv` is the collector's, `ts_kafka` that of the record.
+    Times are nanoseconds: `ts_recv` is the collector's, `ts_kafka` that of the record. A tick with `NO_TIME` counts at
+    its source's clock.
     """
 
     seq: int

@@ -11,9 +11,11 @@ from msgspec.structs import replace
 
 from feed.channels.reader import HoleInLog, LogReader
 from feed.channels.record import Record
-from feed.feedlog import Ahead, Opening, Round, Writer
+from feed.errors import BadTick
+from feed.feedlog import Ahead, Opening, Restored, Round, Writer
 from feed.venues.source import Source
 from feed.venues.symbol import Rules, Tick
+from feed.venues.tick import NO_TIME
 from tests.feed.memory_log import Died, SecondWriter, Worker, restore, updates_of
 from tests.feed.toy import TOY
 
@@ -55,6 +57,46 @@ def unbroken(ticks: list[Tick], page: int = 7) -> list[bytes]:
     log: list[Record] = []
     Worker(TOY, log, ticks).run([page] * len(ticks))
     return updates_of(log)
+
+
+def test_a_tick_that_has_no_time_counts_at_the_clock_of_its_source_also_after_restarts() -> None:
+    known = make_ticks(120, seed=5)
+    ticks = [
+        replace(tick, ts_recv=NO_TIME, ts_kafka=2**63 - 1) if index % 3 else tick for index, tick in enumerate(known)
+    ]
+    clock, clocked = 0, []
+    for tick in ticks:
+        clock = max(clock, tick.ts_recv)
+        clocked.append(replace(tick, ts_recv=clock, ts_kafka=clock))
+    assert unbroken(ticks) == unbroken(clocked)
+    log: list[Record] = []
+    for _ in ticks:
+        Worker(TOY, log, ticks).run([1])
+    assert updates_of(log) == unbroken(ticks)
+
+
+def test_a_tick_without_a_time_that_is_the_first_of_all_is_a_bad_one() -> None:
+    machine = Source(TOY, "toy/0@a", Rules())
+    with pytest.raises(BadTick, match="neither the record nor a header ts_recv says when it came"):
+        machine.apply(Tick(0, "S1", b"{}", NO_TIME, 2**63 - 1))
+
+
+@pytest.mark.parametrize(
+    ("written_ms", "now_ms", "age_ms"),
+    [(1000, 5000, 4000), (1000, 900, 2000), (-1, 5000, 5001), (-1, 900, 3001)],
+)
+def test_the_age_of_a_keyframe_is_told_by_the_logs_own_times_where_this_clock_is_behind(
+    written_ms: int, now_ms: int, age_ms: int
+) -> None:
+    log: list[Record] = []
+    ticks = make_ticks(30, seed=2, symbols=1)
+    Worker(TOY, log, ticks).run([len(ticks)])
+    log += Worker(TOY, log, ticks).writer.everything(0)
+    restored = Restored()
+    for offset, record in enumerate(log):
+        restored.read(replace(record, offset=offset), written_ms)
+    restored.read(replace(log[-1], kind="data", after=restored.reader.pos, offset=len(log)), 3000)
+    assert [age for _, _, age in restored.ages(now_ms).values()] == [age_ms]
 
 
 def test_every_update_is_there_once_whatever_the_pages() -> None:

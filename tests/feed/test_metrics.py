@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import platform
+
 from prometheus_client.parser import text_string_to_metric_families
 
-from feed.metrics import Metrics
+from feed.metrics import Metrics, tell_build
 
 
 def exported(metrics: Metrics) -> dict[str, dict[str, float]]:
@@ -39,6 +42,27 @@ def test_each_kind_is_exported() -> None:
     assert found["took_seconds_sum"] == {"": 3.65}
     assert found["took_seconds_count"] == {"": 4}
     assert "process_resident_memory_bytes" in found
+
+
+def test_of_two_roles_that_tell_the_same_the_larger_number_counts() -> None:
+    metrics = Metrics()
+    metrics.gauge(
+        "feed_lag", "Lag", lambda: {("kraken", "0"): 1.0, ("kraken", "1"): 5.0}, labels=("venue", "partition")
+    )
+    metrics.gauge("feed_lag", "Lag", lambda: {("kraken", "0"): 3.0, ("desk", "0"): -1.0}, labels=("venue", "partition"))
+    metrics.counted("feed_seen", "Seen", lambda: 4)
+    metrics.counted("feed_seen", "Seen", lambda: 2)
+    found = exported(metrics)
+    assert found["feed_lag"] == {"0,kraken": 3.0, "1,kraken": 5.0, "0,desk": -1.0}
+    assert found["feed_seen_total"] == {"": 4}
+
+
+def test_which_code_it_is() -> None:
+    metrics = Metrics()
+    tell_build(metrics, "feed.v1")
+    [(labels, value)] = exported(metrics)["feed_build_info"].items()
+    assert labels.split(",") == ["feed.v1", platform.python_version(), importlib.metadata.version("market-feed")]
+    assert value == 1
 
 
 def test_a_label_has_so_many_values() -> None:

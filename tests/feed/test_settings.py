@@ -12,7 +12,17 @@ from feed.errors import ConfigError
 from feed.gateway.limits import GatewaySettings
 from feed.gateway.limits import LimitSettings as GatewayLimits
 from feed.protocol.session import SessionSettings
-from feed.settings import LimitSettings, RequestSettings, ServeSettings, convert, described, leaves, load
+from feed.settings import (
+    KNOWN_VENUES,
+    LimitSettings,
+    RequestSettings,
+    ServeSettings,
+    convert,
+    described,
+    doubts,
+    leaves,
+    load,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -57,8 +67,51 @@ def test_settings_of_one_venue_are_merged_over_sources(monkeypatch: pytest.Monke
 def test_a_list_may_be_written_with_commas(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FEED_NORMALIZE__VENUES", "kraken, coinbase")
     settings = load({"serve.venues": "kraken"}).settings
-    assert settings.normalize.venues == ("kraken", "coinbase")
-    assert settings.served_venues == ("kraken",)
+    assert settings.normalized == (("kraken", "coinbase"), True)
+    assert settings.served == (("kraken",), True)
+    assert settings.recorded == settings.normalized
+
+
+def test_venues_that_nobody_named_are_the_known_ones_also_in_child_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FEED_RECORD__VENUES", "desk")
+    settings = load().settings
+    for given in (settings, load(dict(leaves(settings))).settings):
+        assert given.normalized == given.served == (KNOWN_VENUES, False)
+        assert given.recorded == (("desk",), True)
+        assert str(given.recorded) == "desk"
+        assert "whose topics are there" in str(given.served)
+
+
+@pytest.mark.parametrize("section", ["normalize", "serve", "record"])
+@pytest.mark.parametrize("name", ["KRAKEN:*", "kra/ken", "", " ", "krakén", "k" * 101, "a b"])
+def test_what_cannot_be_a_venue_is_refused(section: str, name: str) -> None:
+    _file(f'[{section}]\nvenues = ["kraken", "{name}"]')
+    with pytest.raises(ConfigError, match=rf"{section}.venues .*cannot be a venue"):
+        load()
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("krakn", "kraken"),
+        ("karken", "kraken"),
+        ("krakenn", "kraken"),
+        ("Kraken", "kraken"),
+        ("binance_usdm", "binance-usdm"),
+        ("binance-usd", "binance-usdm"),
+        ("coinbase", None),
+        ("desk", None),
+        ("binance-us", None),
+        ("binanceus", None),
+        ("k", None),
+    ],
+)
+def test_a_venue_that_is_all_but_a_known_one_is_doubted(name: str, near: str | None) -> None:
+    said = doubts(load({"normalize.venues": f"coinbase,{name}", "serve.venues": name}).settings)
+    wanted = [
+        f"{where}.venues has {name}, a venue of your own; did you mean {near}?" for where in ("normalize", "serve")
+    ]
+    assert said == (wanted if near else [])
 
 
 @pytest.mark.parametrize(

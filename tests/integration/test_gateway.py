@@ -192,12 +192,6 @@ def test_not_ready_before_kafka_and_the_log_are_there() -> None:
         assert get(running, "/readyz")[0] == 200
 
 
-@pytest.mark.parametrize(("end", "lag"), [(8, 0), (10, 2)])
-def test_a_source_lags_by_the_ticks_that_it_has_not_covered(running: Running, end: int, lag: int) -> None:
-    running.do(lambda: running.gateway.hub.data("toy/0@a", 3, 7, b"[]", end))
-    assert f"[+] lag: {lag} ticks at most" in get(running, "/readyz?verbose=1")[1]
-
-
 # ---- clients that are not well
 
 

@@ -18,11 +18,15 @@ from tests.market import Market
 
 ST = Path(sys.executable).with_name("st")
 
-# what no schema can say: an end before its start, the 31st of February
+# what no schema can say: an end before its start, the 31st of February; which venues are followed
 CONFIG = """
 [[operations]]
 include-name = "GET /v1/history"
 checks.positive_data_acceptance.expected-statuses = [200, 400, 404]
+
+[[operations]]
+include-name = "GET /v1/health"
+checks.positive_data_acceptance.expected-statuses = [200, 400, 503]
 """
 
 

@@ -116,7 +116,7 @@ async def test_clients_are_spread_and_the_numbers_are_those_of_all(kafka: str, t
                 samples = await port.samples()
                 assert samples["feed_gateway_accepted_total"] == {"": 30}
                 assert samples["feed_gateway_connections"] == {"1": each[0], "2": each[1]}
-                assert samples["process_resident_memory_bytes"].keys() == {"1", "2"}
+                assert samples["process_resident_memory_bytes"].keys() == {"0", "1", "2"}
                 assert samples["feed_gateway_flush_seconds_count"][""] > 0
             clients = json.loads((await asyncio.to_thread(port.get, "/v1/clients?limit=50"))[1])
             assert clients["total"] == len(clients["clients"]) == 30
@@ -139,6 +139,7 @@ async def test_a_worker_is_killed_and_its_clients_lose_nothing(kafka: str, tmp_p
                 told.append(await port.samples())
                 await said(port.command, rf"worker {kill % 2 + 1} ended with -9; it is started again")
                 told.append(await port.samples())
+                assert told[-1]["feed_worker_restarts_total"] == {"": kill + 1}
                 await said(port.command, rf"worker {kill % 2 + 1} is ready again")
                 await port.ready()
                 after = (await port.status())["workers"][kill % 2]

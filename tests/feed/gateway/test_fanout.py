@@ -129,6 +129,29 @@ async def test_a_flush_follows_a_notice_at_once_while_idle(runs: Callable[[Fanou
         assert peer.got == [b"x"] * count
 
 
+@pytest.mark.parametrize(("received", "full", "counts"), [(0, False, 0), (5, True, 0), (5, False, 1), (9, False, 1)])
+async def test_delivery_is_measured_once_a_flush_that_somebody_got(
+    runs: Callable[[Fanout], None], received: int, full: bool, counts: int
+) -> None:
+    clock, peers = Clock(), [Peer(), Peer()]
+    for peer in peers:
+        peer.full = full
+    hub = Hub([(b"x", [Reader(peer)]) for peer in peers], clock)
+    metrics = Metrics()
+    pace = Pace(share=0.5, interval_busy=0.0, interval_max=1.0)
+    received_ns = received * 10**9
+    fanout = Fanout(
+        hub, metrics, now_ns=lambda: 7 * 10**9, pace=pace, page_bytes=1, received_ns=lambda: received_ns, clock=clock
+    )
+    runs(fanout)
+    fanout.notify()
+    await turns()
+    found = {sample.name: sample.value for family in metrics.collect() for sample in family.samples}
+    assert found["feed_delivery_seconds_count"] == counts
+    # a collector's clock that is ahead makes it no time, not less
+    assert found["feed_delivery_seconds_sum"] == (2.0 * counts if received < 7 else 0.0)
+
+
 async def test_notices_while_it_rests_become_one_flush(runs: Callable[[Fanout], None]) -> None:
     clock, peer = Clock(), Peer()
     hub = Hub([(b"x", [Reader(peer)])], clock, cost=0.030)

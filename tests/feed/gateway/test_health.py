@@ -31,12 +31,12 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 def health() -> Health:
     """With round bounds."""
-    return Health(kafka_silence_ms_max=5000, lag_ticks_max=100, stall_ms_max=5000)
+    return Health(kafka_silence_ms_max=5000, stall_ms_max=5000)
 
 
-def bad(found: Health, lags: dict[str, int] | None = None) -> list[str]:
+def bad(found: Health) -> list[str]:
     """The names of the checks that fail."""
-    return [check.name for check in found.checks(lags or {}) if not check.ok]
+    return [check.name for check in found.checks() if not check.ok]
 
 
 def test_nothing_is_believed_at_the_start(clock: Clock) -> None:
@@ -59,7 +59,7 @@ def test_kafka_that_is_silent_for_too_long(clock: Clock) -> None:
     clock.now += 0.1
     assert bad(found) == ["kafka"]
     found.kafka_failed("no broker")
-    assert found.checks({})[0].found == "no broker"
+    assert found.checks()[0].found == "no broker"
     found.kafka_answered()
     assert bad(found) == []
 
@@ -70,14 +70,6 @@ def test_one_failed_fetch_is_not_the_end(clock: Clock) -> None:
     found.caught_up()
     found.kafka_failed("one broker of three")
     assert bad(found) == []
-
-
-@pytest.mark.parametrize(("lag", "ok"), [(0, True), (100, True), (101, False)])
-def test_lag(clock: Clock, lag: int, ok: bool) -> None:
-    found = health()
-    found.kafka_answered()
-    found.caught_up()
-    assert (bad(found, {"a/0@x": 3, "b/0@y": lag}) == []) is ok
 
 
 def test_draining_is_not_ready(clock: Clock) -> None:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from feed.checks import Check
 from feed.gateway import siblings as module
-from feed.gateway.health import Check
 from feed.gateway.siblings import PARENT, Report, Siblings, retire
 from feed.metrics import Family, Metrics, text_of, together
 

@@ -6,9 +6,12 @@ import random
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from feed.errors import Unreachable
+from feed.channels.past import Cut
+from feed.errors import CorruptLog, Unreachable
 from feed.gateway import walker
+from feed.gateway.places import place_of
 from feed.model import KINDS
 from feed.protocol.session import SessionSettings
 from feed.protocol.walks import WALKS_MAX
@@ -53,6 +56,25 @@ def check(client: Client, wanted: dict[tuple[str, str], list[bytes]]) -> None:
         assert applied == updates, (channel, len(applied), len(updates))
         assert channel is None or not [gap for gap in channel.gaps if gap["reason"] != "venue"]
     assert not client.holes
+
+
+@pytest.mark.parametrize("at_end", [True, False])
+async def test_a_log_that_was_written_at_other_offsets_refuses_the_request(
+    at_end: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    place = town(random.Random(5))
+    log = place.logs["x/0"]
+    log.records = [replace(record, floor=record.offset + 100) for record in log.records]
+    with pytest.raises(CorruptLog, match="written at other offsets"):
+        await place_of(log, Cut() if at_end else Cut(time=clock_of(place.made[0]) // 2))
+    if not at_end:
+        link = place.link()
+        link.subscribe("trades", "*", id="t", start={"time": text_of(9)})
+        link.ask("ping", id="p")
+        await place.until(lambda: "p" in link.client.answers)
+        assert link.client.answers["t"]["code"] == "source_unavailable"
+        assert "written at other offsets" in caplog.text
+    await place.walker.stop()
 
 
 @pytest.mark.parametrize("seed", range(12))

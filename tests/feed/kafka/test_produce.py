@@ -9,16 +9,19 @@ from typing import Any
 import pytest
 from aiokafka.errors import (
     InvalidProducerEpoch,
+    InvalidTimestampError,
     KafkaConnectionError,
     KafkaError,
     NotLeaderForPartitionError,
     OutOfOrderSequenceNumber,
 )
 from aiokafka.protocol.produce import ProduceRequest
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.structs import TopicPartition
 
 from feed.kafka import produce
 from feed.kafka.append import Appender, AppendFailed
+from feed.kafka.batches import written
 from feed.kafka.produce import ProduceFailed, Producer
 
 pytestmark = pytest.mark.anyio
@@ -114,6 +117,50 @@ async def test_what_was_not_taken_is_sent_again_as_it_was_and_before_anything_el
     assert node.requests == [{ONE: b"a"}] * 3 + [{ONE: b"b"}]
     assert node.looks >= 2
     await producer.stop()
+
+
+async def test_a_batch_whose_time_is_refused_goes_out_at_once_without_one_and_so_do_those_that_follow(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(produce, "_RETRY_S", 60.0)  # nothing waits
+    node = Node({ONE: InvalidTimestampError.errno})
+    producer = producer_of(node)
+    batches = [batch_of(value) for value in (b"a", b"b")]
+    assert [await producer.produce(ONE, batch) for batch in batches] == [0, 1]
+    assert await producer.produce(TWO, batches[0]) == 0  # the same topic
+    untimed = [produce.without_times(batch) for batch in batches]
+    assert node.requests == [{ONE: batches[0]}, {ONE: untimed[0]}, {ONE: untimed[1]}, {TWO: untimed[0]}]
+    for batch, value in zip(untimed, (b"a", b"b"), strict=True):
+        [[raw]] = [list(page.records) for page in written(bytes(batch), 0)]
+        assert (raw.timestamp, raw.key, raw.value, raw.headers) == (-1, b"k", value, [("h", b"1")])
+    assert ["refuses the time of this machine's clock" in words for words in caplog.messages] == [True]
+    await producer.stop()
+
+
+async def test_a_topic_that_refused_a_time_is_tried_with_one_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(produce, "_UNTIMED_S", 0.0)
+    node = Node({ONE: InvalidTimestampError.errno})
+    producer = producer_of(node)
+    assert [await producer.produce(ONE, batch_of(b"a")) for _ in range(2)] == [0, 1]
+    assert node.requests[2] == {ONE: batch_of(b"a")}
+    await producer.stop()
+
+
+async def test_a_batch_without_a_time_that_is_refused_for_it_all_the_same_fails() -> None:
+    node = Node({ONE: InvalidTimestampError.errno}, {ONE: InvalidTimestampError.errno})
+    producer = producer_of(node)
+    with pytest.raises(InvalidTimestampError):
+        await producer.produce(ONE, batch_of(b"a"))
+    assert len(node.requests) == 2
+    await producer.stop()
+
+
+def batch_of(value: bytes) -> bytes:
+    """A real one, of a known time."""
+    builder = DefaultRecordBatchBuilder(2, 0, 0, -1, -1, 0, 1 << 20)
+    builder.append(0, 1_700_000_000_000, b"k", value, [("h", b"1")])
+    builder.set_producer_state(5, 0, 0)
+    return bytes(builder.build())
 
 
 @pytest.mark.parametrize("error", [OutOfOrderSequenceNumber, InvalidProducerEpoch])

@@ -174,3 +174,56 @@ async def test_a_log_that_nobody_has_written_is_for_who_writes_the_first(clock: 
     clock.pass_(1)
     logs.write(replace(RECORD, version=found.version), 0)
     assert await refused(found, 1) is None
+
+
+def opening(source: str, ends: str = "", rules: Rules = OURS.rules, **more: Any) -> Record:
+    """The record that opens an incarnation."""
+    more = {"owner": f"of {source}", "settings": settings_text(rules), "carries": bool(ends), "missing": True} | more
+    return replace(RECORD, kind="source", source=source, ends=ends, version=version_of(rules), **more)
+
+
+def alive(of: Record) -> Record:
+    return replace(of, kind="data", ends="", owner="")
+
+
+@pytest.mark.parametrize("symbols", [0, 3, 200])
+@pytest.mark.parametrize("looked_before", [True, False])
+async def test_a_void_record_of_ours_behind_a_takeover_hides_nobody(
+    clock: Clock, symbols: int, looked_before: bool
+) -> None:
+    """Whoever is taken over from has a last batch in flight, which lands behind the new incarnation's first records."""
+    logs = Logs(clock)
+    found = Rivals(OURS, logs)  # type: ignore[arg-type]
+    first = opening("toy/0@a")
+    taken = opening("toy/0@b", "toy/0@a", OTHER, appointed=True)
+    for record in (first, alive(first)):
+        logs.write(record)
+    if looked_before:
+        await found.look()
+    clock.pass_(1)
+    keyframes = [replace(alive(taken), kind="checkpoint", symbol=f"TOY:{n}", at=5) for n in range(symbols)]
+    for record in (taken, *keyframes, alive(first)):
+        logs.write(record)
+    for _ in range(5):
+        refusal = await refused(found)
+        assert refusal is not None
+        assert "of toy/0@b writes the venue's logs by an operator's word" in str(refusal)
+        clock.pass_(2)
+        logs.write(alive(first))  # it says nothing of who is at work
+    clock.pass_(1)
+    assert await refused(found) is None
+
+
+async def test_what_was_just_read_is_looked_at_though_a_look_was_a_moment_ago(clock: Clock) -> None:
+    logs = Logs(clock)
+    found = Rivals(OURS, logs)  # type: ignore[arg-type]
+    logs.write(opening("toy/0@a"))
+    await found.look()
+    clock.pass_(0.1)
+    taken = opening("toy/0@b", "toy/0@a", OTHER, appointed=True)
+    logs.write(taken)
+    await found.look()
+    assert found.last(0) != taken
+    await found.look(0)
+    with pytest.raises(StandsBy):
+        found.refuse(taken)

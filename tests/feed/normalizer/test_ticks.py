@@ -14,6 +14,7 @@ from feed.normalizer.ticks import tick_of
 from feed.venues.source import Source
 from feed.venues.symbol import Rules
 from feed.venues.table import NAMES, venue
+from feed.venues.tick import NO_TIME
 
 MS = 1_700_000_000_000
 HEADER_NAMES = st.one_of(st.sampled_from(["ts_recv", "request", "symbols"]), st.text(max_size=3))
@@ -70,3 +71,20 @@ def test_any_record_is_a_tick(name: str, headers: Any, key: bytes | None, value:
     except BadTick as error:
         assert str(error)  # noqa: PT017  # it may be bad, and nothing else
     msgspec.json.encode(source.take())
+
+
+@pytest.mark.parametrize(
+    ("timestamp", "headers", "ts_recv", "bounded"),
+    [
+        (1_700_000_000_000, (), 1_700_000_000_000 * 1_000_000, True),
+        (1_700_000_000_000, (("ts_recv", b"17"),), 17, True),
+        (-1, (("ts_recv", b"1700000000000000000"),), 1_700_000_000_000_000_000, False),
+        (-1, (), NO_TIME, False),
+        (-1, (("ts_recv", b"soon"),), -1, False),
+    ],
+)
+def test_when_a_tick_came(timestamp: int, headers: tuple[tuple[str, bytes], ...], ts_recv: int, bounded: bool) -> None:
+    tick = tick_of(Record(headers, timestamp=timestamp))  # type: ignore[arg-type]  # a fake
+    assert tick.ts_recv == ts_recv
+    assert (tick.ts_kafka == timestamp * 1_000_000) is bounded
+    assert bounded or tick.ts_kafka > 2**62

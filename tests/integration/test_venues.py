@@ -1,0 +1,69 @@
+"""Which venues are served: those that were named, else the known ones whose topics are there, now or later."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from feed.kafka.cluster import Cluster
+from feed.settings import KNOWN_VENUES
+from tests.integration.stage import Stage, Viewer, check_exact, said
+
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
+
+KRAKEN: Final = "kraken/v1_5pairs_20210417.book"
+COINBASE: Final = "coinbase/exchange_5products_20210417"
+DEADLINE_S: Final = 20.0
+
+
+@pytest.mark.parametrize("assign", ["all", "group"])
+async def test_venues_that_nobody_named_are_those_whose_topics_are_there_also_later(
+    kafka: str, tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch, assign: str
+) -> None:
+    monkeypatch.setenv("FEED_KAFKA__ASSIGN", assign)
+    stage = Stage(kafka, tmp_path, [])
+    settings = stage.settings
+    async with Cluster(kafka) as cluster:
+        await cluster.make_topics({settings.ticks_topic("kraken"): 1}, settings.topic_settings)
+    async with stage:
+        made = set(await stage.cluster.topics())
+        assert settings.feed_topic("kraken") in made
+        assert not {settings.feed_topic(name) for name in KNOWN_VENUES if name != "kraken"} & made
+        async with stage.running("normalize") as normalizer, stage.running("serve", "--port", "0") as gateway:
+            await said(normalizer, "normalizing those of binance, .* whose topics are there")
+            url = await said(gateway, r"ws://\S+")
+            async with Viewer(lambda: url) as viewer:
+                await stage.publish_capture(KRAKEN, data_dir)
+                stage.venues = ("kraken",)
+                await viewer.has(await stage.truth())
+                # a collector of another venue begins
+                await stage.publish_capture(COINBASE, data_dir)
+                stage.venues = ("kraken", "coinbase")
+                truth = await stage.truth()
+                await viewer.has(truth)
+                check_exact(viewer.client, truth)
+        assert set(await stage.cluster.topics()) - made == {
+            settings.ticks_topic("coinbase"),
+            settings.feed_topic("coinbase"),
+        }
+
+
+async def test_where_nothing_is_there_all_known_venues_get_their_topics(kafka: str, tmp_path: Path) -> None:
+    async with Stage(kafka, tmp_path, []) as stage:
+        topics = await stage.cluster.topics()
+        for name in KNOWN_VENUES:
+            assert topics[stage.settings.ticks_topic(name)] == topics[stage.settings.feed_topic(name)] == 1
+
+
+async def test_a_venue_that_is_all_but_a_known_one_is_doubted_at_the_start(kafka: str, tmp_path: Path) -> None:
+    async with Stage(kafka, tmp_path, ["krakn"]) as stage:
+        words = "warning: normalize.venues has krakn, a venue of your own; did you mean kraken"
+        for arguments in (["normalize"], ["serve", "--port", "0"], ["up", "--port", "0"], ["record", "--to", "r"]):
+            async with stage.running(*arguments) as command:
+                await said(command, words)
+        async with stage.running("config", "check") as command:
+            assert await asyncio.to_thread(command.wait) == 0
+            assert any(words in line for line in command.err)
