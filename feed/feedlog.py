@@ -30,7 +30,7 @@ from feed.venues.source import Checkpoint, Source
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from feed.venues.now import Message
+    from feed.venues.now import Counts, Message
     from feed.venues.symbol import Tick
 
 _RECORD_WEIGHT: Final = 192 * 1024
@@ -235,6 +235,10 @@ class Writer:
         self._budget += self._ratio * sum(len(record.value) for record in records)
         records += self._keyframes(len(records), now_ms)
         return Step(dead, records, made)
+
+    def take_counts(self) -> Counts:
+        """What the state machine has counted since the last call."""
+        return self._machine.take_counts()
 
     def alive(self, ahead: Ahead, now_ms: int, *, owner: str = "", settings: str = "") -> Step:
         """A record without ticks that tells where the writer and its tick log stand, and keyframes that are due.

@@ -101,8 +101,13 @@ class Source:
 
     @property
     def counts(self) -> Counts:
-        """What was counted since the start, or since the source was restored."""
+        """What was counted since `take_counts` was called last, or since the source was restored."""
         return self.now.counts
+
+    def take_counts(self) -> Counts:
+        """What was counted since the last call."""
+        counts, self.now.counts = self.now.counts, Counts()
+        return counts
 
     @property
     def clock(self) -> int:
