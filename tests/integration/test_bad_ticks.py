@@ -21,7 +21,7 @@ from aiokafka.structs import TopicPartition
 from feed.kafka.cluster import Raw
 from feed.venues.symbol import Tick
 from tests.feed.venues.playing import CAPTURES, captured, play, ticks
-from tests.integration.stage import Stage, Viewer, check_exact
+from tests.integration.stage import Stage, Viewer, check_exact, said
 from tests.reference_client import Client
 
 pytestmark = pytest.mark.slow
@@ -215,6 +215,51 @@ async def test_bad_ticks_of_every_venue_are_dead_letters_and_the_rest_goes_on(
         assert viewer.client.channel("book", "DESK:A").book() == ({"10": "3"}, {"11": "1"})
         assert viewer.client.channel("book", "DESK:A").state[1] == "ok"
         assert len(letters) > 25 * len(PLACES)
+
+
+FAULT = """
+from feed.venues.canonical import Canonical
+honest = Canonical.apply
+def apply(self, tick):
+    honest(self, tick)
+    if b"a fault" in tick.value:
+        raise ZeroDivisionError("nobody has thought of it")
+Canonical.apply = apply
+"""
+
+
+@pytest.mark.anyio
+async def test_an_exception_that_nobody_expected_is_a_dead_letter_and_told_whole(kafka: str, tmp_path: Path) -> None:
+    stage = Stage(kafka, tmp_path, ["desk"], planted=FAULT)
+    async with stage, stage.running("up", "--port", "0") as command:
+        url = await said(command, r"ws://\S+")
+        async with Viewer(lambda: url) as viewer:
+            await viewer.answered()
+            await go_past_a_fault(stage, viewer)
+        log = "\n".join(command.err)
+        assert "Traceback" in log
+        assert "nobody has thought of it" in log
+
+
+async def go_past_a_fault(stage: Stage, viewer: Viewer) -> None:
+    """Ticks of which one ends in an exception; what a client is told of them."""
+
+    def book(price: str, **more: object) -> tuple[str, bytes]:
+        data = {"bids": [[price, "1"]], "asks": []}
+        return "A", json.dumps({"channel": "book", "data": data} | more).encode()
+
+    await stage.send("desk", [book("10", snapshot=True), book("11"), book("12", note="a fault"), book("13")])
+    await stage.send("desk", [("B", book("1", snapshot=True)[1])])
+    await viewer.until(lambda: ("book", "DESK:B") in viewer.channels, "what came after it")
+    channel = viewer.client.channel("book", "DESK:A")
+    # what it said was told; nobody knows whether that was all
+    assert channel.book()[0] == dict.fromkeys(("10", "11", "12"), "1")
+    assert channel.state[1:] == ("stale", "gap")
+    ([letter],) = await stage.records(stage.settings.kafka.dead_topic)
+    assert b"ZeroDivisionError('nobody has thought of it')" in dict(letter.headers)["reason"]
+    assert int(dict(letter.headers)["offset"]) == 2
+    await stage.send("desk", [book("20", snapshot=True)])
+    await viewer.until(lambda: channel.book()[0] == {"20": "1"} and channel.state[1] == "ok", "a good book")
 
 
 async def send_canonical(stage: Stage) -> Sent:
