@@ -28,14 +28,16 @@ Level = tuple[str, str]
 NO_SEQ: Final = -1
 
 
-class Trade(Struct, frozen=True, gc=False):
-    """One execution at market; `side` is the taker's."""
+class Trade(Struct, frozen=True, gc=False, omit_defaults=True):
+    """One execution at market; `side` is the taker's. `conditions` (the venue's words) and `exchange` where told."""
 
     price: str
     size: str
     side: Side | None
     trade_id: str | None
     ts_event: str | None
+    conditions: list[str] | UnsetType = UNSET
+    exchange: str | UnsetType = UNSET
 
 
 class Quote(Struct, frozen=True, gc=False):
