@@ -31,14 +31,16 @@ PROTOCOL: Final = "feed.v1"
 """The protocol and its version."""
 
 
-class Trade(Struct, frozen=True, gc=False):
-    """One execution at market; `side` is the taker's."""
+class Trade(Struct, frozen=True, gc=False, omit_defaults=True):
+    """One execution at market; `side` is the taker's. `conditions` (the venue's words) and `exchange` where told."""
 
     price: str
     size: str
     side: Side | None
     trade_id: str | None
     ts_event: str | None
+    conditions: list[str] | UnsetType = UNSET
+    exchange: str | UnsetType = UNSET
 
 
 class Quote(Struct, frozen=True, gc=False):

@@ -6,7 +6,7 @@ Putting parts together again is the reader's business: take them in order, apply
 
 from __future__ import annotations
 
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -16,8 +16,11 @@ from feed.model import Bar, Book, Data, Level, Snapshot, Trade, Update
 PART_TEXT_MAX: Final = 224 * 1024
 _LEVEL_OVERHEAD: Final = 8
 _ITEM_BYTES: Final = 320
-# Fewer levels fit whatever their numbers: those have at most 39 characters.
-_LEVELS_FIT: Final = PART_TEXT_MAX // (2 * 39 + _LEVEL_OVERHEAD)
+"""Of a usual trade or bar: its numbers have at most 40 characters, its id at most 64."""
+# Fewer levels fit whatever their numbers: those have at most 39 characters, and a price a sign.
+_LEVELS_FIT: Final = PART_TEXT_MAX // (2 * 39 + 1 + _LEVEL_OVERHEAD)
+# So many trades fit whatever their texts: at most 16 conditions, an exchange and an id, of 6 bytes a character.
+_ITEMS_FIT: Final = PART_TEXT_MAX // 4_800
 _encode: Final = msgspec.json.Encoder().encode
 
 Parted = TypeVar("Parted", Update, Snapshot)
@@ -64,8 +67,26 @@ def _text_size(levels: list[Level]) -> int:
 
 
 def _list_pieces(items: list[Trade] | list[Bar]) -> list[Data]:
-    # a trade or a bar is at most _ITEM_BYTES long: its numbers have at most 39 characters, its id at most 64
     count = PART_TEXT_MAX // _ITEM_BYTES
-    if len(items) <= count:
+    pieces: list[Data] = []
+    for start in range(0, len(items), count):
+        pieces += _of_size(items[start : start + count])
+    return pieces or [items]
+
+
+def _of_size(items: list[Any]) -> list[Data]:
+    """Items in pieces: ids with odd characters and conditions make some longer than usual."""
+    if len(items) <= _ITEMS_FIT or len(_encode(items)) <= PART_TEXT_MAX:
         return [items]
-    return [items[i : i + count] for i in range(0, len(items), count)]
+    pieces: list[Data] = []
+    piece: list[Any] = []
+    size = 0
+    for item in items:
+        weight = len(_encode(item)) + 1
+        if size + weight > PART_TEXT_MAX:
+            pieces.append(piece)
+            piece, size = [], 0
+        piece.append(item)
+        size += weight
+    pieces.append(piece)
+    return pieces

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
 
 from feed.recording.decimals import text_of
-from feed.recording.json_text import joined, listed
+from feed.recording.json_text import joined, listed, strings
 
 if TYPE_CHECKING:
     from replay.opened import Opened, Symbols
@@ -36,7 +37,7 @@ def export(
     end: Moment | None = None,
     tell: Callable[[int], None] = lambda rows: None,
 ) -> int:
-    """Writes one table into a file; how many rows. Numbers and times of CSV are exact text; book levels are JSON."""
+    """Writes one table into a file; how many rows. Numbers and times of CSV are exact text; lists are JSON."""
     rows = 0
     batches = recording.batches(table, symbols, start, end)
     first = next(batches, None)
@@ -120,10 +121,9 @@ def csv_text(column: pa.Array) -> pa.Array:
 
 
 def _listed(column: pa.ListArray) -> pa.Array:
+    if not pa.types.is_struct(column.type.value_type):
+        return pc.if_else(column.is_valid(), joined(["", *strings(column)]), None)
     values, offsets = column.flatten(), column.offsets.to_numpy()
-    if pa.types.is_struct(values.type):
-        prices, sizes = values.flatten()
-        texts = joined(['["', text_of(prices), '","', text_of(sizes), '"]'])
-    else:
-        texts = joined(['"', values, '"'])
-    return joined(["[", listed(texts, offsets - offsets[0]), "]"])
+    prices, sizes = values.flatten()
+    levels = joined(['["', text_of(prices), '","', text_of(sizes), '"]'])
+    return joined(["[", listed(levels, offsets - offsets[0]), "]"])

@@ -58,7 +58,7 @@ def arrow(recording: Recording, wanted: Wanted) -> Iterator[Piece]:
     said: RecordedFile | None = None
     for spot in _spots(recording, wanted):
         file = shelf.file(spot.file)
-        if file.place.sealed and _whole(recording, spot, wanted):
+        if file.place.sealed and file.columns == len(schema) and _whole(recording, spot, wanted):
             file.verify(spot.block)
             if said is not file:
                 yield from _cut(b"".join(_lying(file, 0, DICTIONARY)))

@@ -21,7 +21,7 @@ from feed.recording.folder import PART, SEALED, Folder, Place
 from feed.recording.frames import BATCH, CONTINUES, DICTIONARY, MAGIC, Damaged, Frame, crc_of, frames
 from feed.recording.notes import CorruptRecording, Note, note_of
 from feed.recording.seal import Noted, write_sealed
-from feed.recording.tables import SCHEMAS, TABLES, TICKS, rules_of, schema_of
+from feed.recording.tables import SCHEMAS, TABLES, TICKS, as_now, is_of, rules_of, schema_of
 from feed.recording.verify import faults_of
 
 KEPT_AS: Final = ".damaged"
@@ -126,11 +126,11 @@ def _blocks(place: Place, data: bytes) -> Iterator[tuple[list[Frame], Frame | No
 def _decoded(place: Place, stream: bytes) -> pa.RecordBatch | None:
     try:
         reader = pa.ipc.open_stream(stream)
-        if not reader.schema.equals(SCHEMAS[place.table]):
+        if not is_of(place.table, reader.schema):
             return None
         batch = reader.read_next_batch()
         batch.validate(full=True)
-        return batch
+        return as_now(place.table, batch)
     except (ValueError, TypeError, KeyError, NotImplementedError, MemoryError, OSError, StopIteration):
         return None
 

@@ -1,7 +1,8 @@
 """One file of a recording, sealed or still open: its batches, each verified before anything is made of it.
 
-Owns what is believed of a file: its schema must be the table's, each batch must fit its checksum, and what follows the
-last whole batch of an open file is left alone. Nothing is unpickled, and no type but those of the tables is read.
+Owns what is believed of a file: its schema must be the table's (or that of an earlier version, which had fewer
+columns), each batch must fit its checksum, and what follows the last whole batch of an open file is left alone. Nothing
+is unpickled, and no type but those of the tables is read.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from feed.recording.frames import (
     frames,
 )
 from feed.recording.notes import Block, CorruptRecording, Index, Note, index_of, note_of
-from feed.recording.tables import SCHEMAS, rules_of
+from feed.recording.tables import SCHEMAS, as_now, is_of, rules_of
 
 DECODED_BYTES_MAX: Final = 1 << 30
 Told = TypeVar("Told", Note, Index)
@@ -40,7 +41,8 @@ _UNREADABLE: Final = (ValueError, TypeError, KeyError, NotImplementedError, Memo
 class RecordedFile:
     """A file that is read.
 
-    `torn_bytes`: what lies after the last whole batch of an open file. `rules`: what its keyframes hold.
+    `torn_bytes`: what lies after the last whole batch of an open file. `rules`: what its keyframes hold. `columns`: how
+    many it has; rows that are read have all of the table.
 
     Raises:
         CorruptRecording: it is damaged, or no file of this table.
@@ -52,6 +54,7 @@ class RecordedFile:
         self.table = place.table
         self.torn_bytes = 0
         self.rules = FoldRules()
+        self.columns = len(SCHEMAS[self.table])
         self.blocks: list[Block] = []
         self._name = f"{folder.name.rstrip('/')}/{place.path}"
         self._dictionaries: list[Frame] = []
@@ -92,10 +95,10 @@ class RecordedFile:
             self.verify(number)
         try:
             if self.place.sealed:
-                return self._reader.get_batch(number)
+                return as_now(self.table, self._reader.get_batch(number))
             if number not in self._run:
                 self._read_run(number, verify=verify)
-            return self._run[number]
+            return as_now(self.table, self._run[number])
         except _UNREADABLE as error:
             raise self.corrupt(f"cannot be read: {error}", number) from error
 
@@ -182,8 +185,9 @@ class RecordedFile:
         return False
 
     def _take_schema(self, schema: pa.Schema) -> None:
-        if not schema.equals(SCHEMAS[self.table]):
+        if not is_of(self.table, schema):
             raise Damaged(f"{len(schema)} columns, wanted those of {self.table}", 0)
+        self.columns = len(schema)
         self.rules = rules_of(schema)
 
     # ---- reading

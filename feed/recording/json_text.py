@@ -66,6 +66,22 @@ def text(column: pa.Array) -> list[Piece]:
     return [pa.array([_encode(value).decode() for value in column.to_pylist()], pa.string())]
 
 
+def strings(column: pa.ListArray) -> list[Piece]:
+    """A list of strings, or null."""
+    # a list that is null may have items in the file
+    ends = np.cumsum(pc.fill_null(pc.list_value_length(column), 0).to_numpy())
+    inside = listed(joined(["", *text(column.flatten())]), np.append(0, ends))
+    return _or_null("[", pc.if_else(column.is_valid(), inside, None), "]")
+
+
+def if_there(before: str, column: pa.Array, form: Callable[[pa.Array], list[Piece]]) -> list[Piece]:
+    """A field that is left out where it is null."""
+    if column.null_count == len(column):
+        return []
+    told = joined([before, *form(column)])
+    return [pc.if_else(column.is_valid(), told, "") if column.null_count else told]
+
+
 def word(column: pa.DictionaryArray, wrap: Callable[[str], str] = lambda encoded: encoded) -> list[Piece]:
     """A string of a dictionary, or null; `wrap` adds what belongs to it."""
     texts = [wrap(_encode(value).decode()) for value in column.dictionary.to_pylist()]

@@ -1,6 +1,7 @@
 """The tables of a recording as Arrow schemas: what `schemas/arrow.json` says, as types.
 
-Owns the names of the tables and nothing else.
+Owns the names of the tables, and which files are of a table: those with its columns, and those made before its last
+columns were there.
 """
 
 from __future__ import annotations
@@ -58,6 +59,22 @@ SCHEMAS: Final[dict[str, pa.Schema]] = {
 }
 """Each table's columns, in order."""
 _RULES_KEY: Final = b"feed.rules"
+
+
+def is_of(table: str, schema: pa.Schema) -> bool:
+    """Whether these are a table's columns, or its first ones where all others may be null."""
+    now = list(SCHEMAS[table])
+    first, later = now[: len(schema)], now[len(schema) :]
+    return schema.equals(pa.schema(first)) and all(field.nullable for field in later)
+
+
+def as_now(table: str, batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The rows with all columns of their table: those that came after they were written are null."""
+    later = list(SCHEMAS[table])[batch.num_columns :]
+    if not later:
+        return batch
+    schema = pa.schema([*batch.schema, *later], metadata=batch.schema.metadata)
+    return pa.record_batch([*batch.columns, *(pa.nulls(batch.num_rows, field.type) for field in later)], schema=schema)
 
 
 def schema_of(table: str, rules: FoldRules) -> pa.Schema:

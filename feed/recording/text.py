@@ -16,7 +16,19 @@ import pyarrow.compute as pc
 
 from feed.model import Bar, Book, Kind, Snapshot, Trade, Update
 from feed.parts import PART_TEXT_MAX, parted
-from feed.recording.json_text import Piece, joined, listed, number, text, time, truth, whole_number, word
+from feed.recording.json_text import (
+    Piece,
+    if_there,
+    joined,
+    listed,
+    number,
+    strings,
+    text,
+    time,
+    truth,
+    whole_number,
+    word,
+)
 from feed.recording.tables import GAPS, STATES
 
 _MAYBE_PARTED_ITEMS: Final = 500
@@ -173,6 +185,8 @@ def _trade(columns: Columns) -> list[Piece]:
         *text(columns["trade_id"]),
         ',"ts_event":',
         *time(columns["trade_ts_event"]),
+        *if_there(',"conditions":', columns["conditions"], strings),
+        *if_there(',"exchange":', columns["exchange"], text),
         "}",
     ]
 
@@ -213,8 +227,6 @@ def _status(columns: Columns) -> list[Piece]:
 
 
 def _instrument(columns: Columns) -> list[Piece]:
-    aliases = columns["aliases"]
-    offsets = aliases.offsets.to_numpy()
     return [
         '{"venue":',
         *word(columns["venue"]),
@@ -230,9 +242,9 @@ def _instrument(columns: Columns) -> list[Piece]:
         *number(columns["tick_size"]),
         ',"lot_size":',
         *number(columns["lot_size"]),
-        ',"aliases":[',
-        listed(joined(["", *text(aliases.flatten())]), offsets - offsets[0]),
-        "]}",
+        ',"aliases":',
+        *strings(columns["aliases"]),
+        "}",
     ]
 
 

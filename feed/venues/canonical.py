@@ -16,10 +16,10 @@ import re
 from typing import Any, Final, Literal
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import UNSET, Raw, Struct
 
 from feed.errors import BadTick
-from feed.model import Action, Book, Instrument, Quote, Status, Trade
+from feed.model import Action, Book, Instrument, Quote, Side, Status, Trade
 from feed.times import NS_MAX, NS_MIN, unit_of
 from feed.venues.decimals import canonical, positive, signed, signed_levels
 from feed.venues.symbol import Symbol, Tick
@@ -27,6 +27,8 @@ from feed.venues.symbol import Symbol, Tick
 _UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _SHOWN_CHARS_MAX: Final = 50
 _TRADE_ID_CHARS_MAX: Final = 100
+_CONDITIONS_MAX: Final = 16
+_WORD_CHARS_MAX: Final = 32
 _TIME: Final = re.compile(r"0|[1-9][0-9]{0,18}", re.ASCII).fullmatch
 
 
@@ -40,8 +42,18 @@ class _Tick(Struct, gc=False):
     snapshot: Any = None
 
 
+class _Trade(Struct, gc=False):
+    price: str
+    size: str
+    side: Side | None
+    trade_id: str | None
+    ts_event: str | None
+    conditions: list[str] | None = None
+    exchange: str | None = None
+
+
 _TICK: Final = msgspec.json.Decoder(_Tick)
-_TRADES: Final = msgspec.json.Decoder(list[Trade])
+_TRADES: Final = msgspec.json.Decoder(list[_Trade])
 _QUOTE: Final = msgspec.json.Decoder(Quote)
 _BOOK: Final = msgspec.json.Decoder(Book)
 _STATUS: Final = msgspec.json.Decoder(Status)
@@ -156,17 +168,33 @@ def _is_snapshot(said: _Tick) -> bool:
 def _time(text: object) -> str | None:
     if text is None:
         return None
-    if not isinstance(text, str) or _TIME(text) is None or int(text) > NS_MAX:
+    if not isinstance(text, str) or _TIME(text) is None or (ns := int(text)) > NS_MAX:
         raise BadTick(f"time {str(text)[:_SHOWN_CHARS_MAX]!r}, wanted nanoseconds since 1970 as digits")
-    if int(text) < NS_MIN:
-        raise BadTick(f"time {text} looks like {unit_of(int(text))}, wanted nanoseconds since 1970")
+    if ns < NS_MIN:
+        raise BadTick(f"time {text} looks like {unit_of(ns)}, wanted nanoseconds since 1970")
     return text
 
 
-def _trade(trade: Trade) -> Trade:
+def _trade(trade: _Trade) -> Trade:
     if trade.trade_id is not None and not 0 < len(trade.trade_id) <= _TRADE_ID_CHARS_MAX:
         raise BadTick(f"trade_id of {len(trade.trade_id)} characters, wanted 1 to {_TRADE_ID_CHARS_MAX}, or null")
-    return Trade(signed(trade.price), positive(trade.size), trade.side, trade.trade_id, _time(trade.ts_event))
+    price, size, time = signed(trade.price), positive(trade.size), _time(trade.ts_event)
+    if not trade.conditions and trade.exchange is None:
+        return Trade(price, size, trade.side, trade.trade_id, time)
+    conditions = trade.conditions or []
+    if len(conditions) > _CONDITIONS_MAX:
+        raise BadTick(f"{len(conditions)} conditions, wanted at most {_CONDITIONS_MAX}")
+    for word in conditions:
+        _bounded("condition", word, _WORD_CHARS_MAX)
+    if trade.exchange is not None:
+        _bounded("exchange", trade.exchange, _WORD_CHARS_MAX)
+    exchange = UNSET if trade.exchange is None else trade.exchange
+    return Trade(price, size, trade.side, trade.trade_id, time, conditions or UNSET, exchange)
+
+
+def _bounded(name: str, text: str, chars_max: int) -> None:
+    if not 0 < len(text) <= chars_max:
+        raise BadTick(f"{name} of {len(text)} characters, wanted 1 to {chars_max}")
 
 
 def _quote(quote: Quote) -> Quote:

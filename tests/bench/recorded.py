@@ -141,6 +141,8 @@ class _Made:
                 "side": _words(seq % 2, ["buy", "sell"]),
                 "trade_id": pa.array(seq).cast(pa.string()),
                 "trade_ts_event": self._times(seq),
+                "conditions": pa.nulls(count, pa.list_(pa.string())),
+                "exchange": pa.nulls(count, pa.string()),
             }
         elif kind == "quotes":
             for side, edge in (("bid", 0), ("ask", 1)):

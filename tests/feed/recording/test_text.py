@@ -8,9 +8,11 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import UNSET
 
 from feed.channels.message import bare
 from feed.errors import BadTick, CorruptLog
@@ -28,6 +30,7 @@ from feed.model import (
 )
 from feed.parts import parted
 from feed.recording.columns import Dictionaries, Places, gaps_of, lines_of, parse, rows_of, states_of
+from feed.recording.json_text import if_there, joined, strings
 from feed.recording.tables import GAPS, STATES
 from feed.recording.text import messages_of
 from feed.venues.source import Source
@@ -43,7 +46,16 @@ numbers, priced = canonical(), prices()
 maybe = lambda values: st.none() | values  # noqa: E731  # reads as the schema does
 DATA: dict[str, st.SearchStrategy[Any]] = {
     "trades": st.lists(
-        st.builds(Trade, priced, numbers, maybe(st.sampled_from(["buy", "sell"])), maybe(words), maybe(times)),
+        st.builds(
+            Trade,
+            priced,
+            numbers,
+            maybe(st.sampled_from(["buy", "sell"])),
+            maybe(words),
+            maybe(times),
+            st.just(UNSET) | st.lists(words, min_size=1, max_size=3),
+            st.just(UNSET) | words,
+        ),
         max_size=3,
     ),
     "quotes": st.builds(Quote, *[maybe(priced), maybe(numbers)] * 2),
@@ -156,6 +168,23 @@ def test_a_message_too_large_for_a_frame_comes_back_in_the_same_parts() -> None:
         wanted = [encode(part) for message in (small, large, small) for part in parted(message)]
         assert len(wanted) > 3
         assert through(kind, [small, large, small]) == wanted
+
+
+@pytest.mark.parametrize("more", [{"conditions": ["T"]}, {"exchange": "N"}, {"conditions": [""], "exchange": ""}])
+def test_what_one_trade_of_many_has_comes_back(more: dict[str, Any]) -> None:
+    trade = Trade("1.5", "2", "buy", "6", None)
+    some = Trade("1.5", "2", "buy", "7", None, **more)
+    made = [Update("trades", "X:A", n - 1, n, None, "7", [trade]) for n in range(1000)]
+    made[500] = Update("trades", "X:A", 499, 500, None, "7", [trade, some])
+    assert through("trades", made) == [encode(message) for message in made]
+
+
+def test_lists_of_texts_are_those_of_their_rows() -> None:
+    whole = pa.array([["a"], ["b", 'c"'], None, []])
+    assert joined(["", *strings(whole.slice(1))]).to_pylist() == ['["b","c\\""]', "null", "[]"]
+    hidden = pa.ListArray.from_arrays(pa.array([0, 1, 3]), pa.array(["a", "b", "c"]), mask=pa.array([True, False]))
+    assert joined(["", *strings(hidden)]).to_pylist() == ["null", '["b","c"]']
+    assert joined(["x", *if_there(":", hidden, strings)]).to_pylist() == ["x", 'x:["b","c"]']
 
 
 @pytest.mark.parametrize(

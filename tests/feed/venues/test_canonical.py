@@ -45,6 +45,8 @@ GOOD = [
     made("instruments", INSTRUMENT),
     made("trades", [TRADE], symbol=NAME, more=1),
     made("trades", [{**TRADE, "price": "-37.630"}, {**TRADE, "price": "0", "trade_id": None}]),
+    made("trades", [{**TRADE, "conditions": None, "exchange": None}, {**TRADE, "trade_id": "8", "conditions": []}]),
+    made("trades", [{**TRADE, "conditions": ["@", "odd lot"] * 8, "exchange": "i" * 32}]),
     made("quotes", {**QUOTE, "bid_price": "-0.50", "ask_price": "0.0", "ask_size": "0"}),
     book([["-1.50", "2"], ["0", "1"]], [["-0.5", "0"]], snapshot=True),
 ]
@@ -65,6 +67,14 @@ BAD = [
     made("trades", [{**TRADE, "side": "BUY"}]),
     made("trades", [{**TRADE, "trade_id": 7}]),
     made("trades", [{**TRADE, "ts_event": "2026-01-01"}]),
+    made("trades", [{**TRADE, "conditions": ["a"] * 17}]),
+    made("trades", [{**TRADE, "conditions": ["a" * 33]}]),
+    made("trades", [{**TRADE, "conditions": [""]}]),
+    made("trades", [{**TRADE, "conditions": [None]}]),
+    made("trades", [{**TRADE, "conditions": "a"}]),
+    made("trades", [{**TRADE, "exchange": ""}]),
+    made("trades", [{**TRADE, "exchange": "i" * 33}]),
+    made("trades", [{**TRADE, "exchange": 5}]),
     made("trades", [TRADE], ts_event=5),
     made("trades", [TRADE], ts_event="-5"),
     made("trades", [TRADE], snapshot=True),
@@ -101,7 +111,7 @@ def test_bad_tick_is_refused_by_code_and_schema(tick: Any) -> None:
 
 
 def test_prices_may_be_zero_or_negative() -> None:
-    feed = Feeder("anyone", NAME)(GOOD[-3], GOOD[-2], GOOD[-1])
+    feed = Feeder("anyone", NAME)(GOOD[8], GOOD[-2], GOOD[-1])
     assert [trade.price for trade in feed.folded.trades] == ["-37.63", "0"]
     assert feed.folded.quotes[0][0] == Quote("-0.5", "2", "0", "0")
     feed(made("quotes", {"bid_price": "0", "bid_size": "1", "ask_price": None, "ask_size": None}))
@@ -112,6 +122,15 @@ def test_prices_may_be_zero_or_negative() -> None:
     assert feed.played.snapshot(NAME, "book").asks == [("-3", "1"), ("-0.5", "1"), ("10", "1")]
     feed(book([["0", "0"]], []))
     assert feed.book()[0] == {"-1.5": "2"}
+
+
+def test_conditions_and_exchange_of_trades_go_on_as_they_came() -> None:
+    some = {**TRADE, "conditions": ["odd lot", "T"], "exchange": "XNAS"}
+    others = [{**TRADE, "trade_id": "8", "conditions": []}, {**TRADE, "trade_id": "9", "exchange": "XNYS"}]
+    feed = Feeder("anyone", NAME)(made("trades", [some, *others]))
+    texts = [encode(trade).partition(TIME.encode())[2] for trade in feed.folded.trades]
+    assert texts == [b'","conditions":["odd lot","T"],"exchange":"XNAS"}', b'"}', b'","exchange":"XNYS"}']
+    assert feed.played.snapshot(NAME, "trades") == feed.folded.trades
 
 
 def test_odd_entry_is_told_on_its_channel() -> None:
