@@ -4,6 +4,8 @@
 FeedError
 ├── PeerError           somebody else's input: reject it, count it, keep it
 │   ├── BadTick         a venue message that cannot be used; goes to the dead letters
+│   │   └── BadEntry    what it says of one symbol cannot be used; the rest of it can
+│   │       └── Unforeseen  an exception that nobody expected came of it
 │   ├── BadRequest      a client's request; becomes the protocol's `error` message
 │   ├── BadCapture      a file that is not what it was said to be
 │   └── ForeignRecord   a record in a feed log that none of ours has written: passed over, counted
@@ -29,6 +31,15 @@ class PeerError(FeedError):
 
 class BadTick(PeerError):
     """A tick that cannot be parsed, breaks its venue's schema or leaves the decimal range."""
+
+
+class BadEntry(BadTick):
+    """What a tick says of one symbol breaks its venue's schema; what is in doubt since then was told."""
+
+
+class Unforeseen(BadEntry):
+    """A tick, or an entry of it, with which the state machine ended in an exception that nobody has expected: a fault
+    of ours, which is the cause. What it may have changed is in doubt, and is told to be."""
 
 
 class BadRequest(PeerError):

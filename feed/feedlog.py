@@ -24,19 +24,21 @@ from msgspec.structs import replace
 
 from feed.channels.reader import LogReader
 from feed.channels.record import PART_BYTES_MAX, Record
-from feed.errors import BadTick, DamagedRecord, ForeignRecord
+from feed.errors import BadEntry, BadTick, DamagedRecord, ForeignRecord, Unforeseen
 from feed.venues.source import Checkpoint, Source
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from feed.venues.symbol import Message, Tick
+    from feed.venues.now import Counts, Message
+    from feed.venues.symbol import Tick
 
 _RECORD_WEIGHT: Final = 192 * 1024
 # Measured at 68 levels an update: encoding 24 KiB at a time 64 us a tick, 192 KiB at a time 100.
 _CHUNK_WEIGHT: Final = 24 * 1024
 _KEYFRAME_BYTES_A_STEP: Final = 4 << 20
 _TRACES_MAX: Final = 4096
+_REASONS_MAX: Final = 20
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -51,11 +53,13 @@ class Round(Struct, frozen=True):
 
 
 class Dead(NamedTuple):
-    """A tick that cannot be used, and why; `kind` is one of few words for it."""
+    """A tick that cannot be used, or of which entries cannot, and why; `kind` is one of few words for it."""
 
     tick: Tick
     reason: str
-    kind: str = "bad"
+    kind: str = "tick"
+    fault: Exception | None = None
+    """One of ours that came of it."""
 
 
 class Ahead(NamedTuple):
@@ -196,10 +200,13 @@ class Writer:
         chunks: list[bytes] = []  # what the others did, encoded while it is still in the processor's cache
         made = count = weight = 0
         for index, (tick, read) in enumerate(zip(ticks, machine.ahead(ticks), strict=True)):
+            bad: Sequence[BadTick]
             try:
-                apply(tick, read)
+                bad = apply(tick, read)
             except BadTick as error:
-                dead.append(Dead(tick, str(error)))
+                bad = [error]
+            if bad:
+                dead.append(Dead(tick, _reason(bad), *_kind(bad)))
             if now.weight < _CHUNK_WEIGHT:
                 count, weight = len(now.out), now.weight
                 continue
@@ -228,6 +235,10 @@ class Writer:
         self._budget += self._ratio * sum(len(record.value) for record in records)
         records += self._keyframes(len(records), now_ms)
         return Step(dead, records, made)
+
+    def take_counts(self) -> Counts:
+        """What the state machine has counted since the last call."""
+        return self._machine.take_counts()
 
     def alive(self, ahead: Ahead, now_ms: int, *, owner: str = "", settings: str = "") -> Step:
         """A record without ticks that tells where the writer and its tick log stand, and keyframes that are due.
@@ -363,6 +374,18 @@ class Writer:
         self._ages.move_to_end(name)
         self._in_flight.append((index, name))
         return records
+
+
+def _reason(bad: Sequence[BadTick]) -> str:
+    more = len(bad) - _REASONS_MAX
+    return "; ".join([*map(str, bad[:_REASONS_MAX]), *([f"and {more} more"] if more > 0 else ())])
+
+
+def _kind(bad: Sequence[BadTick]) -> tuple[str, Exception | None]:
+    for error in bad:
+        if isinstance(error, Unforeseen):
+            return "unforeseen", error
+    return ("entry" if isinstance(bad[0], BadEntry) else "tick"), None
 
 
 def _joined(chunks: list[bytes]) -> bytes:

@@ -52,13 +52,17 @@ def text_of(ns: int) -> str:
     return f"{head}.{rest:09d}".rstrip("0").rstrip(".") + "Z"
 
 
+def unit_of(number: int) -> str:
+    """What an integer before `NS_MIN` looks like."""
+    return next((unit for bound, unit in _UNITS if number < bound), "nanoseconds before 1990")
+
+
 def _integer(ns: int, shown: str) -> int:
     if NS_MIN <= ns <= NS_MAX:
         return ns
     if ns > NS_MAX:
         raise ValueError(f"time {shown}, wanted nanoseconds since 1970 up to {NS_MAX}")
-    unit = next((unit for bound, unit in _UNITS if ns < bound), "nanoseconds before 1990")
-    raise ValueError(f"time {shown} looks like {unit}, wanted nanoseconds since 1970 or RFC 3339")
+    raise ValueError(f"time {shown} looks like {unit_of(ns)}, wanted nanoseconds since 1970 or RFC 3339")
 
 
 def _rfc_3339(text: str) -> int:

@@ -15,7 +15,7 @@ A line is one of these, whatever the file is called, gzip or not:
 | `{…}` or `[…]` | a frame without a time |
 
 A frame that starts with `{"lastUpdateId"` is the answer to a request: Binance's depth snapshot, which in most files
-does not name its symbol.
+does not name its symbol. Where a line says itself that it was of the socket it is a partial book, which looks the same.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def _captured(line: bytes, symbol: str | None) -> Captured | None:
     if line[:1] in (b"{", b"["):
         return _wrapped(line, symbol) if line.startswith(b'{"rx_ns"') else _frame(None, line, symbol)
     if found := _SOCKET(line):
-        return _frame(_seconds(found[1], found[2]), found[3], symbol)
+        return Captured(_seconds(found[1], found[2]), found[3])
     if found := _TIMED(line):
         return _frame(_ns(int(found[1])), found[2], symbol)
     if found := _ANSWER(line):

@@ -1,11 +1,12 @@
 """Where played ticks go: the topic `ticks.<venue>` of a Kafka cluster.
 
-Owns which key and partition a frame gets, and batching. Leaves reading to `captures`, pace to `pacing`, and sending to
-`feed.kafka`.
+Owns which key, partition and headers a frame gets, and batching. Leaves reading to `captures`, pace to `pacing`, and
+sending to `feed.kafka`.
 
-A frame goes to the symbols that it speaks of, once to each symbol's key; a frame that speaks of the venue as a whole to
-every partition, without a key; and one that nobody can read to the first partition, without a key, so that it ends
-among the dead letters instead of here. Ticks of a partition keep their order: one batch of it is in flight at a time.
+A frame that speaks of one symbol goes to that symbol's key. One that speaks of several goes once to each partition
+that has some of them, without a key: the header `symbols` says which. A frame that speaks of the venue as a whole goes
+to every partition, without key and header; and one that nobody can read to the first partition, so that it ends among
+the dead letters instead of here. Ticks of a partition keep their order: one batch of it is in flight at a time.
 """
 
 from __future__ import annotations
@@ -15,18 +16,18 @@ import time
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from aiokafka.partitioner import murmur2
+import msgspec
 from aiokafka.structs import TopicPartition
 
 from feed.errors import BadTick
 from feed.kafka.append import Appender
+from feed.kafka.partitioner import partition_of
 
 BATCH_TICKS_MAX: Final = 4_000
 BATCH_BYTES_MAX: Final = 1 << 20
-_WIDE: Final = b""
-_POSITIVE: Final = 0x7FFFFFFF
 
-Entry = tuple[bytes | None, bytes, list[tuple[str, bytes]]]
+Headers = list[tuple[str, bytes]]
+Entry = tuple[bytes | None, bytes, Headers]
 
 
 class Captured(Protocol):
@@ -40,11 +41,6 @@ class Captured(Protocol):
     def request(self) -> str | None: ...
     @property
     def symbol(self) -> str | None: ...
-
-
-def partition_of(key: bytes, partitions: int) -> int:
-    """The partition that Kafka's own clients choose for a key."""
-    return int(murmur2(key) & _POSITIVE) % partitions
 
 
 class TickTopic:
@@ -77,17 +73,16 @@ class TickTopic:
 
     def add(self, captured: Captured) -> bool:
         """Takes one frame; True when enough has been gathered to send it."""
-        headers: list[tuple[str, bytes]] = []
         # what says nothing of when it came comes now: Kafka's own time may be missing
         ts_recv = time.time_ns() if captured.ts_recv is None else captured.ts_recv
-        headers.append(("ts_recv", b"%d" % ts_recv))
+        headers: Headers = [("ts_recv", b"%d" % ts_recv)]
         if captured.request is not None:
             headers.append(("request", captured.request.encode()))
         self.frames += 1
         ticks = self.ticks
         frame = captured.frame
-        for key, partition in self._where(captured):
-            self._waiting[partition].append((key, frame, headers))
+        for key, partition, symbols in self._where(captured):
+            self._waiting[partition].append((key, frame, headers + symbols))
             self.ticks += 1
         self.bytes += len(frame)
         self._waiting_bytes += len(frame) * (self.ticks - ticks)
@@ -113,20 +108,27 @@ class TickTopic:
         if in_flight:
             await asyncio.gather(*in_flight)
 
-    def _where(self, captured: Captured) -> list[tuple[bytes | None, int]]:
+    def _where(self, captured: Captured) -> list[tuple[bytes | None, int, Headers]]:
         symbol = captured.symbol or (self._symbol if captured.request is not None else None)
         if symbol is not None:
-            return [self._place(symbol)]
+            return [(*self._place(symbol), [])]
         try:
             keys = self._keys(captured.frame)
         except BadTick:
             if self._symbol is not None:
-                return [self._place(self._symbol)]
+                return [(*self._place(self._symbol), [])]
             self.unreadable += 1
-            return [(None, 0)]
+            return [(None, 0, [])]
+        if len(keys) == 1:
+            return [(*self._place(keys[0]), [])]
+        if not keys and self._symbol is not None:
+            return [(*self._place(self._symbol), [])]
         if not keys:
-            return [(None, partition.partition) for partition in self._partitions]
-        return [self._place(key) for key in keys]
+            return [(None, partition.partition, []) for partition in self._partitions]
+        symbols: dict[int, list[str]] = {}
+        for key in keys:
+            symbols.setdefault(self._place(key)[1], []).append(key)
+        return [(None, partition, [("symbols", msgspec.json.encode(own))]) for partition, own in symbols.items()]
 
     def _place(self, symbol: str) -> tuple[bytes, int]:
         place = self._places.get(symbol)

@@ -10,19 +10,25 @@ from typing import TYPE_CHECKING
 
 from feed.channels.message import JOINT, Head, head_of, split
 from feed.channels.state import Folded
+from feed.model import NO_SEQ
 
 if TYPE_CHECKING:
     from feed.channels.channel import Channel, Source
 
 
 def keyframes(source: Source, value: bytes) -> Iterator[tuple[Head, Folded]]:
-    """The whole snapshots that a keyframe record ends, each with its state; a part waits for those after it."""
+    """The whole snapshots that a keyframe record ends, each with its state; a part waits for those after it.
+
+    A state alone is that of a channel that has had no update yet.
+    """
     messages = split(value)
     heads = [head_of(message) for message in messages]
     index = 0
     while index < len(messages):
         head, message = heads[index], messages[index]
         index += 1
+        if head.type == "state":
+            yield head, Folded(NO_SEQ, [], message, head.seq)
         if head.type != "snapshot":
             continue
         parts = [message] if head.part is None else _with_snapshot_part(source, head.part, message)

@@ -11,12 +11,15 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
+from msgspec.structs import asdict
+
 from feed.told import Told
 
 if TYPE_CHECKING:
     from feed.channels.record import Record
     from feed.feedlog import Dead
     from feed.metrics import Metrics
+    from feed.venues.now import Counts
     from feed.venues.symbol import Tick
 
 _REASON_CHARS_MAX: Final = 80
@@ -36,6 +39,7 @@ class PartitionNumbers:
         self.ticks = 0
         self.updates = 0
         self.dead: Counter[str] = Counter()
+        self.odd: Counter[str] = Counter()
         self.retries: Counter[str] = Counter()
         self.incarnations = 0
         self.foreign = 0
@@ -72,8 +76,11 @@ class PartitionNumbers:
         waits = self.waits_s
         return f"ticks have waited for {waits:.1f} s" if waits > _WAITS_S else ""
 
-    def took(self, ticks: Sequence[Tick], updates: int) -> None:
-        """These ticks are read, and made so many updates."""
+    def took(self, ticks: Sequence[Tick], updates: int, counts: Counts) -> None:
+        """These ticks are read, and made so many updates; `counts`: what was odd in them."""
+        for name, count in asdict(counts).items():
+            if count:
+                self.odd[name] += count
         self.ticks += len(ticks)
         self.updates += updates
         self.newest_ns = max(self.newest_ns, ticks[-1].ts_recv)
@@ -97,6 +104,8 @@ class PartitionNumbers:
             self._told.say(
                 ("dead", self.venue, one.kind),
                 f"dead letter: tick {one.tick.seq} of {self.venue}/{self.partition}: {one.reason[:_REASON_CHARS_MAX]}",
+                level=logging.WARNING if one.fault is None else logging.ERROR,
+                error=one.fault,
             )
 
     def retried(self, reason: str, words: str, error: BaseException | None = None) -> None:
@@ -167,6 +176,12 @@ class Numbers:
             "feed_dead_letters",
             "Ticks that could not be used, by what was wrong with them",
             lambda: {(n.venue, str(n.partition), why): count for n in each() for why, count in n.dead.items()},
+            labels=("venue", "partition", "reason"),
+        )
+        metrics.counted(
+            "feed_oddities",
+            "Odd things that ended no tick: trades sent twice, ids that began anew, changes of no book, bad entries",
+            lambda: {(n.venue, str(n.partition), what): count for n in each() for what, count in n.odd.items()},
             labels=("venue", "partition", "reason"),
         )
         metrics.counted(

@@ -257,7 +257,7 @@ class PartitionNormalizer:
                     ahead = ahead._replace(waits_ms=max(ahead.waits_ms, waited_ms))
                 step = writer.step(ticks, ahead, _now_ms(), epoch=stream.epoch)
                 await self._append_step(appender, writer, step, stream)
-                numbers.took(ticks, step.messages)
+                numbers.took(ticks, step.messages, writer.take_counts())
                 alive_at = time.monotonic() + settings.alive_ms / 1000
                 self._troubled_since = None
             if time.monotonic() >= alive_at:

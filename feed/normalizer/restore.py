@@ -21,6 +21,7 @@ from feed.errors import BadTick, CorruptLog, DamagedRecord, FeedError, ForeignRe
 from feed.feedlog import Opening, Restored, Round, Writer
 from feed.kafka.batches import UNKNOWN_EPOCH, Raw
 from feed.kafka.cluster import Cluster, OutOfRange
+from feed.kafka.partitioner import partition_of
 from feed.normalizer.plan import Bounds, Plan, plan_for
 from feed.normalizer.rivals import Rivals
 from feed.normalizer.settings import NormalizerSettings, settings_text, version_of
@@ -113,7 +114,7 @@ class Restorer:
             plan = replace(plan, source="", ends=ends, reason=plan.reason or "an operator has had it taken over")
         source = plan.source or f"{self._venue.name}/{self._ticks.partition}@{_incarnation()}"
         try:
-            machine = await self._machine(source, plan, restored, begin, log_end)
+            machine = await self._machine(self._source(source, partitions), plan, restored, begin, log_end)
         except (CorruptLog, msgspec.DecodeError):
             if plan.source:
                 raise
@@ -230,10 +231,16 @@ class Restorer:
     # ---- the machine
 
     def _source(self, source: str, partitions: int) -> Source:
-        return Source(self._venue, source, self._settings.rules)
+        own = self._ticks.partition
+        return Source(
+            self._venue,
+            source,
+            self._settings.rules,
+            is_own=lambda symbol: partition_of(symbol.encode(), partitions) == own,
+        )
 
-    async def _machine(self, source: str, plan: Plan, restored: Restored, begin: int, log_end: int) -> Source:
-        machine = self._source(source, restored.last.partitions if restored.last is not None else 1)
+    async def _machine(self, machine: Source, plan: Plan, restored: Restored, begin: int, log_end: int) -> Source:
+        """Brings a machine to where the log stands."""
         last = restored.last
         if not plan.carries or last is None:
             return machine

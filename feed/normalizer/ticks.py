@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from feed.kafka.batches import Raw
-from feed.venues.symbol import NO_TIME, Tick
+from feed.venues.tick import NO_TIME, Tick
 
 _TIME_CHARS_MAX: Final = 19
 _ANY_TIME: Final = 2**63 - 1
@@ -17,14 +17,16 @@ def tick_of(raw: Raw) -> Tick:
         ts_recv = ts_kafka = raw.timestamp * 1_000_000
     else:  # written without a time: there is nothing to compare a collector's with
         ts_recv, ts_kafka = NO_TIME, _ANY_TIME
-    request = None
+    request = symbols = None
     for name, value in raw.headers:
         if name == "ts_recv":
             ts_recv = int(value) if value and value.isdigit() and len(value) <= _TIME_CHARS_MAX else -1
         elif name == "request":
-            request = value.decode(errors="replace")
+            request = (value or b"").decode(errors="replace")
+        elif name == "symbols":
+            symbols = value or b""
     try:
         key = raw.key.decode() if raw.key else ""
     except UnicodeDecodeError:
         key = "\0"  # not printable: refused as a symbol
-    return Tick(raw.offset, key, raw.value or b"", ts_recv, ts_kafka, request)
+    return Tick(raw.offset, key, raw.value or b"", ts_recv, ts_kafka, request, symbols)

@@ -6,6 +6,8 @@ that a trade costs an append; adding up is associative, so it does not matter wh
 
 Rules, all on tick time and therefore the same whoever runs them:
 - a bar belongs to `ts_event` and closes when the clock reaches its end plus the grace;
+- its open is the first trade by `ts_event`, its close the last one, in whatever order they arrive: of equal times the
+  first taken opens and the last taken closes;
 - at most one message every `bars_every_ns`, with each bar that changed or closed since the last one;
 - a trade for a bar that is closed and still kept is added to it, and the bar is sent again; for an older one it is late
   and counted in `late`, as is a trade dated more than a day ahead of the clock (its bar would never close).
@@ -24,6 +26,8 @@ NEVER: Final = 2**63 - 1
 _PENDING_MAX: Final = 256
 _AHEAD_MAX_NS: Final = 24 * 3600 * 1_000_000_000
 _ADD: Final = Context(prec=100).add
+_UNKNOWN: Final = (-1, -1)
+"""Of a bar whose times were not written down: what came before opened it, what comes next closes it."""
 
 Key = tuple[Interval, int]
 
@@ -38,20 +42,30 @@ class BarRules(Struct, frozen=True):
 
 
 class _Sum:
-    """A bar that still grows. Texts are canonical, so equal numbers are equal texts."""
+    """Trades of one bar, added up. Texts are canonical, so equal numbers are equal texts. `first` and `last` are the
+    times of the trades that open and close it."""
 
-    __slots__ = ("close", "high", "low", "open", "trades", "volume")
+    __slots__ = ("close", "first", "high", "last", "low", "open", "trades", "volume")
 
-    def __init__(self, open_: str, high: str, low: str, close: str, volume: Decimal, trades: int) -> None:
-        self.open, self.high, self.low, self.close = open_, high, low, close
-        self.volume, self.trades = volume, trades
+    def __init__(
+        self, first: int, open_: str, high: str, low: str, last: int, close: str, volume: Decimal, trades: int
+    ) -> None:
+        self.first, self.open, self.high, self.low = first, open_, high, low
+        self.last, self.close, self.volume, self.trades = last, close, volume, trades
 
-    def add(self, high: str, low: str, close: str, volume: Decimal, trades: int) -> None:
-        self.high = max(self.high, high, key=Decimal)
-        self.low = min(self.low, low, key=Decimal)
-        self.close = close
-        self.volume = _ADD(self.volume, volume)
-        self.trades += trades
+    def add(self, later: _Sum) -> None:
+        """Trades that were taken later."""
+        if later.first < self.first:
+            self.first, self.open = later.first, later.open
+        if later.last >= self.last:
+            self.last, self.close = later.last, later.close
+        self.high = max(self.high, later.high, key=Decimal)
+        self.low = min(self.low, later.low, key=Decimal)
+        self.volume = _ADD(self.volume, later.volume)
+        self.trades += later.trades
+
+    def copy(self) -> _Sum:
+        return _Sum(self.first, self.open, self.high, self.low, self.last, self.close, self.volume, self.trades)
 
     def bar(self, key: Key, *, closed: bool) -> Bar:
         volume = format(self.volume, "f")
@@ -59,12 +73,16 @@ class _Sum:
         return Bar(key[0], str(key[1]), self.open, self.high, self.low, self.close, volume, self.trades, closed)
 
 
-class Saved(Struct, frozen=True):
-    """What bars keep that their channel's snapshot does not hold: changed bars and the time of the last message."""
+class Saved(Struct, frozen=True, omit_defaults=True):
+    """What bars keep that their channel's snapshot does not hold: changed bars and the time of the last message.
+
+    `times`: of each bar, by interval and time, how long after its begin the trades were that open and close it.
+    """
 
     changed: list[Bar]
     sent_at: int
     late: int
+    times: list[tuple[int, int]] = []
 
 
 class Bars:
@@ -113,13 +131,16 @@ class Bars:
     def save(self) -> Saved:
         """The private part of the state; with `state()` it is all of it."""
         self._fold()
-        return Saved([self._sums[key].bar(key, closed=False) for key in sorted(self._changed)], self.sent_at, self.late)
+        changed = [self._sums[key].bar(key, closed=False) for key in sorted(self._changed)]
+        times = [(found.first - key[1], found.last - key[1]) for key, found in sorted(self._sums.items(), key=_by_key)]
+        return Saved(changed, self.sent_at, self.late, times)
 
     def load(self, sent: list[Bar], saved: Saved, clock: int) -> None:
         """Takes up a state saved at `clock`."""
         self.sent = {_key(bar): bar for bar in sent}
-        self._sums = {_key(bar): _sum(bar) for bar in sent}
-        self._sums.update({_key(bar): _sum(bar) for bar in saved.changed})
+        bars = self.sent | {_key(bar): bar for bar in saved.changed}
+        times = dict(zip(sorted(bars), saved.times, strict=False))
+        self._sums = {key: _sum(key, bar, *times.get(key, _UNKNOWN)) for key, bar in bars.items()}
         self._changed = {_key(bar) for bar in saved.changed}
         self._sent(saved.sent_at)
         self.late = saved.late
@@ -132,7 +153,7 @@ class Bars:
         self._fold()
         for bar in bars:
             key = _key(bar)
-            self.sent[key], self._sums[key] = bar, _sum(bar)
+            self.sent[key], self._sums[key] = bar, _sum(key, bar, *_UNKNOWN)
             self._changed.discard(key)
         self._trim()
         self._schedule()
@@ -162,26 +183,17 @@ class Bars:
             start = stop
 
     def _add_run(self, second: int, run: list[tuple[int, str, str]]) -> None:
-        prices = [price for _, price, _ in run]
-        if len(run) == 1:
-            high = low = prices[0]
-            volume = Decimal(run[0][2])
-        else:
-            exact = {Decimal(price): price for price in set(prices)}
-            high, low = exact[max(exact)], exact[min(exact)]
-            volume = Decimal(0)
-            for _, _, size in run:
-                volume = _ADD(volume, Decimal(size))
+        found = _added(run)
         for interval in self._rules.intervals:
             key: Key = (interval, second - second % INTERVALS_NS[interval])
             known = self._sums.get(key)
             if known is not None:
-                known.add(high, low, prices[-1], volume, len(run))
+                known.add(found)
             elif self._too_old(key):
                 self.late += len(run)
                 continue
             else:
-                self._sums[key] = _Sum(prices[0], high, low, prices[-1], volume, len(run))
+                self._sums[key] = found.copy()
             self._changed.add(key)
 
     def _too_old(self, key: Key) -> bool:
@@ -195,9 +207,31 @@ class Bars:
                 del self.sent[key], self._sums[key]
 
 
+def _added(run: list[tuple[int, str, str]]) -> _Sum:
+    """Trades of one second in the order in which they were taken."""
+    if len(run) == 1:
+        ((time, price, size),) = run
+        return _Sum(time, price, price, price, time, price, Decimal(size), 1)
+    times = [time for time, _, _ in run]
+    prices = [price for _, price, _ in run]
+    first, last = min(times), max(times)
+    exact = {Decimal(price): price for price in set(prices)}
+    volume = Decimal(0)
+    for _, _, size in run:
+        volume = _ADD(volume, Decimal(size))
+    close = prices[-1] if times[-1] == last else prices[-1 - times[::-1].index(last)]
+    return _Sum(first, prices[times.index(first)], exact[max(exact)], exact[min(exact)], last, close, volume, len(run))
+
+
 def _key(bar: Bar) -> Key:
     return bar.interval, int(bar.open_time)
 
 
-def _sum(bar: Bar) -> _Sum:
-    return _Sum(bar.open, bar.high, bar.low, bar.close, Decimal(bar.volume), bar.trades)
+def _by_key(item: tuple[Key, _Sum]) -> Key:
+    return item[0]
+
+
+def _sum(key: Key, bar: Bar, first: int, last: int) -> _Sum:
+    begin = key[1]
+    volume = Decimal(bar.volume)
+    return _Sum(begin + first, bar.open, bar.high, bar.low, begin + last, bar.close, volume, bar.trades)

@@ -1,350 +1,274 @@
 """Binance: spot, USD-M and COIN-M futures, streams (combined or raw) and REST depth snapshots.
 
-Owns what their frames mean and the bridge from diffs to a book. Leaves numbers to `decimals`, trades sent twice and the
-messages to `symbol`. Frames of other kinds (kline, partial books, answers to subscriptions) are read and mean nothing.
+Owns what their frames mean. Leaves their shapes to `binance_frames`, the book to `binance_book`, numbers to
+`decimals`, times to `times`, trades sent twice and the messages to `symbol`. Frames of other kinds (kline, partial
+books, lists of all symbols, answers) are read and mean nothing.
 
-- Book: diffs are kept until a snapshot comes, those of the last minute and of at most 1 MiB. Spot: those with
-  `u <= lastUpdateId` are old, and each `U` must be at most the `u` before it plus 1. Futures: those with
-  `u < lastUpdateId` are old, and each `pu` must be the `u` before it (at most `lastUpdateId` for the first). A hole
-  makes the book stale, and diffs are kept again until a snapshot bridges them. A snapshot that is older than the book,
-  or too old for the diffs kept, is not used. Source: the venue's "How to manage a local order book correctly",
-  https://developers.binance.com/docs/binance-spot-api-docs/web-socket-streams and its twins for futures.
+- Book: diffs, and snapshots that they are bridged to, are `binance_book`'s.
+- An odd diff makes the book stale; an odd snapshot does not, for the diffs alone say whether something is missing.
 - Trades: `m` is true where the buyer was the maker, so the taker sold. Ids are consecutive, also over those that were
   not made at market (`X`, insurance fund and others; they are no trades here), so a skipped id is a hole; aggregates
   count by `a`. Where both streams come, each trade is taken from the one that told it first.
 - Quotes: `u` rises, so one that does not is known. Spot does not say when.
+- Where ids of updates, of tickers or of trades have begun anew (`counters`), the book is stale until a snapshot, which
+  is taken; quotes and trades go on. A snapshot alone shows it only a minute after the last diff: answers may come out
+  of a cache half a minute old.
 - Times are milliseconds, or microseconds for who asked for them.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
-from itertools import repeat
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 import msgspec
-from msgspec import Raw, Struct
 
-from feed.errors import BadTick
-from feed.model import Action, Quote, Trade
+from feed.errors import BadEntry, BadTick
+from feed.model import Action, Kind, Quote, Trade
 from feed.venues import binance_frames as frames
-from feed.venues.decimals import canonical, canonical_levels, positive
-from feed.venues.sides import Told, canonical_sides
+from feed.venues.binance_ahead import ReadAhead, read_ahead
+from feed.venues.binance_book import Diffs, FuturesDiffs, SpotDiffs
+from feed.venues.decimals import canonical, positive
 from feed.venues.symbol import Symbol, Tick
+from feed.venues.times import ms_or_us_ns
 
-_KEPT_BYTES_MAX: Final = 1 << 20
-_KEPT_NS_MAX: Final = 60_000_000_000
-_MS_MAX: Final = 9_200_000_000_000
-_US_MIN: Final = 100_000_000_000_000
 _STREAM_AT: Final = len(b'{"stream":"')
 _STREAM_CHARS_MAX: Final = 100
 _SHOWN_CHARS_MAX: Final = 50
-_SIDES: Final = b'"b":['
-_SIDES_AT: Final = len(b'"b":')
-_NO_SIDES: Final = b'"b":0}}'
-_AHEAD_BYTES_MIN: Final = 2048
-_STREAMS: Final = {
-    "trade": "trade",
-    "aggTrade": "aggTrade",
-    "bookTicker": "bookTicker",
-    **{f"depth{speed}": "depthUpdate" for speed in ("", "@0ms", "@100ms", "@250ms", "@500ms")},
-}
-
-
-class ReadAhead(Struct, frozen=True, gc=False):
-    """A depth update that was read together with others."""
-
-    stream: str
-    head: Any
-    told: Told
+_DEPTH: Final = "depth"
+_KINDS: Final = ("trade", "aggTrade", "bookTicker", "depthUpdate")
+_CHANNELS: Final[dict[str, Kind]] = {"trade": "trades", "aggTrade": "trades", "depthUpdate": "book"}
 
 
 class Binance:
-    """What reads the ticks of one symbol; `spot`, `usdm` and `coinm` differ in how diffs are chained."""
+    """What reads the ticks of one symbol; spot and futures differ in how diffs are chained."""
 
-    _diff: ClassVar[frames.Decoders]
-
-    def __init__(self, symbol: Symbol) -> None:
+    def __init__(self, symbol: Symbol, diffs: Diffs) -> None:
         self._symbol = symbol
+        self._diffs = diffs
+        symbol.count_trades()
         self._name = symbol.venue_symbol
         self._state = frames.Saved()
         self._ts_recv = 0
-        self._kept: deque[tuple[int, bytes]] = deque()
-        self._kept_bytes = 0
-        self._kinds: dict[str, tuple[frames.Decoders, Callable[[Any], None]]] = {
+        self._kinds: dict[str, tuple[frames.Kind, Callable[[Any], None]]] = {
             "trade": (frames.TRADE, self._take_trade),
             "aggTrade": (frames.AGGREGATE, self._take_aggregate),
             "bookTicker": (frames.TICKER, self._take_ticker),
-            "depthUpdate": (self._diff, self._take_diff),
+            "depthUpdate": (diffs.kind, self._take_diff),
         }
         stream = self._name.lower()
         # the names of streams as they are subscribed, so that most frames are decoded once, by the right type
         self._streams = {
-            f"{stream}@{name}".encode(): (self._kinds[kind][0][0], self._kinds[kind][1])
-            for name, kind in _STREAMS.items()
+            f"{stream}@{name}".encode(): (self._kinds[kind][0].frame, self._kinds[kind][1], _CHANNELS.get(kind))
+            for name, kind in frames.STREAMS.items()
         }
-        self._depth_streams = {f"{stream}@{name}" for name, kind in _STREAMS.items() if kind == "depthUpdate"}
+        self._depth_streams = {f"{stream}@{name}" for name, kind in frames.STREAMS.items() if kind == "depthUpdate"}
 
     def apply(self, tick: Tick) -> None:
-        """Tells the symbol what the tick meant; raises `BadTick` before it has changed anything."""
+        """Tells the symbol what the tick meant; raises as `Machine.apply` says."""
         frame = tick.value
         self._ts_recv = tick.ts_recv
+        if tick.request is not None:
+            self._apply_answer(tick.request, frame)
+            return
+        known = self._streams.get(frame[_STREAM_AT : frame.find(b'"', _STREAM_AT, _STREAM_CHARS_MAX)])
+        if known is None:
+            self._apply_by_head(frame)
+            return
+        decode, take, channel = known
         try:
-            if tick.request is not None:
-                self._take_depth(frames.DEPTH.decode(frame))
-                return
-            known = self._streams.get(frame[_STREAM_AT : frame.find(b'"', _STREAM_AT, _STREAM_CHARS_MAX)])
-            if known is not None:
-                decode, take = known
-                data = decode(frame).data
-            else:
-                head, inner = frames.read(frame)
-                kind = self._kinds.get(frames.kind(head))
-                if kind is None:
-                    frames.keys_of(head)
-                    return
-                (_, decode), take = kind
-                data = decode(inner)
-        except frames.UNREADABLE as error:
-            raise BadTick(f"frame cannot be read: {error}") from error
+            data = decode(frame).data
+        except frames.UNREADABLE:
+            self._apply_by_head(frame)
+            return
         if data.s != self._name:
-            raise BadTick(f"frame of {data.s[:_SHOWN_CHARS_MAX]!r}, wanted {self._name}")
-        take(data)
+            self._must_be_mine(data.s)
+        try:
+            take(data)
+        except BadTick as error:
+            raise self._spoiled(channel, data.u if channel == "book" else None, error) from error
+
+    def apply_entry(self, tick: Tick, entry: object) -> None:
+        """As `apply`: a frame speaks of one symbol only."""
+        self.apply(tick)
 
     def apply_read(self, tick: Tick, read: ReadAhead) -> bool:
         """Takes a depth update that was read ahead, if it is simply the next one of a live book; else nothing has
         changed, and it is for `apply`."""
-        head, state = read.head, self._state
-        if (
-            state.book is None
-            or not self._is_next(head, state.book)
-            or head.s != self._name
-            or read.stream not in self._depth_streams
-            or not self._symbol.book_is_live
-        ):
-            return False
-        time = _ns(head.time)
-        state.book, state.first = head.u, False
-        self._symbol.book_told(read.told.text, read.told.levels, time)
-        return True
+        head = read.head
+        return (
+            head.s == self._name
+            and read.stream in self._depth_streams
+            and self._diffs.take_told(head, read.told, tick.ts_recv)
+        )
 
     def save(self) -> bytes:
         """The private state: positions, and the diffs kept."""
-        self._state.kept = [(ts_recv, Raw(kept)) for ts_recv, kept in self._kept]
-        saved = msgspec.json.encode(self._state)
-        self._state.kept = []
-        return saved
+        return msgspec.json.encode(msgspec.structs.replace(self._state, diffs=self._diffs.save()))
 
     def load(self, saved: bytes) -> None:
         """Takes up a private state."""
-        self._state = frames.SAVED.decode(saved)
-        self._kept = deque((ts_recv, bytes(kept)) for ts_recv, kept in self._state.kept)
-        self._kept_bytes = sum(len(kept) for _, kept in self._kept)
-        self._state.kept = []
+        self._state = frames.SAVED(saved)
+        self._diffs.load(self._state.diffs)
+        self._state.diffs = frames.SavedDiffs()
+
+    def _apply_by_head(self, frame: bytes) -> None:
+        """Frames whose first bytes do not say what they are, and those that are not what they should be."""
+        try:
+            head, inner = frames.read(frame)
+            name = frames.kind(head)
+            keys = frames.keys_of(head)
+        except frames.UNREADABLE as error:
+            raise BadTick(f"frame cannot be read: {error}") from error
+        if name not in _KINDS or not keys:
+            return
+        self._must_be_mine(keys[0])
+        kind, take = self._kinds[name]
+        channel = _CHANNELS.get(name)
+        try:
+            data = _decoded(kind, inner)
+            if name == "depthUpdate" and not head.stream and self._diffs.is_partial(data):
+                return
+            take(data)
+        except (BadTick, *frames.UNREADABLE) as error:
+            raise self._spoiled(channel, head.u, error) from error
+
+    def _apply_answer(self, request: str, frame: bytes) -> None:
+        if request and _DEPTH not in request:
+            return  # the answer to another question
+        try:
+            depth = frames.DEPTH(frame)
+        except frames.UNREADABLE as error:
+            try:
+                depth = frames.LONGER_DEPTH(frame)
+            except frames.UNREADABLE:
+                if _is_refusal(frame):
+                    return
+                raise BadTick(f"depth snapshot cannot be read: {error}") from error
+        if depth.symbol is not None:
+            self._must_be_mine(depth.symbol)
+        self._diffs.take_snapshot(depth, self._ts_recv)
+
+    def _must_be_mine(self, name: str) -> None:
+        if name != self._name:
+            raise BadTick(f"frame of {name[:_SHOWN_CHARS_MAX]!r}, wanted {self._name}")
+
+    def _take_diff(self, data: Any) -> None:
+        self._diffs.take(data, self._ts_recv)
+
+    def _spoiled(self, channel: Kind | None, last: object, why: Exception) -> BadEntry:
+        """`last` is the id up to which the frame says that it tells of the book."""
+        if channel == "book" and isinstance(last, int):
+            self._diffs.miss(last)
+        return self._symbol.spoiled(channel, why)
 
     def _take_trade(self, data: frames.Trade) -> None:
-        state = self._state
-        number = data.t
+        state, symbol = self._state, self._symbol
+        number, time = data.t, ms_or_us_ns(data.T)
         market = data.X == "MARKET"
         if market:
-            time = _ns(data.T)
             trade = Trade(positive(data.p), positive(data.q), "sell" if data.m else "buy", str(number), time)
         last = state.trade
-        if last is not None and number != last + 1:
-            if number > last:
-                self._symbol.hole()
-            elif state.aggregated:
+        if number - 1 != last:
+            number = symbol.follow(last, number, time)
+            if number == last and state.aggregated:
                 return
-        if last is None or number > last:
-            state.trade = number
-            state.aggregated = False
-        if market:
-            self._symbol.trades([trade], time)
+            if last is not None and number < last:
+                state.aggregate = None
+        if number != last:
+            state.trade, state.aggregated = number, False
+        if market and symbol.trades([trade], time):
+            state.trade, state.aggregate, state.aggregated = data.t, None, False
 
     def _take_aggregate(self, data: frames.Aggregate) -> None:
-        state = self._state
-        time = _ns(data.T)
+        state, symbol = self._state, self._symbol
+        time = ms_or_us_ns(data.T)
         trade = Trade(positive(data.p), positive(data.q), "sell" if data.m else "buy", str(data.a), time)
         if data.l < data.f:
             raise BadTick(f"aggregate of the trades {data.f} to {data.l}, wanted a rising range")
+        number, last = (data.a, state.aggregate) if state.aggregated else (data.l, state.trade)
+        if last is not None and symbol.restarts(last, number, time):
+            state.trade, state.aggregate, state.aggregated = None, None, False
         if state.trade is not None:
             if not state.aggregated:
                 if data.f <= state.trade:
                     return
                 if data.f > state.trade + 1:
-                    self._symbol.hole()
+                    symbol.hole()
             elif state.aggregate is not None and data.a > state.aggregate + 1:
-                self._symbol.hole()
-        if state.aggregate is None or data.a > state.aggregate:
-            state.aggregate = data.a
-            state.trade = data.l
-            state.aggregated = True
-        self._symbol.trades([trade], time)
+                symbol.hole()
+        anew = symbol.trades([trade], time, aggregated=True)
+        if anew or state.aggregate is None or data.a > state.aggregate:
+            state.aggregate, state.trade, state.aggregated = data.a, data.l, True
 
     def _take_ticker(self, data: frames.Ticker) -> None:
         bid, ask = _top(data.b, data.B), _top(data.a, data.A)
-        time = None if data.T is None else _ns(data.T)
-        if data.u > self._state.ticker:
-            self._state.ticker = data.u
-            self._symbol.quote(Quote(*bid, *ask), time)
-
-    def _take_diff(self, data: Any) -> None:
-        bids, asks = canonical_levels(data.b), canonical_levels(data.a)
-        time = _ns(data.time)
-        state = self._state
-        if state.book is None or not self._symbol.book_is_live:
-            self._keep(data)
-        elif self._is_old(data, state.book, first=state.first):
-            return
-        elif self._is_hole(data, state.book, first=state.first):
-            state.book = None
-            self._symbol.book_stale("gap")
-            self._keep(data)
-        else:
-            state.book, state.first = data.u, False
-            self._symbol.book_change(bids, asks, time)
-
-    def _take_depth(self, data: frames.Depth) -> None:
-        if data.symbol is not None and data.symbol != self._name:
-            raise BadTick(f"depth snapshot of {data.symbol}, wanted {self._name}")
-        bids = {price: size for price, size in canonical_levels(data.bids) if size != "0"}
-        asks = {price: size for price, size in canonical_levels(data.asks) if size != "0"}
-        time = data.T if data.T is not None else data.E
-        time_ns = None if time is None else _ns(time)
-        if self._state.book is not None and data.lastUpdateId <= self._state.book:
-            return  # older than the book, or sent twice
-        last, first = data.lastUpdateId, True
-        for _, kept in self._kept:
-            diff = self._diff[1](kept)
-            if self._is_old(diff, last, first=first):
-                continue
-            if self._is_hole(diff, last, first=first):
-                return  # too old for the diffs kept: the next one will do
-            bids.update(canonical_levels(diff.b))
-            asks.update(canonical_levels(diff.a))
-            last, first = diff.u, False
-            time_ns = _ns(diff.time)
-        self._kept.clear()
-        self._kept_bytes = 0
-        self._state.book, self._state.first = last, first
-        self._symbol.book_replace(_without_deleted(bids), _without_deleted(asks), time_ns)
-
-    def _keep(self, diff: Any) -> None:
-        kept = msgspec.json.encode(diff)
-        self._kept.append((self._ts_recv, kept))
-        self._kept_bytes += len(kept)
-        oldest = self._ts_recv - _KEPT_NS_MAX
-        while self._kept and (self._kept_bytes > _KEPT_BYTES_MAX or self._kept[0][0] < oldest):
-            self._kept_bytes -= len(self._kept.popleft()[1])
-
-    def _is_old(self, diff: Any, last: int, *, first: bool) -> bool:
-        raise NotImplementedError
-
-    def _is_hole(self, diff: Any, last: int, *, first: bool) -> bool:
-        raise NotImplementedError
-
-    def _is_next(self, diff: Any, last: int) -> bool:
-        """True only where it is neither old nor behind a hole, whether `last` is a snapshot's or not."""
-        raise NotImplementedError
+        time = ms_or_us_ns(data.T)
+        known = self._state.quotes
+        if data.u <= known.last:
+            if not known.begins_anew(data.u, time, self._ts_recv):
+                return
+            self._symbol.counts.epochs += 1
+        known.last, known.event, known.recv = data.u, time, self._ts_recv
+        self._symbol.quote(Quote(*bid, *ask), time)
 
 
-class Spot(Binance):
-    """Update ids are consecutive."""
-
-    _diff = frames.SPOT_DIFF
-
-    def _is_old(self, diff: frames.SpotHead, last: int, *, first: bool) -> bool:
-        return diff.u <= last
-
-    def _is_hole(self, diff: frames.SpotHead, last: int, *, first: bool) -> bool:
-        return last + 1 < diff.U
-
-    def _is_next(self, diff: frames.SpotHead, last: int) -> bool:
-        return diff.U <= last + 1 <= diff.u
+def spot(symbol: Symbol) -> Binance:
+    """What reads a symbol of spot."""
+    return Binance(symbol, SpotDiffs(symbol))
 
 
-class Futures(Binance):
-    """Update ids are shared by many symbols; each diff names the one before it."""
-
-    _diff = frames.FUTURES_DIFF
-
-    def _is_old(self, diff: frames.FuturesHead, last: int, *, first: bool) -> bool:
-        return diff.u < last or (diff.u == last and not first)
-
-    def _is_hole(self, diff: frames.FuturesHead, last: int, *, first: bool) -> bool:
-        return diff.pu > last if first else diff.pu != last
-
-    def _is_next(self, diff: frames.FuturesHead, last: int) -> bool:
-        return diff.pu == last < diff.u
-
-
-spot: Final = Spot
-usdm: Final = Futures
-coinm: Final = Futures
+def futures(symbol: Symbol) -> Binance:
+    """What reads a symbol of USD-M or COIN-M futures."""
+    return Binance(symbol, FuturesDiffs(symbol))
 
 
 def spot_ahead(ticks: Sequence[Tick]) -> list[ReadAhead | None]:
-    """Of each tick what `Spot.apply_read` takes, None where it is for `apply`."""
-    return _read_ahead(ticks, frames.SPOT_HEADS)
+    """Of each tick of spot what `apply_read` takes, None where it is for `apply`."""
+    return read_ahead(ticks, frames.SPOT_HEADS)
 
 
 def futures_ahead(ticks: Sequence[Tick]) -> list[ReadAhead | None]:
-    """Of each tick what `Futures.apply_read` takes, None where it is for `apply`."""
-    return _read_ahead(ticks, frames.FUTURES_HEADS)
+    """Of each tick of futures what `apply_read` takes, None where it is for `apply`."""
+    return read_ahead(ticks, frames.FUTURES_HEADS)
 
 
 def keys(frame: bytes) -> list[str]:
-    """The symbol that a frame speaks of; none for answers to the client and for lists of all symbols.
+    """The symbol that a frame speaks of; none for answers, for lists of all symbols, and where it names none.
 
     Raises:
-        BadTick: it cannot be read, or names no symbol (a REST snapshot: whoever asked knows).
+        BadTick: it cannot be read, or nothing says what it is.
     """
     try:
         head, _ = frames.read(frame)
+        return frames.keys_of(head)
     except frames.UNREADABLE as error:
         raise BadTick(f"frame cannot be read: {error}") from error
-    return frames.keys_of(head)
+
+
+def entries(tick: Tick) -> dict[str, object]:
+    """The symbol that a frame speaks of, if it means anything.
+
+    Raises:
+        BadTick: it cannot be read, nothing says what it is, or it is a depth snapshot (whoever asked knows of what).
+    """
+    try:
+        head, _ = frames.read(tick.value)
+        if tick.request is not None and head.lastUpdateId is not None:
+            raise BadTick("depth snapshot without a key, wanted the symbol that was asked for")
+        return dict.fromkeys(frames.keys_of(head)) if frames.kind(head) in _KINDS else {}
+    except frames.UNREADABLE as error:
+        raise BadTick(f"frame cannot be read: {error}") from error
 
 
 def wide(frame: bytes) -> tuple[Action, str | None] | None:
     """Nothing: Binance does not say what becomes of all symbols.
 
     Raises:
-        BadTick: the frame cannot be read, or speaks of one symbol.
+        BadTick: the frame cannot be read, or nothing says what it is.
     """
-    if keys(frame):
-        raise BadTick("frame of one symbol without a key")
+    keys(frame)
     return None
-
-
-def _read_ahead(ticks: Sequence[Tick], decode: frames.Heads) -> list[ReadAhead | None]:
-    """Depth updates without a level in hand: heads decoded all at once, sides as text."""
-    found: list[ReadAhead | None] = [None] * len(ticks)
-    values = [tick.value for tick in ticks]
-    cuts = list(map(bytes.find, values, repeat(_SIDES)))
-    if max(cuts) < 0:
-        return found
-    heads, sides, indexes = [], [], []
-    for index, (frame, cut) in enumerate(zip(values, cuts, strict=True)):
-        if cut > 0 and frame.endswith(b"}}") and ticks[index].request is None:
-            heads.append(frame[:cut])
-            sides.append(frame[cut + _SIDES_AT : -2])
-            indexes.append(index)
-    if sum(map(len, sides)) < _AHEAD_BYTES_MIN:
-        return found
-    joined = b"[%b%b]" % ((_NO_SIDES + b",").join(heads), _NO_SIDES)
-    try:
-        read = decode(joined)
-    except frames.UNREADABLE:
-        return found  # one of them is bad, and `apply` will say which
-    # each has two objects and no more, the second one is open: what stands there are its data's own sides, to the end
-    if joined.count(b"{") != 2 * len(heads):
-        return found
-    for index, frame, told in zip(indexes, read, canonical_sides(sides), strict=True):
-        if told is not None:
-            found[index] = ReadAhead(frame.stream, frame.data, told)
-    return found
 
 
 def _top(price: str, size: str) -> tuple[str | None, str | None]:
@@ -353,13 +277,19 @@ def _top(price: str, size: str) -> tuple[str | None, str | None]:
     return (None, None) if "0" in best else best
 
 
-def _without_deleted(side: dict[str, str]) -> dict[str, str]:
-    return {price: size for price, size in side.items() if size != "0"}
+def _decoded(kind: frames.Kind, data: bytes) -> Any:
+    try:
+        return kind.data(data)
+    except frames.UNREADABLE:
+        if kind.longer is None:
+            raise
+        return kind.longer(data)
 
 
-def _ns(time: int) -> str:
-    if time <= _MS_MAX:
-        return f"{time}000000"
-    if time >= _US_MIN:
-        return f"{time}000"
-    raise BadTick(f"time {time}, wanted milliseconds or microseconds since 1970")
+def _is_refusal(frame: bytes) -> bool:
+    """Whether a request was answered by the number of an error."""
+    try:
+        frames.ANSWER(frame)
+    except frames.UNREADABLE:
+        return False
+    return True

@@ -3,10 +3,11 @@
 Owns its rules, which `schemas/canonical_tick.json` says as JSON Schema. Leaves numbers to `decimals`, trades sent twice
 and the messages to `symbol`.
 
-`{"channel":"trades","ts_event":"1795467600131000000","data":[…]}`: `data` is what an update of that channel holds; bars
-are made from trades here as everywhere. A book with `"snapshot":true` replaces what is known, other books are changes
-(absolute sizes, "0" deletes) and need a snapshot before them. Numbers may have trailing zeros. `symbol` may name the
-symbol where the record's key does not (a file of ticks); a status without key and symbol is that of all symbols.
+`{"channel":"trades","ts_event":"1795467600131000000","data":[…]}`: `data` is what an update of that channel holds;
+bars are made from trades here as everywhere. A book with `"snapshot":true` replaces what is known, other books are
+changes (absolute sizes, "0" deletes) and need a snapshot before them: without one the book is stale. Numbers may have
+trailing zeros. `symbol` may name the symbol where the record's key does not (a file of ticks); a status without key
+and symbol is that of the venue: a symbol trades only where both say so.
 """
 
 from __future__ import annotations
@@ -19,22 +20,24 @@ from msgspec import Raw, Struct
 
 from feed.errors import BadTick
 from feed.model import Action, Book, Instrument, Quote, Status, Trade
-from feed.venues.decimals import canonical, canonical_levels, positive
+from feed.times import NS_MAX, NS_MIN, unit_of
+from feed.venues.decimals import canonical, positive, signed, signed_levels
 from feed.venues.symbol import Symbol, Tick
 
 _UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _SHOWN_CHARS_MAX: Final = 50
 _TRADE_ID_CHARS_MAX: Final = 100
-_NS_MAX: Final = 2**63 - 1
 _TIME: Final = re.compile(r"0|[1-9][0-9]{0,18}", re.ASCII).fullmatch
 
 
 class _Tick(Struct, gc=False):
+    """What a tick speaks of is read first; the rest of it is one entry, which may be odd."""
+
     channel: Literal["trades", "quotes", "book", "status", "instruments"]
-    data: Raw
-    ts_event: str | None = None
-    snapshot: bool | None = None
     symbol: str | None = None
+    data: Raw = Raw(b"")
+    ts_event: Any = None
+    snapshot: Any = None
 
 
 _TICK: Final = msgspec.json.Decoder(_Tick)
@@ -52,14 +55,18 @@ class Canonical:
         self._symbol = symbol
 
     def apply(self, tick: Tick) -> None:
-        """Tells the symbol what the tick meant; raises `BadTick` before it has changed anything."""
+        """Tells the symbol what the tick meant; raises as `Machine.apply` says."""
+        said = _read(tick.value)
+        if said.symbol is not None and said.symbol != self._symbol.venue_symbol:
+            raise BadTick(f"symbol {said.symbol[:_SHOWN_CHARS_MAX]!r}, wanted {self._symbol.venue_symbol}")
         try:
-            said = _read(tick.value)
-            if said.symbol is not None and said.symbol != self._symbol.venue_symbol:
-                raise BadTick(f"symbol {said.symbol[:_SHOWN_CHARS_MAX]!r}, wanted {self._symbol.venue_symbol}")
-            self._take(said, _time(said.ts_event))
-        except _UNREADABLE as error:
-            raise BadTick(f"tick cannot be read: {error}") from error
+            self._take(said, _time(said.ts_event), snapshot=_is_snapshot(said))
+        except (BadTick, *_UNREADABLE) as error:
+            raise self._symbol.spoiled(said.channel, error) from error
+
+    def apply_entry(self, tick: Tick, entry: object) -> None:
+        """As `apply`: a tick speaks of one symbol only."""
+        self.apply(tick)
 
     def save(self) -> bytes:
         """No private state."""
@@ -68,7 +75,7 @@ class Canonical:
     def load(self, saved: bytes) -> None:
         """No private state."""
 
-    def _take(self, said: _Tick, time: str | None) -> None:
+    def _take(self, said: _Tick, time: str | None, *, snapshot: bool) -> None:
         symbol = self._symbol
         if said.channel == "trades":
             trades = [_trade(trade) for trade in _TRADES.decode(said.data)]
@@ -79,11 +86,13 @@ class Canonical:
             symbol.quote(_quote(_QUOTE.decode(said.data)), time)
         elif said.channel == "book":
             book = _BOOK.decode(said.data)
-            bids, asks = canonical_levels(book.bids), canonical_levels(book.asks)
-            if said.snapshot:
+            bids, asks = signed_levels(book.bids), signed_levels(book.asks)
+            if snapshot:
                 symbol.book_replace(_without_deleted(bids), _without_deleted(asks), time)
             elif symbol.book_is_live:
                 symbol.book_change(bids, asks, time)
+            else:
+                symbol.book_missed()
         elif said.channel == "status":
             status = _STATUS.decode(said.data)
             symbol.status(status.action, status.reason, time)
@@ -92,30 +101,37 @@ class Canonical:
 
 
 def keys(frame: bytes) -> list[str]:
-    """The symbol that a tick names.
+    """The symbol that a tick names; none where it is the status of the whole venue.
 
     Raises:
         BadTick: it cannot be read, or names none (its sender must know).
     """
-    try:
-        said = _read(frame)
-    except _UNREADABLE as error:
-        raise BadTick(f"tick cannot be read: {error}") from error
-    if not said.symbol:
+    said = _read(frame)
+    if not said.symbol and said.channel != "status":
         raise BadTick("tick without `symbol`, wanted a key")
-    return [said.symbol]
+    return [said.symbol] if said.symbol else []
+
+
+def entries(tick: Tick) -> dict[str, object]:
+    """The symbol that a tick names, if it names one.
+
+    Raises:
+        BadTick: it cannot be read.
+    """
+    said = _read(tick.value)
+    return {said.symbol: None} if said.symbol else {}
 
 
 def wide(frame: bytes) -> tuple[Action, str | None] | None:
-    """What a tick without a key says of all symbols: a status.
+    """What a tick without a key and a symbol says of all symbols: a status.
 
     Raises:
-        BadTick: the tick cannot be read, names a symbol, or is of another channel.
+        BadTick: the tick cannot be read, or is of another channel.
     """
+    said = _read(frame)
+    if said.channel != "status":
+        raise BadTick(f"tick of the channel {said.channel} without a key")
     try:
-        said = _read(frame)
-        if said.channel != "status" or said.symbol:
-            raise BadTick(f"tick of the channel {said.channel} without a key")
         status = _STATUS.decode(said.data)
     except _UNREADABLE as error:
         raise BadTick(f"tick cannot be read: {error}") from error
@@ -123,22 +139,34 @@ def wide(frame: bytes) -> tuple[Action, str | None] | None:
 
 
 def _read(value: bytes) -> _Tick:
-    said = _TICK.decode(value)
-    if said.snapshot is not None and said.channel != "book":
-        raise BadTick(f"`snapshot` in the channel {said.channel}, wanted it in book only")
-    return said
+    try:
+        return _TICK.decode(value)
+    except _UNREADABLE as error:
+        raise BadTick(f"tick cannot be read: {error}") from error
 
 
-def _time(text: str | None) -> str | None:
-    if text is not None and (_TIME(text) is None or int(text) > _NS_MAX):
-        raise BadTick(f"time {text[:_SHOWN_CHARS_MAX]!r}, wanted nanoseconds since 1970 as digits")
+def _is_snapshot(said: _Tick) -> bool:
+    if said.snapshot is None:
+        return False
+    if said.channel != "book" or not isinstance(said.snapshot, bool):
+        raise BadTick(f"`snapshot` {str(said.snapshot)[:_SHOWN_CHARS_MAX]!r}, wanted true or false, and in book only")
+    return said.snapshot
+
+
+def _time(text: object) -> str | None:
+    if text is None:
+        return None
+    if not isinstance(text, str) or _TIME(text) is None or int(text) > NS_MAX:
+        raise BadTick(f"time {str(text)[:_SHOWN_CHARS_MAX]!r}, wanted nanoseconds since 1970 as digits")
+    if int(text) < NS_MIN:
+        raise BadTick(f"time {text} looks like {unit_of(int(text))}, wanted nanoseconds since 1970")
     return text
 
 
 def _trade(trade: Trade) -> Trade:
     if trade.trade_id is not None and not 0 < len(trade.trade_id) <= _TRADE_ID_CHARS_MAX:
         raise BadTick(f"trade_id of {len(trade.trade_id)} characters, wanted 1 to {_TRADE_ID_CHARS_MAX}, or null")
-    return Trade(positive(trade.price), positive(trade.size), trade.side, trade.trade_id, _time(trade.ts_event))
+    return Trade(signed(trade.price), positive(trade.size), trade.side, trade.trade_id, _time(trade.ts_event))
 
 
 def _quote(quote: Quote) -> Quote:
@@ -148,7 +176,7 @@ def _quote(quote: Quote) -> Quote:
 def _top(price: str | None, size: str | None) -> tuple[str | None, str | None]:
     if price is None and size is not None:
         raise BadTick(f"size {size[:_SHOWN_CHARS_MAX]!r} without a price, wanted null")
-    return None if price is None else positive(price), None if size is None else canonical(size)
+    return None if price is None else signed(price), None if size is None else canonical(size)
 
 
 def _instrument(instrument: Instrument) -> Instrument:

@@ -7,6 +7,9 @@ A plain number is ASCII digits with at most one point inside: no sign, exponent,
 plain, ".5", "5.", "00.5" are not). Canonical is plain without trailing zeros after the point, and without a point that
 nothing follows: equal numbers are equal texts.
 
+Sizes are plain. Prices are plain and above zero where a venue means "none" by zero; in our own ticks they may be zero,
+or have a minus before the number (spreads, power, rates do). There is no "-0".
+
 Measured in place (two busy cores, CPython 3.11), per level: `canonical_levels` 0.4 us in updates of 70 levels and 0.6
 in updates of 10; a pattern number by number 0.55 us; Decimal 0.8 us; float() accepts what is not plain. `sides` has a
 form without numbers, for the usual case and many updates at once. `canonical` and `positive` remember: of the prices
@@ -68,19 +71,52 @@ def positive(text: str) -> str:
     return number
 
 
+@lru_cache(_REMEMBERED_MAX)
+def signed(text: str) -> str:
+    """The canonical form of a price that may be zero or negative.
+
+    Raises:
+        BadTick: the text is no plain number, and none with a minus before it.
+    """
+    if not text.startswith("-"):
+        return canonical(text)
+    number = canonical(text[1:])
+    return number if number == "0" else f"-{number}"
+
+
 def canonical_levels(levels: Sequence[tuple[str, str]]) -> list[Level]:
     """Levels in canonical form; a size may be 0, a price may not.
 
     Raises:
         BadTick: a number is not plain, or a price is zero.
     """
+    if not _are_plain(levels):
+        return [(positive(price), canonical(size)) for price, size in levels]
+    cut = _cut(levels)
+    for price, _ in cut:
+        if price == "0":
+            raise BadTick("price 0, wanted one above it")
+    return cut
+
+
+def signed_levels(levels: Sequence[tuple[str, str]]) -> list[Level]:
+    """Levels in canonical form whose prices may be zero or negative; a size may be 0.
+
+    Raises:
+        BadTick: a size is not plain, or a price is not but for its minus.
+    """
+    if not _are_plain(levels):
+        return [(signed(price), canonical(size)) for price, size in levels]
+    return _cut(levels)
+
+
+def _are_plain(levels: Sequence[tuple[str, str]]) -> bool:
+    """Whether all numbers are plain; one that is long may be, and is not known to be."""
     joined = '","'.join(chain.from_iterable(levels))
     numbers = f'"{joined}"'.encode("ascii", "replace")
     left = numbers.translate(None, _DIGITS)
     empty = b'"",' * (2 * len(levels))
-    if b".." in left or left.translate(None, b".") != empty[:-1] or not _is_sound(numbers):
-        return [(positive(price), canonical(size)) for price, size in levels]
-    return _cut(levels)
+    return b".." not in left and left.translate(None, b".") == empty[:-1] and _is_sound(numbers)
 
 
 def _is_sound(json: bytes) -> bool:
@@ -90,14 +126,10 @@ def _is_sound(json: bytes) -> bool:
 
 
 def _cut(levels: Sequence[tuple[str, str]]) -> list[Level]:
-    cut = [
+    return [
         (
             price.rstrip("0").rstrip(".") if "." in price else price,
             size.rstrip("0").rstrip(".") if "." in size else size,
         )
         for price, size in levels
     ]
-    for price, _ in cut:
-        if price == "0":
-            raise BadTick("price 0, wanted one above it")
-    return cut

@@ -1,14 +1,17 @@
 """The trade ids of a symbol that were seen: what makes a trade that was sent twice known.
 
-Owns one question: is this id new? Ids that are whole numbers are kept as runs of consecutive ones, so a venue that
-counts its trades costs one pair however many there were; other ids are kept as texts, the last `runs_max` of them.
+Owns one question: is this id new? Ids are texts. Those that are whole numbers as they are written ("7", not "007") are
+kept as runs of consecutive ones, so a venue that counts its trades costs one pair however many there were; other ids
+are kept as they are, the last `runs_max` of them.
 """
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from typing import Final
 
+_NUMBER: Final = re.compile(r"0|[1-9][0-9]{0,17}", re.ASCII).fullmatch
 _NUMBER_CHARS_MAX: Final = 18
 _NUMBER_MAX: Final = 10**_NUMBER_CHARS_MAX - 2
 
@@ -32,7 +35,7 @@ class TradeIds:
             self._runs[-1] = low, high + 1
             self._next = str(high + 2) if high < _NUMBER_MAX else None
             return True
-        if trade_id.isdecimal() and trade_id.isascii() and len(trade_id) <= _NUMBER_CHARS_MAX:
+        if _NUMBER(trade_id) is not None:
             return self._add_number(int(trade_id))
         if trade_id in self._texts:
             return False
@@ -40,6 +43,10 @@ class TradeIds:
         if len(self._texts) > self._runs_max:
             del self._texts[next(iter(self._texts))]
         return True
+
+    def clear(self) -> None:
+        """Forgets all of them."""
+        self.load([], [])
 
     def save(self) -> tuple[list[tuple[int, int]], list[str]]:
         """The runs and the texts, as `load` takes them."""

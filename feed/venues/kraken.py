@@ -1,18 +1,22 @@
 """Kraken: the sockets v1 (arrays) and v2 (objects).
 
-Owns what their frames mean, the cut to the subscribed depth and the checksum. Leaves numbers to `decimals`, times to
-`times`, trades sent twice and the messages to `symbol`. Symbols are as each socket writes them: `XBT/USD` in v1,
-`BTC/USD` in v2. Frames of other kinds (spread, ohlc, heartbeats, answers to subscriptions) mean nothing, except that
-answers tell the depth of a book and when trades were subscribed.
+Owns what their frames mean. Leaves their shapes to `kraken_frames`, a book's depth and checksum to `kraken_book`,
+which of several books is told to `kraken_streams`, numbers to `decimals`, times to `times`, trades sent twice and the
+messages to `symbol`. Symbols are as each socket writes them: `XBT/USD` in v1, `BTC/USD` in v2. Frames of other kinds
+(spread, ohlc, level3, heartbeats, an account's own, answers to subscriptions) mean nothing, except that answers tell
+the depth of a book and when trades were subscribed.
 
 - Book: each update carries a CRC32 over the digits, as sent, of the ten best asks and bids after it, so all digits are
-  kept. Where it differs the update is not taken and the book is stale until the next snapshot. After each update a side
-  is cut to the depth, and the levels cut are told as deleted: the venue sends nothing about them any more. v1 names the
-  depth in the channel; v2 in its answer to the subscription, else it is the smallest that holds the snapshot.
+  kept. Where it differs the update is not taken and the book is stale until the next snapshot. Of two depths of one
+  pair the deeper is the book, the other one means nothing. v1 names the depth in the channel; v2 in its answer to the
+  subscription, which counts from when it comes.
 - Numbers of v2 are JSON numbers whose trailing zeros count, so their text is read.
-- Trades: the side is the taker's. v2 counts them per book, so a skipped id is a hole; its snapshot is history. v1 has
-  no ids: what its first frame after a subscription holds from before that is history, and subscribing again is a hole.
-- Quotes: from `ticker`; v1's has no time.
+- Trades: the side is the taker's. v2 counts them per book, so a skipped id is a hole, and one that is far back and
+  later has begun anew; its snapshot is history. v1 has no ids: what its first frame after a subscription holds from
+  before that is history, and subscribing again is a hole. Where a pair is called alike in both, v1's trades are not
+  taken once v2's have come: they are the same ones.
+- Quotes: from `ticker`; v1's has no time. A side that is left out stays as it was; null and zero say that it is empty.
+- Status: a pair trades only where the system and the pair say so. What a pair's entry leaves out stays as it was.
 - Times: of a v1 book the newest of its levels.
 
 Sources: https://docs.kraken.com/exchange/api-reference/spot-websocket-v1 and -v2, and their guide to the checksum.
@@ -20,22 +24,23 @@ Sources: https://docs.kraken.com/exchange/api-reference/spot-websocket-v1 and -v
 
 from __future__ import annotations
 
-import zlib
-from typing import Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
-from msgspec import Raw
+from msgspec import UNSET, Raw
 
 from feed.errors import BadTick
-from feed.model import Action, Instrument, Level, Quote, Side, Trade
+from feed.model import Action, Instrument, Quote, Side, Trade
 from feed.venues import kraken_frames as frames
 from feed.venues.decimals import canonical, positive
-from feed.venues.kraken_book import BookLevel, BookSide
+from feed.venues.kraken_book import BookLevel, Change, ask, bid
+from feed.venues.kraken_streams import V2, V2_BESIDE, Streams
 from feed.venues.symbol import Symbol, Tick
 from feed.venues.times import iso_ns, seconds_ns
 
 _SHOWN_CHARS_MAX: Final = 50
 _DEPTH_CHARS_MAX: Final = 6
+_DEPTH_DEFAULT: Final = "10"
 _CRC_CHARS_MAX: Final = 10
 _SIDES: Final[dict[str, Side]] = {"b": "buy", "s": "sell"}
 _ACTIONS: Final[dict[str, Action]] = {
@@ -47,17 +52,7 @@ _ACTIONS: Final[dict[str, Action]] = {
     "maintenance": "halt",
     "delisted": "close",
 }
-
-
-class _Change(NamedTuple):
-    """What a frame says of the book, read. `depth` is None where the frame does not tell it."""
-
-    snapshot: bool
-    bids: list[BookLevel]
-    asks: list[BookLevel]
-    checksum: int | None
-    time: str | None
-    depth: int | None
+_NO_QUOTE: Final = Quote(None, None, None, None)
 
 
 class Kraken:
@@ -67,142 +62,144 @@ class Kraken:
         self._symbol = symbol
         self._name = symbol.venue_symbol
         self._state = frames.Saved()
-        self._bids = BookSide(-1)
-        self._asks = BookSide(1)
+        self._streams = Streams(symbol)
 
     def apply(self, tick: Tick) -> None:
-        """Tells the symbol what the tick meant; raises `BadTick` before it has changed anything."""
+        """Tells the symbol what the tick meant; raises as `Machine.apply` says."""
+        frame = tick.value
         try:
-            if tick.value.startswith(b"["):
-                self._apply_v1(tick.value)
-            else:
-                self._apply_object(frames.HEAD(tick.value), tick.ts_recv)
+            if frame.startswith(b"["):
+                part, pair = frames.array(frame)
+                if part is not None and pair != self._name:
+                    raise BadTick(f"frame of {pair[:_SHOWN_CHARS_MAX]!r}, wanted {self._name}")
+                if part is not None:
+                    self._apply_v1(part, tick.ts_recv)
+                return
+            head = frames.HEAD(frame)
         except frames.UNREADABLE as error:
             raise BadTick(f"frame cannot be read: {error}") from error
+        of = frames.OF_PAIRS.get(head.channel)
+        if of is None or not bytes(head.data):
+            self._apply_answer(head, tick.ts_recv)
+            return
+        try:
+            read = [entry for entry in of.all(head.data) if entry.symbol == self._name]
+        except frames.UNREADABLE:
+            entry = frames.entries(frame).get(self._name)
+            if entry is not None:
+                self.apply_entry(tick, entry)
+        else:
+            self._apply_v2(head, read, tick.ts_recv)
+
+    def apply_entry(self, tick: Tick, entry: frames.PartV1 | frames.PartV2) -> None:
+        """What a frame says of this pair, as `entries` gave it; raises as `Machine.apply` says."""
+        if isinstance(entry, frames.PartV1):
+            self._apply_v1(entry, tick.ts_recv)
+        elif not entry.entries:
+            self._apply_answer(entry.head, tick.ts_recv)
+        else:
+            of = frames.OF_PAIRS[entry.head.channel]
+            try:
+                read = [of.one(raw) for raw in entry.entries]
+            except frames.UNREADABLE as error:
+                raise self._spoiled(of.channel, V2, error) from error
+            self._apply_v2(entry.head, read, tick.ts_recv)
 
     def save(self) -> bytes:
-        """The private state: positions, and the book as sent."""
+        """The private state: positions, and the books as sent."""
         state = self._state
-        state.bids = [level.sent for level in self._bids]
-        state.asks = [level.sent for level in self._asks]
+        self._streams.save(state)
         saved = msgspec.json.encode(state)
-        state.bids, state.asks = [], []
+        state.books = []
         return saved
 
     def load(self, saved: bytes) -> None:
         """Takes up a private state."""
         self._state = frames.SAVED(saved)
-        for side, levels in ((self._bids, self._state.bids), (self._asks, self._state.asks)):
-            for sent in levels:
-                side.set(side.read(sent))
-        self._state.bids, self._state.asks = [], []
+        self._streams.load(self._state)
+        self._state.books = []
 
-    def _apply_v1(self, frame: bytes) -> None:
-        payloads, channel, pair = frames.array(frame)
-        if pair != self._name:
-            raise BadTick(f"frame of {pair[:_SHOWN_CHARS_MAX]!r}, wanted {self._name}")
-        if channel.startswith("book"):
-            self._take_changes([self._change_v1([frames.BOOK_V1(payload) for payload in payloads], _depth(channel))])
+    def _apply_v1(self, part: frames.PartV1, ts_recv: int) -> None:
+        channel, payloads = part
+        kind = channel.partition("-")[0]
+        try:
+            if kind == "book":
+                change, depth = _change_v1([frames.BOOK_V1(payload) for payload in payloads]), _depth(channel)
+            elif kind == "trade":
+                trades = [_trade_v1(trade) for payload in payloads for trade in frames.TRADES_V1(payload)]
+            elif kind == "ticker":
+                ticker = frames.TICKER_V1(payloads[-1])
+                quote = self._quote(*_top_v1(ticker.b), *_top_v1(ticker.a))
+        except (BadTick, *frames.UNREADABLE) as error:
+            raise self._spoiled("trades" if kind == "trade" else kind, channel, error) from error
+        if kind == "book":
+            self._streams.take(channel, change, depth, ts_recv)
+        elif kind == "trade":
+            self._take_trades_v1(trades)
+        elif kind == "ticker" and quote is not None:
+            self._symbol.quote(quote, None)
+
+    def _apply_v2(self, head: frames.Head, read: list[Any], ts_recv: int) -> None:
+        channel, snapshot = head.channel, head.type == "snapshot"
+        try:
+            if channel == "book":
+                changes = [_change_v2(book, snapshot=snapshot) for book in read]
+            elif channel == "trade":
+                trades = [_trade_v2(trade) for trade in read]
+            elif channel == "ticker":
+                quotes = self._quotes_v2(read)
+            else:
+                instrument = self._symbol.instrument_known
+                for pair in read:
+                    instrument = _instrument(pair, instrument)
+        except (BadTick, *frames.UNREADABLE) as error:
+            raise self._spoiled(frames.OF_PAIRS[channel].channel, V2, error) from error
+        if channel == "book":
+            for change in changes:
+                self._streams.take_v2(change, ts_recv)
         elif channel == "trade":
-            self._take_trades_v1([trade for payload in payloads for trade in frames.TRADES_V1(payload)])
+            self._take_trades_v2(trades, history=snapshot)
         elif channel == "ticker":
-            ticker = frames.TICKER_V1(payloads[-1])
-            self._symbol.quote(Quote(*_top(ticker.b[0], ticker.b[2]), *_top(ticker.a[0], ticker.a[2])), None)
-
-    def _apply_object(self, head: frames.Head, ts_recv: int) -> None:
-        if not head.channel or not bytes(head.data):
-            self._apply_answer(head, ts_recv)
-        elif head.channel == "book":
-            books = [book for book in frames.BOOKS_V2(head.data) if book.symbol == self._name]
-            self._take_changes([self._change_v2(book, snapshot=head.type == "snapshot") for book in books])
-        elif head.channel == "trade":
-            trades = [trade for trade in frames.TRADES_V2(head.data) if trade.symbol == self._name]
-            self._take_trades_v2([_trade_v2(trade) for trade in trades], history=head.type == "snapshot")
-        elif head.channel == "ticker":
-            tickers = [ticker for ticker in frames.TICKERS_V2(head.data) if ticker.symbol == self._name]
-            self._take_tickers_v2(tickers)
-        elif head.channel == "instrument":
-            self._take_pairs([pair for pair in frames.PAIRS_V2(head.data).pairs if pair.symbol == self._name])
+            if quotes:
+                self._symbol.quote(*quotes[-1])
+        else:
+            self._take_pairs(read, instrument)
 
     def _apply_answer(self, head: frames.Head, ts_recv: int) -> None:
         frames.keys_of(head)
         result, subscription = head.result, head.subscription
-        if result is not None and result.channel == "book" and result.symbol == self._name:
-            if result.depth is not None and result.depth > 0:
-                self._state.depth_told = result.depth
-        elif subscription is not None and subscription.name == "trade" and head.status == "subscribed":
-            if self._state.traded:
-                self._symbol.hole()  # the connection was another one: what came between has no ids to tell
-            self._state.since = ts_recv
+        if (
+            result is not None
+            and result.channel == "book"
+            and result.symbol == self._name
+            and head.success is not False
+        ):
+            if head.method == "subscribe" and result.depth is not None and result.depth > 0:
+                self._streams.subscribed(result.depth)
+            elif head.method == "unsubscribe":
+                self._streams.unsubscribed(result.depth)
+        elif head.event == "subscriptionStatus" and subscription is not None:
+            if subscription.name == "trade" and head.status == "subscribed":
+                if self._state.traded:
+                    self._symbol.hole()  # the connection was another one: what came between has no ids to tell
+                self._state.since = ts_recv
+            elif subscription.name == "book" and head.status == "unsubscribed":
+                self._streams.left(str(head.channel_name))
 
-    def _change_v1(self, books: list[frames.BookV1], depth: int) -> _Change:
-        bids: list[list[str]] = []
-        asks: list[list[str]] = []
-        snapshot = False
-        checksum: int | None = None
-        for book in books:
-            snapshot = snapshot or book.all_bids is not None or book.all_asks is not None
-            bids += [*(book.all_bids or ()), *book.bids]
-            asks += [*(book.all_asks or ()), *book.asks]
-            if book.checksum is not None:
-                checksum = _crc(book.checksum)
-        times = [seconds_ns(_item(level, 2)) for level in (*bids, *asks)]
-        return _Change(
-            snapshot,
-            [self._bids.read((_item(level, 0), _item(level, 1))) for level in bids],
-            [self._asks.read((_item(level, 0), _item(level, 1))) for level in asks],
-            checksum,
-            max(times, key=int, default=None),
-            depth,
-        )
+    def _spoiled(self, channel: Any, stream: str, why: Exception) -> BadTick:
+        if channel == "book":
+            # which of v2's streams it was is not known
+            self._streams.lose("gap", *((V2, V2_BESIDE) if stream == V2 else (stream,)))
+            channel = None
+        return self._symbol.spoiled(channel, why)
 
-    def _change_v2(self, book: frames.BookV2, *, snapshot: bool) -> _Change:
-        depth = None
-        if snapshot:
-            levels = max(len(book.bids), len(book.asks))
-            depth = self._state.depth_told or next((depth for depth in frames.DEPTHS if levels <= depth), levels)
-        return _Change(
-            snapshot,
-            [self._bids.read((_text(level.price), _text(level.qty))) for level in book.bids],
-            [self._asks.read((_text(level.price), _text(level.qty))) for level in book.asks],
-            book.checksum,
-            None if book.timestamp is None else iso_ns(book.timestamp),
-            depth,
-        )
-
-    def _take_changes(self, changes: list[_Change]) -> None:
-        for change in changes:
-            if change.snapshot:
-                self._bids, self._asks = BookSide(-1), BookSide(1)
-            elif not self._symbol.book_is_live:
-                continue
-            self._take_change(change)
-
-    def _take_change(self, change: _Change) -> None:
-        state, bids, asks = self._state, self._bids, self._asks
-        state.depth = change.depth or state.depth
-        for side, levels in ((bids, change.bids), (asks, change.asks)):
-            for level in levels:
-                side.set(level)
-        cut_bids, cut_asks = bids.cut(state.depth), asks.cut(state.depth)
-        if change.checksum is not None and zlib.crc32((asks.checked() + bids.checked()).encode()) != change.checksum:
-            self._bids, self._asks = BookSide(-1), BookSide(1)
-            self._symbol.book_stale("checksum")
-        elif change.snapshot:
-            self._symbol.book_replace(bids.texts(), asks.texts(), change.time)
-        else:
-            self._symbol.book_change(_told(change.bids, cut_bids), _told(change.asks, cut_asks), change.time)
-
-    def _take_trades_v1(self, sent: list[list[str]]) -> None:
-        trades = [
-            Trade(positive(_item(trade, 0)), positive(_item(trade, 1)), _side(_item(trade, 3)), None, time)
-            for trade in sent
-            for time in (seconds_ns(_item(trade, 2)),)
-        ]
+    def _take_trades_v1(self, trades: list[Trade]) -> None:
+        if self._state.trade is not None:
+            return
         since, self._state.since = self._state.since, None
         if since is not None:
-            self._symbol.history([trade for trade in trades if int(trade.ts_event or 0) < since])
-            trades = [trade for trade in trades if int(trade.ts_event or 0) >= since]
+            self._symbol.history([trade for trade in trades if int(trade.ts_event or since) < since])
+            trades = [trade for trade in trades if int(trade.ts_event or since) >= since]
         if trades:
             self._state.traded = True
             self._symbol.trades(trades, trades[-1].ts_event)
@@ -213,32 +210,37 @@ class Kraken:
         if history:  # trades of it that were missed show as a hole at the next one
             self._symbol.history(trades)
             return
-        state = self._state
-        for number in [int(trade.trade_id or 0) for trade in trades]:
-            if state.trade is None or number > state.trade:
-                if state.trade is not None and number > state.trade + 1:
-                    self._symbol.hole()
-                state.trade = number
-        self._symbol.trades(trades, trades[-1].ts_event)
+        symbol, state = self._symbol, self._state
+        symbol.count_trades()
+        for trade in trades:
+            state.trade = symbol.follow(state.trade, int(trade.trade_id or 0), trade.ts_event)
+        if symbol.trades(trades, trades[-1].ts_event):
+            state.trade = int(trades[-1].trade_id or 0)
 
-    def _take_tickers_v2(self, tickers: list[frames.TickerV2]) -> None:
-        quotes = [
-            (
-                Quote(*_top(_text(ticker.bid), _text(ticker.bid_qty)), *_top(_text(ticker.ask), _text(ticker.ask_qty))),
-                None if ticker.timestamp is None else iso_ns(ticker.timestamp),
-            )
-            for ticker in tickers
-        ]
-        if quotes:
-            self._symbol.quote(*quotes[-1])
+    def _quotes_v2(self, tickers: list[frames.TickerV2]) -> list[tuple[Quote, str | None]]:
+        quotes: list[tuple[Quote, str | None]] = []
+        for ticker in tickers:
+            sides = (_text(ticker.bid), _text(ticker.bid_qty), _text(ticker.ask), _text(ticker.ask_qty))
+            quote = self._quote(*sides, before=quotes[-1][0] if quotes else None)
+            if quote is not None:
+                quotes.append((quote, iso_ns(ticker.timestamp)))
+        return quotes
 
-    def _take_pairs(self, pairs: list[frames.PairV2]) -> None:
-        if not pairs:
-            return
-        pair = pairs[-1]
-        self._symbol.instrument(_instrument(pair), None)
-        if pair.status is not None:
-            self._symbol.status(*_action(pair.status), None)
+    def _quote(self, bid: str, bid_size: str, ask: str, ask_size: str, before: Quote | None = None) -> Quote | None:
+        """A quote, None where both sides are left out; a side that is left out is what it was."""
+        if not bid and not ask:
+            return None
+        known = before or self._symbol.quote_known or _NO_QUOTE
+        bids = _top(bid, bid_size) if bid else (known.bid_price, known.bid_size)
+        asks = _top(ask, ask_size) if ask else (known.ask_price, known.ask_size)
+        return Quote(*bids, *asks)
+
+    def _take_pairs(self, pairs: list[frames.PairV2], instrument: Instrument | None) -> None:
+        if instrument is not None:
+            self._symbol.instrument(instrument, None)
+        said = [pair.status for pair in pairs if isinstance(pair.status, str)]
+        if said:
+            self._symbol.status(*_action(said[-1]), None)
 
 
 def keys(frame: bytes) -> list[str]:
@@ -247,22 +249,23 @@ def keys(frame: bytes) -> list[str]:
     Raises:
         BadTick: it cannot be read, or is neither v1's nor v2's.
     """
-    try:
-        if frame.startswith(b"["):
-            return [frames.array(frame)[2]]
-        return frames.keys_of(frames.HEAD(frame))
-    except frames.UNREADABLE as error:
-        raise BadTick(f"frame cannot be read: {error}") from error
+    return list(frames.entries(frame))
+
+
+def entries(tick: Tick) -> dict[str, frames.PartV1 | frames.PartV2]:
+    """What a frame says of each pair; raises `BadTick`."""
+    return frames.entries(tick.value)
 
 
 def wide(frame: bytes) -> tuple[Action, str | None] | None:
     """What the status of the system says of all pairs.
 
     Raises:
-        BadTick: the frame cannot be read, or speaks of pairs.
+        BadTick: the frame cannot be read, or is neither v1's nor v2's.
     """
-    if keys(frame):
-        raise BadTick("frame of a pair without a key")
+    keys(frame)
+    if frame.startswith(b"["):
+        return None
     try:
         head = frames.HEAD(frame)
         if head.event == "systemStatus":
@@ -275,8 +278,37 @@ def wide(frame: bytes) -> tuple[Action, str | None] | None:
     return None
 
 
+def _change_v1(books: list[frames.BookV1]) -> Change:
+    bids: list[list[str]] = []
+    asks: list[list[str]] = []
+    snapshot = False
+    checksum: int | None = None
+    for book in books:
+        snapshot = snapshot or book.all_bids is not None or book.all_asks is not None
+        bids += [*(book.all_bids or ()), *book.bids]
+        asks += [*(book.all_asks or ()), *book.asks]
+        if book.checksum is not None:
+            checksum = _crc(book.checksum)
+    times = [time for level in (*bids, *asks) if (time := seconds_ns(_item(level, 2))) is not None]
+    return Change(
+        snapshot,
+        [bid((_item(level, 0), _item(level, 1))) for level in bids],
+        [ask((_item(level, 0), _item(level, 1))) for level in asks],
+        checksum,
+        max(times, key=int, default=None),
+    )
+
+
+def _change_v2(book: frames.BookV2, *, snapshot: bool) -> Change:
+    return Change(snapshot, _levels(bid, book.bids), _levels(ask, book.asks), book.checksum, iso_ns(book.timestamp))
+
+
+def _levels(read: Any, levels: list[frames.LevelV2]) -> list[BookLevel]:
+    return [read((_text(level.price), _text(level.qty))) for level in levels]
+
+
 def _depth(channel: str) -> int:
-    depth = channel.partition("-")[2] or str(frames.DEPTHS[0])
+    depth = channel.partition("-")[2] or _DEPTH_DEFAULT
     if not (depth.isascii() and depth.isdecimal() and len(depth) < _DEPTH_CHARS_MAX and int(depth)):
         raise BadTick(f"channel {channel[:_SHOWN_CHARS_MAX]!r}, wanted book-DEPTH")
     return int(depth)
@@ -288,7 +320,7 @@ def _crc(text: str) -> int:
     return int(text)
 
 
-def _item(items: list[str], at: int) -> str:
+def _item(items: list[Any], at: int) -> Any:
     if at >= len(items):
         raise BadTick(f"array of {len(items)}, wanted more than {at}")
     return items[at]
@@ -305,17 +337,27 @@ def _text(number: Raw) -> str:
     return bytes(number).decode()
 
 
-def _told(levels: list[BookLevel], cut: list[Level]) -> list[Level]:
-    """What goes out of a side: the levels as the frame has them, then those cut; each price once, the last word."""
-    return list({**{level.price: level.size for level in levels}, **dict(cut)}.items())
+def _top_v1(side: Any) -> tuple[str, str]:
+    """Price and lots of a side, empty texts where it is left out."""
+    if side is UNSET:
+        return "", ""
+    price, lots = _item(side, 0), _item(side, 2)
+    if not isinstance(price, str) or not isinstance(lots, str):
+        raise BadTick(f"side {str(side)[:_SHOWN_CHARS_MAX]!r}, wanted price, whole lots and lots")
+    return price, lots
 
 
 def _top(price: str, size: str) -> tuple[str | None, str | None]:
-    """The best of a side; an empty side has null or zero."""
-    if "null" in (price, size):
+    """The best of a side; an empty side has null or zero. A size that is left out is not known."""
+    if price == "null":
         return None, None
-    best = canonical(price), canonical(size)
-    return (None, None) if "0" in best else best
+    best, amount = canonical(price), None if size in ("", "null") else canonical(size)
+    return (None, None) if best == "0" or amount == "0" else (best, amount)
+
+
+def _trade_v1(trade: list[str]) -> Trade:
+    side, time = _side(_item(trade, 3)), seconds_ns(_item(trade, 2))
+    return Trade(positive(_item(trade, 0)), positive(_item(trade, 1)), side, None, time)
 
 
 def _trade_v2(trade: frames.TradeV2) -> Trade:
@@ -328,24 +370,28 @@ def _trade_v2(trade: frames.TradeV2) -> Trade:
     )
 
 
-def _instrument(pair: frames.PairV2) -> Instrument:
-    return Instrument(
+def _instrument(pair: frames.PairV2, known: Instrument | None) -> Instrument | None:
+    """The definition, with what the entry leaves out as it was; None where neither says anything."""
+    before = Instrument("kraken", pair.symbol, "spot", None, None, None, None, []) if known is None else known
+    instrument = Instrument(
         "kraken",
         pair.symbol,
         "spot",
-        pair.base,
-        pair.quote,
-        _step(pair.price_increment, pair.price_precision),
-        _step(pair.qty_increment, pair.qty_precision),
+        before.base if pair.base is UNSET else pair.base,
+        before.quote if pair.quote is UNSET else pair.quote,
+        _step(pair.price_increment, pair.price_precision, before.tick_size),
+        _step(pair.qty_increment, pair.qty_precision, before.lot_size),
         [],
     )
+    return known if known is None and instrument == before else instrument
 
 
-def _step(increment: Raw, precision: int | None) -> str | None:
-    if bytes(increment):
-        return canonical(_text(increment))
+def _step(increment: Raw, precision: int | None, before: str | None) -> str | None:
+    text = _text(increment)
+    if text:
+        return None if text == "null" else canonical(text)
     if precision is None:
-        return None
+        return before
     return "1" if precision == 0 else f"0.{'1':0>{precision}}"
 
 

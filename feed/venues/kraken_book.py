@@ -1,10 +1,18 @@
-"""One side of a Kraken book: levels best first, with the digits as they were sent, which the checksum is made of.
+"""A Kraken book: levels best first, with the digits as they were sent, which the checksum is made of.
 
-Owns order, the cut to the depth and the digits of the checksum. What a frame does to a side stands in `kraken`.
+Owns order, the depth and the checksum of one stream's book. What a frame says, and which of several streams is the book
+that is told, stand in `kraken`.
+
+The venue says nothing about levels beyond the depth that was subscribed, so a book is cut to it after each frame: what
+is beyond may be gone without a word. Where no answer told the depth, it is at least so large as the snapshot, and as
+the place at which any level was told; the book is cut to the smallest depth that this leaves, so that each level in it
+is true. That may be too small: what was cut is kept in hand, and when the checksum of the ten best needs it, it was
+good all the time, the depth is the next larger one, and it is told again.
 """
 
 from __future__ import annotations
 
+import zlib
 from bisect import bisect_left, insort
 from collections.abc import Iterator
 from functools import lru_cache
@@ -12,9 +20,11 @@ from typing import Final, NamedTuple
 
 from feed.model import Level
 from feed.venues.decimals import DECIMALS_MAX, canonical, positive
-from feed.venues.kraken_frames import Sent
+from feed.venues.kraken_frames import SavedBook, Sent
 
+DEPTHS: Final = (10, 25, 100, 500, 1000)
 _CHECKED_LEVELS: Final = 10
+_CUT_LEVELS_MAX: Final = 100
 _REMEMBERED_MAX: Final = 8192
 
 
@@ -28,51 +38,219 @@ class BookLevel(NamedTuple):
     sent: Sent
 
 
-class BookSide:
-    """The levels of one side, best first. `sign` is 1 for asks, -1 for bids."""
+class Change(NamedTuple):
+    """What a frame says of a book, read."""
 
-    def __init__(self, sign: int) -> None:
-        self._sign = sign
-        self._ranks: list[int] = []
+    snapshot: bool
+    bids: list[BookLevel]
+    asks: list[BookLevel]
+    checksum: int | None
+    time: str | None
+
+
+class Told(NamedTuple):
+    """What a change did to a book: levels as they go out."""
+
+    bids: list[Level]
+    asks: list[Level]
+
+
+def bid(sent: Sent) -> BookLevel:
+    """A level as sent.
+
+    Raises:
+        BadTick: a number is not plain, or the price is zero.
+    """
+    return _read(-1, sent)
+
+
+def ask(sent: Sent) -> BookLevel:
+    """As `bid`."""
+    return _read(1, sent)
+
+
+class Book:
+    """One stream's book. `told`: its depth is known, by the stream's name, an answer, or both sides of a snapshot."""
+
+    def __init__(self, depth: int, *, told: bool) -> None:
+        self.depth = depth
+        self.told = told
+        self.deeper_spoke = False
+        self._bids, self._asks = _Side(), _Side()
+        self._last: tuple[list[BookLevel], list[BookLevel]] = ([], [])
+
+    def take(self, change: Change) -> Told | None:
+        """Takes a change; None where the checksum disagrees: then the book is of no use any more.
+
+        `deeper_spoke` says afterwards whether it told of a level beyond the depth, as only a deeper stream does.
+        """
+        self.deeper_spoke = False
+        last, self._last = self._last, ([], []) if change.snapshot else (change.bids, change.asks)
+        told = Told(self._take(self._bids, change.bids, last[0]), self._take(self._asks, change.asks, last[1]))
+        if change.checksum is None or self._checksum() == change.checksum:
+            return told
+        if self.told or not (self._bids.cut or self._asks.cut):
+            return None
+        back = self._deepen(smallest_depth(self.depth + 1))
+        if self._checksum() != change.checksum:
+            return None
+        return Told(*(list({**dict(first), **dict(then)}.items()) for first, then in zip(told, back, strict=True)))
+
+    def __len__(self) -> int:
+        """The levels of the longer side."""
+        return max(len(self._bids), len(self._asks))
+
+    def agrees(self, other: Book) -> bool:
+        """Whether the best levels of this one are the other one's."""
+        return all(
+            list(mine.items())[: len(theirs)] == list(theirs.items())
+            for mine, theirs in zip(self.texts(), other.texts(), strict=True)
+        )
+
+    def know(self, depth: int) -> Told:
+        """The depth was told: it counts for the levels that are there, too."""
+        self.told = True
+        return self._deepen(depth)
+
+    def texts(self) -> tuple[dict[str, str], dict[str, str]]:
+        """Canonical price to size, bids and asks."""
+        return self._bids.texts(), self._asks.texts()
+
+    def save(self, stream: str) -> SavedBook:
+        """All of it, as `load` takes it."""
+        return SavedBook(
+            stream,
+            self.depth,
+            self.told,
+            *(
+                [level.sent for level in levels]
+                for levels in (self._bids, self._asks, self._bids.cut.values(), self._asks.cut.values(), *self._last)
+            ),
+        )
+
+    @classmethod
+    def load(cls, saved: SavedBook) -> Book:
+        """Takes up what `save` gave."""
+        book = cls(saved.depth, told=saved.told)
+        book._last = [bid(sent) for sent in saved.last_bids], [ask(sent) for sent in saved.last_asks]
+        for side, read, levels, cut in (
+            (book._bids, bid, saved.bids, saved.cut_bids),
+            (book._asks, ask, saved.asks, saved.cut_asks),
+        ):
+            for sent in levels:
+                side.set(read(sent))
+            side.cut = {level.rank: level for level in map(read, cut)}
+        return book
+
+    def _take(self, side: _Side, levels: list[BookLevel], last: list[BookLevel]) -> list[Level]:
+        told: dict[str, str] = {}
+        ranks, take = side.ranks, side.set
+        for level in levels:
+            told[level.price] = level.size
+            take(level)
+            if len(ranks) > self.depth:
+                # a frame that was sent twice tells of levels that it has pushed out itself
+                self._reach(side, level, told, again=levels == last)
+        if len(ranks) > self.depth:
+            told |= {gone.price: "0" for gone in side.shorten(self.depth)}
+        return list(told.items())
+
+    def _reach(self, side: _Side, level: BookLevel, told: dict[str, str], *, again: bool) -> None:
+        """A side is longer than the depth: a level told beyond it shows a deeper stream, others are cut."""
+        place = side.place(level)
+        if level.size != "0" and place >= self.depth and not again:
+            self.deeper_spoke = True
+            if not self.told:
+                self.depth = smallest_depth(place + 1)
+        if not self.told:
+            for gone in side.shorten(self.depth):
+                side.keep(gone)
+                told[gone.price] = "0"
+
+    def _deepen(self, depth: int) -> Told:
+        """Takes what was cut on a guess back, down to this depth."""
+        self.depth = depth
+        told: list[list[Level]] = []
+        for side in (self._bids, self._asks):
+            before = side.texts()
+            back, side.cut = side.cut, {}
+            for level in back.values():
+                side.set(level)
+            for gone in side.shorten(depth):
+                if not self.told:
+                    side.keep(gone)
+            after = side.texts()
+            told.append(
+                [(price, "0") for price in before if price not in after]
+                + [level for level in after.items() if level[0] not in before]
+            )
+        return Told(*told)
+
+    def _checksum(self) -> int:
+        return zlib.crc32((self._asks.checked() + self._bids.checked()).encode())
+
+
+def smallest_depth(levels: int) -> int:
+    """The smallest depth that holds so many levels."""
+    return next((depth for depth in DEPTHS if levels <= depth), levels)
+
+
+class _Side:
+    """The levels of one side, best first; `cut` are those beyond a depth that is not known for sure."""
+
+    def __init__(self) -> None:
+        self.ranks: list[int] = []
         self._levels: dict[int, BookLevel] = {}
+        self.cut: dict[int, BookLevel] = {}
+
+    def __len__(self) -> int:
+        return len(self.ranks)
 
     def __iter__(self) -> Iterator[BookLevel]:
-        return (self._levels[rank] for rank in self._ranks)
-
-    def read(self, sent: Sent) -> BookLevel:
-        """A level as sent.
-
-        Raises:
-            BadTick: a number is not plain, or the price is zero.
-        """
-        price, rank, digits = _price(sent[0])
-        return BookLevel(self._sign * rank, price, canonical(sent[1]), digits + _digits(sent[1]), sent)
+        return (self._levels[rank] for rank in self.ranks)
 
     def set(self, level: BookLevel) -> None:
         """Takes a level; a size of zero deletes."""
         rank = level.rank
+        if self.cut:
+            self.cut.pop(rank, None)
         if level.size != "0":
             if rank not in self._levels:
-                insort(self._ranks, rank)
+                insort(self.ranks, rank)
             self._levels[rank] = level
         elif self._levels.pop(rank, None) is not None:
-            del self._ranks[bisect_left(self._ranks, rank)]
+            del self.ranks[bisect_left(self.ranks, rank)]
 
-    def cut(self, depth: int) -> list[Level]:
-        """Drops the levels beyond the depth and returns their deletes."""
-        if len(self._ranks) <= depth:
+    def keep(self, level: BookLevel) -> None:
+        """Keeps a level that was cut in hand; the worst of too many goes."""
+        self.cut[level.rank] = level
+        if len(self.cut) > _CUT_LEVELS_MAX:
+            del self.cut[max(self.cut)]
+
+    def place(self, level: BookLevel) -> int:
+        """Where a level stands, from 0."""
+        return bisect_left(self.ranks, level.rank)
+
+    def shorten(self, depth: int) -> list[BookLevel]:
+        """Drops the levels beyond the depth, and gives them."""
+        if len(self.ranks) <= depth:
             return []
-        deletes = [(self._levels.pop(rank).price, "0") for rank in self._ranks[depth:]]
-        del self._ranks[depth:]
-        return deletes
+        gone = [self._levels.pop(rank) for rank in self.ranks[depth:]]
+        del self.ranks[depth:]
+        return gone
 
     def checked(self) -> str:
         """The digits of the best levels."""
-        return "".join([self._levels[rank].digits for rank in self._ranks[:_CHECKED_LEVELS]])
+        return "".join([self._levels[rank].digits for rank in self.ranks[:_CHECKED_LEVELS]])
 
     def texts(self) -> dict[str, str]:
         """Canonical price to size."""
         return {level.price: level.size for level in self}
+
+
+def _read(sign: int, sent: Sent) -> BookLevel:
+    price, rank, digits = _price(sent[0])
+    return BookLevel(sign * rank, price, canonical(sent[1]), digits + _digits(sent[1]), sent)
 
 
 @lru_cache(_REMEMBERED_MAX)

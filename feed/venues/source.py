@@ -1,8 +1,8 @@
 """The state machine of one source: ticks in, messages out, and its whole state as keyframes and checkpoints.
 
-Owns the symbols of a source, its clock (the running maximum of `ts_recv`) and the order in which bars of all symbols
-fall due. Leaves what a frame means to the venue's machine, what a message looks like to `symbol`, and what is written
-where and when to `feed.feedlog`.
+Owns the symbols of a source, its clock (the running maximum of `ts_recv`), which symbols of a frame without a key are
+meant, and the order in which bars of all symbols fall due. Leaves what a frame means to the venue's machine, what a
+message looks like to `symbol`, and what is written where and when to `feed.feedlog`.
 
 Deterministic: the same ticks in the same order give the same messages, also when the machine was restored from
 keyframes and checkpoints taken at different ticks for different symbols: a symbol stays asleep until the tick at
@@ -19,14 +19,17 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from feed.errors import BadTick, CorruptLog
-from feed.model import NO_SEQ, Bar, Book, Instrument, Kind, Quote, Snapshot, State, Status, Trade
+from feed.errors import BadEntry, BadTick, CorruptLog, Unforeseen
+from feed.model import NO_SEQ, Action, Bar, Book, Instrument, Kind, Quote, Snapshot, State, Status, Trade
 from feed.symbols import is_pattern
+from feed.times import NS_MIN, unit_of
 from feed.venues.bars import NEVER
-from feed.venues.symbol import NO_TIME, Machine, Message, Now, Rules, SavedSymbol, Symbol, Tick
+from feed.venues.now import ALL, Counts, Message, Now, SavedSymbol
+from feed.venues.symbol import Machine, Rules, Symbol, Tick
+from feed.venues.tick import NO_TIME
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from feed.venues.venue import Venue
 
@@ -40,6 +43,7 @@ _DATA: Final[dict[Kind, msgspec.json.Decoder[Any]]] = {
     "status": msgspec.json.Decoder(Status),
     "instruments": msgspec.json.Decoder(Instrument),
 }
+_NAMES: Final = msgspec.json.Decoder(list[str])
 _SAVED: Final = msgspec.json.Decoder(SavedSymbol)
 
 
@@ -71,11 +75,14 @@ class Source:
     """All symbols of one source, by their venue's name.
 
     `born` lists those that came since it was last emptied, each with the tick before its first. `now` is the tick in
-    hand and what was made since the last `take`.
+    hand and what was made since the last `take`. `is_own` says whether ticks of a symbol lie in this partition.
     """
 
-    def __init__(self, venue: Venue, source: str, rules: Rules) -> None:
+    def __init__(
+        self, venue: Venue, source: str, rules: Rules, *, is_own: Callable[[str], bool] = lambda symbol: True
+    ) -> None:
         self._venue = venue
+        self._is_own = is_own
         self._rules = rules
         self._ahead_max_ns = rules.ts_recv_ahead_max_ns
         self.now = Now(source)
@@ -89,7 +96,18 @@ class Source:
         return len(self._symbols)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._symbols)
+        """What has a state of its own: all symbols, and `ALL` where something is known of it."""
+        return chain(self._symbols, [ALL] if self.now.words else [])
+
+    @property
+    def counts(self) -> Counts:
+        """What was counted since `take_counts` was called last, or since the source was restored."""
+        return self.now.counts
+
+    def take_counts(self) -> Counts:
+        """What was counted since the last call."""
+        counts, self.now.counts = self.now.counts, Counts()
+        return counts
 
     @property
     def clock(self) -> int:
@@ -98,7 +116,7 @@ class Source:
 
     def name_of(self, venue_symbol: str) -> str:
         """The symbol's name in the feed."""
-        return self._symbols[venue_symbol][0].name
+        return f"{self._venue.prefix}:{venue_symbol}"
 
     def take(self) -> list[Message]:
         """The messages made since the last call, in order."""
@@ -110,14 +128,16 @@ class Source:
         read = self._venue.ahead
         if read is None:
             return repeat(None, len(ticks))
-        return chain.from_iterable(read(ticks[at : at + _AHEAD_TICKS]) for at in range(0, len(ticks), _AHEAD_TICKS))
+        some = (ticks[at : at + _AHEAD_TICKS] for at in range(0, len(ticks), _AHEAD_TICKS))
+        return chain.from_iterable(_read_ahead(read, each) for each in some)
 
-    def apply(self, tick: Tick, read: object = None) -> None:
-        """Does what one tick says; `read` is what `ahead` gave for it.
+    def apply(self, tick: Tick, read: object = None) -> Sequence[BadEntry]:
+        """Does what one tick says; `read` is what `ahead` gave for it. The entries of it that cannot be used, if any.
 
         Raises:
             BadTick: the tick cannot be used; nothing has changed but the clock.
         """
+        bad: Sequence[BadEntry] = ()
         now = self.now
         ts_recv = tick.ts_recv
         if self._asleep and self._asleep[-1][0] < tick.seq:
@@ -127,34 +147,45 @@ class Source:
                 raise BadTick("neither the record nor a header ts_recv says when it came, and no tick before it did")
             ts_recv = now.clock
             tick = replace(tick, ts_recv=ts_recv)
-        if not 0 <= ts_recv <= tick.ts_kafka + self._ahead_max_ns:
-            raise BadTick(f"ts_recv {ts_recv}, wanted at most a little after {tick.ts_kafka}")
+        if not NS_MIN <= ts_recv <= tick.ts_kafka + self._ahead_max_ns:
+            raise BadTick(_odd_time(tick))
         now.seq, now.ts_recv = tick.seq, str(ts_recv)
         if ts_recv > now.clock:
             now.clock = ts_recv
         try:
             known = self._symbols.get(tick.key)
-            if known is None:
-                symbol = self._apply_to_stranger(tick)
-            else:
+            if known is not None:
                 symbol, machine = known
-                if read is None or not machine.apply_read(tick, read):  # type: ignore[attr-defined]  # of its own venue
-                    machine.apply(tick)
-            if symbol is not None:
-                symbol.end_tick()
+                try:
+                    if read is None or not machine.apply_read(tick, read):  # type: ignore[attr-defined]  # of its own
+                        machine.apply(tick)
+                    symbol.end_tick()
+                except BadEntry as error:
+                    bad = [error, *self._ended(symbol)]
+                except BadTick:
+                    raise
+                except Exception as error:
+                    bad = [symbol.unforeseen(error)]
                 if symbol.bars.due < symbol.bars.scheduled:
                     self._schedule(symbol)
+            elif not tick.key:
+                bad = self._apply_without_key(tick)
+            elif tick.key not in self._sleeping:
+                self._bear(tick, tick.key)
         finally:
             # a bad tick moves the clock like any other: whether it is bad is not looked at while its symbol sleeps
             if self._due and self._due[0][0] <= now.clock:
                 self._end_bars()
+        return bad
 
     def keyframe(self, venue_symbol: str) -> list[Snapshot | State]:
         """The symbol's snapshots as they are after the last tick."""
-        return self._symbols[venue_symbol][0].snapshots()
+        return [] if venue_symbol == ALL else self._symbols[venue_symbol][0].snapshots()
 
     def checkpoint(self, venue_symbol: str) -> bytes:
         """The symbol's private state as it is after the last tick."""
+        if venue_symbol == ALL:
+            return self.now.save()
         symbol, machine = self._symbols[venue_symbol]
         return symbol.save(machine)
 
@@ -164,16 +195,20 @@ class Source:
         Raises:
             CorruptLog: a checkpoint cannot be read.
         """
+        saved = [(checkpoint.at, self._saved(checkpoint), checkpoint) for checkpoint in checkpoints]
         self._asleep = sorted(
-            ((checkpoint.at, self._saved(checkpoint).venue_symbol, checkpoint) for checkpoint in checkpoints),
+            ((at, symbol.venue_symbol, checkpoint) for at, symbol, checkpoint in saved),
             key=lambda asleep: asleep[:2],
             reverse=True,
         )
-        self._sleeping = {venue_symbol for _, venue_symbol, _ in self._asleep}
+        self._sleeping = {venue_symbol for _, venue_symbol, _ in self._asleep} - {ALL}
+        # each of its words has a tick of its own: those that come later are not heard before
+        self.now.words = next((symbol.words for _, symbol, _ in saved if symbol.venue_symbol == ALL), [])
 
     def wake_all(self) -> None:
-        """Ends the restoring: every symbol is at its checkpoint or later."""
+        """Ends the restoring: every symbol is at its checkpoint or later, and counting begins."""
         self._wake(2**63)
+        self.now.counts = Counts()
 
     def retell(self, value: bytes, pos: int) -> None:
         """Takes up what a record of the feed log says that ticks did which are gone: of its updates those above `pos`,
@@ -201,6 +236,7 @@ class Source:
         """Some ticks cannot be run again, and what follows begins after `pos`: no position lies beyond it, and no book
         is trusted until its venue sends it anew."""
         self.now.seq, self.now.ts_recv = pos, str(self.now.clock)
+        self.now.words = [word._replace(seq=min(word.seq, pos)) for word in self.now.words]
         for symbol, _ in self._symbols.values():
             symbol.cut(pos)
             self._schedule(symbol)
@@ -211,11 +247,12 @@ class Source:
             _, venue_symbol, checkpoint = self._asleep.pop()
             self._sleeping.discard(venue_symbol)
             saved = self._saved(checkpoint)
-            symbol, machine = self._make(venue_symbol)
-            symbol.load(_snapshots(checkpoint), saved, machine)
-            self._symbols[venue_symbol] = symbol, machine
+            if venue_symbol != ALL:
+                symbol, machine = self._make(venue_symbol)
+                symbol.load(_snapshots(checkpoint), saved, machine)
+                self._symbols[venue_symbol] = symbol, machine
+                self._schedule(symbol)
             self.now.clock = max(self.now.clock, saved.clock)
-            self._schedule(symbol)
 
     def _saved(self, checkpoint: Checkpoint) -> SavedSymbol:
         try:
@@ -224,35 +261,108 @@ class Source:
             raise CorruptLog(f"checkpoint at tick {checkpoint.at} cannot be read: {error}") from error
 
     def _make(self, venue_symbol: str) -> tuple[Symbol, Machine]:
-        symbol = Symbol(f"{self._venue.prefix}:{venue_symbol}", venue_symbol, self.now, self._rules)
+        symbol = Symbol(self.name_of(venue_symbol), venue_symbol, self.now, self._rules)
         return symbol, self._venue.machine(symbol)
 
-    def _apply_to_stranger(self, tick: Tick) -> Symbol | None:
-        if not tick.key:
-            self._apply_to_all(tick)
-        return None if not tick.key or tick.key in self._sleeping else self._born(tick)
-
-    def _born(self, tick: Tick) -> Symbol:
-        if len(tick.key) > _KEY_CHARS_MAX or not tick.key.isprintable():
-            raise BadTick(
-                f"key of {len(tick.key)} characters, wanted a symbol of up to {_KEY_CHARS_MAX} printable ones"
-            )
-        if is_pattern(tick.key):
-            raise BadTick(f"key {tick.key!r} is a pattern, wanted a symbol")
+    def _bear(self, tick: Tick, name: str, entry: object = None) -> None:
+        """The first tick of a symbol; `entry` is what it says of it where it has no key."""
+        if len(name) > _KEY_CHARS_MAX or not name.isprintable():
+            raise BadTick(f"key of {len(name)} characters, wanted a symbol of up to {_KEY_CHARS_MAX} printable ones")
+        if is_pattern(name):
+            raise BadTick(f"key {name!r} is a pattern, wanted a symbol")
         if len(self._symbols) + len(self._sleeping) >= self._rules.symbols_max:
-            raise BadTick(f"symbol {tick.key} is one more than the {self._rules.symbols_max} that a source may have")
-        symbol, machine = self._make(tick.key)
-        machine.apply(tick)
-        self._symbols[tick.key] = symbol, machine
-        self.born.append((tick.key, tick.seq - 1))
-        return symbol
+            raise BadTick(f"symbol {name} is one more than the {self._rules.symbols_max} that a source may have")
+        symbol, machine = self._make(name)
+        out, weight = len(self.now.out), self.now.weight
+        try:
+            if tick.key:
+                machine.apply(tick)
+            else:
+                machine.apply_entry(tick, entry)
+            symbol.hear()
+            symbol.end_tick()
+        except BadTick:
+            raise
+        except Exception as error:
+            # it is as if the symbol had never been
+            del self.now.out[out:]
+            self.now.weight = weight
+            raise Unforeseen(f"first tick of {name}: {error!r}") from error
+        self._symbols[name] = symbol, machine
+        self.born.append((name, tick.seq - 1))
+        if symbol.bars.due < symbol.bars.scheduled:
+            self._schedule(symbol)
 
-    def _apply_to_all(self, tick: Tick) -> None:
-        said = self._venue.wide(tick.value)
+    def _apply_without_key(self, tick: Tick) -> list[BadEntry]:
+        """A frame of several symbols is taken apart; what stands in none of its entries is said of all symbols."""
+        try:
+            entries = self._venue.entries(tick)
+            said = None if entries else self._venue.wide(tick.value)
+        except BadTick:
+            raise
+        except Exception as error:
+            raise Unforeseen(f"frame without a key: {error!r}") from error
+        if not entries:
+            self._hear(tick, said)
+            return []
+        bad: list[BadEntry] = []
+        for name in self._meant(tick, entries):
+            known = self._symbols.get(name)
+            try:
+                if known is not None:
+                    self._apply_entry(*known, tick, entries[name])
+                elif name not in self._sleeping:
+                    self._bear(tick, name, entries[name])
+            except BadEntry as error:
+                bad.append(error)
+            except BadTick as error:
+                bad.append(BadEntry(f"entry of {name[:_KEY_CHARS_MAX]!r}: {error}"))
+        return bad
+
+    def _apply_entry(self, symbol: Symbol, machine: Machine, tick: Tick, entry: object) -> None:
+        try:
+            machine.apply_entry(tick, entry)
+            symbol.end_tick()
+        except BadTick:
+            self._ended(symbol)
+            raise
+        except Exception as error:
+            raise symbol.unforeseen(error) from error
+        finally:
+            if symbol.bars.due < symbol.bars.scheduled:
+                self._schedule(symbol)
+
+    @staticmethod
+    def _ended(symbol: Symbol) -> list[BadEntry]:
+        """Ends a tick of which some was of no use; what goes wrong with that, too."""
+        try:
+            symbol.end_tick()
+        except Exception as error:
+            return [symbol.unforeseen(error)]
+        return []
+
+    def _meant(self, tick: Tick, entries: Mapping[str, object]) -> list[str]:
+        """The symbols of a frame without a key that are this source's."""
+        if tick.symbols is not None:
+            try:
+                told = set(_NAMES.decode(tick.symbols))
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+                raise BadTick(f"header `symbols`, wanted a list of names as JSON: {error}") from error
+            return [name for name in entries if name in told]
+        own = [name for name in entries if name in self._symbols or name in self._sleeping or self._is_own(name)]
+        if not own and len(entries) == 1:
+            raise BadTick(f"frame of {next(iter(entries))[:_KEY_CHARS_MAX]!r} alone, wanted it with its key")
+        return own
+
+    def _hear(self, tick: Tick, said: tuple[Action, str | None] | None) -> None:
+        """What a frame says of all symbols, if anything."""
         if said is not None:
+            if not self.now.words:
+                self.born.append((ALL, tick.seq - 1))
+            self.now.hear(*said)
             # by name: the order in which symbols came is not known any more after a restart
             for _, (symbol, _) in sorted(self._symbols.items()):
-                symbol.status(*said, None)
+                symbol.hear()
 
     def _end_bars(self) -> None:
         due = self._due
@@ -269,6 +379,22 @@ class Source:
         if bars.due != NEVER:
             bars.scheduled = bars.due
             heapq.heappush(self._due, (bars.due, symbol.venue_symbol))
+
+
+def _read_ahead(read: Callable[[Sequence[Tick]], Sequence[object]], ticks: Sequence[Tick]) -> Sequence[object]:
+    """What can be read of some ticks at once; nothing where one of them ends in an exception: which, is found later."""
+    try:
+        return read(ticks)
+    except Exception:
+        return [None] * len(ticks)
+
+
+def _odd_time(tick: Tick) -> str:
+    if tick.ts_recv >= NS_MIN:
+        return f"ts_recv {tick.ts_recv}, wanted at most a little after {tick.ts_kafka}"
+    if tick.ts_recv < 0:
+        return "ts_recv cannot be read, wanted nanoseconds since 1970 as digits"
+    return f"ts_recv {tick.ts_recv} looks like {unit_of(tick.ts_recv)}, wanted nanoseconds since 1970"
 
 
 def _snapshots(checkpoint: Checkpoint) -> list[Snapshot]:

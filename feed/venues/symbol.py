@@ -1,7 +1,7 @@
 """One symbol: what its ticks have led to, and the messages that they make.
 
-Owns the state of a symbol's channels (last trades, quote, book, bars, status, definition), the chain of `prev`, the
-removal of trades that were sent twice, and the form of every update and snapshot. A venue's machine tells it what a
+Owns the state of a symbol's channels (last trades, quote, book, bars, status, definition), the chain of `prev`, and the
+form of every update and snapshot. Leaves which trades were sent twice to `known`. A venue's machine tells it what a
 tick meant; this module never reads venue bytes, a clock or a random number, so the same ticks give the same messages.
 
 A machine calls each of `trades`, `quote`, `status` and `instrument` at most once a tick; the book methods as often as
@@ -11,13 +11,13 @@ it likes: they become one update at the end of the tick.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Raw
 from msgspec.structs import replace
 
-from feed.errors import CorruptLog
+from feed.errors import BadEntry, CorruptLog, Unforeseen
 from feed.model import (
     KINDS,
     NO_SEQ,
@@ -37,10 +37,12 @@ from feed.model import (
 )
 from feed.model import Gap as GapMessage
 from feed.parts import parted
-from feed.venues.bars import BarRules, Bars
-from feed.venues.bars import Saved as SavedBars
-from feed.venues.ids import TradeIds
+from feed.venues.bars import Bars
+from feed.venues.known import KnownTrades
 from feed.venues.levels import Levels
+from feed.venues.now import Counts, Last, Now, SavedSymbol, strictest
+from feed.venues.tick import Rules as Rules
+from feed.venues.tick import Tick as Tick
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -52,35 +54,6 @@ _UPDATE_WEIGHT: Final = 200
 _LEVEL_WEIGHT: Final = 24
 _ITEM_WEIGHT: Final = 120
 _BOOK: Final = msgspec.json.Decoder(Book)
-Message = Update | Snapshot | GapMessage | State
-NO_TIME: Final = -2
-"""The receive time of a tick of which nobody says when it came."""
-
-
-class Tick(Struct, frozen=True, gc=False):
-    """One record of a tick topic: `seq` is its offset, `request` is there where it answers a request.
-
-    Times are nanoseconds: `ts_recv` is the collector's, `ts_kafka` that of the record. A tick with `NO_TIME` counts at
-    its source's clock.
-    """
-
-    seq: int
-    key: str
-    value: bytes
-    ts_recv: int
-    ts_kafka: int
-    request: str | None = None
-
-
-class Rules(Struct, frozen=True):
-    """Every setting that changes bytes; its hash is part of the state version."""
-
-    trades_kept: int = 100
-    trade_id_runs_max: int = 256
-    quotes_from: Literal["stream", "book"] = "stream"
-    symbols_max: int = 20_000
-    ts_recv_ahead_max_ns: int = 60_000_000_000
-    bars: BarRules = BarRules()
 
 
 class Machine(Protocol):
@@ -89,50 +62,21 @@ class Machine(Protocol):
     def __init__(self, symbol: Symbol) -> None: ...
 
     def apply(self, tick: Tick) -> None:
-        """Tells the symbol what the tick meant; raises `BadTick` before it has changed anything."""
+        """Tells the symbol what the tick meant.
+
+        Raises:
+            BadTick: it cannot be used, and nothing has changed.
+            BadEntry: what it says of this symbol cannot be used, and `Symbol.spoiled` has told what is in doubt.
+        """
+
+    def apply_entry(self, tick: Tick, entry: Any) -> None:
+        """As `apply`, of what the venue's `entries` gave for this symbol of a frame without a key."""
 
     def save(self) -> bytes:
         """The machine's private state, as JSON; the book is saved by the symbol."""
 
     def load(self, saved: bytes) -> None:
         """Takes up a private state; the symbol's book is there already."""
-
-
-class Now:
-    """The tick in hand and what it has led to so far: shared by all symbols of a source."""
-
-    __slots__ = ("clock", "out", "seq", "source", "ts_recv", "weight")
-
-    def __init__(self, source: str) -> None:
-        self.source = source
-        self.seq = NO_SEQ
-        self.ts_recv = "0"
-        self.clock = 0
-        self.out: list[Message] = []
-        self.weight = 0
-
-
-class Last(Struct):
-    """The position of a channel: its last update."""
-
-    seq: int = NO_SEQ
-    ts_event: str | None = None
-    ts_recv: str | None = None
-
-
-class SavedSymbol(Struct, frozen=True):
-    """A symbol's private state: all that its snapshots do not hold."""
-
-    venue_symbol: str
-    clock: int
-    stale: State | None
-    live: bool
-    hole: bool
-    ids: list[tuple[int, int]]
-    texts: list[str]
-    bars: SavedBars
-    last_trades: Last
-    machine: Raw
 
 
 class Symbol:
@@ -147,11 +91,12 @@ class Symbol:
         self._makes_bars = bool(rules.bars.intervals)
         self._last: dict[Kind, Last] = {}
         self._trades: deque[Trade] = deque(maxlen=rules.trades_kept)
-        self._ids = TradeIds(rules.trade_id_runs_max)
+        self._known = KnownTrades(rules.trade_id_runs_max)
         self._levels = Levels()
         self._hole = False
         self._quote: Quote | None = None
         self._status: Status | None = None
+        self._own_status: Status | None = None
         self._instrument: Instrument | None = None
         self._live = False
         self._stale: State | None = None
@@ -159,17 +104,37 @@ class Symbol:
         self._state_change: State | None = None
 
     @property
+    def counts(self) -> Counts:
+        """What the source has counted."""
+        return self._now.counts
+
+    @property
+    def quote_known(self) -> Quote | None:
+        """The last quote."""
+        return self._quote
+
+    @property
+    def instrument_known(self) -> Instrument | None:
+        """The definition as it was told last."""
+        return self._instrument
+
+    @property
     def book_is_live(self) -> bool:
         """Whether the venue's snapshot was taken and no hole or bad checksum came since."""
         return self._live and self._stale is None
 
-    def trades(self, trades: list[Trade], ts_event: str | None) -> None:
-        """Trades at market, in the venue's order; those whose id is known already are dropped."""
-        is_new = self._ids.add
-        new = [trade for trade in trades if trade.trade_id is None or is_new(trade.trade_id)]
+    def trades(self, trades: list[Trade], ts_event: str | None, *, aggregated: bool = False) -> bool:
+        """Trades at market, in the venue's order; those that were seen before are dropped (`known`).
+
+        Whether the venue's ids have begun anew with one of them. `aggregated`: the ids are those of aggregates.
+        """
+        now, known = self._now, self._known
+        new, anew = known.sift(trades, now.counts, aggregated)
         if not new:
-            return
-        now, last = self._now, self._last.get("trades")
+            return False
+        if anew and known.are_counted:
+            self._hole = True
+        last = self._last.get("trades")
         seq = NO_SEQ if last is None else last.seq
         if seq == NO_SEQ:
             self._trades.clear()
@@ -178,21 +143,47 @@ class Symbol:
             now.out.append(GapMessage("trades", self.name, now.source, seq, seq, None, "venue", True))
         self._update("trades", new, ts_event, _ITEM_WEIGHT * len(new), len(new) <= _ITEMS_FIT)
         self._trades.extend(new)
-        if not self._makes_bars:
-            return
-        clock, add = now.clock, self.bars.add
+        clock, add = now.clock, self.bars.add if self._makes_bars else None
         for trade in new:
-            time = trade.ts_event
-            add(clock if time is None else int(time), trade.price, trade.size, clock)
+            time = clock
+            if trade.ts_event is not None:
+                time = int(trade.ts_event)
+                if time > known.newest:
+                    known.newest = time
+            if add is not None:
+                add(time, trade.price, trade.size, clock)
+        return anew
+
+    def count_trades(self) -> None:
+        """The venue's ids of trades are consecutive."""
+        self._known.are_counted = True
+
+    def follow(self, last: int | None, number: int, ts_event: str | None) -> int:
+        """Where a venue's consecutive ids of trades stand after this one, from where they stood.
+
+        What was skipped is a hole. An id that is far back and later has begun anew (`counters`).
+        """
+        if last is None or number == last + 1:
+            return number
+        if number > last:
+            self.hole()
+            return number
+        return number if self.restarts(last, number, ts_event) else last
+
+    def restarts(self, last: int, number: int, ts_event: str | None) -> bool:
+        """Whether consecutive ids that stood at `last` begin anew with this one: what was missed nobody knows."""
+        if not self._known.restarts(last, number, ts_event):
+            return False
+        self._known.forget(self._now.counts)
+        self.hole()
+        return True
 
     def history(self, trades: list[Trade]) -> None:
         """Trades that the venue sent again at subscription: they stand in the snapshot before the first live trade."""
         if "trades" in self._last and self._last["trades"].seq != NO_SEQ:
             return
         self._last.setdefault("trades", Last())
-        for trade in trades:
-            if trade.trade_id is None or self._ids.add(trade.trade_id):
-                self._trades.append(trade)
+        self._trades.extend(trade for trade in trades if self._known.add(trade))
 
     def hole(self) -> None:
         """The venue's own sequence skipped trades: a gap goes out before the next update of this channel."""
@@ -204,11 +195,13 @@ class Symbol:
             self._set_quote(quote, ts_event)
 
     def status(self, action: Action, reason: str | None, ts_event: str | None) -> None:
-        """Whether the symbol trades; repeated words are no update."""
-        status = Status(action, reason)
-        if status != self._status:
-            self._status = status
-            self._update("status", status, ts_event)
+        """Whether the symbol trades by itself; it does only where the venue says so of all of them, too."""
+        self._own_status = Status(action, reason)
+        self._tell_status(ts_event)
+
+    def hear(self) -> None:
+        """The venue has said something of all its symbols."""
+        self._tell_status(None)
 
     def instrument(self, instrument: Instrument, ts_event: str | None) -> None:
         """The symbol's definition; a repeated one is no update."""
@@ -248,24 +241,56 @@ class Symbol:
 
     def book_stale(self, reason: Literal["gap", "checksum"]) -> None:
         """The book cannot be trusted from this tick on, until the venue's next snapshot."""
-        if self._live and self._stale is None:
-            now = self._now
-            self._stale = self._state_change = State(
-                now.source, "book", self.name, now.seq, "stale", reason, now.ts_recv
-            )
+        if self._live:
+            self._doubt_book(reason)
+
+    def book_missed(self) -> None:
+        """A change of a book that has not begun, or that waits for a snapshot: of no use, counted, and told once.
+
+        Where changes usually come before their snapshot, a machine keeps them, and says this of those that it gives up.
+        """
+        self._now.counts.changes_lost += 1
+        self._doubt_book("gap")
+
+    def spoiled(self, channel: Kind | None, why: Exception) -> BadEntry:
+        """What the venue said of this channel in this tick cannot be read; the error to be raised.
+
+        A book that missed a change is stale, and trades that were missed are a hole; other channels hold one thing,
+        and the next word of the venue replaces it.
+        """
+        if channel == "book":
+            self.book_stale("gap")
+        elif channel == "trades":
+            self.hole()
+        self._now.counts.bad_entries += 1
+        return BadEntry(f"entry of {self.venue_symbol}: {why}")
+
+    def unforeseen(self, error: Exception) -> Unforeseen:
+        """A tick ended in an exception that nobody has expected, and so ends here: what it has left is in doubt; the
+        error to be told."""
+        self.book_stale("gap")
+        self.hole()
+        self._now.counts.bad_entries += 1
+        try:
+            self.end_tick()
+        except Exception:
+            # what was gathered of the book goes out with the next tick, or clients would miss it for ever
+            self._tell_state_change()
+        found = Unforeseen(f"entry of {self.venue_symbol}: {error!r}")
+        found.__cause__ = error
+        return found
 
     def end_tick(self) -> None:
         """Sends what the book methods gathered, then any change of its state."""
         if self._change is not None:
             bids, asks, ts_event = self._change
-            self._change = None
             levels = len(bids) + len(asks)
             self._update("book", Book(bids, asks), ts_event, _LEVEL_WEIGHT * levels, levels <= _LEVELS_FIT)
+            self._change = None
             if self._rules.quotes_from == "book":
                 self._quote_from_book(bids, asks, ts_event)
         if self._state_change is not None:
-            self._now.out.append(self._state_change)
-            self._state_change = None
+            self._tell_state_change()
 
     def end_bars(self) -> None:
         """Sends the bars that are due at the source's clock."""
@@ -279,10 +304,8 @@ class Symbol:
         out: list[Snapshot | State] = []
         for kind in KINDS:
             last = self._last.get(kind)
-            if last is None:
-                continue
-            data = self._data(kind)
-            if data is not None and (data or last.seq != NO_SEQ):
+            data = None if last is None else self._data(kind)
+            if last is not None and data is not None and (data or last.seq != NO_SEQ):
                 out += parted(Snapshot(kind, self.name, self._now.source, last.seq, last.ts_event, last.ts_recv, data))
             if kind == "book" and self._stale is not None:
                 out.append(self._stale)
@@ -290,7 +313,7 @@ class Symbol:
 
     def save(self, machine: Machine) -> bytes:
         """The private state; with `snapshots()` at the same tick it is the whole state."""
-        ids, texts = self._ids.save()
+        ids, texts, aggregates = self._known.save()
         return msgspec.json.encode(
             SavedSymbol(
                 self.venue_symbol,
@@ -303,6 +326,9 @@ class Symbol:
                 self.bars.save(),
                 self._last.get("trades", Last()),
                 Raw(machine.save()),
+                self._own_status,
+                newest=self._known.newest,
+                aggregates=aggregates,
             )
         )
 
@@ -330,7 +356,8 @@ class Symbol:
         self._live, self._hole = saved.live, saved.hole
         # told of another source, clients would take no notice of it
         self._stale = None if saved.stale is None else replace(saved.stale, source=self._now.source)
-        self._ids.load(saved.ids, saved.texts)
+        self._own_status = saved.status
+        self._known.load(saved)
         self.bars.load(bars, saved.bars, saved.clock)
         machine.load(bytes(saved.machine))
 
@@ -352,7 +379,7 @@ class Symbol:
             trades: list[Trade] = data  # type: ignore[assignment]  # of the channel trades
             if last.seq == NO_SEQ:
                 self._trades.clear()
-            self._trades.extend(trade for trade in trades if trade.trade_id is None or self._ids.add(trade.trade_id))
+            self._trades.extend(trade for trade in trades if self._known.add(trade))
         else:
             self.bars.retell(data)  # type: ignore[arg-type]  # of the channel bars
         last.seq, last.ts_event, last.ts_recv = seq, ts_event, ts_recv
@@ -389,6 +416,27 @@ class Symbol:
             now.out += parted(update)
         now.weight += _UPDATE_WEIGHT + weight
         last.seq, last.ts_event, last.ts_recv = now.seq, ts_event, now.ts_recv
+
+    def _tell_state_change(self) -> None:
+        if self._state_change is not None:
+            self._now.out.append(self._state_change)
+            self._state_change = None
+
+    def _doubt_book(self, reason: Literal["gap", "checksum"]) -> None:
+        now = self._now
+        if self._stale is None:
+            self._stale = self._state_change = State(
+                now.source, "book", self.name, now.seq, "stale", reason, now.ts_recv
+            )
+
+    def _tell_status(self, ts_event: str | None) -> None:
+        """Of what was said of this symbol and of all of them that which allows less; repeated words are no update."""
+        own, word = self._own_status, self._now.word
+        said = [(status.action, status.reason) for status in (own, word) if status is not None]
+        status = Status(*strictest(said)) if said else None
+        if status is not None and status != self._status:
+            self._status = status
+            self._update("status", status, ts_event)
 
     def _set_quote(self, quote: Quote, ts_event: str | None) -> None:
         self._quote = quote

@@ -10,14 +10,15 @@ from typing import Final
 from feed.venues import binance, canonical, coinbase, kraken
 from feed.venues.venue import Venue
 
+_BINANCE: Final = (binance.keys, binance.wide, 10, binance.entries)
 _VENUES: Final = {
     venue.name: venue
     for venue in (
-        Venue("binance", "BINANCE", binance.spot, binance.keys, binance.wide, 10, binance.spot_ahead),
-        Venue("binance-usdm", "BINANCE-USDM", binance.usdm, binance.keys, binance.wide, 10, binance.futures_ahead),
-        Venue("binance-coinm", "BINANCE-COINM", binance.coinm, binance.keys, binance.wide, 10, binance.futures_ahead),
-        Venue("coinbase", "COINBASE", coinbase.Coinbase, coinbase.keys, coinbase.wide, 10),
-        Venue("kraken", "KRAKEN", kraken.Kraken, kraken.keys, kraken.wide, 10),
+        Venue("binance", "BINANCE", binance.spot, *_BINANCE, binance.spot_ahead),
+        Venue("binance-usdm", "BINANCE-USDM", binance.futures, *_BINANCE, binance.futures_ahead),
+        Venue("binance-coinm", "BINANCE-COINM", binance.futures, *_BINANCE, binance.futures_ahead),
+        Venue("coinbase", "COINBASE", coinbase.Coinbase, coinbase.keys, coinbase.wide, 10, coinbase.entries),
+        Venue("kraken", "KRAKEN", kraken.Kraken, kraken.keys, kraken.wide, 10, kraken.entries),
     )
 }
 NAMES: Final = tuple(_VENUES)
@@ -28,4 +29,4 @@ def venue(name: str) -> Venue:
     known = _VENUES.get(name)
     if known is not None:
         return known
-    return Venue(name, name.upper(), canonical.Canonical, canonical.keys, canonical.wide, 60)
+    return Venue(name, name.upper(), canonical.Canonical, canonical.keys, canonical.wide, 60, canonical.entries)

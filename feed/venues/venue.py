@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from feed.model import Action
 from feed.venues.symbol import Machine, Symbol, Tick
 
-CODE_VERSION: Final = 1
+CODE_VERSION: Final = 2
 """Raised by one with every change of this package that changes the bytes of any update."""
 
 
 class Venue(NamedTuple):
-    """`keys` and `wide` read a frame without a symbol's state; `machine` makes what reads it with one."""
+    """`keys`, `wide` and `entries` read a frame without a symbol's state; `machine` makes what reads it with one."""
 
     name: str
     prefix: str
@@ -21,8 +21,11 @@ class Venue(NamedTuple):
     keys: Callable[[bytes], list[str]]
     """The venue symbols that a frame speaks of, none where it speaks of all; raises `BadTick`."""
     wide: Callable[[bytes], tuple[Action, str | None] | None]
-    """What a frame that speaks of all symbols says of them, if anything; raises `BadTick`."""
+    """What a frame without entries says of all symbols, if anything; raises `BadTick`."""
     silent_after_s: int
+    entries: Callable[[Tick], Mapping[str, object]] = lambda tick: {}
+    """What a tick without a key says of each symbol, as its machine's `apply_entry` takes it; none where it is of a
+    kind that means nothing to a symbol; raises `BadTick`."""
     ahead: Callable[[Sequence[Tick]], Sequence[object]] | None = None
     """What can be read of many ticks at once, whatever their symbols make of it: for each tick what its machine's
     `apply_read` takes, or None where it is for `apply`."""

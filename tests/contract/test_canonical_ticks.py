@@ -12,7 +12,8 @@ import pytest
 import schemas
 from feed.errors import BadTick
 from feed.venues.canonical import Canonical
-from feed.venues.symbol import Now, Rules, Symbol, Tick
+from feed.venues.now import Now
+from feed.venues.symbol import Rules, Symbol, Tick
 from tests.schemas.validation import faults
 
 NAMES = [name for name in schemas.examples() if name.startswith("tick_")]

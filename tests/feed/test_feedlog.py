@@ -14,7 +14,8 @@ from feed.channels.record import Record
 from feed.errors import BadTick
 from feed.feedlog import Ahead, Opening, Restored, Round, Writer
 from feed.venues.source import Source
-from feed.venues.symbol import NO_TIME, Rules, Tick
+from feed.venues.symbol import Rules, Tick
+from feed.venues.tick import NO_TIME
 from tests.feed.memory_log import Died, SecondWriter, Worker, restore, updates_of
 from tests.feed.toy import TOY
 

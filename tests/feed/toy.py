@@ -40,6 +40,9 @@ class Toy:
         elif op == "status":
             symbol.status(frame["action"], None, ts_event)
 
+    def apply_entry(self, tick: Tick, entry: object) -> None:
+        self.apply(tick)
+
     def save(self) -> bytes:
         return b"%d" % self.frames
 

@@ -115,7 +115,7 @@ async def check_numbers(normalizer: Watch, gateway: Watch) -> None:
     assert found["feed_ticks_taken_total"] == {zero: 3, one: 0}
     assert found["feed_updates_total"][zero] >= 2
     assert found["feed_updates_total"][one] == 0
-    assert found["feed_dead_letters_total"] == {(zero[0], ("reason", "bad"), zero[1]): 1}
+    assert found["feed_dead_letters_total"] == {(zero[0], ("reason", "tick"), zero[1]): 1}
     assert found["feed_partitions_owned"] == {(("venue", VENUE),): 2}
     assert found["feed_incarnations_total"] == {zero: 1, one: 1}
     assert found["feed_rebalances_total"][()] >= 1

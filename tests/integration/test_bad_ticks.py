@@ -2,7 +2,8 @@
 
 Between the ticks of captures stand ticks that nobody can use: no bytes at all, one, ten million of noise, bad UTF-8,
 JSON that is too deep, and copies of the next good tick with a number that is none, that has the wrong type or sign, or
-with a receive time of another century. What comes out is what the good ticks alone would have made.
+with a receive time of another century. What comes out is what the good ticks alone would have made; a book of which an
+entry was bad is stale, and as it was before that.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from aiokafka.structs import TopicPartition
 from feed.kafka.cluster import Raw
 from feed.venues.symbol import Tick
 from tests.feed.venues.playing import CAPTURES, captured, play, ticks
-from tests.integration.stage import Stage, Viewer, check_exact
+from tests.integration.stage import Stage, Viewer, check_exact, said
 from tests.reference_client import Client
 
 pytestmark = pytest.mark.slow
@@ -36,6 +37,7 @@ class Place(NamedTuple):
     capture: str
     numbers: re.Pattern[bytes]
     ticks_max: int | None = None
+    is_book: bool = True
 
     @property
     def venue(self) -> str:
@@ -45,13 +47,17 @@ class Place(NamedTuple):
 TEXT: Final = rb'("[0-9.]+")'
 PLACES: Final = {
     "binance diff": Place("binance/spot_multi_20211011", re.compile(rb'"[ba]":\[\[%b,%b\]' % (TEXT, TEXT))),
-    "binance-usdm trade": Place("binance/usdm_multi_20210722", re.compile(rb'"p":%b,"q":%b' % (TEXT, TEXT))),
+    "binance-usdm trade": Place(
+        "binance/usdm_multi_20210722", re.compile(rb'"p":%b,"q":%b' % (TEXT, TEXT)), is_book=False
+    ),
     "binance-usdm diff": Place("binance/usdm_multi_20210722", re.compile(rb'"[ba]":\[\[%b,%b\]' % (TEXT, TEXT))),
     "binance-coinm trade": Place(
-        "binance/coinm_btcusd_perp_20240808", re.compile(rb'"p":%b,"q":%b' % (TEXT, TEXT)), 2000
+        "binance/coinm_btcusd_perp_20240808", re.compile(rb'"p":%b,"q":%b' % (TEXT, TEXT)), 2000, is_book=False
     ),
     "kraken v1 book": Place("kraken/v1_5pairs_20210417.book", re.compile(rb'"[ba]":\[\[%b,%b,' % (TEXT, TEXT))),
-    "kraken v1 trade": Place("kraken/v1_5pairs_20210417.trade", re.compile(rb"\[\[%b,%b," % (TEXT, TEXT))),
+    "kraken v1 trade": Place(
+        "kraken/v1_5pairs_20210417.trade", re.compile(rb"\[\[%b,%b," % (TEXT, TEXT)), is_book=False
+    ),
     "kraken v2 book": Place("kraken/v2_btcusd_d10_20260705", re.compile(rb'"price": ?([0-9.]+), ?"qty": ?([0-9.]+)')),
     "coinbase l2update": Place(
         "coinbase/exchange_5products_20210417", re.compile(rb'\["(?:buy|sell)",%b,%b\]' % (TEXT, TEXT)), 1500
@@ -60,6 +66,7 @@ PLACES: Final = {
         "coinbase/exchange_5products_20210417",
         re.compile(rb'"type":"match".*"size":%b,"price":%b' % (TEXT, TEXT)),
         1500,
+        is_book=False,
     ),
     "coinbase advanced": Place(
         "coinbase/advanced_btcusd_l2_20260824",
@@ -101,15 +108,17 @@ def bad_ticks(place: Place, good: list[Tick], chance: random.Random) -> dict[int
 
 
 class Sent(NamedTuple):
-    """What went to one venue: the good ticks by capture, and the bad ones by their offset."""
+    """What went to one venue: the good ticks by capture, the bad ones by their offset, and before which good ones of a
+    capture bad entries of books stand, by symbol."""
 
     good: dict[str, list[Tick]]
     bad: dict[int, Tick]
+    stale: dict[tuple[str, str], int]
 
 
 async def send(stage: Stage, data_dir: Path, venue: str, chance: random.Random) -> Sent:
     """Sends the captures of a venue with the bad ticks among them."""
-    sent = Sent({}, {})
+    sent = Sent({}, {}, {})
     offset = 0
     for capture in dict.fromkeys(place.capture for place in PLACES.values() if place.venue == venue):
         places = [place for place in PLACES.values() if place.capture == capture]
@@ -118,6 +127,8 @@ async def send(stage: Stage, data_dir: Path, venue: str, chance: random.Random) 
         for place in places:
             for number, bad in bad_ticks(place, good, chance).items():
                 before.setdefault(number, []).extend(bad)
+                if place.is_book:
+                    sent.stale[capture, good[number].key] = number
         noise = next(iter(before))
         before[noise].append(Tick(-1, good[noise].key, chance.randbytes(NOISE_BYTES), good[noise].ts_recv, 0))
         batch: list[Tick] = []
@@ -164,18 +175,24 @@ def check_letters(letters: list[Raw], sent: dict[str, Sent]) -> None:
 
 
 def check_books(client: Client, venue_name: str, sent: Sent) -> int:
-    """The books that a client holds are those of the good ticks alone; gives how many there are."""
+    """The books that a client holds are those of the good ticks alone, and stale where an entry of theirs was bad.
+
+    Gives how many there are.
+    """
     count = 0
     for capture, good in sent.good.items():
         played = play(capture, good)
         assert played.bad == []
         for symbol, folded in played.symbols.items():
+            stale = sent.stale.get((capture, symbol))
+            if stale is not None:
+                folded = play(capture, good[:stale]).symbols[symbol]
             bids, asks = folded.sides()
             channel = client.channels.get(("book", f"{venue_name.upper()}:{symbol}"))
             if bids or asks:
                 assert channel is not None
                 assert channel.book() == (dict(bids), dict(asks))
-                assert channel.state[1] == "ok"
+                assert channel.state[1] == ("ok" if stale is None else "stale")
                 count += 1
     return count
 
@@ -196,7 +213,53 @@ async def test_bad_ticks_of_every_venue_are_dead_letters_and_the_rest_goes_on(
         check_letters(letters, sent)
         assert sum(check_books(viewer.client, venue, sent[venue]) for venue in VENUES) > 15
         assert viewer.client.channel("book", "DESK:A").book() == ({"10": "3"}, {"11": "1"})
+        assert viewer.client.channel("book", "DESK:A").state[1] == "ok"
         assert len(letters) > 25 * len(PLACES)
+
+
+FAULT = """
+from feed.venues.canonical import Canonical
+honest = Canonical.apply
+def apply(self, tick):
+    honest(self, tick)
+    if b"a fault" in tick.value:
+        raise ZeroDivisionError("nobody has thought of it")
+Canonical.apply = apply
+"""
+
+
+@pytest.mark.anyio
+async def test_an_exception_that_nobody_expected_is_a_dead_letter_and_told_whole(kafka: str, tmp_path: Path) -> None:
+    stage = Stage(kafka, tmp_path, ["desk"], planted=FAULT)
+    async with stage, stage.running("up", "--port", "0") as command:
+        url = await said(command, r"ws://\S+")
+        async with Viewer(lambda: url) as viewer:
+            await viewer.answered()
+            await go_past_a_fault(stage, viewer)
+        log = "\n".join(command.err)
+        assert "Traceback" in log
+        assert "nobody has thought of it" in log
+
+
+async def go_past_a_fault(stage: Stage, viewer: Viewer) -> None:
+    """Ticks of which one ends in an exception; what a client is told of them."""
+
+    def book(price: str, **more: object) -> tuple[str, bytes]:
+        data = {"bids": [[price, "1"]], "asks": []}
+        return "A", json.dumps({"channel": "book", "data": data} | more).encode()
+
+    await stage.send("desk", [book("10", snapshot=True), book("11"), book("12", note="a fault"), book("13")])
+    await stage.send("desk", [("B", book("1", snapshot=True)[1])])
+    await viewer.until(lambda: ("book", "DESK:B") in viewer.channels, "what came after it")
+    channel = viewer.client.channel("book", "DESK:A")
+    # what it said was told; nobody knows whether that was all
+    assert channel.book()[0] == dict.fromkeys(("10", "11", "12"), "1")
+    assert channel.state[1:] == ("stale", "gap")
+    ([letter],) = await stage.records(stage.settings.kafka.dead_topic)
+    assert b"ZeroDivisionError('nobody has thought of it')" in dict(letter.headers)["reason"]
+    assert int(dict(letter.headers)["offset"]) == 2
+    await stage.send("desk", [book("20", snapshot=True)])
+    await viewer.until(lambda: channel.book()[0] == {"20": "1"} and channel.state[1] == "ok", "a good book")
 
 
 async def send_canonical(stage: Stage) -> Sent:
@@ -208,13 +271,15 @@ async def send_canonical(stage: Stage) -> Sent:
     for number in numbers:
         bad += [
             json.dumps({"channel": "book", "data": {"bids": [["10", number]], "asks": []}}).encode(),
-            json.dumps({"channel": "book", "data": {"bids": [[number, "1"]], "asks": []}}).encode(),
+            json.dumps(
+                {"channel": "book", "data": {"bids": [["--1" if number == "-1" else number, "1"]], "asks": []}}
+            ).encode(),
             json.dumps({"channel": "trades", "data": [dict.fromkeys(("price", "size"), number)]}).encode(),
         ]
-    last = {"channel": "book", "data": {"bids": [["10", "3"]], "asks": []}}
+    last = {"channel": "book", "data": {"bids": [["10", "3"]], "asks": [["11", "1"]]}, "snapshot": True}
     values = [*(json.dumps(one).encode() for one in good), *bad, json.dumps(last).encode()]
     await stage.send("desk", [("A", value) for value in values])
-    return Sent({}, {number + len(good): Tick(-1, "A", value, 0, 0) for number, value in enumerate(bad)})
+    return Sent({}, {number + len(good): Tick(-1, "A", value, 0, 0) for number, value in enumerate(bad)}, {})
 
 
 # ---- the test of the tests
@@ -241,7 +306,8 @@ def letter(offset: int, tick: Tick, **changed: bytes) -> Letter:
     ["none", "one is missing", "one comes twice", "a good tick has one", "no reason", "length of what was cut"],
 )
 def test_the_check_of_letters_sees(fault: str) -> None:
-    sent = {"desk": Sent({}, {3: Tick(3, "A", b"x", 0, 0), 5: Tick(5, "A", b"y" * (LETTER_BYTES_MAX + 1), 0, 0)})}
+    bad = {3: Tick(3, "A", b"x", 0, 0), 5: Tick(5, "A", b"y" * (LETTER_BYTES_MAX + 1), 0, 0)}
+    sent = {"desk": Sent({}, bad, {})}
     short, long = sent["desk"].bad.values()
     letters = {
         "one is missing": [letter(3, short)],

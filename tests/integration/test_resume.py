@@ -7,6 +7,7 @@ machine makes of the ticks. That these checks see what they are there for is sho
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 from random import Random
 
@@ -14,6 +15,7 @@ import pytest
 
 from tests.feed.venues.playing import CAPTURES
 from tests.integration.stage import Stage, Viewer, check_exact, said, seeded
+from tests.integration.test_kills import desk_ticks
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
@@ -95,3 +97,31 @@ async def test_a_client_that_was_away_while_much_happened(kafka: str, data_dir: 
             address[0] = url
             await viewer.has(truth)
             check_exact(viewer.client, truth)
+
+
+async def test_positions_of_another_log_are_moved_and_lose_nothing_from_then_on(kafka: str, tmp_path: Path) -> None:
+    """As of a Kafka that was restored from a backup: the client has been further than the log is."""
+    async with Stage(kafka, tmp_path, ["desk"]) as stage, stage.up() as url, Viewer(lambda: url) as viewer:
+        await viewer.answered()
+        await stage.send("desk", desk_ticks(0, 50))
+        await viewer.has(await stage.truth())
+        await viewer.has_marks(1)
+        viewer.marks = {source: mark + 1_000_000 for source, mark in viewer.marks.items()}
+        for channel in viewer.channels.values():
+            channel.pos += 1_000_000
+        viewer.drop()
+        asked = time.monotonic()
+        await viewer.until(lambda: len(viewer.client.caught_up) == 1, "an answer, and all that follows it")
+        assert time.monotonic() - asked < 5.0
+        held = {kind: viewer.client.channel(kind, "DESK:A") for kind in ("trades", "book")}
+        for kind, channel in held.items():
+            assert [(gap["reason"], gap["lost"]) for gap in channel.gaps] == [("seek", kind == "trades")]
+            assert channel.pos < 200
+        await viewer.until(
+            lambda: any(0 <= mark < 200 for mark in viewer.client.marks.values()), "marks of what was sent"
+        )
+        await stage.send("desk", desk_ticks(50, 80))
+        await viewer.until(lambda: held["book"].book()[0].get("79") == "80", "the last change")
+        assert held["book"].book()[0] == {str(price): str(price + 1) for price in range(1, 80)}
+        ids = [int(trade["trade_id"]) for trade in held["trades"].holds()]
+        assert ids[-30:] == list(range(50, 80))

@@ -33,6 +33,7 @@ def file(folder: Path, *lines: bytes, name: str = "capture", zipped: bool = Fals
     [
         (b"1618677817.0618958: " + FRAME, Captured(1618677817061895800, FRAME)),
         (b"1618677817: " + FRAME, Captured(1618677817000000000, FRAME)),
+        (b"1618677817.5: " + DEPTH, Captured(1618677817500000000, DEPTH)),
         (URL.encode() + b" -> 1633998512.320639: " + DEPTH, Captured(1633998512320639000, DEPTH, URL, "NKNUSDT")),
         (
             b"https://x?symbol=A%2FB -> 1633998512.5: {}",

@@ -12,12 +12,12 @@ from aiokafka.structs import TopicPartition
 
 from feed.errors import Unreachable
 from feed.kafka.cluster import Cluster, Raw
+from feed.kafka.partitioner import partition_of
 from feed.venues.table import venue
 from replay.captures import read
 from replay.cli import _lines_of
 from replay.pacing import Speed
 from replay.publish import Progress, Target, publish
-from replay.sinks import partition_of
 
 pytestmark = pytest.mark.anyio
 

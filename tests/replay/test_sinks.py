@@ -10,7 +10,8 @@ import pytest
 from aiokafka.partitioner import DefaultPartitioner
 
 from feed.errors import BadTick
-from replay.sinks import BATCH_TICKS_MAX, TickTopic, partition_of
+from feed.kafka.partitioner import partition_of
+from replay.sinks import BATCH_TICKS_MAX, TickTopic
 
 pytestmark = pytest.mark.anyio
 
@@ -72,14 +73,31 @@ async def test_a_frame_goes_to_its_symbols_key_with_time_and_request() -> None:
     ]
 
 
-async def test_a_frame_of_several_symbols_goes_once_to_each_and_a_wide_one_to_every_partition() -> None:
+async def test_a_frame_of_several_symbols_goes_once_to_each_partition_that_has_some_of_them() -> None:
     log, topic = _topic()
-    topic.add(Line(1, b'["A","B"]'))
+    names = [f"S{number}" for number in range(700)]
+    topic.add(Line(1, json.dumps(names).encode()))
+    topic.add(Line(2, b'["A","B"]', request="rest"))
+    await topic.flush()
+    many, few = ([r for r in log.records if r[3]["ts_recv"] == time] for time in (b"1", b"2"))
+    assert [(number, key) for number, key, *_ in many] == [(number, None) for number in range(4)]
+    assert sum(len(record[2]) for record in many) == 4 * len(json.dumps(names))
+    for number, _, _, headers in many:
+        own = json.loads(headers["symbols"])
+        assert own == [name for name in names if partition_of(name.encode(), 4) == number]
+        assert headers["ts_recv"] == b"1"
+    assert sorted(name for record in many for name in json.loads(record[3]["symbols"])) == sorted(names)
+    assert [record[3]["request"] for record in few] == [b"rest"] * len(few)
+    assert (topic.frames, topic.ticks) == (2, 4 + len(few))
+
+
+async def test_a_frame_of_the_whole_venue_goes_to_every_partition() -> None:
+    log, topic = _topic()
     topic.add(Line(2, b"[]"))
     await topic.flush()
-    assert {record[1] for record in log.records if record[2] != b"[]"} == {b"A", b"B"}
-    assert sorted(record[0] for record in log.records if record[2] == b"[]") == [0, 1, 2, 3]
-    assert (topic.frames, topic.ticks) == (2, 6)
+    assert [(record[0], record[1], record[3]) for record in log.records] == [
+        (number, None, {"ts_recv": b"2"}) for number in range(4)
+    ]
 
 
 async def test_a_frame_that_nobody_can_read_is_sent_all_the_same_to_end_as_a_dead_letter() -> None:
@@ -95,8 +113,10 @@ async def test_the_symbol_of_the_file_or_the_command_names_what_does_not_name_it
     topic.add(Line(1, b"{", request="rest"))
     topic.add(Line(1, b"{", request="rest", symbol="FILE"))
     topic.add(Line(1, b'["OWN"]'))
+    topic.add(Line(1, b"[]"))
+    topic.add(Line(1, b"{"))
     await topic.flush()
-    assert {record[1] for record in log.records} == {b"GIVEN", b"FILE", b"OWN"}
+    assert sorted(record[1] or b"" for record in log.records) == [b"FILE", b"GIVEN", b"GIVEN", b"GIVEN", b"OWN"]
 
 
 async def test_ticks_of_a_symbol_keep_their_order_over_batches() -> None:

@@ -99,11 +99,19 @@ def test_message_has_a_payload_and_valid_examples(name: str) -> None:
             check(reference.removeprefix("./").removesuffix(".json"), whole(example["payload"]))
 
 
-@pytest.mark.parametrize(("message", "schema"), [("feedRecord", "feed_record"), ("deadLetter", "dead_letter")])
+@pytest.mark.parametrize(
+    ("message", "schema"),
+    [
+        ("tick", "tick_record"),
+        ("canonicalTick", "tick_record"),
+        ("feedRecord", "feed_record"),
+        ("deadLetter", "dead_letter"),
+    ],
+)
 def test_headers_of_records_are_valid(message: str, schema: str) -> None:
     assert MESSAGES[message]["headers"]["schema"] == {"$ref": f"./{schema}.json"}
     for example in MESSAGES[message]["examples"]:
-        check(schema, whole(example["headers"]))
+        check(schema, whole(example.get("headers", {})))
 
 
 @pytest.mark.parametrize("example", MESSAGES["feedRecord"]["examples"], ids=lambda example: str(example["name"]))

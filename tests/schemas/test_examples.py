@@ -19,6 +19,8 @@ def schema_of(value: dict[str, Any]) -> str:
     """The name of the schema that is for a message, request or canonical tick."""
     if "type" in value:
         return "replay_state" if value["type"] == "replay" else str(value["type"])
+    if value.keys() <= schemas.schema("tick_record")["properties"].keys():
+        return "tick_record"
     headers = {"crc": "feed_record", "length": "dead_letter"}
     for field, name in headers.items():
         if field in value:
@@ -65,7 +67,7 @@ def test_a_rule_is_made_of_valid_messages(name: str) -> None:
         assert list(step["then"]) == ["do", "pos", "source", "waiting"]
 
 
-@pytest.mark.parametrize("name", [*MESSAGES, *REQUESTS, "canonical_tick", "feed_record", "dead_letter"])
+@pytest.mark.parametrize("name", [*MESSAGES, *REQUESTS, "canonical_tick", "tick_record", "feed_record", "dead_letter"])
 def test_every_message_and_request_has_an_example(name: str) -> None:
     assert any(schema_of(value) == name for value in SINGLE.values())
 

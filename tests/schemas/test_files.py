@@ -96,6 +96,18 @@ def test_other_decimals_are_refused(value: object) -> None:
     assert faults("common#/$defs/decimal", value)
 
 
+@pytest.mark.parametrize("text", [*GOOD_DECIMALS, *(f"-{text}" for text in GOOD_DECIMALS if text != "0")])
+def test_canonical_prices_are_taken(text: str) -> None:
+    check("common#/$defs/price", text)
+
+
+@pytest.mark.parametrize(
+    "value", [*(v for v in BAD_DECIMALS if v != "-1"), *("-0", "-0.0", "-01", "-1.0", "--1", "-.5")]
+)
+def test_other_prices_are_refused(value: object) -> None:
+    assert faults("common#/$defs/price", value)
+
+
 @pytest.mark.parametrize("value", ["", "-1", "01", "1.5", "1e9", "12345678901234567890", 1795467600003417000, None])
 def test_times_are_nanoseconds_as_text(value: object) -> None:
     assert faults("common#/$defs/time", value)
@@ -188,7 +200,7 @@ WRONG = [
     ("client_frame", "subscribe"),
     ("canonical_tick", _changed("tick_trades", channel="bars")),
     ("canonical_tick", _changed("tick_trades", snapshot=True)),
-    ("canonical_tick", _changed("tick_book", data={"bids": [["-1", "2"]], "asks": []})),
+    ("canonical_tick", _changed("tick_book", data={"bids": [["1", "-2"]], "asks": []})),
     ("canonical_tick", _changed("tick_quotes", data={})),
 ]
 

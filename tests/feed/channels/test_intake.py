@@ -104,6 +104,33 @@ def test_a_state_belongs_to_the_update_of_its_tick_also_with_others_between() ->
     assert resumed.channel("book", "X:A").state == (2, "ok", None)
 
 
+def test_a_state_alone_is_taken_up_from_a_keyframe() -> None:
+    """A book that had a change before any snapshot: there is nothing of it but that it cannot be trusted."""
+    stale, ok = (
+        encode(
+            {"type": "state", "source": "x/0@a", "channel": "book", "symbol": "X:A", "seq": seq, **more, "since": "5"}
+        )
+        for seq, more in ((0, {"state": "stale", "reason": "gap"}), (1, {"state": "ok", "reason": None}))
+    )
+    desk = Desk()
+    for _ in range(2):  # keyframes go round
+        desk.hub.keyframe("x/0@a", "X:A", b"[" + stale + b"]")
+    desk.hub.data("x/0@a", -1, 0, b"[]", 1)
+    desk.flush()
+    link = desk.link()
+    answer = link.subscribe("book", "X:A")
+    assert [(item["mode"], item["seq"]) for item in answer["results"]] == [("live", -1)]
+    assert link.channel("book", "X:A").state == (0, "stale", "gap")
+    desk.hub.keyframe("x/0@a", "X:A", b"[" + stale + b"]")
+    update = {"type": "update", "channel": "book", "symbol": "X:A", "prev": -1, "seq": 1, "ts_event": None}
+    whole = encode({**update, "ts_recv": "6", "data": {"bids": [["1", "1"]], "asks": []}})
+    desk.hub.data("x/0@a", 0, 1, b"[" + whole + b"," + ok + b"]", 2)
+    desk.flush()
+    assert link.channel("book", "X:A").state == (1, "ok", None)
+    assert link.channel("book", "X:A").book() == ({"1": "1"}, {})
+    assert [m["type"] for m in sent(link, "book")] == ["state", "update", "state"]
+
+
 def test_a_snapshot_in_parts_is_taken_up_from_records_that_follow_each_other() -> None:
     desk = Desk()
     levels = [(f"{number}.{number % 9 + 1}", f"{number}.123456789") for number in range(1, 20_000)]

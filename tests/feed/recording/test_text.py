@@ -33,23 +33,25 @@ from feed.recording.text import messages_of
 from feed.venues.source import Source
 from feed.venues.symbol import Rules
 from feed.venues.table import venue
-from tests.feed.recording.test_decimals import canonical
+from tests.feed.recording.test_decimals import canonical, prices
 from tests.feed.venues.playing import BIG, CAPTURES, captured, ticks
 
 encode = msgspec.json.encode
 words = st.text(max_size=8)
 times = st.integers(0, 2**63 - 1).map(str)
-numbers = canonical()
+numbers, priced = canonical(), prices()
 maybe = lambda values: st.none() | values  # noqa: E731  # reads as the schema does
 DATA: dict[str, st.SearchStrategy[Any]] = {
     "trades": st.lists(
-        st.builds(Trade, numbers, numbers, maybe(st.sampled_from(["buy", "sell"])), maybe(words), maybe(times)),
+        st.builds(Trade, priced, numbers, maybe(st.sampled_from(["buy", "sell"])), maybe(words), maybe(times)),
         max_size=3,
     ),
-    "quotes": st.builds(Quote, *[maybe(numbers)] * 4),
-    "book": st.builds(Book, *[st.lists(st.tuples(numbers, numbers), max_size=4)] * 2),
+    "quotes": st.builds(Quote, *[maybe(priced), maybe(numbers)] * 2),
+    "book": st.builds(Book, *[st.lists(st.tuples(priced, numbers), max_size=4)] * 2),
     "bars": st.lists(
-        st.builds(Bar, st.sampled_from(["1s", "1m"]), times, *[numbers] * 5, st.integers(0, 2**53 - 1), st.booleans()),
+        st.builds(
+            Bar, st.sampled_from(["1s", "1m"]), times, *[priced] * 4, numbers, st.integers(0, 2**53 - 1), st.booleans()
+        ),
         max_size=3,
     ),
     "status": st.builds(Status, st.sampled_from(["trading", "halt", "pre-open"]), maybe(words)),

@@ -5,9 +5,10 @@ The fold is a dict of Decimals of its own: it shares nothing with the machine bu
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,12 +17,17 @@ import msgspec
 
 from feed.errors import BadTick
 from feed.model import Book, Gap, Quote, Snapshot, State, Trade, Update
-from feed.venues.source import Source
+from feed.venues.now import Message
+from feed.venues.source import Checkpoint, Source
 from feed.venues.symbol import Rules, Tick
 from feed.venues.table import venue
+from feed.venues.venue import Venue
 from replay.captures import Captured, read
 
+T0 = 1_700_000_000_000_000_000
+STEP_NS = 10_000_000
 BOOK = msgspec.json.Decoder(Book)
+encode = msgspec.json.encode
 
 
 class Capture(NamedTuple):
@@ -63,7 +69,7 @@ def ticks(name: str, frames: Iterable[Captured]) -> list[Tick]:
     made: list[Tick] = []
     keys = venue(CAPTURES[name].venue).keys
     for number, frame in enumerate(frames):
-        ts_recv = number if frame.ts_recv is None else frame.ts_recv
+        ts_recv = T0 + number if frame.ts_recv is None else frame.ts_recv
         named = [frame.symbol] if frame.symbol is not None else keys(frame.frame) or [""]
         for key in named:
             made.append(Tick(len(made), key, frame.frame, ts_recv, ts_recv, frame.request))
@@ -145,20 +151,24 @@ class Folded:
 
 
 class Played:
-    """A source that played ticks. `bad` are those that were refused."""
+    """A source that played ticks. `bad` are those that were refused, and the entries that were."""
 
     def __init__(self, venue_name: str, rules: Rules | None = None) -> None:
         self.source = Source(venue(venue_name), f"{venue_name}/0@test", rules or Rules())
         self.symbols: dict[str, Folded] = defaultdict(Folded)
         self.bad: list[tuple[Tick, str]] = []
+        self.said: list[Message] = []
 
     def play(self, played: Iterable[Tick]) -> Played:
         for tick in played:
             try:
-                self.source.apply(tick)
+                bad: Sequence[BadTick] = self.source.apply(tick)
             except BadTick as error:
-                self.bad.append((tick, str(error)))
-            for message in self.source.take():
+                bad = [error]
+            self.bad += [(tick, str(error)) for error in bad]
+            said = self.source.take()
+            self.said += said
+            for message in said:
                 assert not isinstance(message, Snapshot)
                 assert message.symbol
                 self.symbols[message.symbol.partition(":")[2]].apply(message)
@@ -182,13 +192,31 @@ def book_of(data: Book) -> tuple[dict[str, str], dict[str, str]]:
     return dict(data.bids), dict(data.asks)
 
 
-class Feeder:
-    """Gives frames to a source, one offset after the other."""
+def restarted(source: Source, of: Venue, seq: int) -> Source:
+    """A source that knows nothing but what this one has written down after tick `seq`."""
+    written = [
+        Checkpoint(seq, [encode([message]) for message in source.keyframe(key)], source.checkpoint(key))
+        for key in source
+    ]
+    again = Source(of, source.now.source, Rules())
+    again.restore(written)
+    again.wake_all()
+    return again
 
-    def __init__(self, venue: str, key: str) -> None:
-        self.played = Played(venue)
+
+class Feeder:
+    """Gives frames to a source, one offset and 10 ms after the other.
+
+    A second one is restarted after each of them: both must say the same.
+    """
+
+    def __init__(self, venue_name: str, key: str) -> None:
+        self.played = Played(venue_name)
         self.key = key
         self.seq = 0
+        self.now = T0
+        self._venue = venue(venue_name)
+        self._broken = Source(self._venue, self.played.source.now.source, Rules())
 
     @property
     def folded(self) -> Folded:
@@ -196,10 +224,25 @@ class Feeder:
 
     def __call__(self, *frames: bytes | dict[str, Any], request: str | None = None) -> Feeder:
         for frame in frames:
-            value = frame if isinstance(frame, bytes) else msgspec.json.encode(frame)
-            self.played.play([Tick(self.seq, self.key, value, self.seq + 1, self.seq + 1, request)])
-            self.seq += 1
+            value = frame if isinstance(frame, bytes) else encode(frame)
+            self.now += STEP_NS
+            self.play(Tick(self.seq, self.key, value, self.now, self.now, request))
         return self
+
+    def wait(self, seconds: float) -> Feeder:
+        """Lets time pass before the next frame is received."""
+        self.now += int(seconds * 1e9)
+        return self
+
+    def play(self, tick: Tick) -> None:
+        """One tick, as it is."""
+        before = len(self.played.said)
+        self.played.play([tick])
+        with contextlib.suppress(BadTick):
+            self._broken.apply(tick)
+        assert encode(self._broken.take()) == encode(self.played.said[before:])
+        self._broken = restarted(self._broken, self._venue, tick.seq)
+        self.seq = tick.seq + 1
 
     def rest(self, last: int, bids: Any, asks: Any, **more: Any) -> Feeder:
         return self({"lastUpdateId": last, "bids": bids, "asks": asks, **more}, request="https://x/depth")
@@ -214,3 +257,15 @@ def state_of(source: Source, key: str) -> tuple[Any, Any]:
     saved = msgspec.json.decode(source.checkpoint(key))
     saved.pop("clock")
     return source.keyframe(key), saved
+
+
+def without_doubts(source: Source, key: str) -> tuple[Any, Any]:
+    """The state of a symbol but for what an odd entry may change: a stale book, a hole in the trades."""
+    keyframe, saved = state_of(source, key)
+    return [message for message in keyframe if not isinstance(message, State)], {**saved, "stale": None, "hole": False}
+
+
+def doubts(source: Source, key: str) -> list[str]:
+    """What is in doubt of a symbol: its book, its trades."""
+    saved = state_of(source, key)[1]
+    return [*(["book"] if saved["stale"] else []), *(["trades"] if saved["hole"] else [])]

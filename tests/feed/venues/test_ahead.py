@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from feed.errors import BadTick
-from feed.venues import binance
+from feed.venues import binance_ahead
 from feed.venues.source import Source
 from feed.venues.symbol import Rules, Tick
 from feed.venues.table import venue
@@ -25,7 +25,7 @@ BYTES = b'0123456789.,"[]{}a:-e\\ \n'
 @pytest.fixture(autouse=True)
 def however_few(monkeypatch: pytest.MonkeyPatch) -> None:
     """Read ahead also where it does not pay."""
-    monkeypatch.setattr(binance, "_AHEAD_BYTES_MIN", 1)
+    monkeypatch.setattr(binance_ahead, "_AHEAD_BYTES_MIN", 1)
 
 
 def said(name: str, played: Sequence[Tick], *, ahead: bool, rules: Rules = Rules()) -> list[bytes]:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from feed.errors import BadTick
 from feed.model import Instrument, Quote, Status, Trade
 from feed.venues import canonical
-from tests.feed.venues.playing import Feeder, state_of
+from feed.venues.symbol import Tick
+from tests.feed.venues.playing import Feeder, doubts, without_doubts
 from tests.schemas.validation import faults
 
 NAME = "ABC"
@@ -43,12 +44,22 @@ GOOD = [
     made("status", {"action": "halt", "reason": None}),
     made("instruments", INSTRUMENT),
     made("trades", [TRADE], symbol=NAME, more=1),
+    made("trades", [{**TRADE, "price": "-37.630"}, {**TRADE, "price": "0", "trade_id": None}]),
+    made("quotes", {**QUOTE, "bid_price": "-0.50", "ask_price": "0.0", "ask_size": "0"}),
+    book([["-1.50", "2"], ["0", "1"]], [["-0.5", "0"]], snapshot=True),
 ]
 BAD = [
     made("bars", []),
     made("trades", []),
     made("trades", [{key: value for key, value in TRADE.items() if key != "side"}]),
-    made("trades", [{**TRADE, "price": "-1"}]),
+    made("trades", [{**TRADE, "price": "--1"}]),
+    made("trades", [{**TRADE, "price": "+1"}]),
+    made("trades", [{**TRADE, "price": "-"}]),
+    made("trades", [{**TRADE, "price": "-01"}]),
+    made("trades", [{**TRADE, "price": "-1e5"}]),
+    made("trades", [{**TRADE, "price": "- 1"}]),
+    made("trades", [{**TRADE, "size": "-1"}]),
+    made("quotes", {**QUOTE, "bid_size": "-1"}),
     made("trades", [{**TRADE, "size": "1e5"}]),
     made("trades", [{**TRADE, "price": 1.5}]),
     made("trades", [{**TRADE, "side": "BUY"}]),
@@ -82,9 +93,52 @@ def test_good_tick_is_taken_by_code_and_schema(tick: dict[str, Any]) -> None:
 def test_bad_tick_is_refused_by_code_and_schema(tick: Any) -> None:
     assert faults("canonical_tick", tick)
     feed = Feeder("anyone", NAME)(book([["5", "5"]], [], snapshot=True))
-    before = state_of(feed.played.source, NAME)
+    before = without_doubts(feed.played.source, NAME)
     assert len(feed(tick).played.bad) == 1
-    assert state_of(feed.played.source, NAME) == before
+    assert without_doubts(feed.played.source, NAME) == before
+    channel = tick.get("channel") if isinstance(tick, dict) else None
+    assert doubts(feed.played.source, NAME) == ([channel] if channel in ("book", "trades") else [])
+
+
+def test_prices_may_be_zero_or_negative() -> None:
+    feed = Feeder("anyone", NAME)(GOOD[-3], GOOD[-2], GOOD[-1])
+    assert [trade.price for trade in feed.folded.trades] == ["-37.63", "0"]
+    assert feed.folded.quotes[0][0] == Quote("-0.5", "2", "0", "0")
+    feed(made("quotes", {"bid_price": "0", "bid_size": "1", "ask_price": None, "ask_size": None}))
+    assert feed.folded.quotes[-1][0] == Quote("0", "1", None, None)
+    assert feed.book() == ({"0": "1", "-1.5": "2"}, {})
+    feed(book([["-0.0", "3"]], [["-0.50", "1"], ["-3", "1"], ["10", "1"]]))
+    assert feed.played.snapshot(NAME, "book").bids == [("0", "3"), ("-1.5", "2")]
+    assert feed.played.snapshot(NAME, "book").asks == [("-3", "1"), ("-0.5", "1"), ("10", "1")]
+    feed(book([["0", "0"]], []))
+    assert feed.book()[0] == {"-1.5": "2"}
+
+
+def test_odd_entry_is_told_on_its_channel() -> None:
+    feed = Feeder("anyone", NAME)(GOOD[0], book([["5", "5"]], [], snapshot=True))
+    feed(book([["5", "x"]], []), made("trades", [{**TRADE, "price": "x"}]))
+    assert [(state.state, state.reason, state.seq) for state in feed.folded.states] == [("stale", "gap", 2)]
+    assert [reason.partition(":")[0] for _, reason in feed.played.bad] == ["entry of ABC"] * 2
+    assert feed.folded.gaps == []
+    feed(made("trades", [{**TRADE, "trade_id": "8"}]), book([["6", "6"]], [], snapshot=True))
+    assert [(gap.reason, gap.lost, gap.seq) for gap in feed.folded.gaps] == [("venue", True, 0)]
+    assert [state.state for state in feed.folded.states] == ["stale", "ok"]
+    assert feed.played.source.now.counts.bad_entries == 2
+
+
+@pytest.mark.parametrize(
+    ("time", "unit"),
+    [
+        ("0", "seconds"),
+        ("1795467600", "seconds"),
+        ("1795467600131", "milliseconds"),
+        ("1795467600131000", "microseconds"),
+    ],
+)
+def test_time_of_another_unit_is_refused_by_its_name(time: str, unit: str) -> None:
+    feed = Feeder("anyone", NAME)(made("quotes", QUOTE, ts_event=time), made("trades", [{**TRADE, "ts_event": time}]))
+    assert [f"looks like {unit}," in reason for _, reason in feed.played.bad] == [True, True]
+    assert feed.folded.quotes == feed.folded.trades == []
 
 
 def test_each_channel() -> None:
@@ -94,6 +148,21 @@ def test_each_channel() -> None:
     feed(GOOD[5], GOOD[6])
     assert feed.played.snapshot(NAME, "status") == Status("halt", None)
     assert feed.played.snapshot(NAME, "instruments") == Instrument("x", NAME, None, "A", "B", "0.01", None, ["a"])
+
+
+def test_a_change_before_any_snapshot_makes_the_book_stale_once() -> None:
+    feed = Feeder("anyone", NAME)(*[book([["1", "1"]], [])] * 3)
+    assert [(state.channel, state.state, state.reason, state.seq) for state in feed.folded.states] == [
+        ("book", "stale", "gap", 0)
+    ]
+    assert feed.book() is None
+    assert feed.played.source.counts.changes_lost == 3
+    # who starts now finds it in the keyframe, though there is no snapshot
+    assert feed.played.source.keyframe(NAME) == feed.folded.states
+    feed(book([["2", "1"]], [], snapshot=True), book([["1", "1"]], []))
+    assert [state.state for state in feed.folded.states] == ["stale", "ok"]
+    assert feed.book() == ({"2": "1", "1": "1"}, {})
+    assert feed.played.source.counts.changes_lost == 3
 
 
 def test_book_needs_a_snapshot_and_is_replaced_by_one() -> None:
@@ -112,7 +181,6 @@ def test_trade_sent_twice_is_known_by_its_id() -> None:
 
 
 BEYOND = [
-    book([], [["0", "1"]]),
     made("trades", [{**TRADE, "size": "0.0"}]),
     made("quotes", {**QUOTE, "ask_size": "1"}),
 ]
@@ -125,13 +193,10 @@ def test_rules_beyond_the_schema(tick: dict[str, Any]) -> None:
 
 def test_keys_and_wide() -> None:
     assert canonical.keys(encode(made("quotes", QUOTE, symbol=NAME))) == [NAME]
+    assert canonical.keys(encode(GOOD[5])) == []
     assert canonical.wide(encode(GOOD[5])) == ("halt", None)
-    for read, tick in (
-        (canonical.keys, GOOD[0]),
-        (canonical.wide, GOOD[0]),
-        (canonical.wide, {**GOOD[5], "symbol": NAME}),
-        (canonical.keys, []),
-    ):
+    assert list(canonical.entries(Tick(0, "", encode({**GOOD[5], "symbol": NAME}), 0, 0))) == [NAME]
+    for read, tick in ((canonical.keys, GOOD[0]), (canonical.wide, GOOD[0]), (canonical.keys, [])):
         with pytest.raises(BadTick):
             read(encode(tick))
     feed = Feeder("anyone", NAME)(made("quotes", QUOTE, symbol="OTHER"))

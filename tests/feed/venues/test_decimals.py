@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from feed.errors import BadTick
-from feed.venues.decimals import canonical, canonical_levels, positive
+from feed.venues.decimals import canonical, canonical_levels, positive, signed, signed_levels
 
 PLAIN = st.from_regex(r"(0|[1-9][0-9]{0,19})(\.[0-9]{1,18})?", fullmatch=True, alphabet="0123456789.")
 ODD = st.one_of(PLAIN, st.text('0123456789.,"\\-+eENaf _\u0661', max_size=8), st.text(max_size=3))
@@ -82,3 +82,52 @@ def test_bulk_form_agrees_with_one_by_one(levels: list[tuple[str, str]]) -> None
             canonical_levels(levels)
         return
     assert canonical_levels(levels) == wanted
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("-37.63", "-37.63"),
+        ("-37.630", "-37.63"),
+        ("-0", "0"),
+        ("-0.00", "0"),
+        ("0", "0"),
+        ("-0.10", "-0.1"),
+        ("-100", "-100"),
+        ("12.5", "12.5"),
+        ("-" + "9" * 20 + "." + "9" * 18, "-" + "9" * 20 + "." + "9" * 18),
+    ],
+)
+def test_prices_may_have_a_minus(text: str, wanted: str) -> None:
+    assert signed(text) == wanted
+    assert signed_levels([("1.50", "0.0"), (text, "2.0")]) == [("1.5", "0"), (wanted, "2")]
+    assert signed(wanted) == wanted
+    with pytest.raises(BadTick):
+        signed_levels([("1", text if text.startswith("-") else "-1")])
+    if wanted.startswith("-"):
+        for read in (canonical, positive):
+            with pytest.raises(BadTick):
+                read(text)
+        with pytest.raises(BadTick):
+            canonical_levels([(text, "1")])
+
+
+@pytest.mark.parametrize(
+    "text", ["", "-", "--1", "+1", "-+1", "-01", "-.5", "-5.", "- 1", "-1-", "-NaN", "−1", "-" + "9" * 21]
+)
+def test_what_is_no_price_is_refused(text: str) -> None:
+    with pytest.raises(BadTick):
+        signed(text)
+    with pytest.raises(BadTick):
+        signed_levels([("1.5", "2.5"), (text, "1")])
+
+
+@given(st.lists(st.tuples(st.one_of(ODD, ODD.map("-{}".format)), ODD), max_size=6))
+def test_bulk_form_of_prices_agrees_with_one_by_one(levels: list[tuple[str, str]]) -> None:
+    try:
+        wanted = [(signed(price), canonical(size)) for price, size in levels]
+    except BadTick:
+        with pytest.raises(BadTick):
+            signed_levels(levels)
+        return
+    assert signed_levels(levels) == wanted

@@ -9,10 +9,11 @@ import msgspec
 import pytest
 
 from feed.errors import BadTick
-from feed.venues.source import Checkpoint, Source
-from feed.venues.symbol import Message, Rules, Tick
+from feed.venues.now import Message
+from feed.venues.source import Source
+from feed.venues.symbol import Rules, Tick
 from feed.venues.table import venue
-from tests.feed.venues.playing import BIG, CAPTURES, captured, numbered, ticks
+from tests.feed.venues.playing import BIG, CAPTURES, captured, numbered, restarted, ticks
 
 encode = msgspec.json.encode
 STRIDES = {
@@ -33,18 +34,6 @@ def fresh(name: str) -> Source:
     return Source(venue(CAPTURES[name].venue), "source", Rules())
 
 
-def restarted(source: Source, name: str, at: int) -> Source:
-    """Another one with the state of this one after tick `at`."""
-    checkpoints = [
-        Checkpoint(at, [encode([message]) for message in source.keyframe(key)], source.checkpoint(key))
-        for key in source
-    ]
-    again = fresh(name)
-    again.restore(checkpoints)
-    again.wake_all()
-    return again
-
-
 def after(source: Source, tick: Tick) -> list[Message]:
     with contextlib.suppress(BadTick):
         source.apply(tick)
@@ -63,7 +52,7 @@ def test_restart_at_any_tick_changes_no_byte(data_dir: Path, name: str) -> None:
     for tick in played:
         assert encode(after(broken, tick)) == encode(after(unbroken, tick))
         if tick.seq % stride == 0:
-            broken = restarted(broken, name, tick.seq)
+            broken = restarted(broken, venue(CAPTURES[name].venue), tick.seq)
     for key in unbroken:
         assert encode(broken.keyframe(key)) == encode(unbroken.keyframe(key))
         assert broken.checkpoint(key) == unbroken.checkpoint(key)
@@ -81,7 +70,7 @@ def test_restart_while_a_book_is_stale_changes_no_byte(data_dir: Path, name: str
         messages = encode(after(unbroken, tick))
         assert encode(after(broken, tick)) == messages
         said += messages
-        broken = restarted(broken, name, tick.seq)
+        broken = restarted(broken, venue(CAPTURES[name].venue), tick.seq)
     if "kraken" in name:
         assert b'"state":"stale"' in said
         assert b'"state":"ok"' in said

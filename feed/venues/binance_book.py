@@ -1,0 +1,208 @@
+"""A Binance book: depth updates, and the snapshots that they are bridged to.
+
+Owns the chain of update ids, the diffs that wait for a snapshot (those of the last minute and of at most 1 MiB), and
+when ids have begun anew. Leaves reading frames to `binance`.
+
+- Spot: diffs with `u <= lastUpdateId` are old, and each `U` must be at most the `u` before it plus 1.
+- Futures: those with `u < lastUpdateId` are old, and each `pu` must be at most the `u` before it.
+- Streams of two speeds may be mixed: each is whole, so a diff that overlaps what is known goes on from there.
+- No snapshot comes, and diffs are given up: the book is stale. It is not before: diffs always begin first.
+- A hole makes the book stale, and diffs are kept again until a snapshot bridges them. A snapshot that is older than the
+  book, or too old for the diffs kept, is not used.
+- Where ids have begun anew (`counters`) the book is stale until a snapshot. A snapshot alone shows it only a minute
+  after the last diff: answers may come out of a cache that is half a minute old.
+
+Source: the venue's "How to manage a local order book correctly",
+https://developers.binance.com/docs/binance-spot-api-docs/web-socket-streams and its twins for futures.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any, ClassVar, Final
+
+import msgspec
+from msgspec import Raw
+
+from feed.errors import BadTick
+from feed.venues import binance_frames as frames
+from feed.venues.counters import LATE_NS
+from feed.venues.decimals import canonical_levels
+from feed.venues.sides import Told
+from feed.venues.symbol import Symbol
+from feed.venues.times import ms_or_us_ns
+
+_KEPT_BYTES_MAX: Final = 1 << 20
+_KEPT_NS_MAX: Final = 60_000_000_000
+
+
+class Diffs:
+    """The diffs of one symbol; spot and futures differ in how they are chained."""
+
+    kind: ClassVar[frames.Kind]
+
+    def __init__(self, symbol: Symbol) -> None:
+        self._symbol = symbol
+        self._state = frames.SavedDiffs()
+        self._kept: deque[tuple[int, bytes]] = deque()
+        self._kept_bytes = 0
+
+    def take_told(self, head: Any, told: Told, ts_recv: int) -> bool:
+        """Takes a depth update whose sides are text, if it is simply the next one of a live book; else nothing has
+        changed."""
+        state = self._state
+        if state.book is None or not self._is_next(head, state.book) or not self._symbol.book_is_live:
+            return False
+        try:
+            time = ms_or_us_ns(head.time)
+        except BadTick:
+            return False
+        state.book, state.first = head.u, False
+        seen = state.seen
+        seen.last, seen.event, seen.recv = head.u, time, ts_recv
+        self._symbol.book_told(told.text, told.levels, time)
+        return True
+
+    def take(self, diff: Any, ts_recv: int) -> None:
+        """Takes a depth update.
+
+        Raises:
+            BadTick: a number or its time is odd; nothing has changed.
+        """
+        bids, asks = canonical_levels(diff.b), canonical_levels(diff.a)
+        time = ms_or_us_ns(diff.time)
+        state = self._state
+        if diff.u <= state.seen.last and state.seen.begins_anew(diff.u, time, ts_recv):
+            self._begin_anew()
+            self._symbol.book_stale("gap")
+        if diff.u > state.seen.last:
+            state.seen.set(diff.u, time, ts_recv)
+        if state.book is None or not self._symbol.book_is_live:
+            self._keep(diff, ts_recv)
+        elif self._is_old(diff, state.book, first=state.first):
+            return
+        elif self._is_hole(diff, state.book):
+            state.book = None
+            self._symbol.book_stale("gap")
+            self._keep(diff, ts_recv)
+        else:
+            state.book, state.first = diff.u, False
+            self._symbol.book_change(bids, asks, time)
+
+    def take_snapshot(self, depth: frames.Depth, ts_recv: int) -> None:
+        """Takes the answer to a request, if it is of use.
+
+        Raises:
+            BadTick: a number or its time is odd; nothing has changed.
+        """
+        bids, asks = dict(canonical_levels(depth.bids)), dict(canonical_levels(depth.asks))
+        time = ms_or_us_ns(depth.T or depth.E)
+        state = self._state
+        if state.book is not None and depth.lastUpdateId < state.book + self._symbol.book_is_live:
+            # older than the book, or sent twice
+            if 2 * depth.lastUpdateId >= state.book or state.seen.later_ns(time, ts_recv) <= LATE_NS:
+                return
+            self._begin_anew()
+        last, first = depth.lastUpdateId, True
+        for _, kept in self._kept:
+            diff = self.kind.data(kept)
+            if self._is_old(diff, last, first=first):
+                continue
+            if self._is_hole(diff, last):
+                return  # too old for the diffs kept: the next one will do
+            bids.update(canonical_levels(diff.b))
+            asks.update(canonical_levels(diff.a))
+            last, first = diff.u, False
+            time = ms_or_us_ns(diff.time)
+        self._kept.clear()
+        self._kept_bytes = 0
+        state.book, state.first = last, first
+        if last > state.seen.last:
+            state.seen.set(last, time, ts_recv)
+        self._symbol.book_replace(_without_deleted(bids), _without_deleted(asks), time)
+
+    def miss(self, last: int) -> None:
+        """A diff up to this id could not be read: no older snapshot makes up for it."""
+        if self._state.book is not None:
+            self._state.book = max(self._state.book, last)
+
+    def is_partial(self, diff: Any) -> bool:
+        """Whether a raw depth update looks like a partial book; raises `BadTick`."""
+        raise NotImplementedError
+
+    def save(self) -> frames.SavedDiffs:
+        """All of it, as `load` takes it."""
+        return msgspec.structs.replace(self._state, kept=[(ts_recv, Raw(kept)) for ts_recv, kept in self._kept])
+
+    def load(self, saved: frames.SavedDiffs) -> None:
+        """Takes up what `save` gave."""
+        self._kept = deque((ts_recv, bytes(kept)) for ts_recv, kept in saved.kept)
+        self._kept_bytes = sum(len(kept) for _, kept in self._kept)
+        self._state = msgspec.structs.replace(saved, kept=[])
+
+    def _begin_anew(self) -> None:
+        """Update ids have begun anew: nothing of before says anything about what comes."""
+        self._symbol.counts.epochs += 1
+        self._state.book, self._state.seen.last = None, -1
+        self._kept.clear()
+        self._kept_bytes = 0
+
+    def _keep(self, diff: Any, ts_recv: int) -> None:
+        kept = msgspec.json.encode(diff)
+        self._kept.append((ts_recv, kept))
+        self._kept_bytes += len(kept)
+        oldest = ts_recv - _KEPT_NS_MAX
+        while self._kept and (self._kept_bytes > _KEPT_BYTES_MAX or self._kept[0][0] < oldest):
+            self._kept_bytes -= len(self._kept.popleft()[1])
+            self._symbol.book_missed()
+
+    def _is_old(self, diff: Any, last: int, *, first: bool) -> bool:
+        """Whether a book up to `last` holds it; `first`: no diff came since the snapshot."""
+        raise NotImplementedError
+
+    def _is_hole(self, diff: Any, last: int) -> bool:
+        raise NotImplementedError
+
+    def _is_next(self, diff: Any, last: int) -> bool:
+        """True only where it is neither old nor behind a hole, whether `last` is a snapshot's or not."""
+        raise NotImplementedError
+
+
+class SpotDiffs(Diffs):
+    """Update ids are consecutive."""
+
+    kind = frames.SPOT_DIFF
+
+    def is_partial(self, diff: frames.SpotDiff) -> bool:
+        return False  # those of spot have fields of their own
+
+    def _is_old(self, diff: frames.SpotHead, last: int, *, first: bool) -> bool:
+        return diff.u <= last
+
+    def _is_hole(self, diff: frames.SpotHead, last: int) -> bool:
+        return last + 1 < diff.U
+
+    def _is_next(self, diff: frames.SpotHead, last: int) -> bool:
+        return diff.U <= last + 1 <= diff.u
+
+
+class FuturesDiffs(Diffs):
+    """Update ids are shared by many symbols; each diff names the one before it."""
+
+    kind = frames.FUTURES_DIFF
+
+    def is_partial(self, diff: frames.FuturesDiff) -> bool:
+        return frames.is_partial(canonical_levels(diff.b), canonical_levels(diff.a))
+
+    def _is_old(self, diff: frames.FuturesHead, last: int, *, first: bool) -> bool:
+        return diff.u < last or (diff.u == last and not first)
+
+    def _is_hole(self, diff: frames.FuturesHead, last: int) -> bool:
+        return diff.pu > last
+
+    def _is_next(self, diff: frames.FuturesHead, last: int) -> bool:
+        return diff.pu == last < diff.u
+
+
+def _without_deleted(side: dict[str, str]) -> dict[str, str]:
+    return {price: size for price, size in side.items() if size != "0"}

@@ -1,0 +1,89 @@
+"""Which trades of a symbol were seen before, and when a venue has begun to count them anew.
+
+Owns identity: a trade that was sent twice has an id that is known, and a time that is not later than what is known. An
+id that is known and later than every trade so far is another trade: ids of a day, of a session, of a symbol that was
+listed again. Then the old ones are forgotten. Leaves what ids look like to `ids`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from feed.model import Trade
+from feed.venues.counters import begins_anew
+from feed.venues.ids import TradeIds
+from feed.venues.now import Counts, SavedSymbol
+
+_ROUNDED_NS: Final = 1_000_000
+
+
+class KnownTrades:
+    """The trades of one symbol that were seen. `newest`: the latest time of any of them, nanoseconds.
+
+    `are_counted`: the venue's ids are consecutive. Such a venue may write the time of one trade in milliseconds here
+    and in microseconds there, so what is later by less than a millisecond is the same one.
+    """
+
+    def __init__(self, runs_max: int) -> None:
+        self.newest = 0
+        self.are_counted = False
+        self._ids = TradeIds(runs_max)
+        self._aggregates = TradeIds(runs_max)
+
+    def sift(self, trades: list[Trade], counts: Counts, aggregated: bool) -> tuple[list[Trade], bool]:
+        """Those that are new, and whether ids have begun anew with one of them.
+
+        `aggregated`: their ids are those of aggregates, which count by themselves.
+        """
+        ids = self._aggregates if aggregated else self._ids
+        if len(trades) == 1 and (trades[0].trade_id is None or ids.add(trades[0].trade_id)):
+            return trades, False
+        new: list[Trade] = []
+        anew = False
+        for trade in trades:
+            trade_id = trade.trade_id
+            if trade_id is None or ids.add(trade_id):
+                new.append(trade)
+            elif self._is_latest(trade, new):
+                self.forget(counts)
+                ids.add(trade_id)
+                new.append(trade)
+                anew = True
+            else:
+                counts.copies += 1
+        return new, anew
+
+    def add(self, trade: Trade) -> bool:
+        """Whether a trade that the venue has sent again is new; it is known afterwards."""
+        if trade.trade_id is not None and not self._ids.add(trade.trade_id):
+            return False
+        self.newest = max(self.newest, int(trade.ts_event or 0))
+        return True
+
+    def restarts(self, last: int, number: int, ts_event: str | None) -> bool:
+        """Whether consecutive ids that stood at `last` have begun anew with this one."""
+        return ts_event is not None and begins_anew(number, last, int(ts_event) - self.newest)
+
+    def forget(self, counts: Counts) -> None:
+        """Ids have begun anew: none of the old ones is known any more."""
+        counts.epochs += 1
+        self._ids.clear()
+        self._aggregates.clear()
+
+    def save(self) -> tuple[list[tuple[int, int]], list[str], list[tuple[int, int]]]:
+        """Runs and texts of ids, and the runs of aggregates."""
+        return *self._ids.save(), self._aggregates.save()[0]
+
+    def load(self, saved: SavedSymbol) -> None:
+        """Takes up what a symbol has written down."""
+        self.newest = saved.newest
+        self._ids.load(saved.ids, saved.texts)
+        self._aggregates.load(saved.aggregates, [])
+
+    def _is_latest(self, trade: Trade, told: Sequence[Trade]) -> bool:
+        """Whether a trade is later than every one so far, these included."""
+        if trade.ts_event is None:
+            return False
+        newest = max([self.newest, *(int(one.ts_event or 0) for one in told)])
+        return int(trade.ts_event) - newest >= (_ROUNDED_NS if self.are_counted else 1)

@@ -1,0 +1,117 @@
+"""What all symbols of a source share: the tick in hand, what it has led to, and what the venue has said of all of them.
+
+Owns the forms in which a source's state is written down, and which of several words about trading counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+import msgspec
+from msgspec import Raw, Struct
+
+from feed.model import NO_SEQ, Action, Gap, Snapshot, State, Status, Update
+from feed.venues.bars import NEVER
+from feed.venues.bars import Saved as SavedBars
+
+ALL: Final = "*"
+"""No symbol is called this: it stands for what is known of the venue as a whole."""
+Message = Update | Snapshot | Gap | State
+_WORDS_MAX: Final = 16
+_STRICTNESS: Final[tuple[Action, ...]] = ("trading", "unknown", "pre-open", "halt", "close")
+
+
+def strictest(said: Sequence[tuple[Action, str | None]]) -> tuple[Action, str | None]:
+    """Of several words about trading the one that allows the least; of equal ones the first that gives a reason."""
+    return max(said, key=lambda words: (_STRICTNESS.index(words[0]), words[1] is not None))
+
+
+class Counts(Struct):
+    """What a source has counted since it started, or since it was restored.
+
+    `bad_entries`: entries that could not be used. `copies`: trades that were known. `epochs`: how often a venue's ids
+    of trades, of book updates or of quotes have begun anew.
+    """
+
+    bad_entries: int = 0
+    changes_lost: int = 0
+    copies: int = 0
+    epochs: int = 0
+
+
+class Word(NamedTuple):
+    """What the venue has said of all its symbols from tick `seq` on."""
+
+    seq: int
+    action: Action
+    reason: str | None
+
+
+class Last(Struct):
+    """The position of a channel: its last update."""
+
+    seq: int = NO_SEQ
+    ts_event: str | None = None
+    ts_recv: str | None = None
+
+
+class SavedSymbol(Struct, frozen=True, omit_defaults=True):
+    """A symbol's private state: all that its snapshots do not hold.
+
+    `status` is what was said of this symbol alone; `words` are those of `ALL`.
+    """
+
+    venue_symbol: str
+    clock: int
+    stale: State | None
+    live: bool
+    hole: bool
+    ids: list[tuple[int, int]]
+    texts: list[str]
+    bars: SavedBars
+    last_trades: Last
+    machine: Raw
+    status: Status | None = None
+    words: list[Word] = []
+    newest: int = 0
+    aggregates: list[tuple[int, int]] = []
+
+
+class Now:
+    """The tick in hand and what it has led to so far: shared by all symbols of a source.
+
+    `words` are the last ones that the venue has said of all symbols, each where it changed: a symbol that is born while
+    ticks are run again must find the one that held then.
+    """
+
+    __slots__ = ("clock", "counts", "out", "seq", "source", "ts_recv", "weight", "words")
+
+    def __init__(self, source: str) -> None:
+        self.counts = Counts()
+        self.words: list[Word] = []
+        self.source = source
+        self.seq = NO_SEQ
+        self.ts_recv = "0"
+        self.clock = 0
+        self.out: list[Message] = []
+        self.weight = 0
+
+    def hear(self, action: Action, reason: str | None) -> None:
+        """The venue says this of all its symbols."""
+        last = self.words[-1] if self.words else None
+        if last is None or (last.seq < self.seq and last[1:] != (action, reason)):
+            self.words = [*self.words, Word(self.seq, action, reason)][-_WORDS_MAX:]
+
+    def save(self) -> bytes:
+        """What is known of the venue as a whole: the private state of `ALL`."""
+        nothing = SavedBars([], NEVER, 0)
+        saved = SavedSymbol(
+            ALL, self.clock, None, False, False, [], [], nothing, Last(), Raw(b"null"), words=self.words
+        )
+        return msgspec.json.encode(saved)
+
+    @property
+    def word(self) -> Word | None:
+        """What it has said last, as of the tick in hand."""
+        return next((word for word in reversed(self.words) if word.seq <= self.seq), None)
