@@ -275,10 +275,10 @@ def publish(
         Partitions of the topic when it has to be made (from the settings if not given: 4).
     """
     from feed.errors import ConfigError
-    from feed.settings import load
+    from feed.settings import load, near_venue
 
     factor = _speed(speed)
-    settings = load({"kafka.bootstrap": kafka, "kafka.partitions": partitions}).settings
+    settings = load({"kafka.bootstrap": kafka, "kafka.partitions": partitions, "normalize.venues": venue}).settings
     if raw:
         return _publish_ticks(settings, str(files[0]), factor)
     if len(files) == 1 and files[0].is_dir():
@@ -287,6 +287,10 @@ def publish(
         raise ConfigError(f"no such file {', '.join(lost)}")
     if venue is None:
         raise ConfigError("captures need the option --venue: whose format they have")
+    if settings.normalize.venues != (venue,):
+        raise ConfigError(f"found the venue {venue!r}, wanted one")
+    if near := near_venue(venue):
+        say(f"warning: {venue} is a venue of your own, with JSON ticks; did you mean {near}?")
     from feed.venues.table import venue as venue_named
     from replay.captures import read
     from replay.publish import Target

@@ -44,6 +44,7 @@ def test_help_names_the_commands_and_brings_no_server(command: list[str], tmp_pa
         ([*FEED, "tail", "trades", "*", "--from", "1795973660"], 2, "looks like seconds"),
         ([*FEED, "serve", "--kafka", "nowhere"], 2, "kafka.bootstrap (flag)"),
         ([*REPLAY, "publish", "none.gz", "--venue", "kraken"], 2, "no such file none.gz"),
+        ([*REPLAY, "publish", "none.gz", "--venue", "kra/ken"], 2, "'kra/ken' cannot be a venue"),
         ([*REPLAY, "publish", "none.gz", "--venue", "kraken", "--speed", "fast"], 2, "speed 'fast'"),
     ],
 )

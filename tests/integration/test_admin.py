@@ -20,7 +20,7 @@ from broker import free_port
 from tests.integration.commands import FEED, Command, running
 from tests.integration.stage import Stage, Viewer, said
 from tests.integration.test_standstill import trade
-from tests.integration.watching import Watch
+from tests.integration.watching import Watch, samples_of
 from tests.raw_client import RawClient, handshake
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
@@ -159,6 +159,21 @@ async def test_all_roles_in_one_process_and_with_workers(kafka: str, tmp_path: P
                 else:
                     assert "[+] worker_1: ready" in lines
                 assert await asyncio.to_thread(command.end, signal.SIGTERM) == 0
+
+
+def taken_in(text: str) -> float:
+    """Ticks that normalizers have read, as the numbers say."""
+    return sum(samples_of(text).get("feed_ticks_taken_total", {}).values())
+
+
+async def test_the_demo_has_one_too(tmp_path: Path) -> None:
+    port = free_port()
+    with running(*FEED, "demo", "--port", "0", "--admin-port", str(port), "--seconds", "12", cwd=tmp_path) as demo:
+        watch = Watch.at(port)
+        await watch.ready()
+        await watch.until("/metrics", lambda _, text: taken_in(text) > 100, "ticks")
+        assert_promtool((await watch.ask("/metrics"))[1])
+        assert await asyncio.to_thread(demo.wait) == 0, demo.err
 
 
 @pytest.mark.parametrize(

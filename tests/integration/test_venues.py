@@ -10,6 +10,7 @@ import pytest
 
 from feed.kafka.cluster import Cluster
 from feed.settings import KNOWN_VENUES
+from tests.integration.commands import REPLAY, running
 from tests.integration.stage import Stage, Viewer, check_exact, said
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
@@ -67,3 +68,7 @@ async def test_a_venue_that_is_all_but_a_known_one_is_doubted_at_the_start(kafka
         async with stage.running("config", "check") as command:
             assert await asyncio.to_thread(command.wait) == 0
             assert any(words in line for line in command.err)
+        (tmp_path / "ticks.ndjson").write_text("{}\n")
+        with running(*REPLAY, "publish", "ticks.ndjson", "--venue", "krakn", cwd=tmp_path) as publishing:
+            assert await asyncio.to_thread(publishing.wait) == 0
+            assert "warning: krakn is a venue of your own, with JSON ticks; did you mean kraken?" in publishing.err
