@@ -328,8 +328,9 @@ class Follower:
             self._caught_up = True
             self._watcher.caught_up()
         told = False
-        if self._caught_up:
-            for followed in self._logs.values():
+        for followed in self._logs.values():
+            # who is served while another log is still being read hears of this one, too
+            if self._caught_up or followed.caught_up:
                 told = self._tell(followed, now) or told
                 self._doubt(followed, now)
         return told

@@ -79,6 +79,10 @@ class Running:
 
         return asyncio.run_coroutine_threadsafe(acting(), self.loop).result(10)
 
+    def shown(self) -> None:
+        """Waits until readers were sent what the hub was told until now, so that the machine's load decides nothing."""
+        asyncio.run_coroutine_threadsafe(self.gateway.fanout.shown(), self.loop).result(10)
+
     def cpu(self) -> float:
         """CPU seconds that the gateway's thread has used."""
         assert self._thread.ident is not None

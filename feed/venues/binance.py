@@ -62,6 +62,7 @@ class Binance:
             f"{stream}@{name}".encode(): (self._kinds[kind][0].frame, self._kinds[kind][1], _CHANNELS.get(kind))
             for name, kind in frames.STREAMS.items()
         }
+        diffs.begun_anew = self._begin_tickers_anew
         self._depth_streams = {f"{stream}@{name}" for name, kind in frames.STREAMS.items() if kind == "depthUpdate"}
 
     def apply(self, tick: Tick) -> None:
@@ -200,6 +201,10 @@ class Binance:
         anew = symbol.trades([trade], time, aggregated=True)
         if anew or state.aggregate is None or data.a > state.aggregate:
             state.aggregate, state.trade, state.aggregated = data.a, data.l, True
+
+    def _begin_tickers_anew(self) -> None:
+        """Tickers carry the book's update ids: where those have begun anew, these have."""
+        self._state.quotes.last = -1
 
     def _take_ticker(self, data: frames.Ticker) -> None:
         bid, ask = _top(data.b, data.B), _top(data.a, data.A)

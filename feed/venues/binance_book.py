@@ -19,6 +19,7 @@ https://developers.binance.com/docs/binance-spot-api-docs/web-socket-streams and
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import Any, ClassVar, Final
 
 import msgspec
@@ -46,6 +47,8 @@ class Diffs:
         self._state = frames.SavedDiffs()
         self._kept: deque[tuple[int, bytes]] = deque()
         self._kept_bytes = 0
+        self.begun_anew: Callable[[], object] = lambda: None
+        """Called where update ids have begun anew, for whoever counts by them, too."""
 
     def take_told(self, head: Any, told: Told, ts_recv: int) -> bool:
         """Takes a depth update whose sides are text, if it is simply the next one of a live book; else nothing has
@@ -146,6 +149,7 @@ class Diffs:
         self._state.book, self._state.seen.last = None, -1
         self._kept.clear()
         self._kept_bytes = 0
+        self.begun_anew()
 
     def _keep(self, diff: Any, ts_recv: int) -> None:
         kept = msgspec.json.encode(diff)

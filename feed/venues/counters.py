@@ -12,6 +12,10 @@ So a number has begun anew when it fell and its time went on:
 
 Times are the venue's where both numbers have one, else those of receiving: a frame without a time (spot's tickers) may
 be a late one of a second connection, but not a second after the last one of the first, unless that is gone.
+
+Where the last number has no time of the venue's (an answer), one below half of it has begun anew, too, if its time is a
+minute after the answer was received: what is worked off in a hurry is received at one moment. One that fell less has
+not: a collector's clock that is minutes slow must not make each diff before a snapshot a beginning.
 """
 
 from __future__ import annotations
@@ -48,4 +52,6 @@ class Counter(Struct, omit_defaults=True):
 
     def begins_anew(self, number: int, event: str | None, recv: int) -> bool:
         """Whether it has begun anew with this number."""
+        if event is not None and self.event is None and int(event) - self.recv > LATE_NS and 2 * number < self.last:
+            return True
         return begins_anew(number, self.last, self.later_ns(event, recv))

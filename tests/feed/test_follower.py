@@ -33,11 +33,12 @@ class Watcher:
 
 
 class Kafka:
-    """A cluster and its fetcher: topics with so many partitions, all logs empty."""
+    """A cluster and its fetcher: topics with so many partitions, their logs empty, or with an end."""
 
     def __init__(self, **topics: int) -> None:
         self.there = {name.replace("_", "."): count for name, count in topics.items()}
         self.broken: set[str] = set()
+        self.ends: dict[str, int] = {}
         self.reachable, self.overdue = True, False
 
     async def topics(self) -> dict[str, int]:
@@ -46,7 +47,7 @@ class Kafka:
     async def offsets(self, partition: Any) -> tuple[int, int]:
         if partition.topic in self.broken:
             raise CorruptLog("floor 9 of the record at offset 4 lies beyond it")
-        return 0, 0
+        return 0, self.ends.get(partition.topic, 0)
 
     def follow(self, partition: Any, start: int) -> Any:
         return Stream(partition, start, asyncio.Event())
@@ -138,3 +139,23 @@ async def test_who_replaces_another_waits_for_no_log_that_cannot_be_read(lenient
     await look(found)
     found._watch()
     assert ("caught up" in watcher.told) is lenient
+
+
+async def test_who_is_served_while_another_log_is_read_hears_of_a_source_that_has_stopped() -> None:
+    kafka, watcher = Kafka(feed_kraken=1, feed_coinbase=1), Watcher()
+    kafka.ends["feed.coinbase"] = 5
+    found = follower(kafka, watcher, kraken=True, coinbase=True)
+    told: list[tuple[object, ...]] = []
+    found._sink = SimpleNamespace(source_state=lambda *state: told.append(state[:3]))  # type: ignore[assignment]
+    found._floors = SimpleNamespace(start=at_the_begin)  # type: ignore[assignment]
+    await look(found)
+    for followed in found._logs.values():
+        followed.source = f"{followed.name}@x"
+        followed.record_at -= 3
+    assert found._watch()
+    assert told == [("feed.kraken/0@x", "stale", "disconnected")]
+    assert "caught up" not in watcher.told
+
+
+async def at_the_begin(*_: object) -> int:
+    return 0

@@ -196,6 +196,8 @@ def test_stalled_clients_cost_at_most_256_kib_each() -> None:
             before = psutil.Process().memory_info().rss
             for number in range(1500):
                 market.tick("trades", SYMBOL, BIG)
+                if number % 10 == 9:
+                    running.shown()
                 if number % 100 == 99:
                     market.keyframe()
             assert running.do(lambda: running.gateway.hub.behind) >= count

@@ -42,6 +42,7 @@ CAPTURES_USED = (
     "binance/usdm_multi_20210722",
 )
 VENUES = ("coinbase", "kraken", "binance-usdm")
+PREFIXES = {venue.upper() for venue in VENUES}
 
 
 class Victim:
@@ -125,6 +126,11 @@ async def kill_at_random(
                 await viewer.until(lambda before=connections: viewer.connections > before, "a connection")
 
 
+def prefixes(viewer: Viewer) -> set[str]:
+    """Of which venues it has symbols: of these it is told how their sources are."""
+    return {symbol.partition(":")[0] for _, symbol in viewer.channels}
+
+
 @pytest.mark.parametrize("seed", [41, 42])
 async def test_normalizer_and_gateway_killed_at_random_moments(
     kafka: str, data_dir: Path, tmp_path: Path, seed: int
@@ -162,7 +168,7 @@ async def test_the_broker_killed_and_started_again(
     ):
         await viewer.answered()
         published = publishing(stage, data_dir, "3")
-        await viewer.has_marks(len(VENUES))
+        await viewer.until(lambda: prefixes(viewer) == PREFIXES, "symbols of every venue")
         broker.kill()
         await viewer.until(lambda: any(told["state"] == "stale" for told in viewer.client.sources.values()), "stale")
         await asyncio.to_thread(broker.start)

@@ -260,7 +260,7 @@ async def paused(command: Command, words: str) -> None:
 async def ends_well(command: Command, root: Path, truth: Truth) -> None:
     """It records again by itself, has everything, and ends with 0."""
     await wait_complete(root, truth)
-    assert json.loads(command.out[-1])["ok"]
+    await committed(command, 1)
     assert await asyncio.to_thread(command.end, signal.SIGTERM, timeout_s=DEADLINE_S) == 0
     check(root, truth)
 

@@ -73,9 +73,10 @@ async def test_records_of_strangers_end_nobody_and_lose_nothing(kafka: str, tmp_
         stage.running("record", "--to", str(tmp_path / "recording")) as recorder,
     ):
         url = (await asyncio.to_thread(up.said, r"ws://\S+", timeout_s=60.0))[0]
-        for name in (sick, well):
-            await stage.send(name, [("A", trade(0))])
         async with Viewer(lambda: url, ["trades"]) as viewer:
+            await viewer.answered()
+            for name in (sick, well):
+                await stage.send(name, [("A", trade(0))])
             await viewer.until(lambda: len(viewer.channels) == 2, "both venues")
             where = TopicPartition(stage.settings.feed_topic(sick), 0)
             number = 1

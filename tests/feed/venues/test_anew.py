@@ -196,7 +196,16 @@ def test_update_ids_that_begin_anew_make_the_book_stale_until_a_snapshot(venue: 
     assert states(feed) == [("stale", "gap"), ("ok", None)]
     assert feed.book() == ({"9.1": "1", "9": "1"}, {"11": "1"})
     assert [quote.bid_price for quote, _ in feed.folded.quotes] == ["10", "9", "9.1"]
-    assert feed.played.source.counts.epochs == 2
+    assert feed.played.source.counts.epochs == 1  # the tickers' ids are the book's
+
+
+@pytest.mark.parametrize(("second", "number", "anew"), [(62, 5, True), (59, 5, False), (600, 800_000, False)])
+def test_the_first_diff_after_a_snapshot_without_a_time_of_its_own(second: float, number: int, anew: bool) -> None:
+    """Received at once, as where what a collector kept is worked off; and a collector's clock may be minutes slow."""
+    feed = Feeder("binance", "X").rest(900_000, [["10", "1"]], [["11", "1"]])(best(900_000, "10"))
+    feed(diff("binance", number - 2, number, second, [["9", "1"], ["10", "0"]]), best(number, "9"))
+    assert states(feed) == ([("stale", "gap")] if anew else [])
+    assert [quote.bid_price for quote, _ in feed.folded.quotes] == (["10", "9"] if anew else ["10"])
 
 
 @pytest.mark.parametrize("venue", ["binance", "binance-usdm"])
