@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from feed.channels.reader import HoleInLog, LogReader
 from feed.channels.record import Record
 from feed.errors import BadTick
-from feed.feedlog import Ahead, Opening, Restored, Round, Writer
+from feed.feedlog import Ahead, Opening, Restored, Round, Step, Writer
 from feed.venues.source import Source
 from feed.venues.symbol import Rules, Tick
 from feed.venues.tick import NO_TIME
@@ -152,6 +152,45 @@ def test_several_owners_at_once_do_no_harm(seed: int) -> None:
     assert updates_of(log) == unbroken(ticks)
     for stop in range(1, len(log) + 1):
         restore(log[:stop])  # leads somewhere, wherever a reader begins
+
+
+class Waiting(Worker):
+    """One whose steps wait now and then, and whose log says so meanwhile, as often as `chance` has it."""
+
+    chance = random.Random()
+
+    def _write(self, step: Step, budget: itertools.count[int] | None) -> None:
+        before = self.newest
+        while step.records[0].kind != "source" and self.chance.random() < 0.4:
+            record = replace(self.writer.stuck(Ahead(10_000, before + 1, 2_500)), offset=len(self.log))
+            assert (record.last, record.covers, record.waits_ms) == (before, False, 2_500)
+            self.writer.told(record.offset)
+            self.log.append(record)
+            self.next_offset += 1
+        super()._write(step, budget)
+
+    @property
+    def newest(self) -> int:
+        """The last tick that the log covers."""
+        return restore(self.log).reader.pos
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_what_the_log_says_while_a_step_waits_covers_nothing_of_it(seed: int) -> None:
+    rng = random.Random(seed)
+    ticks = make_ticks(120, seed=200 + seed)
+    log: list[Record] = []
+    while True:
+        worker = Waiting(TOY, log, ticks, ratio=rng.choice((0.2, 1.0, 3.0)))
+        worker.chance = rng
+        if worker.writer.pos == ticks[-1].seq:
+            break
+        try:
+            worker.run([rng.randrange(1, 8)] * 20, die_after=rng.randrange(1, 12))
+        except Died:
+            continue
+    assert sum(record.waits_ms == 2_500 for record in log) > 10
+    assert updates_of(log) == unbroken(ticks)
 
 
 def test_a_book_of_8_mb_goes_out_in_parts_and_comes_back() -> None:

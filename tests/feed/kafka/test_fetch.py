@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 from aiokafka.structs import TopicPartition
 
-from feed.errors import Unreachable
+from feed.errors import CorruptLog, Unreachable
 from feed.kafka import fetch
+from feed.kafka.batches import Page
+from feed.kafka.cluster import OutOfRange
 from feed.kafka.fetch import Fetcher
 
 pytestmark = pytest.mark.anyio
@@ -152,3 +154,43 @@ async def test_a_partition_goes_on_whose_leader_changed_without_an_error(monkeyp
     pair.leads = {ONE: 2, TWO: 2}
     await pair.has_answered(2, 2)
     await fetcher.stop()
+
+
+class Told:
+    """What an answer says of one partition: an error's code, or records; `broken`: they cannot be read."""
+
+    def __init__(self, number: int, version: int, *, ticks: bool) -> None:
+        self.number, self.begin, self.end, self.written_end, self.size = number, 0, 3, 3, 10
+        self.code = 1 if number == 2 else 0
+
+    def pages(self, position: int, *, ticks: bool) -> list[Page]:
+        if self.number == 0:
+            raise CorruptLog("planted")
+        return [Page([], 3, 0, foreign=1)]
+
+
+async def test_what_cannot_be_read_of_one_partition_ends_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch, "Answer", Told)
+    node = Node()
+    node.answers.set()
+    three = TopicPartition("log", 2)
+    fetcher = Fetcher(node, wait_ms=1)  # type: ignore[arg-type]  # a cluster, as far as it is asked
+    streams = [fetcher.follow(partition, 0) for partition in (ONE, TWO, three)]
+    monkeypatch.setattr(
+        node, "send", lambda *_: answered(SimpleNamespace(API_VERSION=4, topics=[("log", list(range(3)))]))
+    )
+    for stream in streams:
+        assert await stream.wait(5)
+    with pytest.raises(CorruptLog, match="planted"):
+        streams[0].take()
+    assert streams[1].take() == []
+    assert streams[1].taken == 3
+    with pytest.raises(OutOfRange):
+        streams[2].take()
+    monkeypatch.undo()
+    await fetcher.stop()
+
+
+async def answered(answer: Any) -> Any:
+    await asyncio.sleep(0.001)
+    return answer
