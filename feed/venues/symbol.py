@@ -37,7 +37,7 @@ from feed.model import (
 )
 from feed.model import Gap as GapMessage
 from feed.parts import parted
-from feed.venues.bars import Bars
+from feed.venues.bars import Bars, Odd
 from feed.venues.known import KnownTrades
 from feed.venues.levels import Levels
 from feed.venues.now import Counts, Last, Now, SavedSymbol, strictest
@@ -85,7 +85,7 @@ class Symbol:
     def __init__(self, name: str, venue_symbol: str, now: Now, rules: Rules) -> None:
         self.name = name
         self.venue_symbol = venue_symbol
-        self.bars = Bars(rules.bars)
+        self.bars = Bars(rules.bars, self._count_odd)
         self._now = now
         self._rules = rules
         self._makes_bars = bool(rules.bars.intervals)
@@ -157,6 +157,11 @@ class Symbol:
                     known.newest = time
             if add is not None:
                 add(time, trade.price, trade.size, clock)
+
+    def _count_odd(self, what: Odd, count: int) -> None:
+        counts = self._now.counts
+        setattr(counts, what, getattr(counts, what) + count)
+        counts.bars_of = self.name
 
     def count_trades(self) -> None:
         """The venue's ids of trades are consecutive."""
