@@ -22,6 +22,7 @@ from feed.errors import BadTick
 from feed.model import Action, Book, Instrument, Quote, Side, Status, Trade
 from feed.times import NS_MAX, NS_MIN, unit_of
 from feed.venues.decimals import canonical, positive, signed, signed_levels
+from feed.venues.legible import IN_DOUBT, leading
 from feed.venues.symbol import Symbol, Tick
 
 _UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -79,6 +80,14 @@ class Canonical:
     def apply_entry(self, tick: Tick, entry: object) -> None:
         """As `apply`: a tick speaks of one symbol only."""
         self.apply(tick)
+
+    def refused(self, tick: Tick) -> None:
+        """Puts in doubt what the tick may have held: one channel, if it can be read which."""
+        try:
+            channel: str | None = _TICK.decode(tick.value).channel
+        except _UNREADABLE:
+            channel = leading(tick.value).get("channel")
+        self._symbol.in_doubt(*(IN_DOUBT if channel is None else [channel]))
 
     def save(self) -> bytes:
         """No private state."""

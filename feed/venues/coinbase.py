@@ -24,16 +24,17 @@ are read and mean nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import msgspec
 from msgspec import UNSET
 
 from feed.errors import BadTick
-from feed.model import Action, Instrument, Level, Quote, Side, Trade
+from feed.model import Action, Instrument, Kind, Level, Quote, Side, Trade
 from feed.venues import coinbase_frames as frames
 from feed.venues.decimals import canonical, canonical_levels, positive
+from feed.venues.legible import IN_DOUBT, leading
 from feed.venues.now import strictest
 from feed.venues.symbol import Symbol, Tick
 from feed.venues.times import iso_ns
@@ -114,6 +115,10 @@ class Coinbase:
         except frames.UNREADABLE as error:
             raise self._symbol.spoiled(several.channel, error) from error
         self._apply_several(entry.kind, entry.time, said)
+
+    def refused(self, tick: Tick) -> None:
+        """Puts in doubt what the tick may have held."""
+        self._symbol.in_doubt(*_channels(tick.value))
 
     def save(self) -> bytes:
         """The private state: positions, and whether the product trades."""
@@ -281,6 +286,19 @@ def wide(frame: bytes) -> tuple[Action, str | None] | None:
     """
     keys(frame)
     return None
+
+
+def _channels(frame: bytes) -> Sequence[Kind]:
+    """The channels that a refused frame may be of: `IN_DOUBT` where nothing says what it is."""
+    try:
+        kind = frames.kind(frame)
+    except frames.UNREADABLE:
+        said = leading(frame)
+        kind = f"channel {said['channel']}" if said.get("channel") else said.get("type", "")
+    if not kind:
+        return IN_DOUBT
+    known = frames.ONE.get(kind) or frames.SEVERAL.get(kind)
+    return [] if known is None else [known.channel]
 
 
 def _trade(data: frames.Match | frames.TradeOf, trade_id: str) -> Trade:

@@ -24,6 +24,7 @@ Sources: https://docs.kraken.com/exchange/api-reference/spot-websocket-v1 and -v
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 import msgspec
@@ -35,6 +36,7 @@ from feed.venues import kraken_frames as frames
 from feed.venues.decimals import canonical, positive
 from feed.venues.kraken_book import BookLevel, Change, ask, bid
 from feed.venues.kraken_streams import V2, V2_BESIDE, Streams
+from feed.venues.legible import IN_DOUBT, leading
 from feed.venues.symbol import Symbol, Tick
 from feed.venues.times import iso_ns, seconds_ns
 
@@ -52,6 +54,9 @@ _ACTIONS: Final[dict[str, Action]] = {
     "maintenance": "halt",
     "delisted": "close",
 }
+_CHANNELS_V1: Final = {"book": "book", "trade": "trades", "ticker": "quotes"}
+_ARRAY_END: Final = re.compile(rb',\s*"([a-z]+(?:-[0-9]+)?)"\s*,\s*"[^"\\]+"\s*\]\s*\Z').search
+_ARRAY_END_BYTES: Final = 200
 _NO_QUOTE: Final = Quote(None, None, None, None)
 
 
@@ -104,6 +109,17 @@ class Kraken:
             except frames.UNREADABLE as error:
                 raise self._spoiled(of.channel, V2, error) from error
             self._apply_v2(entry.head, read, tick.ts_recv)
+
+    def refused(self, tick: Tick) -> None:
+        """Puts in doubt what the tick may have held."""
+        channel, stream = _speaks_of(tick.value)
+        if channel is None:
+            self._streams.lose("gap", *self._streams.names)
+            self._symbol.in_doubt(*IN_DOUBT)
+        elif channel == "book":
+            self._lose(stream)
+        else:
+            self._symbol.in_doubt(channel)
 
     def save(self) -> bytes:
         """The private state: positions, and the books as sent."""
@@ -188,10 +204,13 @@ class Kraken:
 
     def _spoiled(self, channel: Any, stream: str, why: Exception) -> BadTick:
         if channel == "book":
-            # which of v2's streams it was is not known
-            self._streams.lose("gap", *((V2, V2_BESIDE) if stream == V2 else (stream,)))
+            self._lose(stream)
             channel = None
         return self._symbol.spoiled(channel, why)
+
+    def _lose(self, stream: str) -> None:
+        # which of v2's streams it was is not known
+        self._streams.lose("gap", *((V2, V2_BESIDE) if stream == V2 else (stream,)))
 
     def _take_trades_v1(self, trades: list[Trade]) -> None:
         if self._state.trade is not None:
@@ -276,6 +295,35 @@ def wide(frame: bytes) -> tuple[Action, str | None] | None:
     except frames.UNREADABLE as error:
         raise BadTick(f"frame cannot be read: {error}") from error
     return None
+
+
+def _speaks_of(frame: bytes) -> tuple[str | None, str]:
+    """The channel of a refused frame, empty where it is none of a symbol, None where nothing says it; and its stream.
+
+    When trades were subscribed again is a word about trades.
+    """
+    if frame.startswith(b"["):
+        try:
+            part, _ = frames.array(frame)
+            name = "" if part is None else part.channel
+        except (BadTick, *frames.UNREADABLE):
+            end = _ARRAY_END(frame[-_ARRAY_END_BYTES:])
+            if end is None:
+                return None, ""
+            name = end[1].decode()
+        return _CHANNELS_V1.get(name.partition("-")[0], ""), name
+    try:
+        head = frames.HEAD(frame)
+        said = {"channel": head.channel, "method": head.method, "event": head.event, "error": head.error}
+        said["channelName"] = head.channel_name
+    except frames.UNREADABLE:
+        said = {**leading(frame)}
+    if not any(said.get(name) for name in ("channel", "method", "event", "error")):
+        return None, ""
+    if said.get("event") == "subscriptionStatus" and said.get("channelName") == "trade":
+        return "trades", ""
+    of = frames.OF_PAIRS.get(said.get("channel", ""))
+    return "" if of is None else of.channel, V2
 
 
 def _change_v1(books: list[frames.BookV1]) -> Change:

@@ -39,6 +39,7 @@ from feed.model import Gap as GapMessage
 from feed.parts import parted
 from feed.venues.bars import Bars, Odd
 from feed.venues.known import KnownTrades
+from feed.venues.legible import IN_DOUBT
 from feed.venues.levels import Levels
 from feed.venues.now import Counts, Last, Now, SavedSymbol, strictest
 from feed.venues.tick import Rules as Rules
@@ -71,6 +72,10 @@ class Machine(Protocol):
 
     def apply_entry(self, tick: Tick, entry: Any) -> None:
         """As `apply`, of what the venue's `entries` gave for this symbol of a frame without a key."""
+
+    def refused(self, tick: Tick) -> None:
+        """Tells the symbol what is in doubt since a tick of it that was refused as a whole, by what is legible of it:
+        the book, the trades, both, or nothing where its kind is legible and says nothing of them. Raises nothing."""
 
     def save(self) -> bytes:
         """The machine's private state, as JSON; the book is saved by the symbol."""
@@ -267,18 +272,22 @@ class Symbol:
         A book that missed a change is stale, and trades that were missed are a hole; other channels hold one thing,
         and the next word of the venue replaces it.
         """
-        if channel == "book":
-            self.book_stale("gap")
-        elif channel == "trades":
-            self.hole()
+        self.in_doubt(channel)
         self._now.counts.bad_entries += 1
         return BadEntry(f"entry of {self.venue_symbol}: {why}")
+
+    def in_doubt(self, *channels: str | None) -> None:
+        """A tick that may have held something of these channels cannot be read: the book is stale until a snapshot,
+        a gap goes out before the next trades. Of other channels nothing is in doubt."""
+        if "book" in channels:
+            self.book_stale("gap")
+        if "trades" in channels:
+            self.hole()
 
     def unforeseen(self, error: Exception) -> Unforeseen:
         """A tick ended in an exception that nobody has expected, and so ends here: what it has left is in doubt; the
         error to be told."""
-        self.book_stale("gap")
-        self.hole()
+        self.in_doubt(*IN_DOUBT)
         self._now.counts.bad_entries += 1
         try:
             self.end_tick()
