@@ -24,13 +24,15 @@ from feed.times import NS_MAX, NS_MIN, unit_of
 from feed.venues.decimals import canonical, positive, signed, signed_levels
 from feed.venues.legible import IN_DOUBT, leading
 from feed.venues.symbol import Symbol, Tick
+from feed.venues.texts import definition, reason
 
 _UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _SHOWN_CHARS_MAX: Final = 50
 _TRADE_ID_CHARS_MAX: Final = 100
 _CONDITIONS_MAX: Final = 16
 _WORD_CHARS_MAX: Final = 32
-_TIME: Final = re.compile(r"0|[1-9][0-9]{0,18}", re.ASCII).fullmatch
+_TIME_DIGITS_MAX: Final = len(str(NS_MAX))
+_TIME: Final = re.compile(r"0|[1-9][0-9]*", re.ASCII).fullmatch
 
 
 class _Tick(Struct, gc=False):
@@ -116,7 +118,7 @@ class Canonical:
                 symbol.book_missed()
         elif said.channel == "status":
             status = _STATUS.decode(said.data)
-            symbol.status(status.action, status.reason, time)
+            symbol.status(status.action, reason(status.reason), time)
         else:
             symbol.instrument(_instrument(_INSTRUMENT.decode(said.data)), time)
 
@@ -156,7 +158,7 @@ def wide(frame: bytes) -> tuple[Action, str | None] | None:
         status = _STATUS.decode(said.data)
     except _UNREADABLE as error:
         raise BadTick(f"tick cannot be read: {error}") from error
-    return status.action, status.reason
+    return status.action, reason(status.reason)
 
 
 def _read(value: bytes) -> _Tick:
@@ -177,8 +179,10 @@ def _is_snapshot(said: _Tick) -> bool:
 def _time(text: object) -> str | None:
     if text is None:
         return None
-    if not isinstance(text, str) or _TIME(text) is None or (ns := int(text)) > NS_MAX:
+    if not isinstance(text, str) or _TIME(text) is None:
         raise BadTick(f"time {str(text)[:_SHOWN_CHARS_MAX]!r}, wanted nanoseconds since 1970 as digits")
+    if len(text) > _TIME_DIGITS_MAX or (ns := int(text)) > NS_MAX:
+        raise BadTick(f"time {text[:_SHOWN_CHARS_MAX]!r}, wanted nanoseconds since 1970 up to {NS_MAX}")
     if ns < NS_MIN:
         raise BadTick(f"time {text} looks like {unit_of(ns)}, wanted nanoseconds since 1970")
     return text
@@ -221,7 +225,7 @@ def _instrument(instrument: Instrument) -> Instrument:
     for name in ("tick_size", "lot_size"):
         if fields[name] is not None:
             fields[name] = canonical(fields[name])
-    return Instrument(**fields)
+    return definition(Instrument(**fields))
 
 
 def _without_deleted(levels: list[tuple[str, str]]) -> dict[str, str]:

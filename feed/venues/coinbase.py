@@ -37,6 +37,7 @@ from feed.venues.decimals import canonical, canonical_levels, positive
 from feed.venues.legible import IN_DOUBT, leading
 from feed.venues.now import strictest
 from feed.venues.symbol import Symbol, Tick
+from feed.venues.texts import definition, reason
 from feed.venues.times import iso_ns
 
 _SHOWN_CHARS_MAX: Final = 50
@@ -310,7 +311,7 @@ def _trade(data: frames.Match | frames.TradeOf, trade_id: str) -> Trade:
 def _number(trade: Trade) -> int:
     text = trade.trade_id
     if text is None or not (text.isascii() and text.isdecimal() and len(text) < 19):
-        raise BadTick(f"trade_id {str(text)[:_SHOWN_CHARS_MAX]!r}, wanted a number")
+        raise BadTick(f"trade_id {str(text)[:_SHOWN_CHARS_MAX]!r}, wanted a number of up to 18 digits")
     return int(text)
 
 
@@ -345,7 +346,7 @@ def _instrument(product: frames.Product, known: Instrument | None) -> Instrument
         before.lot_size if product.base_increment is UNSET else _step(product.base_increment),
         before.aliases if name is UNSET else [name] if name and name != product.id else [],
     )
-    return known if known is None and instrument == before else instrument
+    return known if known is None and instrument == before else definition(instrument)
 
 
 def _step(text: str | None) -> str | None:
@@ -355,6 +356,8 @@ def _step(text: str | None) -> str | None:
 def _facts(product: frames.Product, known: frames.Facts) -> frames.Facts:
     """Whether the product trades, with what the entry leaves out as it was."""
     said = {name: getattr(product, name) for name in frames.Facts.__struct_fields__}
+    for text in (product.status, product.status_message):
+        reason(None if text is UNSET else text)
     return msgspec.structs.replace(known, **{name: value for name, value in said.items() if value is not UNSET})
 
 

@@ -38,6 +38,7 @@ from feed.venues.kraken_book import BookLevel, Change, ask, bid
 from feed.venues.kraken_streams import V2, V2_BESIDE, Streams
 from feed.venues.legible import IN_DOUBT, leading
 from feed.venues.symbol import Symbol, Tick
+from feed.venues.texts import definition, reason
 from feed.venues.times import iso_ns, seconds_ns
 
 _SHOWN_CHARS_MAX: Final = 50
@@ -168,6 +169,7 @@ class Kraken:
                 instrument = self._symbol.instrument_known
                 for pair in read:
                     instrument = _instrument(pair, instrument)
+                said = [_action(pair.status) for pair in read if isinstance(pair.status, str)]
         except (BadTick, *frames.UNREADABLE) as error:
             raise self._spoiled(frames.OF_PAIRS[channel].channel, V2, error) from error
         if channel == "book":
@@ -179,7 +181,7 @@ class Kraken:
             if quotes:
                 self._symbol.quote(*quotes[-1])
         else:
-            self._take_pairs(read, instrument)
+            self._take_pairs(said, instrument)
 
     def _apply_answer(self, head: frames.Head, ts_recv: int) -> None:
         frames.keys_of(head)
@@ -254,12 +256,11 @@ class Kraken:
         asks = _top(ask, ask_size) if ask else (known.ask_price, known.ask_size)
         return Quote(*bids, *asks)
 
-    def _take_pairs(self, pairs: list[frames.PairV2], instrument: Instrument | None) -> None:
+    def _take_pairs(self, said: list[tuple[Action, str | None]], instrument: Instrument | None) -> None:
         if instrument is not None:
             self._symbol.instrument(instrument, None)
-        said = [pair.status for pair in pairs if isinstance(pair.status, str)]
         if said:
-            self._symbol.status(*_action(said[-1]), None)
+            self._symbol.status(*said[-1], None)
 
 
 def keys(frame: bytes) -> list[str]:
@@ -431,7 +432,7 @@ def _instrument(pair: frames.PairV2, known: Instrument | None) -> Instrument | N
         _step(pair.qty_increment, pair.qty_precision, before.lot_size),
         [],
     )
-    return known if known is None and instrument == before else instrument
+    return known if known is None and instrument == before else definition(instrument)
 
 
 def _step(increment: Raw, precision: int | None, before: str | None) -> str | None:
@@ -444,4 +445,4 @@ def _step(increment: Raw, precision: int | None, before: str | None) -> str | No
 
 
 def _action(status: str) -> tuple[Action, str | None]:
-    return _ACTIONS.get(status, "unknown"), None if status == "online" else status
+    return _ACTIONS.get(status, "unknown"), None if status == "online" else reason(status)
