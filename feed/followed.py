@@ -130,6 +130,8 @@ class FollowedLog:
         self._open = False
         self._damage = Unreadable("", now, -1)
         self._waits_ms = 0
+        self._ticks_end = 0
+        """Where its tick log ends, as its records say: at 0 there never was a tick, and none is missed."""
 
     @property
     def caught_up(self) -> bool:
@@ -143,7 +145,7 @@ class FollowedLog:
     def go_on_from(self, before: FollowedLog) -> None:
         """Takes over what was known of the partition."""
         self.source, self.told, self.doubted = before.source, before.told, before.doubted
-        self.record_at, self.tick_at = before.record_at, before.tick_at
+        self.record_at, self.tick_at, self._ticks_end = before.record_at, before.tick_at, before._ticks_end
         self.unreadable, self.holes, self.foreign = before.unreadable, before.holes, before.foreign
         # a log that was away and made anew does not say which source it ends
         self._away = before.source if before.stream.vanished else before._away
@@ -205,14 +207,18 @@ class FollowedLog:
         heard = False
         try:
             if record.kind == "source":
-                ends = record.ends or self._away
-                sink.opened(record.source, ends, record.carries, record.missing or not record.ends)
+                # whatever was followed is over, also where nothing was read of those that followed it
+                known = "" if self.source == record.source else self.source or self._away
+                ends = known or record.ends
+                sink.opened(
+                    record.source, ends, record.carries, record.missing or not record.ends or ends != record.ends
+                )
                 self.source, heard = record.source, True
             elif reader.source != self.source:
                 sink.found(reader.source, self.source)
                 self.source = reader.source
             if record.kind == "data":
-                self._waits_ms = record.waits_ms
+                self._waits_ms, self._ticks_end = record.waits_ms, record.end
                 if record.covers:
                     self.tick_at = now
                 if record.waits_ms > self._patience.stalled_s * 1000 and self.told is None:
@@ -251,7 +257,7 @@ class FollowedLog:
         waits_s = self._waited_s(now)
         if waits_s > patience.stalled_s:
             return Verdict("stalled", now - waits_s)
-        if now - self.tick_at > patience.silent_s:
+        if self._ticks_end and now - self.tick_at > patience.silent_s:
             return Verdict("silent", self.tick_at)
         return Verdict(None, now)
 

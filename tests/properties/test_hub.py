@@ -330,6 +330,7 @@ class Gateways(RuleBasedStateMachine):
             self._check_sums(link, link.session.reader)
             link.session.reader.close()
         for hub, readers in zip(self.hubs, self.readers, strict=True):
+            assert list(hub.sources) == [self.market.source]
             for name in ("delivered", "merged", "gapped", "left", "gaps"):
                 assert getattr(hub.counts, name) == sum(getattr(reader.account(), name) for reader in readers), name
             assert hub.behind == 0

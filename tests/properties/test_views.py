@@ -239,6 +239,7 @@ class World:
             for viewer in self.viewers:
                 viewer.full = False
                 self.drain(viewer)
+        assert list(self.hub.sources) == [self.market.source]
         for viewer in self.viewers:
             assert not viewer.session.due
             for kind, symbol in viewer.client.awaited:
@@ -246,6 +247,7 @@ class World:
                 assert truth is None or not (truth.begun or truth.stale), f"{kind} of {symbol} has begun"
             marks = viewer.client.marks
             viewer.take(viewer.session.heartbeat(self.now))
+            assert viewer.client.marks.keys() <= {self.market.source}
             for channel in viewer.client.channels.values():
                 if not channel.open or channel.waiting or channel.source != self.market.source:
                     continue
