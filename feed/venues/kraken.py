@@ -289,14 +289,13 @@ def _change_v1(books: list[frames.BookV1]) -> Change:
     asks: list[list[str]] = []
     snapshot = False
     checksum: int | None = None
-    whole = [book.all_bids for book in books], [book.all_asks for book in books]
     for book in books:
         snapshot = snapshot or book.all_bids is not None or book.all_asks is not None
         bids += [*(book.all_bids or ()), *book.bids]
         asks += [*(book.all_asks or ()), *book.asks]
         if book.checksum is not None:
             checksum = _crc(book.checksum)
-    if snapshot and not all(any(side is not None for side in sides) for sides in whole):
+    if snapshot and (all(book.all_bids is None for book in books) or all(book.all_asks is None for book in books)):
         raise BadTick("snapshot of one side, wanted `as` and `bs`")
     times = [time for level in (*bids, *asks) if (time := seconds_ns(_item(level, 2))) is not None]
     return Change(
