@@ -95,7 +95,7 @@ class Gateway:
 
     def __init__(self, start: int) -> None:
         self.hub = Hub(HubSettings())
-        stream: Any = SimpleNamespace(waits=SimpleNamespace(waited=lambda *_: 0.0), taken=0, vanished=False)
+        stream: Any = SimpleNamespace(waits=SimpleNamespace(waited=lambda *_: 0.0), taken=0, foreign=0)
         self.log = FollowedLog("feed.acme/0", stream, start, start, Patience(2, 60, 2), 0.0)
         self.read_to = start
 
