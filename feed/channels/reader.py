@@ -20,6 +20,8 @@ from feed.errors import FeedError
 from feed.model import NO_SEQ
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from feed.channels.record import Record
     from feed.errors import DamagedRecord
 
@@ -121,3 +123,11 @@ class LogReader:
         self.pos = record.last
         self._trust()
         return record.last
+
+
+def valid_source(records: Iterable[Record], before: str = "") -> str:
+    """The source that is valid after these records, where `before` was until then (empty: none)."""
+    for record in records:
+        if not before or (record.kind == "source" and record.ends == before):
+            before = record.source
+    return before

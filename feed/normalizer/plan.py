@@ -81,7 +81,8 @@ async def plan_for(restored: Restored, bounds: Bounds, version: str, ticks: Tick
         gone = f"ticks from {last.since + 1} on are gone"
         return Plan(ends=ends, pos=pos, carries=True, gone=True, reason=gone)
     if unbegun:
-        return Plan(ends=ends, pos=pos, carries=True, reason=f"{ends} has not begun")
+        # the one before it may have gone on until then
+        return Plan(ends=ends, pos=max(pos, restored.stood), carries=True, reason=f"{ends} has not begun")
     if last.partitions != partitions:
         return Plan(ends=ends, pos=pos, carries=True, reason=f"{last.partitions} partitions became {partitions}")
     if last.version != version:

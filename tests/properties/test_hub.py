@@ -68,11 +68,12 @@ class Gateways(RuleBasedStateMachine):
     def start(self, window: int, clients: int) -> None:
         self.hubs = [Hub(HubSettings(resume_window_bytes_max=window)) for _ in range(2)]
         self.readers: list[list[Reader]] = [[], []]
-        self.ticks_of([(symbol, list(KINDS)) for symbol in SYMBOLS[:2]])
+        self.ticks_of([("X:A", list(KINDS)), ("X:B", [kind for kind in KINDS if kind != "book"])])
+        self.book_state("X:B", "gap", with_update=False)  # all that is known of it
         self.read_all(0)
         for _ in range(clients):
             self.connect(0)
-            self.subscribe(len(self.links) - 1, list(KINDS), ["X:A", "Y:*"], None, wait=False)
+            self.subscribe(len(self.links) - 1, list(KINDS), ["X:A", "X:B", "Y:*"], None, wait=False)
             self.subscribe(len(self.links) - 1, ["trades", "book"], ["X:D"], None, wait=True)
 
     # ---- the log
@@ -115,8 +116,9 @@ class Gateways(RuleBasedStateMachine):
 
     @rule(symbol=st.sampled_from(SYMBOLS), reason=st.sampled_from(["gap", "checksum", None]), with_update=st.booleans())
     def book_state(self, symbol: str, reason: str | None, with_update: bool) -> None:
+        """Also of a book that has had nothing else: a change came before any snapshot."""
         known = self.market.truths.get(("book", symbol))
-        if known is None or known.seq == -1:
+        if reason is None and (known is None or known.seq == -1):
             return
         self.number += 1
         if with_update:
@@ -328,6 +330,7 @@ class Gateways(RuleBasedStateMachine):
             self._check_sums(link, link.session.reader)
             link.session.reader.close()
         for hub, readers in zip(self.hubs, self.readers, strict=True):
+            assert list(hub.sources) == [self.market.source]
             for name in ("delivered", "merged", "gapped", "left", "gaps"):
                 assert getattr(hub.counts, name) == sum(getattr(reader.account(), name) for reader in readers), name
             assert hub.behind == 0
@@ -346,22 +349,22 @@ class Gateways(RuleBasedStateMachine):
     def _check(self, client: Client) -> None:
         for kind, symbol in client.awaited:
             truth = self.market.truths.get((kind, symbol))
-            assert truth is None or not truth.begun, f"{kind} of {symbol} has begun"
+            assert truth is None or not (truth.begun or truth.stale), f"{kind} of {symbol} has begun"
         for (kind, symbol), channel in client.channels.items():
             self._check_bytes(kind, symbol, channel)
             if not channel.open:
                 continue
             truth = self.market.truths.get((kind, symbol))
-            begun = truth is not None and (truth.last is not None or truth.start is not None)
-            if not begun:
+            if truth is not None and truth.stale:
+                assert not channel.waiting and channel.state[1] == "stale", f"{channel} is stale and was not told so"
+            if truth is None or not truth.begun:
                 assert channel.waiting or channel.pos == -1, channel
+                assert channel.waiting or channel.state[1] == ("stale" if truth and truth.stale else "ok"), channel
                 continue
-            assert truth is not None
             assert not channel.waiting, f"{channel} waits, market is at {truth.seq}"
             assert channel.source == self.market.source, channel
             assert channel.pos == truth.seq, f"{channel}, market is at {truth.seq}"
-            if truth.state is not None and channel.data is not None and channel.state[0] >= truth.state.seq:
-                assert channel.state[1] == truth.state.state
+            assert channel.state[1] == ("stale" if truth.stale else "ok"), f"{channel} is told {channel.state}"
             whole = (
                 (channel.snapshots or channel.from_first)
                 and not channel.partial

@@ -10,6 +10,7 @@ import pytest
 
 from feed.venues.legible import leading
 from feed.venues.symbol import Tick
+from feed.venues.tick import NEVER_WRITTEN
 from tests.feed.venues.playing import Feeder, doubts
 
 encode = msgspec.json.encode
@@ -140,6 +141,13 @@ def test_a_good_frame_with_a_bad_time_puts_its_channel_in_doubt(
     assert (feed.book(), feed.played.source.clock) == (book, clock)
     states = [(state.state, state.reason, state.seq) for state in feed.folded.states]
     assert states == ([("stale", "gap", feed.seq - 1)] if kind == "book" else [])
+
+
+def test_a_time_that_is_not_believed_is_a_bad_one() -> None:
+    feed = begun(CANONICAL)
+    feed.play(Tick(feed.seq, "C", encode(CANONICAL.book), feed.now + 24 * 30 * HOUR, NEVER_WRITTEN))
+    assert len(feed.played.bad) == 1
+    assert [(state.state, int(state.since or 0)) for state in feed.folded.states] == [("stale", feed.now)]
 
 
 @VENUES
