@@ -17,8 +17,9 @@ from feed.recording.folder import Folder
 from feed.recording.merge import order_of
 from feed.recording.recording import Recording
 from feed.recording.shelf import Shelf, Spot
-from feed.recording.tables import GAPS, TABLES, TICKS
+from feed.recording.tables import GAPS, STATES, TABLES, TICKS
 from feed.recording.verify import faults_of
+from replay.clocks import Clocks
 
 _UNKNOWN: Final = NO_SEQ - 1
 Key = tuple[str, str]
@@ -42,6 +43,7 @@ class Checked:
         self.crossed: dict[str, int] = {"quotes": 0, "book": 0}
         self._recording = recording
         self._gaps: set[tuple[str, str, int]] = set()
+        self.clocks = Clocks(recording)
 
     def run(self, tell: Callable[[int], None] = lambda done: None) -> Checked:
         """Reads everything once.
@@ -54,6 +56,10 @@ class Checked:
             batch = shelf.rows(spot)
             columns = (batch.column(name).to_pylist() for name in ("channel", "symbol", "seq"))
             self._gaps |= set(zip(*columns, strict=True))
+        for table in (GAPS, STATES):
+            shelf = self._recording.shelves[table]
+            for spot in shelf.spots():
+                self.clocks.see(shelf.rows(spot), where_of(shelf, spot))
         done = 0
         for kind in KINDS:
             check = _Table(kind, self._recording.shelves[kind], self)
@@ -62,6 +68,7 @@ class Checked:
                 block = check.shelf.block(spot)
                 done += block.end - block.start
                 tell(done)
+        self.faults += self.clocks.faults()
         return self
 
     def explains(self, kind: str, symbol: str, seq: int) -> bool:
@@ -83,11 +90,12 @@ class _Table:
         batch = self.shelf.rows(spot)
         if not batch.num_rows:
             return
+        where = where_of(self.shelf, spot)
+        self._checked.clocks.see(batch, where)
         self._count_crossed(batch)
         if "item" in batch.schema.names:
             first = batch.column("item").fill_null(0).to_numpy() == 0
             batch = batch if first.all() else batch.filter(pa.array(first))
-        where = f"{self.shelf.places[spot.file].path} batch {spot.block}"
         if self.shelf.block(spot).note.keyframes:
             self._begin(batch)
             return
@@ -147,6 +155,11 @@ class _Table:
             whole = batch.filter(batch.column("is_snapshot"))
             bests = [_best(whole.column(side)) for side in ("bids", "asks")]
             crossed["book"] += pc.sum(pc.fill_null(pc.greater_equal(*bests), False)).as_py() or 0
+
+
+def where_of(shelf: Shelf, spot: Spot) -> str:
+    """A batch, in words."""
+    return f"{shelf.places[spot.file].path} batch {spot.block}"
 
 
 def _best(side: pa.ListArray) -> pa.Array:

@@ -6,7 +6,7 @@ What is missing then is told by `replay verify`: chains that are broken name the
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -17,27 +17,37 @@ from feed.model import KINDS
 from feed.recorder.lock import FolderLock
 from feed.recorder.recovery import take_up
 from feed.recording.disk import Disk
-from feed.recording.folder import PART, SEALED, Folder, Place
+from feed.recording.files import RecordedFile
+from feed.recording.folder import PART, SEALED, Folder, Place, path_of
 from feed.recording.frames import BATCH, CONTINUES, DICTIONARY, MAGIC, Damaged, Frame, crc_of, frames
-from feed.recording.notes import CorruptRecording, Note, note_of
+from feed.recording.merge import order_of
+from feed.recording.notes import CorruptRecording, Note, Span, note_of
+from feed.recording.recording import Recording
 from feed.recording.seal import Noted, write_sealed
-from feed.recording.tables import SCHEMAS, TABLES, TICKS, as_now, is_of, rules_of, schema_of
+from feed.recording.tables import SCHEMAS, TABLES, TICKS, TIME, as_now, is_of, rules_of, schema_of
 from feed.recording.verify import faults_of
+from replay.clocks import received_of, timelines_of
+from replay.timeline import Timeline
 
 KEPT_AS: Final = ".damaged"
+NEW: Final = ".new"
 
 
 class Mended(NamedTuple):
-    """One file that was damaged: batches kept and lost, its name before and after (None: nothing of it was whole)."""
+    """One file that was damaged: batches kept and lost, its name before and after (None: nothing of it was whole).
+
+    `clocks`: all of it was whole, and only the clocks of its rows were wrong.
+    """
 
     path: str
     kept: int
     lost: int
     mended: str | None
+    clocks: bool = False
 
 
 def repair(root: Path) -> Iterator[Mended]:
-    """Mends what is damaged, then seals what a recorder left open.
+    """Mends what is damaged, then seals what a recorder left open, then sets clocks right that no tick had.
 
     Raises:
         ConfigError: there is no such folder.
@@ -54,6 +64,7 @@ def repair(root: Path) -> Iterator[Mended]:
             if any(faults_of(folder, place)):
                 yield _mend(disk, place)
         take_up(root, disk, KINDS)
+        yield from _set_clocks(disk)
     finally:
         lock.release()
 
@@ -62,11 +73,92 @@ def _mend(disk: Disk, place: Place) -> Mended:
     data = (disk.root / place.path).read_bytes()
     kept, lost, schema = _salvage(place, data)
     final = place.path.removesuffix(PART).removesuffix(SEALED) + SEALED
-    (disk.root / place.path).rename(disk.root / (place.path + KEPT_AS))
+    _put_aside(disk, place.path)
     if not kept:
         return Mended(place.path, 0, lost, None)
     write_sealed(disk, schema, iter(kept), final)
     return Mended(place.path, len(kept), lost, final)
+
+
+def _put_aside(disk: Disk, path: str) -> None:
+    kept_as, number = path + KEPT_AS, 1
+    while (disk.root / kept_as).exists():
+        number += 1
+        kept_as = f"{path}{KEPT_AS}-{number}"
+    (disk.root / path).rename(disk.root / kept_as)
+
+
+# ---- clocks
+
+
+def _set_clocks(disk: Disk) -> Iterator[Mended]:
+    """Writes all files with wrong clocks anew, then puts them in the place of the old ones."""
+    recording = Recording(str(disk.root))
+    try:
+        timelines = timelines_of(recording)
+        written: list[tuple[Place, str, int]] = []
+        for shelf in recording.shelves.values() if timelines else ():
+            for number, place in enumerate(shelf.places):
+                file = shelf.file(number)
+                blocks = [block for block in file.blocks if _is_wrong(block.note, timelines)]
+                if not blocks:
+                    continue
+                first = _right_note(file.blocks[0].note, timelines).sources.values()
+                final = place.path
+                if _is_wrong(file.blocks[0].note, timelines):
+                    final = path_of(place.table, place.commit, max(span.clock for span in first)).removesuffix(PART)
+                    final += SEALED
+                write_sealed(disk, schema_of(place.table, file.rules), _with_right_clocks(file, timelines), final + NEW)
+                written.append((place, final, len(file.blocks)))
+    finally:
+        recording.close()
+    for place, final, blocks_count in written:
+        _put_aside(disk, place.path)
+        disk.publish(final + NEW, final)
+        yield Mended(place.path, blocks_count, 0, final, clocks=True)
+
+
+def _is_wrong(note: Note, timelines: Mapping[str, Timeline]) -> bool:
+    return _right_note(note, timelines).sources != note.sources
+
+
+def _right_note(note: Note, timelines: Mapping[str, Timeline]) -> Note:
+    spans = {source: _right(span, timelines.get(source)) for source, span in note.sources.items()}
+    return Note(note.crc, note.commit, spans, note.keyframes, note.left)
+
+
+def _right(span: Span, timeline: Timeline | None) -> Span:
+    if timeline is None:
+        return span
+    clock = timeline.clock(span.clock, span.tick)
+    if not span.rows:
+        return Span(span.tick, span.offset, clock)
+    first, last = timeline.clock(span.first_clock, span.first_at), timeline.clock(span.last_clock, span.last_at)
+    return Span(span.tick, span.offset, clock, span.rows, first, span.first_at, last, span.last_at)
+
+
+def _with_right_clocks(file: RecordedFile, timelines: Mapping[str, Timeline]) -> Iterator[Noted]:
+    for number, block in enumerate(file.blocks):
+        batch = file.batch(number)
+        if number == 0 and not batch.num_rows and len(file.blocks) > 1:
+            continue  # what leads a sealed file: that is written anew
+        yield _right_rows(batch, timelines), _right_note(block.note, timelines)
+
+
+def _right_rows(batch: pa.RecordBatch, timelines: Mapping[str, Timeline]) -> pa.RecordBatch:
+    clock, at = order_of(batch)
+    clock = clock.copy()
+    column = batch.column("source")
+    codes, names = column.indices.to_numpy(), column.dictionary.to_pylist()
+    for name, timeline in timelines.items():
+        mine = codes == (names.index(name) if name in names else -1)
+        clock[mine] = timeline.clocks(clock[mine], at[mine])
+    called = "clock" if "clock" in batch.schema.names else "clock_lag"
+    new = pa.array(clock).cast(TIME) if called == "clock" else pa.array(clock - received_of(batch))
+    return batch.set_column(batch.schema.names.index(called), batch.schema.field(called), new)
+
+
+# ---- what is whole of a damaged file
 
 
 def _salvage(place: Place, data: bytes) -> tuple[list[Noted], int, pa.Schema]:
