@@ -108,6 +108,10 @@ class Follower:
         self._fetcher = Fetcher(self._cluster, wait_ms=fetch_wait_ms)
         self._logs: dict[TopicPartition, FollowedLog] = {}
         self._unfollowed: dict[TopicPartition, Unreadable] = {}
+        self._partitions: dict[str, int] = {}
+        """How many partitions of each topic were seen when it was last looked."""
+        self._added: set[TopicPartition] = set()
+        """Partitions that came since it is followed, and are not followed yet."""
         self._looked_at = self._seen_at = 0.0
         self._caught_up = False
 
@@ -215,6 +219,9 @@ class Follower:
         self._absent = {topic: self._absent.get(topic, now) for topic in self._topics if not known.get(topic)}
         self._unfollowed = {at: why for at, why in self._unfollowed.items() if at.partition < known.get(at.topic, 0)}
         missing = self._misses
+        for topic, count in self._partitions.items():
+            self._added |= {TopicPartition(topic, number) for number in range(count, known.get(topic, 0)) if count}
+        self._partitions = {topic: known.get(topic, 0) for topic in self._topics}
         for topic in self._topics:
             for number in range(known.get(topic, 0)):
                 partition = TopicPartition(topic, number)
@@ -240,6 +247,7 @@ class Follower:
             self._cannot(partition, before, repr(error), -1)
         else:
             self._unfollowed.pop(partition, None)
+            self._added.discard(partition)
             self._fetcher.arrived.set()
 
     def _cannot(self, partition: TopicPartition, followed: FollowedLog | None, why: str, offset: int) -> None:
@@ -263,6 +271,8 @@ class Follower:
             start = floor
         elif wanted is not None:
             start = await self._floors.before(partition, wanted, begin, end)
+        elif partition in self._added:
+            start = begin  # symbols move to it, whose first updates there lie before any floor
         else:
             start = await self._floors.start(partition, begin, end)
         start = min(max(start, begin), end)

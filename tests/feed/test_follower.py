@@ -159,3 +159,14 @@ async def test_who_is_served_while_another_log_is_read_hears_of_a_source_that_ha
 
 async def at_the_begin(*_: object) -> int:
     return 0
+
+
+async def test_a_partition_that_is_added_is_read_from_its_begin() -> None:
+    kafka = Kafka(feed_kraken=1)
+    found = follower(kafka, Watcher(), kraken=True)
+    await look(found)
+    kafka.there["feed.kraken"], kafka.ends["feed.kraken"] = 2, 50
+    await look(found)
+    first, added = found._logs.values()
+    assert (first.start, added.start, added.goal) == (0, 0, 50)
+    assert not found._added
