@@ -30,7 +30,7 @@ from feed.recording.disk import Disk
 from feed.recording.notes import Span
 from feed.recording.tables import SCHEMAS, TICKS
 from feed.recording.words import Words
-from feed.tasks import end
+from feed.tasks import end, unbroken
 from feed.told import Told
 
 if TYPE_CHECKING:
@@ -94,12 +94,11 @@ class RawRecorder:
             await self._cluster.stop()
 
     async def _record(self) -> None:
-        taken_up = await asyncio.to_thread(take_up, self._root, self._disk, (), (TICKS,))
+        taken_up = await unbroken(asyncio.to_thread(take_up, self._root, self._disk, (), (TICKS,)))
         commits = Commits(self._disk, (TICKS,), taken_up.commit, FoldRules(), self._settings.files)
         life = RawTicks(commits, taken_up.positions)
         streams: dict[TopicPartition, Stream] = {}
         looking = asyncio.create_task(self._look(life, streams), name="tick partitions")
-        synced = time.monotonic()
         try:
             while True:
                 await self._arrived()
@@ -109,14 +108,7 @@ class RawRecorder:
                     looking.result()
                 if not life.due(self._settings.flush_bytes, self._settings.flush_interval_ms):
                     continue
-                free, floor = self._disk.free_bytes(), self._settings.free_bytes_min
-                if free < floor:
-                    raise DiskFull(free, floor)
-                await asyncio.to_thread(life.write)
-                if time.monotonic() - synced >= self._settings.sync_interval_ms / 1000:
-                    synced = time.monotonic()
-                    await asyncio.to_thread(commits.sync)
-                await self._rotate(life)
+                await unbroken(self._write(life))
         except asyncio.CancelledError:
             self._finish(life)
             raise
@@ -125,6 +117,21 @@ class RawRecorder:
                 self._fetcher.leave(stream)
             await end([looking])
             commits.close()
+
+    async def _write(self, life: RawTicks) -> None:
+        """Writes what came, and what is due with it."""
+        try:
+            free, floor = self._disk.free_bytes(), self._settings.free_bytes_min
+            if free < floor:
+                raise DiskFull(free, floor)
+            await asyncio.to_thread(life.write)
+            if time.monotonic() - life.synced_at >= self._settings.sync_interval_ms / 1000:
+                life.synced_at = time.monotonic()
+                await asyncio.to_thread(life.commits.sync)
+            await self._rotate(life)
+        except BaseException:
+            life.broken = True
+            raise
 
     async def _arrived(self) -> None:
         try:
@@ -171,6 +178,8 @@ class RawRecorder:
             self._health.deleted_files += len(gone)
 
     def _finish(self, life: RawTicks) -> None:
+        if life.broken:
+            return
         try:
             life.write()
             for path in life.commits.end_all():
@@ -180,10 +189,12 @@ class RawRecorder:
 
 
 class RawTicks:
-    """Ticks on their way into the table."""
+    """Ticks on their way into the table. `broken`: a write failed, and what is in memory is given up."""
 
     def __init__(self, commits: Commits, positions: dict[str, Span]) -> None:
         self.commits = commits
+        self.broken = False
+        self.synced_at = time.monotonic()
         self._spans = dict(positions)
         self._words = Words(sorted({source.rpartition("/")[0] for source in positions}))
         self._waiting: list[tuple[TopicPartition, list[Raw]]] = []

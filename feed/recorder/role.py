@@ -25,6 +25,7 @@ from feed.recorder.retention import KeepRules, keep
 from feed.recorder.session import Session
 from feed.recording.disk import Disk
 from feed.recording.tables import GAPS, STATES
+from feed.tasks import unbroken
 from feed.told import Told
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ class Recorder:
     async def _record(self) -> None:
         """One life, from what the files say to the first failure of the disk."""
         self._refuse_full_disk()
-        taken_up = await asyncio.to_thread(take_up, self._root, self._disk, self._chosen.kinds)
+        taken_up = await unbroken(asyncio.to_thread(take_up, self._root, self._disk, self._chosen.kinds))
         session = Session(taken_up, self._chosen, self._rules)
         tables = (*self._chosen.kinds, GAPS, STATES)
         commits = Commits(self._disk, tables, taken_up.commit, self._rules, self._settings.files)
@@ -182,9 +183,21 @@ class _Life:
         self._flushed_at = self._written_at = self._synced_at = time.monotonic()
         self._ticks: dict[str, int] = {}
         self._newest_clock = 0
+        self._broken = False
+        """A write failed: what is in memory is given up."""
 
     async def between(self) -> None:
-        """Before more records are taken: writes what is due."""
+        """Before more records are taken: writes what is due, to the end also when it is cancelled meanwhile."""
+        await unbroken(self._write_due())
+
+    async def _write_due(self) -> None:
+        try:
+            await self._cycle()
+        except BaseException:
+            self._broken = True
+            raise
+
+    async def _cycle(self) -> None:
         for task in [task for task in self._sealing if task.done()]:
             self._sealing.discard(task)
             task.result()
@@ -205,7 +218,9 @@ class _Life:
         await self._rotate()
 
     def finish(self) -> None:
-        """Writes and seals everything; blocks."""
+        """Writes and seals everything; blocks. After a write that failed the next recorder does that."""
+        if self._broken:
+            return
         try:
             if self._gather(float("inf")):
                 self._write()
@@ -218,8 +233,9 @@ class _Life:
 
     async def close(self) -> None:
         """Waits for what is being sealed, and closes all files."""
-        if self._sealing:
-            await asyncio.wait(self._sealing)
+        found = await unbroken(_ended(self._sealing))
+        for error in found:
+            log.error("not all could be sealed at the end: %s; the next recorder does it", error)
         self._commits.close()
 
     def _gather(self, now: float) -> bool:
@@ -270,3 +286,9 @@ class _Life:
         self._health.sealed_files += 1
         gone = await asyncio.to_thread(keep, self._root, self._disk, self._settings.keep, self._newest_clock)
         self._health.deleted_files += len(gone)
+
+
+async def _ended(tasks: set[asyncio.Task[None]]) -> list[BaseException]:
+    """Waits for tasks; what went wrong in them."""
+    found = await asyncio.gather(*tasks, return_exceptions=True)
+    return [error for error in found if error is not None]
