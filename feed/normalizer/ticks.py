@@ -9,12 +9,17 @@ from feed.venues.tick import NO_TIME, Tick
 
 _TIME_CHARS_MAX: Final = 19
 _ANY_TIME: Final = 2**63 - 1
+_LOG_APPEND_TIME: Final = 1
+_STAMPED_AHEAD_NS: Final = 10 * 366 * 86_400 * 1_000_000_000
+"""A producer's stamp may be the time of the event, and that long before it was received."""
 
 
 def tick_of(raw: Raw) -> Tick:
     """The tick that a Kafka record holds. What cannot be read in its key or headers makes it a bad tick later."""
     if raw.timestamp >= 0:
         ts_recv = ts_kafka = raw.timestamp * 1_000_000
+        if raw.timestamp_type != _LOG_APPEND_TIME:
+            ts_kafka += _STAMPED_AHEAD_NS
     else:  # written without a time: there is nothing to compare a collector's with
         ts_recv, ts_kafka = NO_TIME, _ANY_TIME
     request = symbols = None
