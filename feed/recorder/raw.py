@@ -24,7 +24,7 @@ from feed.kafka.fetch import Fetcher, Stream
 from feed.recorder.commits import Commits
 from feed.recorder.recovery import seal_ended, take_up
 from feed.recorder.retention import keep
-from feed.recorder.role import NOT_OUR_DISK, DiskFull, RecorderSettings
+from feed.recorder.role import NOT_OUR_DISK, DiskFull, Pauses, RecorderSettings
 from feed.recorder.taking import Taken
 from feed.recording.disk import Disk
 from feed.recording.notes import Span
@@ -68,6 +68,7 @@ class RawRecorder:
         self._cluster = Cluster(bootstrap, client_id="feed-record-raw")
         self._fetcher = Fetcher(self._cluster, wait_ms=fetch_wait_ms)
         self._told = Told(log)
+        self._pauses = Pauses("recording of ticks")
 
     async def run(self, locked: asyncio.Event) -> None:
         """Records, pauses and goes on, once the folder is locked.
@@ -86,8 +87,7 @@ class RawRecorder:
                     if error.errno in NOT_OUR_DISK:
                         raise
                     self._health.paused(error.strerror or str(error))
-                    words = f"recording of ticks pauses: {error}; Kafka holds what comes"
-                    self._told.say(("pauses", error.errno), words, level=logging.ERROR)
+                    self._pauses.pause(error)
                 await asyncio.sleep(self._settings.retry_ms / 1000)
         finally:
             await self._fetcher.stop()
@@ -125,6 +125,7 @@ class RawRecorder:
             if free < floor:
                 raise DiskFull(free, floor)
             await asyncio.to_thread(life.write)
+            self._pauses.go_on()
             if time.monotonic() - life.synced_at >= self._settings.sync_interval_ms / 1000:
                 life.synced_at = time.monotonic()
                 await asyncio.to_thread(life.commits.sync)
@@ -179,6 +180,7 @@ class RawRecorder:
 
     def _finish(self, life: RawTicks) -> None:
         if life.broken:
+            log.error("the last write of ticks failed; the next recorder goes on from what was written")
             return
         try:
             life.write()

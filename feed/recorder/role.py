@@ -63,6 +63,28 @@ class DiskFull(OSError):
         super().__init__(errno.ENOSPC, f"{free >> 20} MiB free, of which {floor >> 20} must stay free")
 
 
+class Pauses:
+    """Says when recording pauses, now and then while it does, and when it goes on: with the first batch written."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._told = Told(log)
+        self._since: float | None = None
+
+    def pause(self, error: OSError) -> None:
+        """The disk took something not."""
+        if self._since is None:
+            self._since = time.monotonic()
+        words = f"{self._what} pauses: {error}; Kafka holds what comes"
+        self._told.say(error.errno, words, level=logging.ERROR)
+
+    def go_on(self) -> None:
+        """It took something."""
+        if self._since is not None:
+            log.warning("%s goes on after %.1f s", self._what, time.monotonic() - self._since)
+            self._since = None
+
+
 class Recorder:
     """Records some venues' feed logs into a folder, until it is cancelled."""
 
@@ -91,6 +113,7 @@ class Recorder:
         self._health = health
         self._fetch_wait_ms = fetch_wait_ms
         self._disk = disk or Disk(root)
+        self._pauses = Pauses("recording")
         self.locked = asyncio.Event()
         """Set once the folder is ours."""
 
@@ -102,7 +125,7 @@ class Recorder:
             FeedError: somebody else records into this folder.
             CorruptRecording: an open file is damaged before its end.
         """
-        lock, told = FolderLock(self._root), Told(log)
+        lock = FolderLock(self._root)
         try:
             while True:
                 try:
@@ -113,8 +136,7 @@ class Recorder:
                     if error.errno in NOT_OUR_DISK:
                         raise
                     self._health.paused(error.strerror or str(error))
-                    words = f"recording pauses: {error}; Kafka holds what comes"
-                    told.say(error.errno, words, level=logging.ERROR)
+                    self._pauses.pause(error)
                 await asyncio.sleep(self._settings.retry_ms / 1000)
         finally:
             lock.release()
@@ -126,7 +148,7 @@ class Recorder:
         session = Session(taken_up, self._chosen, self._rules)
         tables = (*self._chosen.kinds, GAPS, STATES)
         commits = Commits(self._disk, tables, taken_up.commit, self._rules, self._settings.files)
-        life = _Life(self._disk, self._root, session, commits, self._settings, self._health)
+        life = _Life(self._disk, self._root, session, commits, self._settings, self._health, self._pauses)
         life.follower = follower = Follower(
             self._bootstrap,
             {topic: Followed(_NEVER_SILENT_S, self._named, venue) for topic, venue in self._topics.items()},
@@ -172,8 +194,11 @@ class _Life:
         commits: Commits,
         settings: RecorderSettings,
         health: RecorderHealth,
+        pauses: Pauses,
     ) -> None:
         self._disk = disk
+        self._pauses = pauses
+        self._keeping = asyncio.Lock()
         self._root = root
         self._session = session
         self._commits = commits
@@ -220,6 +245,7 @@ class _Life:
     def finish(self) -> None:
         """Writes and seals everything; blocks. After a write that failed the next recorder does that."""
         if self._broken:
+            log.error("the last write failed; the next recorder goes on from what was written")
             return
         try:
             if self._gather(float("inf")):
@@ -247,6 +273,7 @@ class _Life:
         newest = max((span.clock for span in self._spans.values()), default=0)
         if not ticks or (idle and now - self._written_at < self._settings.sync_interval_ms / 1000):
             return False
+        self._commits.received_ns = self._session.received_ns
         self._ticks, self._written_at = ticks, now
         self._newest_clock = newest
         return True
@@ -256,6 +283,7 @@ class _Life:
         if free < floor:
             raise DiskFull(free, floor)
         self._commits.write(self._taken, self._spans)
+        self._pauses.go_on()
         self._health.commits += 1
         self._health.ticks = self._ticks
         self._health.rows += sum(rows.batch.num_rows for rows in self._taken.values())
@@ -284,7 +312,8 @@ class _Life:
     async def _seal(self, path: str) -> None:
         await asyncio.to_thread(seal_ended, self._root, self._disk, path)
         self._health.sealed_files += 1
-        gone = await asyncio.to_thread(keep, self._root, self._disk, self._settings.keep, self._newest_clock)
+        async with self._keeping:  # tables that rotate together would delete the same files
+            gone = await asyncio.to_thread(keep, self._root, self._disk, self._settings.keep, self._newest_clock)
         self._health.deleted_files += len(gone)
 
 

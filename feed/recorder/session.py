@@ -9,6 +9,7 @@ No task, no clock, no thread: `role` calls it, tests feed it.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
 from feed.channels.hub import Hub, HubSettings
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from feed.recording.chosen import Chosen
 
 _ROUND_TEXT_BYTES: Final = 4 << 20
+_RECEIVED: Final = re.compile(rb'"ts_recv":"(\d+)"').search
 
 
 class Session:
@@ -39,6 +41,8 @@ class Session:
     def __init__(self, taken_up: TakenUp, chosen: Chosen, rules: FoldRules) -> None:
         self.fresh: set[str] = set()
         self.updates = 0
+        self.received_ns = 0
+        """When the newest tick was received that was read, recorded or not; 0 before any."""
         self._chosen = chosen
         self.hub = Hub(
             HubSettings(
@@ -100,6 +104,8 @@ class Session:
 
     def keyframe(self, source: str, symbol: str, value: bytes) -> None:
         """A symbol's snapshots."""
+        if not self.received_ns and (found := _RECEIVED(value)):
+            self.received_ns = int(found[1])
         self.hub.keyframe(source, symbol, value)
 
     def data(self, source: str, pos: int, last: int, value: bytes, end: int) -> None:
@@ -125,6 +131,7 @@ class Session:
     def flush(self) -> None:
         """Takes what came in as rows."""
         hub = self.hub
+        self.received_ns = max(self.received_ns, hub.received_ns())
         if hub.flush(0):
             self._taker.gather(hub.current, hub.listings, self._recorded, but=self._behind_sources())
             for _ in hub.fan_out():

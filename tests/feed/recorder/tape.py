@@ -71,6 +71,7 @@ class Tape:
         taken, spans = self.session.take(positions)
         if not spans:
             return
+        self.commits.received_ns = self.session.received_ns
         self.commits.write(taken, spans)
         fresh, self.session.fresh = self.session.fresh, set()
         due = self.commits.due()

@@ -11,7 +11,7 @@ import pytest
 
 from feed.recorder.health import RecorderHealth
 from feed.recorder.retention import KeepRules
-from feed.recorder.role import RecorderSettings, _Life
+from feed.recorder.role import Pauses, RecorderSettings, _Life
 from feed.recording.chosen import Chosen
 from feed.recording.disk import Disk, NewFile
 from feed.recording.recording import Recording
@@ -62,7 +62,7 @@ async def test_a_write_is_waited_for_before_the_files_are_ended(tmp_path: Path, 
         partition.trade("TOY:A", number)
     disk = HeldDisk(tmp_path, fails=fails)
     tape = Tape(tmp_path, [partition.log], disk=disk)
-    life = _Life(disk, tmp_path, tape.session, tape.commits, SETTINGS, RecorderHealth())
+    life = _Life(disk, tmp_path, tape.session, tape.commits, SETTINGS, RecorderHealth(), Pauses("recording"))
     log = tape.logs[0]
     tape.read(0, 5)
     life.follower = SimpleNamespace(positions={log.source: (log.reader.pos, log.taken)})  # type: ignore[assignment]
