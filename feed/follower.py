@@ -21,7 +21,7 @@ from aiokafka.structs import TopicPartition
 
 from feed.channels.reader import HoleInLog
 from feed.errors import FeedError
-from feed.floors import Floors
+from feed.floors import EARLIEST, Floors
 from feed.followed import FollowedLog, Patience, Sink, Standing, Unreadable
 from feed.kafka.cluster import Cluster, OutOfRange
 from feed.kafka.fetch import Fetcher
@@ -30,6 +30,8 @@ from feed.told import Told
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
+
+    from feed.floors import Wanted
 
 _LOOK_S: Final = 0.25
 _NEW_PARTITIONS_S: Final = 2.0
@@ -79,14 +81,14 @@ class Follower:
         fetch_wait_ms: int = 100,
         disconnected_after_s: float = 2.0,
         client_id: str = "feed-serve",
-        starts: Callable[[TopicPartition, int, int], int | None] = lambda partition, begin, end: None,
+        starts: Callable[[TopicPartition, int, int], Wanted] = lambda partition, begin, end: None,
         passed: Callable[[str, int], None] | None = None,
         between: Callable[[], Awaitable[None]] | None = None,
         lenient: bool = False,
     ) -> None:
         """`lenient`: a log that is missing or cannot be read keeps it from nothing; it replaces one that served others.
 
-        `starts`: given a log's begin and end, the offset at which its state must be known; None: at its end.
+        `starts`: given a log's begin and end, where its state must be known.
 
         `passed`: is told each record's source and offset before the sink hears of it. `between`: awaited before records
         are taken; while it waits, nothing is taken, and little is fetched.
@@ -269,12 +271,10 @@ class Follower:
         wanted = self._starts(partition, begin, end)
         if floor is not None:
             start = floor
-        elif wanted is not None:
-            start = await self._floors.before(partition, wanted, begin, end)
-        elif partition in self._added:
-            start = begin  # symbols move to it, whose first updates there lie before any floor
         else:
-            start = await self._floors.start(partition, begin, end)
+            if wanted is None and partition in self._added:
+                wanted = EARLIEST  # symbols move to it, whose first updates there lie before any floor
+            start = await self._floors.of(partition, wanted, begin, end)
         start = min(max(start, begin), end)
         if before is not None and before.unreadable is not None and start <= before.unreadable.offset:
             return  # it would lead to where it led before: a later floor will do

@@ -18,6 +18,7 @@ from aiokafka.structs import TopicPartition
 
 from feed.channels.state import FoldRules
 from feed.errors import Unreachable
+from feed.floors import EARLIEST
 from feed.kafka.batches import Raw
 from feed.kafka.cluster import Cluster, OutOfRange
 from feed.kafka.fetch import Fetcher, Stream
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from feed.channels.past import Cut
     from feed.recorder.health import RecorderHealth
 
 _NS_PER_MS: Final = 1_000_000
@@ -59,7 +61,10 @@ class RawRecorder:
         health: RecorderHealth,
         fetch_wait_ms: int,
         disk: Disk | None = None,
+        begins: Cut | None = EARLIEST,
     ) -> None:
+        """`begins`: where a new recording does; None: where the topics end."""
+        self._begins = begins
         self._topics = topics
         self._root = root
         self._settings = settings
@@ -153,10 +158,21 @@ class RawRecorder:
                         if partition not in streams:
                             begin, stop = await self._cluster.offsets(partition)
                             start = life.start(source_of(partition), begin, stop)
+                            if start is None:
+                                start = await self._new(partition, begin, stop)
                             streams[partition] = self._fetcher.follow(partition, start)
             except (KafkaError, OSError, Unreachable) as error:
                 self._told.say("topics", f"tick topics: {error}")
             await asyncio.sleep(_LOOK_S)
+
+    async def _new(self, partition: TopicPartition, begin: int, stop: int) -> int:
+        """Where a partition begins of a recording that is new."""
+        if self._begins is None:
+            return stop
+        if not self._begins.time:
+            return begin
+        found = await self._cluster.offset_at(partition, self._begins.time // _NS_PER_MS)
+        return stop if found is None else found
 
     def _take(
         self, life: RawTicks, partition: TopicPartition, stream: Stream, streams: dict[TopicPartition, Stream]
@@ -198,6 +214,7 @@ class RawTicks:
         self.broken = False
         self.synced_at = time.monotonic()
         self._spans = dict(positions)
+        self._goes_on = bool(positions)
         self._words = Words(sorted({source.rpartition("/")[0] for source in positions}))
         self._waiting: list[tuple[TopicPartition, list[Raw]]] = []
         self._bytes = 0
@@ -208,11 +225,11 @@ class RawTicks:
         """The newest time of a tick, nanoseconds."""
         return max((span.clock for span in self._spans.values()), default=0)
 
-    def start(self, source: Source, begin: int, stop: int) -> int:
-        """Where a partition is read on from; new ones from their begin, so that nothing is left out."""
+    def start(self, source: Source, begin: int, stop: int) -> int | None:
+        """Where a partition is read on from; new ones from their begin. None: all is new."""
         span = self._spans.get(source)
         if span is None:
-            return begin
+            return begin if self._goes_on else None
         if not begin <= span.offset <= stop:
             log.warning(
                 "%s: offset %d is not in the log any more, which holds %d to %d", source, span.offset, begin, stop

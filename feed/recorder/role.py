@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
+from feed.errors import ConfigError
+from feed.floors import EARLIEST
 from feed.follower import Followed, Follower
 from feed.recorder.commits import Commits, FileRules
 from feed.recorder.lock import FolderLock
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from aiokafka.structs import TopicPartition
 
+    from feed.channels.past import Cut
     from feed.channels.state import FoldRules
     from feed.recorder.health import RecorderHealth
     from feed.recording.chosen import Chosen
@@ -101,8 +104,15 @@ class Recorder:
         fetch_wait_ms: int,
         disk: Disk | None = None,
         named: bool = True,
+        begins: Cut | None = EARLIEST,
+        must_be_new: bool = False,
     ) -> None:
-        """`topics`: each feed topic and its venue. `named`: somebody asked for them; else what is there counts."""
+        """`topics`: each feed topic and its venue. `named`: somebody asked for them; else what is there counts.
+
+        `begins`: where a new recording does (None: where the logs end); `must_be_new`: it was asked for by name.
+        """
+        self._begins = begins
+        self._must_be_new = must_be_new
         self._named = named
         self._bootstrap = bootstrap
         self._topics = topics
@@ -123,6 +133,7 @@ class Recorder:
         Raises:
             Unreachable: no broker answered at the start.
             FeedError: somebody else records into this folder.
+            ConfigError: it is to be new, and is not.
             CorruptRecording: an open file is damaged before its end.
         """
         lock = FolderLock(self._root)
@@ -145,7 +156,10 @@ class Recorder:
         """One life, from what the files say to the first failure of the disk."""
         self._refuse_full_disk()
         taken_up = await unbroken(asyncio.to_thread(take_up, self._root, self._disk, self._chosen.kinds))
-        session = Session(taken_up, self._chosen, self._rules)
+        if self._must_be_new and taken_up.positions:
+            raise ConfigError(f"{self._root} has a recording, which goes on where it ends: --from is for a new one")
+        self._must_be_new = False
+        session = Session(taken_up, self._chosen, self._rules, begins=self._begins)
         tables = (*self._chosen.kinds, GAPS, STATES)
         commits = Commits(self._disk, tables, taken_up.commit, self._rules, self._settings.files)
         life = _Life(self._disk, self._root, session, commits, self._settings, self._health, self._pauses)

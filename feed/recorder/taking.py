@@ -232,14 +232,18 @@ class Taker:
             (one, head) for one, head in zip(messages, heads, strict=True) if head.type != "snapshot" and head.seq > seq
         ]
         updates = [head for _, head in new if head.type == "update"]
-        turned = any(head.type == "gap" and head.source != source for head in heads)
+        # a snapshot that is ahead of what was recorded is all that tells of what is missing
+        turned = any(
+            (head.type == "gap" and head.source != source) or (head.type == "snapshot" and head.seq > seq)
+            for head in heads
+        )
         if channel.source.name == source and not turned and (not updates or updates[0].prev == seq):
             into = self._of(channel.bit)
             for one, _ in new:
                 into.messages.append(one)
                 into.codes.append(self._code(channel.listing.name, source))
             return
-        if channel.source.name != source and self._go_over(channel, seq, entries):
+        if self._go_over(channel, recorded, entries):
             return
         folded = channel.folded(self._rules)
         if folded is None:
@@ -248,11 +252,12 @@ class Taker:
         tick = max(folded.covers, self.ticks.get(channel.source.name, NO_SEQ))
         self.turn(channel, missing(channel, recorded, folded), tick)
 
-    def _go_over(self, channel: Channel, prev: int, entries: list[Entry]) -> bool:
-        """A channel that goes on in a source that was read from its begin: every update there is an update here.
+    def _go_over(self, channel: Channel, recorded: tuple[str, int], entries: list[Entry]) -> bool:
+        """A channel that goes on in another source, or behind a hole: every update that is there is an update here.
 
-        False where that is not known: then only its state is.
+        False where it is not known what they follow: then only its state is.
         """
+        before, prev = recorded
         turned = max((at for at, entry in enumerate(entries) if entry[3] is not None), default=0)
         messages = [one for entry in entries[turned:] for one in whole_messages(entry[2].split(JOINT)) if one]
         heads = [head_of(one) for one in messages]
@@ -263,7 +268,10 @@ class Taker:
         if heads[begin].type == "update" and seq != (heads[begin - 1].seq if begin else NO_SEQ):
             return False
         kind, symbol, source = channel.kind, channel.listing.name, channel.source.name
-        said = [bare(Gap(kind, symbol, source, prev, seq, None, "source", lost=channel.loses))]
+        if before == source and seq <= prev:
+            return False
+        reason: GapReason = "recording" if before == source else "source"
+        said = [bare(Gap(kind, symbol, source, prev, seq, None, reason, lost=channel.loses))]
         rest = begin
         while rest < len(heads) and heads[rest].type == "snapshot":
             rest += 1  # the parts of one were put together

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from feed.errors import CorruptLog
+from feed.floors import EARLIEST
 from feed.follower import Followed, Follower
 from feed.kafka.fetch import Stream
 
@@ -147,7 +148,7 @@ async def test_who_is_served_while_another_log_is_read_hears_of_a_source_that_ha
     found = follower(kafka, watcher, kraken=True, coinbase=True)
     told: list[tuple[object, ...]] = []
     found._sink = SimpleNamespace(source_state=lambda *state: told.append(state[:3]))  # type: ignore[assignment]
-    found._floors = SimpleNamespace(start=at_the_begin)  # type: ignore[assignment]
+    found._floors = SimpleNamespace(of=at_the_begin)  # type: ignore[assignment]
     await look(found)
     for followed in found._logs.values():
         followed.source = f"{followed.name}@x"
@@ -164,9 +165,16 @@ async def at_the_begin(*_: object) -> int:
 async def test_a_partition_that_is_added_is_read_from_its_begin() -> None:
     kafka = Kafka(feed_kraken=1)
     found = follower(kafka, Watcher(), kraken=True)
+    asked: list[tuple[int, object]] = []
+
+    async def of(partition: Any, wanted: object, begin: int, end: int) -> int:
+        asked.append((partition.partition, wanted))
+        return begin
+
+    found._floors = SimpleNamespace(of=of)  # type: ignore[assignment]
     await look(found)
     kafka.there["feed.kraken"], kafka.ends["feed.kraken"] = 2, 50
     await look(found)
-    first, added = found._logs.values()
-    assert (first.start, added.start, added.goal) == (0, 0, 50)
+    await look(found)
+    assert asked == [(0, None), (1, EARLIEST)]
     assert not found._added
