@@ -491,6 +491,7 @@ class Restored:
     def _read_source(self, record: Record) -> None:
         self.owner = self.settings = ""
         self.opening = record
+        self._open.clear()  # what the one before has begun is not this one's
         if not record.carries:
             self._whole.clear()
             self.traces.clear()

@@ -1,6 +1,6 @@
 """One partition: its state taken up from the log, then ticks in and records out, one batch in flight.
 
-Owns the loop of a partition and the producer that all of them share. Every failure ends in the same way: the state is
+Owns the loop of a partition and the producer that they share. Every failure ends in the same way: the state is
 taken up again from the log. Meanwhile, and while a step waits for its dead letters, records without ticks go on telling
 how long the ticks have waited, as long as the log takes them: a feed that stands still says so.
 """
@@ -43,34 +43,45 @@ log: Final = logging.getLogger("feed.normalizer")
 
 
 class Appenders:
-    """The producer that all partitions share, and its replacement after a failure."""
+    """The producer that partitions share, and those before it that some still use: a partition whose send failed needs
+    another one, the others keep theirs."""
 
     def __init__(self, bootstrap: str, compression: Compression) -> None:
         self._bootstrap = bootstrap
         self._compression = compression
         self._current: Appender | None = None
+        self._users: dict[Appender, int] = {}
         self._lock = asyncio.Lock()
 
     async def get(self) -> Appender:
-        """The producer in use; connects where there is none."""
+        """The producer in use, to be given back by `leave`; connects where there is none."""
         async with self._lock:
             if self._current is None:
                 appender = Appender(self._bootstrap, compression=self._compression)
                 await appender.start()
                 self._current = appender
+            self._users[self._current] = self._users.get(self._current, 0) + 1
             return self._current
 
-    async def drop(self, failed: Appender) -> None:
-        """A send through this producer failed: nobody uses it any more."""
+    def drop(self, failed: Appender) -> None:
+        """A send through this producer failed: nobody gets it any more."""
         if self._current is failed:
             self._current = None
-            await failed.stop()
+
+    async def leave(self, appender: Appender) -> None:
+        """One less uses it; after the last one it is closed, if it is not the one in use."""
+        if appender not in self._users:
+            return  # all of them were closed
+        self._users[appender] -= 1
+        if not self._users[appender] and appender is not self._current:
+            del self._users[appender]
+            await appender.stop()
 
     async def stop(self) -> None:
-        """Closes the producer."""
-        if self._current is not None:
-            await self._current.stop()
-            self._current = None
+        """Closes all of them."""
+        users, self._users, self._current = self._users, {}, None
+        for appender in users:
+            await appender.stop()
 
 
 class _Taken(FeedError):
@@ -147,11 +158,12 @@ class PartitionNormalizer:
             stream.waits.saw(taken.ticks_end, time.monotonic())
             await self._write(writer, stream, appender)
         except AppendFailed:
-            await self._appenders.drop(appender)
+            self._appenders.drop(appender)
             raise
         finally:
             if stream is not None:
                 self._fetcher.leave(stream)
+            await self._appenders.leave(appender)
 
     def _tell(self, error: Exception, *, unexpected: bool = False) -> None:
         reason = "appending" if isinstance(error, AppendFailed) else type(error).__name__.strip("_").lower()
@@ -182,7 +194,9 @@ class PartitionNormalizer:
         try:
             await self._append(appender, [record])
         except AppendFailed:
-            await self._appenders.drop(appender)
+            self._appenders.drop(appender)
+        finally:
+            await self._appenders.leave(appender)
 
     # ---- taking up
 
@@ -194,9 +208,12 @@ class PartitionNormalizer:
             FeedError: it cannot be opened.
         """
         appender = await self._appenders.get()
-        taken = await self._restorer.take_up(appoint=True)
-        self._next_offset = taken.log_end
-        await self._open(taken, appender)
+        try:
+            taken = await self._restorer.take_up(appoint=True)
+            self._next_offset = taken.log_end
+            await self._open(taken, appender)
+        finally:
+            await self._appenders.leave(appender)
         return taken.writer.source
 
     async def _take_up(self, appender: Appender) -> TakenUp:

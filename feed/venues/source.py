@@ -91,6 +91,8 @@ class Source:
         self._sleeping: set[str] = set()
         self._due: list[tuple[int, str]] = []
         self.born: list[tuple[str, int]] = []
+        self._stood: dict[tuple[str, Kind], int] = {}
+        """Where channels stood when what gone ticks did began to be told again, until `cut`."""
 
     def __len__(self) -> int:
         return len(self._symbols)
@@ -226,15 +228,22 @@ class Source:
                 if known is None:
                     known = self._symbols[venue_symbol] = self._make(venue_symbol)
                     self.born.append((venue_symbol, NO_SEQ))
-                data = _DATA[read.channel].decode(read.data)
-                known[0].retell(read.channel, read.seq, read.ts_event, read.ts_recv, data)
+                symbol = known[0]
+                # those of one tick, or parts of one update, are told one after the other at one position
+                stood = self._stood.setdefault((venue_symbol, read.channel), symbol.stands(read.channel))
+                if read.seq <= stood:
+                    continue
                 self.now.clock = max(self.now.clock, int(read.ts_recv or 0))
+                symbol.retell(
+                    read.channel, read.seq, read.ts_event, read.ts_recv, _DATA[read.channel].decode(read.data)
+                )
         except (msgspec.DecodeError, ValueError) as error:
             raise CorruptLog(f"record cannot be read again: {error}") from error
 
     def cut(self, pos: int) -> None:
         """Some ticks cannot be run again, and what follows begins after `pos`: no position lies beyond it, and no book
         is trusted until its venue sends it anew."""
+        self._stood = {}
         self.now.seq, self.now.ts_recv = pos, str(self.now.clock)
         self.now.words = [word._replace(seq=min(word.seq, pos)) for word in self.now.words]
         for symbol, _ in self._symbols.values():

@@ -148,10 +148,13 @@ async def test_a_log_whose_begin_is_gone_carries_nothing() -> None:
     assert (found.ends, found.pos, found.carries, found.missing) == (SOURCE, 9, False, True)
 
 
-async def test_an_incarnation_whose_state_was_never_whole_is_opened_again() -> None:
-    opening = record(9, 9, TEN, kind="source", source="toy/0@b", ends=SOURCE, carries=True, missing=True)
+@pytest.mark.parametrize("missing", [True, False])
+async def test_an_incarnation_whose_state_was_never_whole_is_opened_again(missing: bool) -> None:
+    opening = record(9, 9, TEN, kind="source", source="toy/0@b", ends=SOURCE, carries=True, missing=missing)
     found = await plan(restored(record(-1, 9, TEN), opening), TickLog(0, TEN))
-    assert (found.ends, found.carries, found.missing, found.gone) == ("toy/0@b", True, True, True)
+    assert (found.ends, found.carries, found.missing, found.gone) == ("toy/0@b", True, missing, missing)
     begun = record(9, 9, TEN, source="toy/0@b")
     found = await plan(restored(record(-1, 9, TEN), opening, begun), TickLog(0, TEN))
     assert found.source == "toy/0@b"
+    found = await plan(restored(record(-1, 9, TEN), replace(opening, carries=False)), TickLog(0, TEN))
+    assert found.source == "toy/0@b"  # it has no state to write
