@@ -13,6 +13,7 @@ import pytest
 
 from feed.channels.record import Record, headers_of
 from feed.errors import CorruptLog
+from feed.floors import EARLIEST
 from feed.follower import Followed, Follower
 from feed.kafka.fetch import Stream
 from feed.told import Told
@@ -157,7 +158,7 @@ async def test_who_is_served_while_another_log_is_read_hears_of_a_source_that_ha
     found = follower(kafka, watcher, kraken=True, coinbase=True)
     told: list[tuple[object, ...]] = []
     found._sink = SimpleNamespace(source_state=lambda *state: told.append(state[:3]))  # type: ignore[assignment]
-    found._floors = SimpleNamespace(start=at_the_begin)  # type: ignore[assignment]
+    found._floors = SimpleNamespace(of=at_the_begin)  # type: ignore[assignment]
     await look(found)
     for followed in found._logs.values():
         followed.source = f"{followed.name}@x"
@@ -231,3 +232,21 @@ async def test_a_log_that_ends_before_where_it_was_read_is_another_one() -> None
     log = [lying(B, "source")]
     found._logs[where].read(log, told, time.monotonic(), lambda *_: None, None, Told(logging.getLogger()))  # type: ignore[arg-type]
     assert opened == [(B, A, False, True)]
+
+
+async def test_a_partition_that_is_added_is_read_from_its_begin() -> None:
+    kafka = Kafka(feed_kraken=1)
+    found = follower(kafka, Watcher(), kraken=True)
+    asked: list[tuple[int, object]] = []
+
+    async def of(partition: Any, wanted: object, begin: int, end: int) -> int:
+        asked.append((partition.partition, wanted))
+        return begin
+
+    found._floors = SimpleNamespace(of=of)  # type: ignore[assignment]
+    await look(found)
+    kafka.there["feed.kraken"], kafka.ends["feed.kraken"] = 2, 50
+    await look(found)
+    await look(found)
+    assert asked == [(0, None), (1, EARLIEST)]
+    assert not found._added

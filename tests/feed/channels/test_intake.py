@@ -10,7 +10,7 @@ import pytest
 
 from feed.model import Book, Quote
 from tests.feed.channels.desk import Desk, Link
-from tests.truth import TrueSource
+from tests.truth import TrueSource, some_data
 
 encode = msgspec.json.encode
 
@@ -473,6 +473,38 @@ class TestMoves:
         desk.step("book")
         assert link.channel("book", "X:A").holds() == nothing
         assert link.session.reader.marks() == {"x/0@a": 1, "x/1@a": 1001}
+
+    def test_of_one_that_comes_back_every_trade_is_an_update(self) -> None:
+        desk = Desk()
+        desk.step("trades quotes")
+        link = subscribed(desk, "trades quotes")
+        other = TrueSource("x/1@a", 1000)
+        other.tick([("trades", "X:A", some_data("trades", 1)), ("quotes", "X:A", some_data("quotes", 1))])
+        pos, last, value = other.record()
+        desk.hub.data("x/1@a", pos, last, value, 0)
+        desk.flush()
+        for skip in (2000, 1, 1):
+            desk.source.tick([("trades", "X:A", some_data("trades", skip))], skip=skip)
+            desk.read()
+            desk.flush()
+        desk.source.tick([("quotes", "X:A", some_data("quotes", 1))])
+        desk.read()
+        desk.flush()
+        desk.keyframe()
+        desk.flush()
+        desk.step("trades quotes")
+        updates = [m["seq"] for m in sent(link, "trades") if m["type"] == "update"]
+        assert updates == [1001, 2000, 2001, 2002, 2004]
+        gap = link.channel("trades", "X:A").gaps[-1]
+        assert (gap["reason"], gap["prev"], gap["seq"], gap["lost"]) == ("source", 1001, 0, True)
+        assert not link.client.holes
+        late = subscribed(desk, "trades quotes")
+        for client in (link, late):
+            for kind in ("trades", "quotes"):
+                assert client.channel(kind, "X:A").source == "x/0@a"
+                assert client.channel(kind, "X:A").pos == 2004
+        desk.agrees(late, "trades")
+        desk.agrees(link, "quotes")
 
     def test_between_keyframes_only_the_later_one_wins(self) -> None:
         desk = Desk()
