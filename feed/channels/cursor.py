@@ -50,7 +50,6 @@ class Reader:
         self._hub = hub
         self._cursor = hub.current
         self._rest: Rest | None = None
-        self._heeded: set[str] = set()
         self.told: dict[str, int] = {}
         self._turned: set[tuple[int, int]] = set()
         self._rendered = (0, 0)
@@ -77,7 +76,7 @@ class Reader:
         self._tally.merged += self._hidden()
         self._hub.counts.merged += self._tally.merged
         self.closed = True
-        self.wanted.awaited.clear()
+        self.wanted.clear()
         self.heed()
         self._hub.forget(self, self._cursor)
         if self.selection.shared:
@@ -221,14 +220,14 @@ class Reader:
 
     def heed(self) -> None:
         """The hub is to call it when a symbol appears that it waits for, and for no other."""
-        awaiting, heeded = self._hub.awaiting, self.wanted.awaited.keys()
-        for name in self._heeded - heeded:
-            del awaiting[name][self]
-            if not awaiting[name]:
+        awaiting, awaited, turned = self._hub.awaiting, self.wanted.awaited, self.wanted.turned
+        for name in turned:
+            waiting = awaiting.get(name, {})
+            if name in awaited:
+                awaiting.setdefault(name, waiting)[self] = None
+            elif waiting.pop(self, self) is None and not waiting:
                 del awaiting[name]
-        for name in heeded - self._heeded:
-            awaiting.setdefault(name, {})[self] = None
-        self._heeded = set(heeded)
+        turned.clear()
 
     def enter(self, channel: Channel, join: Join, *, announce: bool) -> None:
         """Has a channel as soon as this join comes to it."""
@@ -251,6 +250,14 @@ class Reader:
             return True
         join = self.pending(channel.id, channel.bit)
         return join is not None and not join.pending.get(channel.id, 0) >> ANNOUNCE_SHIFT & channel.bit
+
+    def stands(self, channel: Channel) -> int:
+        """The `seq` of the last update that it was sent, or will be with its selection, of a channel in it."""
+        cursor = self._cursor
+        if self.in_step or cursor is self._hub.current or channel.switched > cursor.number:
+            return channel.position
+        at = channel.standing_at(cursor)
+        return channel.position if channel.missed(at) else channel.standing(at)[0]
 
     # ---- what it is sent alone
 
@@ -448,7 +455,7 @@ class Reader:
             if tells is not None:
                 page.add(message_frame(CaughtUp(tells)))
             return
-        id_ = join.next()
+        id_ = join.pending.next()
         bits = join.pending[id_]
         for channel in self._hub.listings[id_].channels:
             if channel is None or not channel.bit & bits:
@@ -647,7 +654,7 @@ class Reader:
         """Up to which position of each source everything was sent; `UNSAID` where nothing can be said of it."""
         hub = self._hub
         cursor = hub.served if self.in_step else self._cursor
-        followed = hub.followed(self.wanted.venues(hub.listings))
+        followed = hub.followed(self.wanted.venues())
         return marks_at(hub, cursor, self.selection, self.joins, self._rest, followed)
 
     def place(self, listing: Listing, bit: int) -> Move | None:

@@ -13,6 +13,7 @@ from msgspec import Struct
 from feed.channels.channel import Channel, Source, partition_of
 from feed.channels.flush import Flush
 from feed.channels.message import JOINT, head_of
+from feed.channels.pending import NOTHING, Pending, Plan
 from feed.channels.record import PART_BYTES_MAX
 from feed.channels.tally import updates_in
 from feed.model import KINDS, NO_SEQ, GapReason, Mode
@@ -64,6 +65,10 @@ class Together:
         self.id = id_
         self._left = joins
 
+    def more(self) -> None:
+        """One more join brings channels of it."""
+        self._left += 1
+
     def ended(self) -> bool:
         """One more join has ended; whether it was the last."""
         self._left -= 1
@@ -81,7 +86,6 @@ class Join:
     """
 
     __slots__ = (
-        "_order",
         "anew",
         "beyond",
         "broken",
@@ -112,6 +116,7 @@ class Join:
         broken: Mapping[tuple[int, int], Broken] | None = None,
         beyond: frozenset[str] = frozenset(),
         replaces: bool = False,
+        plan: Plan = NOTHING,
     ) -> None:
         """`broken`: of a past, the channels (listing and bit) that do not go on from where the client stands.
 
@@ -129,8 +134,7 @@ class Join:
         self.exact = broken is not None
         self.beyond = beyond
         self.replaces = replaces
-        self.pending: dict[int, int] = {}
-        self._order: list[int] | None = None
+        self.pending = Pending(plan)
         self.noticed: set[Source] = set()
         self.anew: set[Source] = set()
         """Sources of channels that the client has had, and that begin anew: marks say nothing of them until then."""
@@ -194,15 +198,6 @@ class Join:
     def before(self, channel: Channel) -> bool:
         """Whether a channel has begun, or has begun anew, since then: what it goes on from means nothing there."""
         return max(channel.born, channel.switched) > self.number
-
-    def next(self) -> int:
-        """The symbol whose turn it is, in the order asked; there is one pending."""
-        # the first key of a dict from which many were deleted costs a walk over all of them
-        if self._order is None:
-            self._order = list(reversed(self.pending))
-        while self._order[-1] not in self.pending:
-            self._order.pop()
-        return self._order[-1]
 
     def mode(self, channel: Channel) -> Mode:
         """How a channel would begin now."""

@@ -117,7 +117,7 @@ def _lower(marks: dict[str, int], channel: Channel, join: Join) -> None:
     marks[channel.source.name] = min(at, marks.get(channel.source.name, at))
 
 
-def _channels(hub: Hub, masks: dict[int, int]) -> Iterator[Channel]:
+def _channels(hub: Hub, masks: Mapping[int, int]) -> Iterator[Channel]:
     for id_, mask in masks.items():
         for channel in hub.listings[id_].channels:
             if channel is not None and channel.bit & mask:

@@ -25,6 +25,7 @@ from feed.gateway.health import Health, Watchdog
 from feed.gateway.limits import GatewaySettings, LimitSettings
 from feed.gateway.pace import Pace
 from feed.gateway.pulse import Pulse
+from feed.gateway.turns import Turns
 from feed.gateway.walker import FeedLogs, Walker
 from feed.gateway.ws import StreamProtocol
 from feed.metrics import Metrics, text_of
@@ -169,6 +170,7 @@ class Gateway:
             packed=self.deflater.packed,
             received_ns=hub.received_ns,
         )
+        self.turns = Turns(session.share, self.fanout.when_idle)
         self.walker = None if past is None else Walker(past, self._catch_up, settings.limits.walks_max, recordings)
         self.pulse = Pulse(
             heartbeat_seconds=settings.heartbeat_ms / 1000,
@@ -189,6 +191,7 @@ class Gateway:
         metrics.gauge(
             "feed_gateway_walks", "Requests on their way from the past", lambda: walker.walks if walker else 0
         )
+        metrics.gauge("feed_gateway_asking", "Clients whose requests wait for their turn", lambda: len(self.turns))
         metrics.gauge("feed_gateway_sockets", "TCP connections", lambda: len(self.doors))
         sums = hub.counts
         metrics.counted(
