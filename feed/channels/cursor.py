@@ -25,6 +25,7 @@ from feed.channels.log import TURN_SEQ
 from feed.channels.marks import Hold, Holds, marks_at
 from feed.channels.message import ALL_KINDS, frame
 from feed.channels.selection import Selection
+from feed.channels.shared import BLOCK_SYMBOLS, Block
 from feed.channels.tally import Account, Tally, hidden_in, updates_in
 from feed.channels.wanted import Wanted
 from feed.model import NO_SEQ, CaughtUp, GapReason, Mode, OnLag
@@ -68,12 +69,13 @@ class Reader:
         """The client is gone."""
         if self.closed:
             return
+        had, hidden = self._sums()
         if self.in_step:
             self._step_out(self._hub.current)
         else:
-            self._leave()
-        self._tally.settled += self._had()
-        self._tally.merged += self._hidden()
+            self._leave(had, hidden)
+        self._tally.settled += had
+        self._tally.merged += hidden
         self._hub.counts.merged += self._tally.merged
         self.closed = True
         self.wanted.clear()
@@ -113,7 +115,7 @@ class Reader:
         self._hub.step_in(self, self._cursor)
         self.in_step = True
         if self._left_some:
-            self._leave()
+            self._leave(*self._sums())
         if self.holds:
             self._hub.holders[self] = None
         else:
@@ -136,8 +138,9 @@ class Reader:
     def empty(self) -> None:
         """Has nothing any more."""
         self.own()
-        self._tally.settled += self._had()
-        self._tally.merged += self._hidden()
+        had, hidden = self._sums()
+        self._tally.settled += had
+        self._tally.merged += hidden
         self._left_some = True
         self.selection = Selection()
         self.wanted.clear()
@@ -455,6 +458,68 @@ class Reader:
             if tells is not None:
                 page.add(message_frame(CaughtUp(tells)))
             return
+        if join.shares is not None and self._join_block(join, page):
+            return
+        self._join_next(join, page)
+
+    def _join_block(self, join: Join, page: Page) -> bool:
+        """Does the next symbols of a join as many others do; False where they have to be done one by one."""
+        assert join.shares is not None
+        openings, way, changes = join.shares
+        pending, hub = join.pending, self._hub
+        index = pending.block(BLOCK_SYMBOLS)
+        if index is None:
+            return False
+        if self.wanted.changes != changes or self.holds:
+            join.shares = None
+            return False
+        block = openings.find(index, way, self._cursor.number, join.number)
+        if block is None:
+            return self._make_block(join, page, index)
+        if any(source.notice is not None and source not in join.noticed for source in block.sources):
+            return False
+        if page.over(len(block.frames)):
+            return False
+        page.add(block.frames)
+        pending.pass_block(BLOCK_SYMBOLS)
+        selection, tally = self.selection, self._tally
+        for id_, mask in block.masks:
+            selection.set(id_, selection.masks.get(id_, 0) | mask)
+        tally.delivered += block.delivered
+        tally.settled += block.settled
+        tally.merged += block.merged
+        hub.counts.delivered += block.delivered
+        hub.counts.joins += block.joins
+        return True
+
+    def _make_block(self, join: Join, page: Page, index: int) -> bool:
+        """Does the next symbols one by one, and keeps what came of it for others, where it holds for them."""
+        assert join.shares is not None
+        openings, way, _ = join.shares
+        hub, tally, number = self._hub, self._tally, join.number
+        ids = join.pending.ids(index, BLOCK_SYMBOLS)
+        bits = {id_: join.pending[id_] & ALL_KINDS for id_ in ids}
+        channels = [c for id_ in ids for c in hub.listings[id_].channels if c is not None and c.bit & bits[id_]]
+        since = max([max(channel.born, channel.switched) for channel in channels], default=-1)
+        alike = since <= number and not (way.live and not openings.unchanged(index, number))
+        before = tally.delivered, tally.settled, tally.merged, hub.counts.joins, tally.gaps, len(join.noticed)
+        own = Page(page.room)
+        for _ in ids:
+            self._join_next(join, own)
+            if own.full or self._rest is not None:
+                break
+        page.add(own.joined())
+        after = tally.delivered, tally.settled, tally.merged, hub.counts.joins, tally.gaps, len(join.noticed)
+        if alike and not (own.full or self._rest is not None or self.holds) and before[4:] == after[4:]:
+            delivered, settled, merged, joins = [new - old for new, old in zip(after[:4], before[:4], strict=True)]
+            masks = tuple((id_, mask) for id_ in ids if (mask := sum(c.bit for c in channels if c.id == id_)))
+            sources = frozenset(channel.source for channel in channels)
+            block = Block(own.joined(), masks, sources, since, delivered, settled, merged, joins)
+            openings.keep(index, way, block)
+        return True
+
+    def _join_next(self, join: Join, page: Page) -> None:
+        """Does the next symbol of a join."""
         id_ = join.pending.next()
         bits = join.pending[id_]
         for channel in self._hub.listings[id_].channels:
@@ -572,7 +637,7 @@ class Reader:
 
     def account(self) -> Account:
         """How it stands; walks over all its channels."""
-        account = self._tally.account(self._had(), self._hidden())
+        account = self._tally.account(*self._sums())
         if self in self.selection.readers:
             sent = self.selection.sent - self._sent_before
             account = account._replace(delivered=account.delivered + sent, pending=account.pending - sent)
@@ -591,15 +656,15 @@ class Reader:
     @property
     def merged(self) -> int:
         """Updates that were merged into later ones for it; walks over all its channels."""
-        return self._tally.merged + self._hidden()
+        return self._tally.merged + self._sums()[1]
 
-    def _had(self) -> int:
-        """How many updates the channels have had that it has begun."""
-        return sum(channel.updates for channel in self._begun_channels())
-
-    def _hidden(self) -> int:
-        """How many more there were that a view has merged."""
-        return sum(channel.hidden for channel in self._begun_channels())
+    def _sums(self) -> tuple[int, int]:
+        """How many updates the channels have had that it has begun, and how many more a view has merged."""
+        had = hidden = 0
+        for channel in self._begun_channels():
+            had += channel.updates
+            hidden += channel.hidden
+        return had, hidden
 
     def _begun_channels(self) -> Iterator[Channel]:
         for id_, mask in self._begun():
@@ -636,9 +701,9 @@ class Reader:
             # of what is held back the client has said that it has it
             self._tally.settled -= missed
 
-    def _leave(self) -> None:
-        """What is still pending will never be sent."""
-        pending = self._tally.account(self._had(), self._hidden()).pending
+    def _leave(self, had: int, hidden: int) -> None:
+        """What is still pending will never be sent; `had` and `hidden` are its sums."""
+        pending = self._tally.account(had, hidden).pending
         self._tally.left += pending
         self._hub.counts.left += pending
         self._left_some = False

@@ -11,6 +11,7 @@ From `flush` to the end of `fan_out` no reader may subscribe, unsubscribe or pul
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Final, NamedTuple
 
 import msgspec
@@ -25,6 +26,7 @@ from feed.channels.message import KIND_INDEX, bare, whole
 from feed.channels.pending import Plan
 from feed.channels.roster import Roster
 from feed.channels.selection import Selections
+from feed.channels.shared import Openings
 from feed.channels.spec import RAW, Spec
 from feed.channels.state import FoldRules
 from feed.channels.steps import Steps
@@ -36,6 +38,8 @@ from feed.protocol.codec import Frames
 _EMPTY_BYTES: Final = 2
 _RECEIVED: Final = b'"ts_recv":"'
 _PLANS_MAX: Final = 16
+_ANEW_MAX: Final = 4
+"""So often what patterns match is looked for anew since channels begin meanwhile; then without a pause."""
 _VIEW_WINDOW_PART: Final = 4
 """Of what is kept for resumes a view keeps so small a part: it says less."""
 
@@ -109,6 +113,8 @@ class Hub:
             settings, resume_window_bytes_max=settings.resume_window_bytes_max // _VIEW_WINDOW_PART
         )
         self._plans: dict[tuple[tuple[str, int], ...], Plan] = {}
+        self._openings: dict[Plan, Openings] = {}
+        self._making: dict[tuple[tuple[str, int], ...], tuple[dict[int, int], list[tuple[str, int]]]] = {}
         self._plans_of = 0
         self._untold: dict[Channel, None] = {}
         """At least all channels that are `untold`."""
@@ -226,6 +232,8 @@ class Hub:
         self._before, self.current = self.current, flush
         intake.open = Flush(flush.number + 1)
         self.window.add(flush)
+        for openings in self._openings.values():
+            openings.touch(chain(flush.changed, flush.runs), flush.number)
         self._fanning = True
         return True
 
@@ -290,20 +298,34 @@ class Hub:
         return self.roster.channels(prefix, index, self.moves)
 
     def plan(self, found: tuple[tuple[str, int], ...]) -> Steps[Plan]:
-        """What patterns match, each with the bit of a kind, in this order; all who ask the same share it."""
-        if self._plans_of != self.moves or len(self._plans) > _PLANS_MAX:
-            self._plans, self._plans_of = {}, self.moves
-        plan = self._plans.get(found)
-        if plan is None:
-            at, bits = self.moves, dict[int, int]()
-            for prefix, bit in found:
+        """What patterns match, each with the bit of a kind, in this order; all who ask the same make it together, and
+        share it."""
+        anew = 0
+        while True:
+            if self._plans_of != self.moves or len(self._plans) > _PLANS_MAX:
+                self._plans, self._openings, self._making, self._plans_of = {}, {}, {}, self.moves
+                anew += 1
+            plan = self._plans.get(found)
+            if plan is not None:
+                return plan
+            bits, left = self._making.setdefault(found, ({}, [*reversed(found)]))
+            while left:
+                prefix, bit = left.pop()
                 for channel in self.matching(prefix, bit.bit_length() - 1):
                     bits[channel.id] = bits.get(channel.id, 0) | bit | bit << ANNOUNCE_SHIFT
-                yield len(bits) // 8
-            plan = Plan(bits)
-            if at == self.moves == self._plans_of:
-                self._plans[found] = plan
-        return plan
+                if anew <= _ANEW_MAX:
+                    yield len(bits) // 8
+                    break
+            else:
+                del self._making[found]
+                plan = self._plans[found] = Plan(bits)
+                self._openings[plan] = Openings(plan, self.current.number)
+
+    def openings(self, plan: Plan) -> Openings | None:
+        """What those are sent who share a plan; None: channels have begun or turned since it was made."""
+        if self._plans_of != self.moves:
+            return None
+        return self._openings.get(plan)
 
     def untold_of(self, plan: Plan) -> list[Channel]:
         """The channels of a plan of which no mark tells who has them."""
@@ -414,6 +436,8 @@ class Hub:
                 source.evicted = max(source.evicted, position)
             touched = [*oldest.changed, *oldest.runs]
             window.evict()
+            for openings in self._openings.values():
+                openings.touch(touched, self.current.number)
             for id_ in touched:
                 for channel in self.listings[id_].channels:
                     if channel is not None and channel.log:

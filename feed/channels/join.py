@@ -15,6 +15,7 @@ from feed.channels.flush import Flush
 from feed.channels.message import JOINT, head_of
 from feed.channels.pending import NOTHING, Pending, Plan
 from feed.channels.record import PART_BYTES_MAX
+from feed.channels.shared import Openings, Way
 from feed.channels.tally import updates_in
 from feed.model import KINDS, NO_SEQ, GapReason, Mode
 from feed.protocol.codec import Frames
@@ -100,6 +101,7 @@ class Join:
         "number",
         "pending",
         "replaces",
+        "shares",
         "tells",
     )
 
@@ -135,6 +137,9 @@ class Join:
         self.beyond = beyond
         self.replaces = replaces
         self.pending = Pending(plan)
+        self.shares: tuple[Openings, Way, int] | None = None
+        """Where its channels begin as those of others do: their openings, in which way, and up to which change of what
+        the reader has asked for."""
         self.noticed: set[Source] = set()
         self.anew: set[Source] = set()
         """Sources of channels that the client has had, and that begin anew: marks say nothing of them until then."""
@@ -252,6 +257,11 @@ class Page:
     def full(self) -> bool:
         """Whether nothing more should be added."""
         return self.size >= self._bytes_max
+
+    @property
+    def room(self) -> int:
+        """For how many more bytes there is room."""
+        return max(self._bytes_max - self.size, 0)
 
     def over(self, more: int) -> bool:
         """Whether so many more bytes fill it."""

@@ -6,19 +6,30 @@ each of them keeps only how far it has come and what is different for it. Leaves
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, MutableMapping
-from typing import Final
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from feed.channels.channel import Listing, Source
 
 
 class Plan:
     """Bits of channels by the id of their listing, in order; never changed."""
 
-    __slots__ = ("bits", "order", "places")
+    __slots__ = ("_sources", "_sources_at", "bits", "order", "places")
 
     def __init__(self, bits: Mapping[int, int]) -> None:
         self.bits = bits
         self.order = tuple(bits)
         self.places = {id_: place for place, id_ in enumerate(self.order)}
+        self._sources: frozenset[Source] = frozenset()
+        self._sources_at = -1
+
+    def sources(self, listings: Mapping[int, Listing], moves: int) -> frozenset[Source]:
+        """The sources of its channels; `moves` changes with every change of a channel's source."""
+        if self._sources_at != moves:
+            self._sources, self._sources_at = frozenset(_sources_of(self.bits.items(), listings)), moves
+        return self._sources
 
 
 NOTHING: Final = Plan({})
@@ -79,6 +90,27 @@ class Pending(MutableMapping[int, int]):
         self._own.clear()
         self._at, self._left = len(self._plan.order), 0
 
+    def sources(self, listings: Mapping[int, Listing], moves: int) -> set[Source]:
+        """At least the sources of what is left: of a plan all, until it is done."""
+        found = set(_sources_of(self._own.items(), listings))
+        return found | self._plan.sources(listings, moves) if self._at < len(self._plan.order) else found
+
+    def block(self, symbols: int) -> int | None:
+        """The number of the next so many symbols of the plan, where nothing of the join is different for it."""
+        if self._own or self._at % symbols or self._at >= len(self._plan.order):
+            return None
+        return self._at // symbols
+
+    def ids(self, index: int, symbols: int) -> tuple[int, ...]:
+        """The symbols of a block."""
+        return self._plan.order[index * symbols : (index + 1) * symbols]
+
+    def pass_block(self, symbols: int) -> None:
+        """The next so many symbols are done."""
+        done = min(symbols, len(self._plan.order) - self._at)
+        self._at += done
+        self._left -= done
+
     def next(self) -> int:
         """The symbol whose turn it is, in the order asked; there is one."""
         order, own = self._plan.order, self._own
@@ -99,3 +131,10 @@ class Pending(MutableMapping[int, int]):
         """What the plan does not bring any more, or never did."""
         places, at = self._plan.places, self._at
         return [id_ for id_, bits in self._own.items() if bits and places.get(id_, -1) < at]
+
+
+def _sources_of(masks: Iterable[tuple[int, int]], listings: Mapping[int, Listing]) -> Iterator[Source]:
+    for id_, bits in masks:
+        for channel in listings[id_].channels:
+            if channel is not None and channel.bit & bits:
+                yield channel.source

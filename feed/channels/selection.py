@@ -10,7 +10,7 @@ these picks its own out of all in one call (`itemgetter`: a seventh of the time 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -113,6 +113,7 @@ class Selection:
     """Symbols with the bits of their kinds; `readers` are in step, `users` also those that will be again."""
 
     __slots__ = (
+        "_grown",
         "_sources",
         "_sources_at",
         "digest",
@@ -141,6 +142,8 @@ class Selection:
         """What it got of the newest flushes, by their number, while several readers have it."""
         self._sources: frozenset[Source] = frozenset()
         self._sources_at = -1
+        self._grown: list[int] = []
+        """Symbols of which it has had more since it was asked for its sources."""
 
     def copy(self) -> Selection:
         """One that is nobody else's."""
@@ -156,7 +159,10 @@ class Selection:
             self.digest ^= hash((id_, mask))
         elif before:
             del self.masks[id_]
-        self._sources_at = -1
+        if before & ~mask:
+            self._sources_at = -1
+        elif self._sources_at >= 0:
+            self._grown.append(id_)
 
     def keep(self, number: int, buffer: Frames, count: int) -> None:
         """Keeps a buffer for readers that were left behind, of which there may be many."""
@@ -170,14 +176,19 @@ class Selection:
     def sources(self, listings: dict[int, Listing], moves: int) -> frozenset[Source]:
         """The sources of its channels; `moves` changes with every change of a channel's source."""
         if self._sources_at != moves:
-            self._sources_at = moves
-            self._sources = frozenset(
-                channel.source
-                for id_, mask in self.masks.items()
-                for channel in listings[id_].channels
-                if channel is not None and channel.bit & mask
-            )
+            self._sources_at, self._grown = moves, []
+            self._sources = frozenset(self._sources_of(self.masks, listings))
+        elif self._grown:
+            grown, self._grown = self._grown, []
+            self._sources |= frozenset(self._sources_of(grown, listings))
         return self._sources
+
+    def _sources_of(self, ids: Iterable[int], listings: dict[int, Listing]) -> Iterator[Source]:
+        for id_ in ids:
+            mask = self.masks.get(id_, 0)
+            for channel in listings[id_].channels:
+                if channel is not None and channel.bit & mask:
+                    yield channel.source
 
 
 _Told = dict[Selection, list[bytes]]

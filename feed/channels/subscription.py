@@ -19,6 +19,7 @@ from feed.channels.cursor import Reader
 from feed.channels.join import ANNOUNCE_SHIFT, Broken, Join, Move, Start, Together
 from feed.channels.message import KIND_BIT, KIND_INDEX
 from feed.channels.pending import NOTHING, Plan
+from feed.channels.shared import Way
 from feed.channels.steps import STRIDE, Steps
 from feed.channels.wanted import Wanted
 from feed.model import NO_SEQ, OnLag, Result
@@ -177,6 +178,10 @@ class Subscribing:
         for prefix, bit in found:
             wanted.add_pattern(prefix, bit, ask.on_lag, hub.listings)
             matched[prefix, bit] = len(hub.matching(prefix, bit.bit_length() - 1))
+        openings = hub.openings(plan)
+        if openings is not None and not (self._broken or ask.beyond):
+            marks = None if join.marks is None else frozenset(join.marks.items())
+            join.shares = openings, Way(join.live, join.last, marks, ask.on_lag), wanted.changes
         if not join.pending and join.tells is None:
             self._reader.joins.remove(join)
         results: list[Result] = []

@@ -48,6 +48,7 @@ class Wanted:
         "_venues",
         "_watch",
         "awaited",
+        "changes",
         "count",
         "rules",
         "turned",
@@ -59,6 +60,8 @@ class Wanted:
         """Channels by name, exceptions of symbols that are not known, a pattern's kinds: what the limit is on."""
         self.awaited: dict[str, dict[int, Awaited]] = {}
         """By name and the bit of a kind."""
+        self.changes = 0
+        """Rises with every change."""
         self.turned: list[str] = []
         """Names that came into `awaited` or went out of it since somebody last emptied this."""
         self._awaited_of: Counter[str] = Counter()
@@ -234,9 +237,9 @@ class Wanted:
 
     def clear(self) -> None:
         """Unsubscribes everything."""
-        turned = [*self.turned, *self.awaited]
+        turned, changes = [*self.turned, *self.awaited], self.changes
         self.__init__()  # type: ignore[misc]  # as at the beginning
-        self.turned = turned
+        self.turned, self.changes = turned, changes + 1
 
     def closes(self, listing: Listing, bit: int) -> bool:
         """Whether the connection is to be closed when this channel lags."""
@@ -378,6 +381,7 @@ class Wanted:
 
     def _changed(self) -> None:
         """What was made of it is not true any more."""
+        self.changes += 1
         self._watch = self._venues = None
 
     def _reruled(self) -> None:

@@ -65,7 +65,7 @@ def trade(number: int, ts_event: int) -> bytes:
     """A tick of one trade."""
     price = 60 + number % 37
     return (
-        b'{"channel":"trades","ts_event":"%d","data":[{"price":"%d.%d","size":"1","side":"buy","trade_id":"%d"}]}'
+        b'{"channel":"trades","ts_event":"%d","data":[{"price":"%d.%d","size":"1","side":"buy","trade_id":"%d","ts_event":null}]}'
         % (ts_event, price, number % 9 + 1, number)
     )
 

@@ -1,4 +1,4 @@
-"""Requests in the smallest steps: so the market goes on between all of them."""
+"""Requests in the smallest steps, so the market goes on between all of them; and what is shared in small blocks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from feed.channels import readers, subscription, views
+from feed.channels import cursor, readers, shared, subscription, views
 from feed.protocol import line
 
 
@@ -15,6 +15,8 @@ def smallest_steps() -> Iterator[None]:
     """A step is one channel."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(line, "STEP_CHANNELS", 1)
+        for module in (cursor, shared):
+            patch.setattr(module, "BLOCK_SYMBOLS", 2)
         for module in (readers, subscription, views):
             patch.setattr(module, "STRIDE", 1)
         yield
