@@ -479,7 +479,9 @@ class Reader:
         if any(source.notice is not None and source not in join.noticed for source in block.sources):
             return False
         if page.over(len(block.frames)):
-            return False
+            if page.size:
+                page.close()
+            return bool(page.size)
         page.add(block.frames)
         pending.pass_block(BLOCK_SYMBOLS)
         selection, tally = self.selection, self._tally
@@ -495,6 +497,9 @@ class Reader:
     def _make_block(self, join: Join, page: Page, index: int) -> bool:
         """Does the next symbols one by one, and keeps what came of it for others, where it holds for them."""
         assert join.shares is not None
+        if page.size > 3 * page.room:
+            page.close()  # so that there is room for all of them
+            return True
         openings, way, _ = join.shares
         hub, tally, number = self._hub, self._tally, join.number
         ids = join.pending.ids(index, BLOCK_SYMBOLS)

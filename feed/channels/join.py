@@ -263,6 +263,10 @@ class Page:
         """For how many more bytes there is room."""
         return max(self._bytes_max - self.size, 0)
 
+    def close(self) -> None:
+        """Nothing more is added: what follows needs a page of its own."""
+        self._bytes_max = self.size
+
     def over(self, more: int) -> bool:
         """Whether so many more bytes fill it."""
         return self.size + more >= self._bytes_max

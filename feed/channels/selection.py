@@ -5,7 +5,9 @@ one frame for each distinct selection. Leaves readers that are not in step to `c
 `wanted`.
 
 Each (symbol, kinds) that any selection has is a *slot*. A flush fills some of them; each selection that has one of
-these picks its own out of all in one call (`itemgetter`: a seventh of the time of giving each to each).
+these picks its own out of all in one call (`itemgetter`: a seventh of the time of giving each to each). A *wide*
+selection has no slots: finding a place for each of thousands of symbols, whenever its reader changes one of them, costs
+more than looking up those that a flush has changed.
 """
 
 from __future__ import annotations
@@ -85,6 +87,8 @@ def closes(rules: tuple[Rule, ...] | list[Rule], name: str, bit: int) -> bool:
 
 
 _KEPT_MAX: Final = 8
+_WIDE: Final = 512
+"""Of more symbols than these a selection is wide."""
 _PICKS_MIN: Final = 16
 _SEEK_COST: Final = 4
 """What it costs to see whether a selection has a filled slot, in units of picking a slot out of all."""
@@ -125,6 +129,7 @@ class Selection:
         "shared",
         "users",
         "watch",
+        "wide",
     )
 
     def __init__(self, masks: dict[int, int] | None = None, digest: int = 0) -> None:
@@ -132,6 +137,7 @@ class Selection:
         self.digest = digest
         self.watch: Watch | None = None
         self.shared = False
+        self.wide = False
         self.readers: dict[Reader, None] = {}
         self.users = 0
         self.sent = 0
@@ -204,6 +210,7 @@ class Selections:
         self._by_symbol: dict[int, dict[int, Slot]] = {}
         self._watching: dict[Selection, None] = {}
         self._all: dict[Selection, None] = {}
+        self._wide: dict[Selection, None] = {}
         self._extended: dict[Selection, None] = {}
         # by slot, while a flush is given out: its part of a frame, and how many updates are in it; the first is no slot
         self._parts: list[bytes] = [FRAME_START]
@@ -212,7 +219,7 @@ class Selections:
         self._taken = 0
 
     def __len__(self) -> int:
-        return len(self._all)
+        return len(self._all) + len(self._wide)
 
     def share(self, selection: Selection, watch: Watch | None) -> Selection:
         """The selection that all readers with this content have; the caller's own where it is the first."""
@@ -225,9 +232,13 @@ class Selections:
         equal.append(selection)
         selection.shared = True
         selection.users = 1
-        self._all[selection] = None
+        selection.wide = len(selection.masks) > _WIDE
         if watch is not None:
             self._watching[selection] = None
+        if selection.wide:
+            self._wide[selection] = None
+            return selection
+        self._all[selection] = None
         for id_, mask in selection.masks.items():
             self._index(selection, id_, mask)
         self._set_pick(selection)
@@ -242,8 +253,11 @@ class Selections:
         equal.remove(selection)
         if not equal:
             del self._by_digest[selection.digest]
-        del self._all[selection]
         self._watching.pop(selection, None)
+        if selection.wide:
+            del self._wide[selection]
+            return
+        del self._all[selection]
         self._extended.pop(selection, None)
         for id_, mask in selection.masks.items():
             self._unindex(selection, id_, mask)
@@ -282,15 +296,39 @@ class Selections:
                 if buffer:
                     selection.keep(flush.number, buffer, count)
                     yield selection, buffer, count
+            yield from self._wide_buffers(flush, first, last)
         finally:
             for slot in filled:
                 parts[slot.index], counts[slot.index] = b"", 0
+
+    def _wide_buffers(self, flush: Flush, first: _Told, last: _Told) -> Iterator[tuple[Selection, Frames, int]]:
+        """The same for those without slots."""
+        made: dict[tuple[int, int], tuple[bytes, int]] = {}
+        for selection in list(self._wide):
+            if not selection.readers:
+                continue
+            pieces, count, masks = [FRAME_START, *first.get(selection, ())], 0, selection.masks
+            for id_ in chain(flush.changed, flush.runs):
+                mask = masks.get(id_)
+                if not mask:
+                    continue
+                found = made.get((id_, mask))
+                if found is None:
+                    messages, updates = flush.said(id_, mask)
+                    found = made[id_, mask] = part(messages) if messages else b"", updates
+                if found[0]:
+                    pieces.append(found[0])
+                    count += found[1]
+            buffer = closed([*pieces, *last.get(selection, ())])
+            if buffer:
+                selection.keep(flush.number, buffer, count)
+                yield selection, buffer, count
 
     def _touched(self, filled: list[Slot], first: _Told, last: _Told) -> list[Selection]:
         """The selections that may get something."""
         if sum(len(slot.takers) for slot in filled) > _TOUCHES_MAX * len(self._all):
             return list(self._all)
-        touched: dict[Selection, None] = dict.fromkeys([*first, *last])
+        touched = dict.fromkeys([selection for selection in (*first, *last) if not selection.wide])
         for slot in filled:
             touched.update(slot.takers)
         return list(touched)
@@ -321,7 +359,7 @@ class Selections:
                     joined = birth.joined(selection.watch.on_lag(birth.channel))
                     first.setdefault(selection, []).append(part([joined]))
         for source, message in flush.notices:
-            for selection in self._all:
+            for selection in chain(self._all, self._wide):
                 if source in selection.sources(self._listings, moves):
                     last.setdefault(selection, []).append(part([message]))
         return first, last
@@ -334,11 +372,12 @@ class Selections:
         equal.remove(selection)
         if not equal:
             del self._by_digest[selection.digest]
-        if before:
+        if before and not selection.wide:
             self._unindex(selection, channel.id, before)
         selection.set(channel.id, before | channel.bit)
-        self._index(selection, channel.id, before | channel.bit)
-        self._extended[selection] = None
+        if not selection.wide:
+            self._index(selection, channel.id, before | channel.bit)
+            self._extended[selection] = None
         self._by_digest.setdefault(selection.digest, []).append(selection)
 
     def _set_pick(self, selection: Selection) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from feed.channels import cursor, readers, shared, subscription, views
+from feed.channels import cursor, readers, selection, shared, subscription, views
 from feed.protocol import line
 
 
@@ -17,6 +17,7 @@ def smallest_steps() -> Iterator[None]:
         patch.setattr(line, "STEP_CHANNELS", 1)
         for module in (cursor, shared):
             patch.setattr(module, "BLOCK_SYMBOLS", 2)
+        patch.setattr(selection, "_WIDE", 2)
         for module in (readers, subscription, views):
             patch.setattr(module, "STRIDE", 1)
         yield
