@@ -43,7 +43,7 @@ class Selection:
     @property
     def count(self) -> int:
         """How many channels there are in it, and what was asked for."""
-        return len(self.chosen) + self._wanted.count
+        return max(len(self.chosen), self._wanted.count)
 
     def touched(self, kinds: list[str], symbols: list[str]) -> int:
         """How many channels a request looks at: of a pattern all that it matches, and at least one."""

@@ -196,7 +196,7 @@ class Readers:
     def touched(self, kinds: list[str] | None, symbols: list[str] | None) -> int:
         """How many channels a request looks at: of a pattern all that it matches, and at least one."""
         if kinds is None or symbols is None:
-            return sum(reader.wanted.count + reader.channels for reader in self)
+            return sum(max(reader.wanted.count, reader.channels) for reader in self)
         names, patterns = 0, list[str]()
         for symbol in dict.fromkeys(symbols):
             if is_pattern(symbol):
