@@ -29,6 +29,7 @@ from feed.venues import binance_frames as frames
 from feed.venues.binance_ahead import ReadAhead, read_ahead
 from feed.venues.binance_book import Diffs, FuturesDiffs, SpotDiffs
 from feed.venues.decimals import canonical, positive
+from feed.venues.legible import IN_DOUBT, leading
 from feed.venues.symbol import Symbol, Tick
 from feed.venues.times import ms_or_us_ns
 
@@ -87,7 +88,7 @@ class Binance:
         try:
             take(data)
         except BadTick as error:
-            raise self._spoiled(channel, data.u if channel == "book" else None, error) from error
+            raise self._spoiled(channel, error) from error
 
     def apply_entry(self, tick: Tick, entry: object) -> None:
         """As `apply`: a frame speaks of one symbol only."""
@@ -102,6 +103,11 @@ class Binance:
             and read.stream in self._depth_streams
             and self._diffs.take_told(head, read.told, tick.ts_recv)
         )
+
+    def refused(self, tick: Tick) -> None:
+        """Puts in doubt what the tick may have held; an answer says nothing that is missed."""
+        if tick.request is None:
+            self._symbol.in_doubt(*_channels(tick.value))
 
     def save(self) -> bytes:
         """The private state: positions, and the diffs kept."""
@@ -132,7 +138,7 @@ class Binance:
                 return
             take(data)
         except (BadTick, *frames.UNREADABLE) as error:
-            raise self._spoiled(channel, head.u, error) from error
+            raise self._spoiled(channel, error) from error
 
     def _apply_answer(self, request: str, frame: bytes) -> None:
         if request and _DEPTH not in request:
@@ -157,10 +163,9 @@ class Binance:
     def _take_diff(self, data: Any) -> None:
         self._diffs.take(data, self._ts_recv)
 
-    def _spoiled(self, channel: Kind | None, last: object, why: Exception) -> BadEntry:
-        """`last` is the id up to which the frame says that it tells of the book."""
-        if channel == "book" and isinstance(last, int):
-            self._diffs.miss(last)
+    def _spoiled(self, channel: Kind | None, why: Exception) -> BadEntry:
+        if channel == "book":
+            self._diffs.miss()
         return self._symbol.spoiled(channel, why)
 
     def _take_trade(self, data: frames.Trade) -> None:
@@ -274,6 +279,21 @@ def wide(frame: bytes) -> tuple[Action, str | None] | None:
     """
     keys(frame)
     return None
+
+
+def _channels(frame: bytes) -> Sequence[Kind]:
+    """The channels that a refused frame may be of: `IN_DOUBT` where nothing says what it is."""
+    try:
+        head, _ = frames.read(frame)
+        if not frames.kind(head):
+            frames.keys_of(head)
+    except (BadTick, *frames.UNREADABLE):
+        said = leading(frame)
+        head = frames.Head(stream=said.get("stream", ""), e=said.get("e", ""), u=said.get("u"), B=said.get("B"))
+        if not head.stream and not frames.kind(head):
+            return IN_DOUBT
+    channel = _CHANNELS.get(frames.kind(head))
+    return [] if channel is None else [channel]
 
 
 def _top(price: str, size: str) -> tuple[str | None, str | None]:
