@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import random
 from bisect import bisect_right
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -52,9 +53,13 @@ class Viewer:
         for payload in payloads(frames):
             self.client.receive(payload)
 
-    def ask(self, now: int, **request: Any) -> dict[str, Any]:
+    def ask(self, now: int, between: Callable[[], None] = lambda: None, **request: Any) -> dict[str, Any]:
+        """`between`: what happens between the steps of the request."""
         text = self.client.ask({key: value for key, value in request.items() if value is not None})
         self.take(self.session.receive(text, now))
+        while self.session.under_way:
+            between()
+            self.take(self.session.wake(now))
         answer = self.client.answers[list(self.client.answers)[-1]]
         if request["op"] == "subscribe":
             view = request["every_ms"], request["depth"]
@@ -168,12 +173,21 @@ class World:
             "depth": depth,
             "wait": wait,
         }
-        answer = viewer.ask(self.now, op="subscribe", **request)
+        answer = viewer.ask(self.now, self.between, op="subscribe", **request)
         assert all(result["ok"] or result["code"] == "unknown_symbol" for result in answer["results"])
+
+    def between(self) -> None:
+        """What goes on between two steps of a request."""
+        match self.chance.randrange(6):
+            case 0:
+                self.tick()
+            case 1 | 2:
+                self.read()
+                self.flush()
 
     def unsubscribe(self, viewer: Viewer) -> None:
         kinds = self.chance.sample(KINDS, 2)
-        viewer.ask(self.now, op="unsubscribe", channels=kinds, symbols=[self.chance.choice(TARGETS)])
+        viewer.ask(self.now, self.between, op="unsubscribe", channels=kinds, symbols=[self.chance.choice(TARGETS)])
 
     def reconnect(self, viewer: Viewer) -> None:
         """Drops and comes back with its marks, seeing its channels as before, or in another way."""

@@ -323,7 +323,7 @@ def test_subscriptions_are_limited_as_on_a_live_stream(folder: Path) -> None:
 def test_a_list_costs_what_it_walks_over(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     desk = Desk(folder, settings=SessionSettings(requests_per_second=10, requests_burst=100))
     desk.ask(op="subscribe", channels=ALL, symbols=["*"])
-    monkeypatch.setattr("feed.protocol.line.CHANNELS_A_TOKEN", 0.1)
+    monkeypatch.setattr("feed.protocol.line.CHANNELS_A_TOKEN", desk.session.selection.count / 60)
     text = b'[{"op":"list","id":"a"},{"op":"list","id":"b"}]'
     answers = [m for frame in payloads(desk.session.receive(text, desk.now)) for m in json.loads(frame)]
     assert [answer["id"] for answer in answers] == ["a"]
