@@ -92,7 +92,7 @@ def _add_replay(app: FastAPI, gateway: Gateway, recordings: Recordings) -> None:
         player = Player(gateway, recordings, reader, recorded)
         connection: StreamProtocol = websocket.scope["state"]["connection"]
         connection.start(player.session)
-        if connection.session is None:  # it went away meanwhile
+        if not connection.started:  # it went away meanwhile
             player.session.close()
         task = asyncio.create_task(player.run(connection), name="replay")
         playing.add(task)

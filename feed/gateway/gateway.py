@@ -252,6 +252,8 @@ class Gateway:
         try:
             connection.session.close()
             tell_of_losses(connection)
+            # a session and its connection hold each other
+            connection.session = None
         except Exception:
             # the task that sends to all may be who closes it
             _logger.exception("session cannot be closed")

@@ -58,7 +58,12 @@ class StrictConnection(h11.Connection):
 
     def next_event(self) -> Any:
         """As h11's; raises `Refused` (an h11 error, which uvicorn answers with 400)."""
-        event = super().next_event()
+        try:
+            event = super().next_event()
+        except h11.RemoteProtocolError as error:
+            # h11's own is held by a frame of its own traceback, and all frames up to the connection with it
+            error.__traceback__ = None
+            raise Refused(str(error), error_status_hint=error.error_status_hint) from None
         if isinstance(event, h11.Request):
             if event.http_version not in (b"1.0", b"1.1"):
                 raise Refused("HTTP of another version")
@@ -121,6 +126,8 @@ class HttpProtocol(H11Protocol):
         self._in_time()
         self.gateway.doors.leave(self.transport)
         super().connection_lost(exc)
+        if self.scope is not None:
+            self.scope["state"].pop("http", None)  # which holds the scope
 
     def data_received(self, data: bytes) -> None:
         """Takes bytes while the request is within its bounds."""
@@ -201,6 +208,7 @@ class HttpProtocol(H11Protocol):
         if not self.transport.is_closing():
             self.transport.write(refusal(status, text))
             self.transport.close()
+            self._within(_REFUSED_SECONDS, self.transport.abort)  # who does not read it is not waited for
 
     def send_400_response(self, msg: str) -> None:
         """What h11 could not read, or a name that is not ours; a head over the limit has its own status."""

@@ -116,6 +116,11 @@ class Line:
     def __bool__(self) -> bool:
         return bool(self._line)
 
+    def close(self) -> None:
+        """Nothing is asked any more. Whose line it is holds it, and would be held by it."""
+        self._line.clear()
+        del self._do
+
     def spend(self, channels: int) -> None:
         """The request that is being done touched so many channels."""
         self._tokens -= channels / CHANNELS_A_TOKEN

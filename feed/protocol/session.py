@@ -164,6 +164,7 @@ class Session:
         """The connection is gone; not while a flush is under way."""
         self._walks.close()
         self.readers.close()
+        self._line.close()
 
     # ---- requests
 
