@@ -195,6 +195,8 @@ class _Pieces(StreamingResponse):
 async def _pieces(walk: Walk[Piece], connection: HttpProtocol | None) -> AsyncIterator[Piece]:
     try:
         while (piece := await walk.next()) is not None:
+            if connection is not None:
+                connection.sends(len(piece))
             yield piece
             if connection is not None:
                 connection.progressed()
