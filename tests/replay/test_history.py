@@ -254,13 +254,13 @@ def trickling(recording: Recording, wanted: Wanted) -> Iterator[Piece]:
 @pytest.mark.parametrize(("rate", "kept"), [(1 << 30, False), (1, True)], ids=["too slow", "quick enough"])
 def test_a_slow_reader_keeps_its_place_only_at_a_rate(folder: Path, monkeypatch: Any, rate: int, kept: bool) -> None:
     monkeypatch.setitem(FORMS, "application/x-ndjson", trickling)
-    limits = LimitSettings(response_seconds=0.5, history_bytes_per_second_min=rate)
+    limits = LimitSettings(response_seconds=2.0, history_bytes_per_second_min=rate)
     with Running(GatewaySettings(port=0, limits=limits), recordings=folder) as running:
         peer = _ask(running, receive_buffer=32_768)
-        ends = time.monotonic() + 1.5
+        ends = time.monotonic() + 4
         while time.monotonic() < ends and running.do(lambda: len(running.gateway.doors)):
-            assert peer.recv(32_768)  # it takes something all the time
-            time.sleep(0.01)
+            assert peer.recv(65_536)  # it takes something all the time
+            time.sleep(0.003)
         assert running.do(lambda: len(running.gateway.doors)) == kept
         peer.close()
 
