@@ -35,6 +35,7 @@ _LOOK_S: Final = 0.25
 _NEW_PARTITIONS_S: Final = 2.0
 _RETRY_S: Final = 0.5
 _DOUBT_S: Final = 5.0
+_PIECE_BYTES: Final = 64 * 1024
 STALLED_S: Final = 2.0
 """A tick or a record that has waited for so long makes its source `stalled`."""
 log: Final = logging.getLogger("feed.follower")
@@ -82,6 +83,7 @@ class Follower:
         starts: Callable[[TopicPartition, int, int], int | None] = lambda partition, begin, end: None,
         passed: Callable[[str, int], None] | None = None,
         between: Callable[[], Awaitable[None]] | None = None,
+        room: Callable[[], Awaitable[None]] | None = None,
         lenient: bool = False,
     ) -> None:
         """`lenient`: a log that is missing or cannot be read keeps it from nothing; it replaces one that served others.
@@ -89,7 +91,8 @@ class Follower:
         `starts`: given a log's begin and end, the offset at which its state must be known; None: at its end.
 
         `passed`: is told each record's source and offset before the sink hears of it. `between`: awaited before records
-        are taken; while it waits, nothing is taken, and little is fetched.
+        are taken; while it waits, nothing is taken, and little is fetched. `room`: where it is given, records are taken
+        in pieces, and it is awaited after each: what came is to be sent before there is too much of it.
         """
         self._topics = topics
         self._absent = dict.fromkeys(topics, time.monotonic())
@@ -101,6 +104,7 @@ class Follower:
         self._starts = starts
         self._passed = passed
         self._between = between
+        self._room = room
         self._lenient = lenient
         self._told = Told(log)
         self._cluster = Cluster(bootstrap, client_id=client_id)
@@ -177,6 +181,8 @@ class Follower:
                     stream = followed.stream
                     while not followed.lost and (stream.waiting or stream.failed is not None or stream.vanished):
                         changed = self._take(partition, followed) or changed
+                        if self._room is not None:
+                            await self._room()
                 changed = self._watch() or changed
                 if changed:
                     self._notify()
@@ -287,7 +293,7 @@ class Follower:
         try:
             if stream.vanished:
                 raise OutOfRange(f"{partition.topic} was away")
-            raws = stream.take()
+            raws = stream.take(None if self._room is None else _PIECE_BYTES)
             heard = followed.read(raws, self._sink, time.monotonic(), self._tell, self._passed, self._told)
         except HoleInLog as hole:
             followed.lose(hole.floor, go_on=True)
