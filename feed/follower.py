@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
-from feed.channels.reader import HoleInLog
+from feed.channels.reader import HoleInLog, valid_source
+from feed.channels.record import known_records
 from feed.errors import FeedError
-from feed.floors import Floors
+from feed.floors import EARLIEST, Floors
 from feed.followed import FollowedLog, Patience, Sink, Standing, Unreadable
 from feed.kafka.cluster import Cluster, OutOfRange
 from feed.kafka.fetch import Fetcher
@@ -29,12 +30,15 @@ from feed.tasks import end
 from feed.told import Told
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+
+    from feed.floors import Wanted
 
 _LOOK_S: Final = 0.25
 _NEW_PARTITIONS_S: Final = 2.0
 _RETRY_S: Final = 0.5
-_DOUBT_S: Final = 5.0
+_DOUBT_S: Final = 2.0
+"""After so long with void records and no other: a writer tells something each second."""
 _PIECE_BYTES: Final = 64 * 1024
 STALLED_S: Final = 2.0
 """A tick or a record that has waited for so long makes its source `stalled`."""
@@ -80,7 +84,7 @@ class Follower:
         fetch_wait_ms: int = 100,
         disconnected_after_s: float = 2.0,
         client_id: str = "feed-serve",
-        starts: Callable[[TopicPartition, int, int], int | None] = lambda partition, begin, end: None,
+        starts: Callable[[TopicPartition, int, int], Wanted] = lambda partition, begin, end: None,
         passed: Callable[[str, int], None] | None = None,
         between: Callable[[], Awaitable[None]] | None = None,
         room: Callable[[], Awaitable[None]] | None = None,
@@ -88,7 +92,7 @@ class Follower:
     ) -> None:
         """`lenient`: a log that is missing or cannot be read keeps it from nothing; it replaces one that served others.
 
-        `starts`: given a log's begin and end, the offset at which its state must be known; None: at its end.
+        `starts`: given a log's begin and end, where its state must be known.
 
         `passed`: is told each record's source and offset before the sink hears of it. `between`: awaited before records
         are taken; while it waits, nothing is taken, and little is fetched. `room`: where it is given, records are taken
@@ -112,6 +116,10 @@ class Follower:
         self._fetcher = Fetcher(self._cluster, wait_ms=fetch_wait_ms)
         self._logs: dict[TopicPartition, FollowedLog] = {}
         self._unfollowed: dict[TopicPartition, Unreadable] = {}
+        self._partitions: dict[str, int] = {}
+        """How many partitions of each topic were seen when it was last looked."""
+        self._added: set[TopicPartition] = set()
+        """Partitions that came since it is followed, and are not followed yet."""
         self._looked_at = self._seen_at = 0.0
         self._caught_up = False
 
@@ -221,31 +229,39 @@ class Follower:
         self._absent = {topic: self._absent.get(topic, now) for topic in self._topics if not known.get(topic)}
         self._unfollowed = {at: why for at, why in self._unfollowed.items() if at.partition < known.get(at.topic, 0)}
         missing = self._misses
+        for topic, count in self._partitions.items():
+            self._added |= {TopicPartition(topic, number) for number in range(count, known.get(topic, 0)) if count}
+        self._partitions = {topic: known.get(topic, 0) for topic in self._topics}
         for topic in self._topics:
             for number in range(known.get(topic, 0)):
                 partition = TopicPartition(topic, number)
                 before = self._logs.get(partition)
+                if before is not None and before.doubted and not before.settled:
+                    await self._try(partition, before, self._settle(partition, before))
                 if before is None or before.lost:
                     missing = True
-                    await self._try_to_follow(partition, before)
+                    await self._try(partition, before, self._follow(partition, before))
         for partition, followed in self._logs.items():
             if partition.partition >= known.get(partition.topic, 0):
                 self._cannot(partition, followed, f"there is no partition {_name(partition)}", -1)
         return missing
 
-    async def _try_to_follow(self, partition: TopicPartition, before: FollowedLog | None) -> None:
+    async def _try(
+        self, partition: TopicPartition, followed: FollowedLog | None, work: Coroutine[None, None, None]
+    ) -> None:
         try:
-            await self._follow(partition, before)
+            await work
         except (KafkaError, OSError):
             raise
         except FeedError as error:
-            self._cannot(partition, before, str(error), -1)
+            self._cannot(partition, followed, str(error), -1)
         except Exception as error:
             words = f"{_name(partition)} cannot be followed"
             self._told.say(("failed", partition), words, level=logging.ERROR, error=error)
-            self._cannot(partition, before, repr(error), -1)
+            self._cannot(partition, followed, repr(error), -1)
         else:
             self._unfollowed.pop(partition, None)
+            self._added.discard(partition)
             self._fetcher.arrived.set()
 
     def _cannot(self, partition: TopicPartition, followed: FollowedLog | None, why: str, offset: int) -> None:
@@ -263,15 +279,7 @@ class Follower:
 
     async def _follow(self, partition: TopicPartition, before: FollowedLog | None) -> None:
         begin, end = await self._cluster.offsets(partition)
-        floor = before.floor if before is not None else None
-        wanted = self._starts(partition, begin, end)
-        if floor is not None:
-            start = floor
-        elif wanted is not None:
-            start = await self._floors.before(partition, wanted, begin, end)
-        else:
-            start = await self._floors.start(partition, begin, end)
-        start = min(max(start, begin), end)
+        start = await self._start(partition, before, begin, end)
         if before is not None and before.unreadable is not None and start <= before.unreadable.offset:
             return  # it would lead to where it led before: a later floor will do
         stream = self._fetcher.follow(partition, start)
@@ -283,6 +291,30 @@ class Follower:
             if before.unreadable is not None and before.unreadable.offset < 0:
                 followed.unreadable = None
         self._logs[partition] = followed
+
+    async def _start(self, partition: TopicPartition, before: FollowedLog | None, begin: int, end: int) -> int:
+        wanted = self._starts(partition, begin, end)
+        if before is not None and before.floor is not None:
+            start = before.floor
+        else:
+            if wanted is None and partition in self._added:
+                wanted = EARLIEST  # symbols move to it, whose first updates there lie before any floor
+            start = await self._floors.of(partition, wanted, begin, end)
+        return min(max(start, begin), end)
+
+    async def _settle(self, partition: TopicPartition, followed: FollowedLog) -> None:
+        """Looks why only void records come. The log is read once, to know which source is valid: where it is ours,
+        nothing has happened; else reading had begun with a void record, or another log lies there: then it is followed
+        from its begin.
+        """
+        begin, end = await self._cluster.offsets(partition)
+        valid = ""
+        async for page in self._cluster.read(partition, begin, end):
+            valid = valid_source(known_records(page), valid)
+        followed.settled = True
+        if valid != followed.reader.source and followed.doubted and not followed.lost:
+            followed.lose(begin)
+            self._fetcher.leave(followed.stream)
 
     # ---- what comes
 
@@ -361,11 +393,9 @@ class Follower:
         return self._topics[partition.topic].venue
 
     def _doubt(self, followed: FollowedLog, now: float) -> None:
-        """Reads a log from its begin, once, where all that comes is void: reading may have begun with a void record."""
-        if followed.reader.void and not (followed.doubted or followed.lost) and now - followed.record_at > _DOUBT_S:
+        """Whether all that comes is void."""
+        if followed.reader.void and not followed.lost and now - followed.record_at > _DOUBT_S:
             followed.doubted = True
-            self._fetcher.leave(followed.stream)
-            followed.lose(0)
 
     def _tell(self, followed: FollowedLog, now: float) -> bool:
         """Tells readers what is to be thought of a source, where that has changed."""

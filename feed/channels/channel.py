@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from feed.channels.log import Entry, Log
-from feed.channels.message import KIND_BIT, KIND_INDEX, PREV, bare
+from feed.channels.message import JOINT, KIND_BIT, KIND_INDEX, PREV, bare, head_of
 from feed.channels.state import Folded, FoldRules, empty, fold
 from feed.model import KINDS, NO_SEQ, Gap, GapReason, Kind, Mode, Snapshot
 
@@ -87,7 +87,9 @@ class Source:
         self.evicted = NO_SEQ
         self.channels: dict[bytes, Channel] = {}
         self.replaces: Source | None = None
-        self.leftover: dict[Channel, None] = {}
+        self.leftover: dict[Channel, bool] = {}
+        """Channels of the source that it replaces, until a keyframe tells of them; whether it is known of each that
+        nothing is missing in between."""
         self.state = "ok"
         self.reason: str | None = None
         self.notice: bytes | None = None
@@ -308,6 +310,13 @@ class Channel:
             entries = [self.state[1], *(entry for entry in entries if entry != self.state[1])]
         return entries
 
+    def doubt_at(self, position: int) -> list[bytes]:
+        """For who goes on from a position without having had what came before: the state there, where that is not
+        `ok`."""
+        if self.state is None or self.state[0] > position or head_of(self.state[1]).state == "ok":
+            return []
+        return [self.state[1]]
+
     def gap_after(
         self, position: int, reason: GapReason, rules: FoldRules, *, prev: int | None, first: int | None
     ) -> list[bytes]:
@@ -420,7 +429,10 @@ class Channel:
         self.listing.appends[self.bit] = self.log.add
         self.log_from = log_from if log_from is not None else NO_SEQ if base is None else base.covers
         self.switched = switched
-        self.state = None if base is None or base.state is None else (base.covers, base.state)
+        told = [(seq, one) for seq, _, message, _ in tail for one in message.split(JOINT) if one.startswith(b"state")]
+        if base is not None and base.state is not None:
+            told.insert(0, (base.covers, base.state))
+        self.state = told[-1] if told else None
 
     def standing(self, position: int) -> tuple[int, int]:
         """Where the channel stood at a position that the log still reaches: its last update, updates until then."""

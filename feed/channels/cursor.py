@@ -531,7 +531,7 @@ class Reader:
         if after > self._cursor.position(channel.source):
             self.holds[channel.id, channel.bit] = Hold(channel.source, after, self._hub.read(channel.source).confirms)
         emptied = [channel.nothing()] if (channel.id, channel.bit) in join.emptied else []
-        return emptied + channel.after(after), False
+        return emptied + (channel.doubt_at(after) if join.live else []) + channel.after(after), False
 
     def _give(self, rest: Rest, page: Page) -> None:
         """Sends a channel's messages as far as there is room; then the channel is in step, or goes on from there."""

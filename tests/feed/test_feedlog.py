@@ -6,16 +6,18 @@ import itertools
 import json
 import random
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
 from feed.channels.reader import HoleInLog, LogReader
-from feed.channels.record import Record
+from feed.channels.record import PART_BYTES_MAX, Record
 from feed.errors import BadTick
-from feed.feedlog import Ahead, Opening, Restored, Round, Step, Writer
+from feed.feedlog import Ahead, Opening, Restored, Round, Step, Writer, values_of
+from feed.model import Book, Snapshot, State
 from feed.venues.source import Source
 from feed.venues.symbol import Rules, Tick
-from feed.venues.tick import NO_TIME
+from feed.venues.tick import NEVER_WRITTEN, NO_TIME
 from tests.feed.memory_log import Died, SecondWriter, Worker, restore, updates_of
 from tests.feed.toy import TOY
 
@@ -73,6 +75,23 @@ def test_a_tick_that_has_no_time_counts_at_the_clock_of_its_source_also_after_re
     for _ in ticks:
         Worker(TOY, log, ticks).run([1])
     assert updates_of(log) == unbroken(ticks)
+
+
+@pytest.mark.parametrize("seed", [0, 16, 24])
+def test_times_that_are_not_believed_are_none_after_restarts_either(seed: int) -> None:
+    rng = random.Random(seed)
+    ticks, ahead = [], 0
+    for tick in make_ticks(120, seed):
+        ahead += rng.choice((0, 0, 0, 0, 8, 8 * 52)) * 24 * 3600 * 10**9 if len(ticks) > 4 else 0
+        odd = rng.choice((0, 0, 0, 0, 0, 9 * 10**18, 2**63 - 1, 4 * 10**18))
+        ts_recv = odd if odd and len(ticks) > 4 else tick.ts_recv + ahead
+        ticks.append(replace(tick, ts_recv=ts_recv, ts_kafka=NEVER_WRITTEN))
+    wanted = unbroken(ticks)
+    assert len(wanted) > 20
+    log: list[Record] = []
+    for _ in ticks:
+        Worker(TOY, log, ticks).run([1])
+    assert updates_of(log) == wanted
 
 
 def test_a_tick_without_a_time_that_is_the_first_of_all_is_a_bad_one() -> None:
@@ -191,6 +210,22 @@ def test_what_the_log_says_while_a_step_waits_covers_nothing_of_it(seed: int) ->
             continue
     assert sum(record.waits_ms == 2_500 for record in log) > 10
     assert updates_of(log) == unbroken(ticks)
+
+
+def test_a_state_is_not_cut_from_its_snapshot() -> None:
+    state = State("x/0@a", "book", "X:A", 7, "stale", "gap", "7")
+
+    def book(levels: int) -> Snapshot:
+        return Snapshot(
+            "book", "X:A", "x/0@a", 7, None, "7", Book([(f"{n}", "1") for n in range(10**6, 10**6 + levels)], [])
+        )
+
+    size = len(msgspec.json.encode(book(1001))) - len(msgspec.json.encode(book(1000)))
+    for levels in range(PART_BYTES_MAX // size - 40, PART_BYTES_MAX // size):
+        *_, last = values_of([book(100), book(levels), state])
+        assert [one["type"] for one in json.loads(last)][-2:] == ["snapshot", "state"]
+    # those of many symbols in one tick are cut anywhere
+    assert len(values_of([state] * (PART_BYTES_MAX // 100))) > 1
 
 
 def test_a_book_of_8_mb_goes_out_in_parts_and_comes_back() -> None:

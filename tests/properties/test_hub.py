@@ -68,11 +68,12 @@ class Gateways(RuleBasedStateMachine):
     def start(self, window: int, clients: int) -> None:
         self.hubs = [Hub(HubSettings(resume_window_bytes_max=window)) for _ in range(2)]
         self.readers: list[list[Reader]] = [[], []]
-        self.ticks_of([(symbol, list(KINDS)) for symbol in SYMBOLS[:2]])
+        self.ticks_of([("X:A", list(KINDS)), ("X:B", [kind for kind in KINDS if kind != "book"])])
+        self.book_state("X:B", "gap", with_update=False)  # all that is known of it
         self.read_all(0)
         for _ in range(clients):
             self.connect(0)
-            self.subscribe(len(self.links) - 1, list(KINDS), ["X:A", "Y:*"], None, wait=False)
+            self.subscribe(len(self.links) - 1, list(KINDS), ["X:A", "X:B", "Y:*"], None, wait=False)
             self.subscribe(len(self.links) - 1, ["trades", "book"], ["X:D"], None, wait=True)
 
     # ---- the log
@@ -115,8 +116,9 @@ class Gateways(RuleBasedStateMachine):
 
     @rule(symbol=st.sampled_from(SYMBOLS), reason=st.sampled_from(["gap", "checksum", None]), with_update=st.booleans())
     def book_state(self, symbol: str, reason: str | None, with_update: bool) -> None:
+        """Also of a book that has had nothing else: a change came before any snapshot."""
         known = self.market.truths.get(("book", symbol))
-        if known is None or known.seq == -1:
+        if reason is None and (known is None or known.seq == -1):
             return
         self.number += 1
         if with_update:
@@ -132,20 +134,25 @@ class Gateways(RuleBasedStateMachine):
         if value != b"[]":
             self.records.append(("keyframe", (self.market.source, symbol, value)))
 
-    @rule(carries=st.booleans())
+    @rule(carries=st.booleans(), dies=st.sampled_from([None, None, 0, 1, 3]))
     @precondition(lambda self: self.incarnation < 4)
-    def incarnation_ends(self, carries: bool) -> None:
+    def incarnation_ends(self, carries: bool, dies: int | None = None) -> None:
+        """`dies`: between both one began whose writer was gone after so many keyframes."""
+        if dies is not None:
+            self._begin_incarnation(carries=True, keyframes=dies)
+        self._begin_incarnation(carries=carries)
+        self._write(split=False)
+
+    def _begin_incarnation(self, *, carries: bool, keyframes: int | None = None) -> None:
         before = self.market
         self.incarnation += 1
         self.market = TrueSource(f"x/0@{self.incarnation}", before.seq if carries else -1)
         self.records.append(("opened", (self.market.source, before.source, carries)))
         if carries:
             self.market.carry(before)
-            for symbol in SYMBOLS:
-                value = self.market.keyframe(symbol)
-                if value != b"[]":
-                    self.records.append(("keyframe", (self.market.source, symbol, value)))
-        self._write(split=False)
+            values = [(symbol, self.market.keyframe(symbol)) for symbol in SYMBOLS]
+            made = [(self.market.source, symbol, value) for symbol, value in values if value != b"[]"]
+            self.records += [("keyframe", arguments) for arguments in made[:keyframes]]
 
     def _write(self, split: bool) -> None:
         for pos, last, value in self.market.records() if split else [self.market.record()]:
@@ -323,6 +330,7 @@ class Gateways(RuleBasedStateMachine):
             self._check_sums(link, link.session.reader)
             link.session.reader.close()
         for hub, readers in zip(self.hubs, self.readers, strict=True):
+            assert list(hub.sources) == [self.market.source]
             for name in ("delivered", "merged", "gapped", "left", "gaps"):
                 assert getattr(hub.counts, name) == sum(getattr(reader.account(), name) for reader in readers), name
             assert hub.behind == 0
@@ -341,22 +349,22 @@ class Gateways(RuleBasedStateMachine):
     def _check(self, client: Client) -> None:
         for kind, symbol in client.awaited:
             truth = self.market.truths.get((kind, symbol))
-            assert truth is None or not truth.begun, f"{kind} of {symbol} has begun"
+            assert truth is None or not (truth.begun or truth.stale), f"{kind} of {symbol} has begun"
         for (kind, symbol), channel in client.channels.items():
             self._check_bytes(kind, symbol, channel)
             if not channel.open:
                 continue
             truth = self.market.truths.get((kind, symbol))
-            begun = truth is not None and (truth.last is not None or truth.start is not None)
-            if not begun:
+            if truth is not None and truth.stale:
+                assert not channel.waiting and channel.state[1] == "stale", f"{channel} is stale and was not told so"
+            if truth is None or not truth.begun:
                 assert channel.waiting or channel.pos == -1, channel
+                assert channel.waiting or channel.state[1] == ("stale" if truth and truth.stale else "ok"), channel
                 continue
-            assert truth is not None
             assert not channel.waiting, f"{channel} waits, market is at {truth.seq}"
             assert channel.source == self.market.source, channel
             assert channel.pos == truth.seq, f"{channel}, market is at {truth.seq}"
-            if truth.state is not None and channel.data is not None and channel.state[0] >= truth.state.seq:
-                assert channel.state[1] == truth.state.state
+            assert channel.state[1] == ("stale" if truth.stale else "ok"), f"{channel} is told {channel.state}"
             whole = (
                 (channel.snapshots or channel.from_first)
                 and not channel.partial
@@ -429,6 +437,21 @@ def test_a_silent_kind_that_begins_in_a_new_source_is_live() -> None:
     gateways.subscribe(index=2, kinds=["bars"], symbols=["*", "Y:C"], start="live", wait=False)
     gateways.incarnation_ends(carries=False)
     gateways.ticks([("Y:C", ["status", "bars", "instruments"])], readers=(), **one)
+    gateways.teardown()
+
+
+def test_a_source_that_ended_before_its_keyframes_leaves_its_channels_to_the_next() -> None:
+    gateways = Gateways()
+    gateways.start(window=6000, clients=1)
+    one = {"skip": 1, "hole": False, "parts": False, "split": False}
+    gateways.incarnation_ends(carries=True, dies=1)
+    gateways.read_all(0)
+    gateways.ticks([("X:A", ["trades"])], readers=(0, 1), **one)
+    hub = gateways.hubs[0]
+    assert list(hub.sources) == [gateways.market.source]
+    assert {channel.source.name for listing in hub.names.values() for channel in listing.channels if channel} == {
+        gateways.market.source
+    }
     gateways.teardown()
 
 

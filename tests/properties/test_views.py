@@ -100,8 +100,10 @@ class World:
             self.market.tick(changes, hole=chance.random() < 0.1, skip=chance.randrange(1, 4), parts=parts)
             for kind in kinds:
                 self.note(kind, symbol)
-            if chance.random() < 0.1 and ("book", symbol) in self.market.truths:
-                self.market.stale(symbol, chance.choice(["gap", None]))
+            if chance.random() < 0.1:
+                # of a book without an update that may be all that is known
+                known = self.market.truth("book", symbol).begun
+                self.market.stale(symbol, chance.choice(["gap", None]) if known else "gap")
 
     def note(self, kind: str, symbol: str) -> None:
         truth = self.market.truth(kind, symbol)
@@ -237,17 +239,22 @@ class World:
             for viewer in self.viewers:
                 viewer.full = False
                 self.drain(viewer)
+        assert list(self.hub.sources) == [self.market.source]
         for viewer in self.viewers:
             assert not viewer.session.due
             for kind, symbol in viewer.client.awaited:
                 truth = self.market.truths.get((kind, symbol))
-                assert truth is None or not truth.begun, f"{kind} of {symbol} has begun"
+                assert truth is None or not (truth.begun or truth.stale), f"{kind} of {symbol} has begun"
             marks = viewer.client.marks
             viewer.take(viewer.session.heartbeat(self.now))
+            assert viewer.client.marks.keys() <= {self.market.source}
             for channel in viewer.client.channels.values():
                 if not channel.open or channel.waiting or channel.source != self.market.source:
                     continue
                 assert viewer.client.marks.get(self.market.source, -1) >= marks.get(self.market.source, -1)
+                truth = self.market.truths.get((channel.kind, channel.symbol))
+                told = "stale" if truth is not None and truth.stale else "ok"
+                assert channel.state[1] == told, f"{channel} is told {channel.state}"
                 states = self.states.get((self.market.source, channel.kind, channel.symbol))
                 if states and _whole(channel):
                     channel.pos = max(channel.pos, states[-1][0])
