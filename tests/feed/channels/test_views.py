@@ -136,8 +136,9 @@ def test_a_view_that_nobody_reads_gives_its_memory_back_at_once() -> None:
             desk.flush()
             assert not list(desk.hub.views)
             assert not [one for one in held if one() is not None]
-            kept = [one for one in gc.get_objects() if isinstance(one, Channel) and one.listing.name.startswith("GONE:")]
+            every = [one for one in gc.get_objects() if isinstance(one, Channel)]
+            kept = [one for one in every if one.listing.name.startswith("GONE:")]
             assert all(desk.hub.names[one.listing.name].channels[one.index] is one for one in kept)
-            del kept
+            del every, kept
     finally:
         gc.enable()
