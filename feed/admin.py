@@ -19,7 +19,7 @@ from starlette.responses import PlainTextResponse
 
 from feed.checks import Check, is_ready
 from feed.errors import FeedError
-from feed.gateway.gateway import Doors
+from feed.gateway.doors import Doors
 from feed.gateway.http import GatewayConfig, HttpProtocol
 from feed.gateway.limits import GatewaySettings, LimitSettings
 from feed.gateway.probes import Probed, add_probes

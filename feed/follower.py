@@ -39,6 +39,7 @@ _NEW_PARTITIONS_S: Final = 2.0
 _RETRY_S: Final = 0.5
 _DOUBT_S: Final = 2.0
 """After so long with void records and no other: a writer tells something each second."""
+_PIECE_BYTES: Final = 64 * 1024
 STALLED_S: Final = 2.0
 """A tick or a record that has waited for so long makes its source `stalled`."""
 log: Final = logging.getLogger("feed.follower")
@@ -86,6 +87,7 @@ class Follower:
         starts: Callable[[TopicPartition, int, int], Wanted] = lambda partition, begin, end: None,
         passed: Callable[[str, int], None] | None = None,
         between: Callable[[], Awaitable[None]] | None = None,
+        room: Callable[[], Awaitable[None]] | None = None,
         lenient: bool = False,
     ) -> None:
         """`lenient`: a log that is missing or cannot be read keeps it from nothing; it replaces one that served others.
@@ -93,7 +95,8 @@ class Follower:
         `starts`: given a log's begin and end, where its state must be known.
 
         `passed`: is told each record's source and offset before the sink hears of it. `between`: awaited before records
-        are taken; while it waits, nothing is taken, and little is fetched.
+        are taken; while it waits, nothing is taken, and little is fetched. `room`: where it is given, records are taken
+        in pieces, and it is awaited after each: what came is to be sent before there is too much of it.
         """
         self._topics = topics
         self._absent = dict.fromkeys(topics, time.monotonic())
@@ -105,6 +108,7 @@ class Follower:
         self._starts = starts
         self._passed = passed
         self._between = between
+        self._room = room
         self._lenient = lenient
         self._told = Told(log)
         self._cluster = Cluster(bootstrap, client_id=client_id)
@@ -185,6 +189,8 @@ class Follower:
                     stream = followed.stream
                     while not followed.lost and (stream.waiting or stream.failed is not None or stream.vanished):
                         changed = self._take(partition, followed) or changed
+                        if self._room is not None:
+                            await self._room()
                 changed = self._watch() or changed
                 if changed:
                     self._notify()
@@ -319,7 +325,7 @@ class Follower:
         try:
             if stream.vanished:
                 raise OutOfRange(f"{partition.topic} was away")
-            raws = stream.take()
+            raws = stream.take(None if self._room is None else _PIECE_BYTES)
             heard = followed.read(raws, self._sink, time.monotonic(), self._tell, self._passed, self._told)
         except HoleInLog as hole:
             followed.lose(hole.floor, go_on=True)

@@ -142,8 +142,8 @@ class NormalizeSettings(Section):
     bars_closed_kept: Positive = 5
     """Closed bars of each interval that a snapshot holds."""
     ts_recv_ahead_max_s: Positive = 60
-    """A tick whose receive time is further ahead of the broker's (LogAppendTime) is a dead letter; without that, a week
-    ahead of its source's clock, unless the next one goes on from it."""
+    """A tick whose receive time is further ahead of the broker's (LogAppendTime) is a dead letter; where records
+    have no time, a week ahead of its source's clock, unless the next one goes on from it."""
     keyframe_ratio: Annotated[float, Field(gt=0, le=10)] = 1.0
     """Bytes of keyframes for each byte of updates."""
     keyframe_round_max_s: Positive = 3_600
@@ -187,10 +187,17 @@ class LimitSettings(Section):
     """A request's line and headers; more gets HTTP 431."""
     handshake_seconds: Seconds = 5.0
     """From the connection, or the first byte of a later request, to the whole request; then HTTP 408."""
+    http_per_second: Annotated[int, Field(ge=0)] = 100
+    """Requests over HTTP of one address, handshakes of WebSockets not among them; probes count by themselves. More gets
+    HTTP 429. 0: no limit, as behind a proxy."""
+    http_burst: Positive = 400
+    """So many of them at once."""
     response_seconds: Seconds = 30.0
     """From the request to its answer's last byte, of a history to its next piece; then it is cut."""
     histories_max: Positive = 4
     """Answers of `/v1/history` at once; one more gets HTTP 503."""
+    history_bytes_per_second_min: Positive = 64 * 1024
+    """Who takes a history slower than that, over all of it and `response_seconds`, is cut: its place is for others."""
     replays_max: Positive = 16
     """Connections to `/v1/replay` at once, each some tens of MB of memory; one more gets HTTP 503."""
     walks_max: Positive = 8

@@ -255,6 +255,7 @@ def follower(settings: Settings, gateway: Gateway, *, lenient: bool = False) -> 
         notify=gateway.fanout.notify,
         resume_window_s=settings.serve.resume_window_s,
         fetch_wait_ms=settings.kafka.fetch_max_wait_ms,
+        room=gateway.fanout.room,
         lenient=lenient,
     )
     gateway.follow(followed)

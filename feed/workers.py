@@ -141,7 +141,7 @@ class Workers:
         """The numbers of all of them."""
         return self._metrics.export() if self._siblings is None else text_of(await self._siblings.families())
 
-    def _report(self, clients: int) -> Report:
+    async def _report(self, clients: int) -> Report:
         checks = [checked() for checked in self._checks]
         return Report(
             worker=PARENT,
@@ -307,8 +307,8 @@ async def work(task: Task, settings: Settings, routes: Sequence[Routes]) -> None
     siblings = gateway.siblings = Siblings(folder, task.number, task.numbers, roles.metrics)
     listener = bound(settings.serve.host, settings.serve.port)
 
-    def told(clients: int) -> Report:
-        return report_of(gateway, task.number, clients, listens=server.ready.is_set())
+    async def told(clients: int) -> Report:
+        return await report_of(gateway, task.number, clients, listens=server.ready.is_set())
 
     async with siblings.listening(told):
         working: list[Coroutine[Any, Any, object]] = [

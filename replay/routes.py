@@ -92,7 +92,7 @@ def _add_replay(app: FastAPI, gateway: Gateway, recordings: Recordings) -> None:
         player = Player(gateway, recordings, reader, recorded)
         connection: StreamProtocol = websocket.scope["state"]["connection"]
         connection.start(player.session)
-        if connection.session is None:  # it went away meanwhile
+        if not connection.started:  # it went away meanwhile
             player.session.close()
         task = asyncio.create_task(player.run(connection), name="replay")
         playing.add(task)
@@ -195,6 +195,8 @@ class _Pieces(StreamingResponse):
 async def _pieces(walk: Walk[Piece], connection: HttpProtocol | None) -> AsyncIterator[Piece]:
     try:
         while (piece := await walk.next()) is not None:
+            if connection is not None:
+                connection.sends(len(piece))
             yield piece
             if connection is not None:
                 connection.progressed()

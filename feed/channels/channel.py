@@ -124,6 +124,10 @@ class Listing:
         self.heads: list[Channel | None] = [None] * len(KINDS)
         self.newest = 0
 
+    def clear(self) -> None:
+        """Its hub is given up: a symbol and its channels hold each other."""
+        self.channels, self.heads, self.appends, self.told = [], [], {}, {}
+
     def forget(self, channel: Channel) -> None:
         """As if it had never been."""
         self.channels[channel.index] = self.heads[channel.index] = None

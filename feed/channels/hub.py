@@ -420,6 +420,14 @@ class Hub:
         channel.listing.forget(channel)
         self.moves += 1
 
+    def close(self) -> None:
+        """Nobody reads it any more, and nobody will: what it holds goes now, not when a full collection comes."""
+        for listing in self.intake.listings.values():
+            listing.clear()
+        for source in self.intake.by_index:
+            source.channels, source.leftover = {}, {}
+        self.views.close()
+
     def _unwait(self, reader: Reader, cursor: Flush) -> None:
         waiters = self._waiters.get(cursor.number)
         if waiters is not None:

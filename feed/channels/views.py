@@ -416,9 +416,14 @@ class Views:
     def take(self, flush: Flush | None, now_ns: int) -> bool:
         """What the hub has committed (None: nothing); whether any view has something to fan out."""
         if self._views:
-            self._views = {spec: view for spec, view in self._views.items() if view.readers}
+            for spec in [spec for spec, view in self._views.items() if not view.readers]:
+                self._views.pop(spec).hub.close()
             self.changed = [view for view in self if view.take(flush, now_ns)]
         return bool(self._views and self.changed)
+
+    def close(self) -> None:
+        """Their hub is given up; it and this hold each other."""
+        del self._raw, self._make
 
     @property
     def merged(self) -> int:

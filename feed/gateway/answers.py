@@ -1,10 +1,14 @@
 """Answers over HTTP: JSON, errors of the protocol, and what a route's description says of them.
 
-Owns their forms. Leaves what is in them to the routes.
+Owns their forms, and that large ones are made once for all who ask meanwhile, or in slices of time. Leaves what is in
+them to the routes.
 """
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Callable, Hashable
+from time import perf_counter
 from typing import Any, Final
 
 import msgspec
@@ -14,6 +18,9 @@ from feed.protocol.line import error_of
 
 JSON: Final = "application/json"
 UNAVAILABLE: Final = 503
+_SLICE_SECONDS: Final = 0.004
+_KEPT_BYTES_MAX: Final = 8 * 1024 * 1024
+_KEPT_OVERHEAD_BYTES: Final = 300
 ERROR_ANSWER: Final = {
     "content": {JSON: {"schema": {"type": "object"}}, "text/plain": {"schema": {"type": "string"}}},
     "description": "An `error` message of the protocol; plain text where the path itself is none",
@@ -25,6 +32,64 @@ Told = dict[int | str, dict[str, Any]]  # FastAPI's own type for what a route sa
 def json_answer(body: object, status: int = 200) -> Response:
     """JSON that is not to be kept."""
     return Response(msgspec.json.encode(body), status, {"cache-control": "no-store"}, JSON)
+
+
+def bytes_answer(body: bytes) -> Response:
+    """The same, made already."""
+    return Response(body, 200, {"cache-control": "no-store"}, JSON)
+
+
+class Made:
+    """Answers that are kept as long as what they tell is as it was, some megabytes of them."""
+
+    def __init__(self) -> None:
+        self._stamp: Hashable = None
+        self._kept: dict[Hashable, bytes] = {}
+        self._bytes = 0
+
+    def of(self, key: Hashable, stamp: Hashable, make: Callable[[], bytes]) -> bytes:
+        """The answer to one question, made where none is kept of this `stamp`, which is that of all questions."""
+        if stamp != self._stamp or self._bytes > _KEPT_BYTES_MAX:
+            self._stamp, self._kept, self._bytes = stamp, {}, 0
+        found = self._kept.get(key)
+        if found is None:
+            found = make()
+            if found:
+                self._kept[key] = found
+                self._bytes += len(found) + _KEPT_OVERHEAD_BYTES
+        return found
+
+
+class Together:
+    """Work that is done in slices, once for all who ask while it goes on."""
+
+    def __init__(self) -> None:
+        self._running: dict[Hashable, asyncio.Future[Any]] = {}
+
+    async def of(self, key: Hashable, make: Callable[[], Awaitable[Any]]) -> Any:
+        """What `make` returns, or does already."""
+        running = self._running.get(key)
+        if running is None:
+            running = self._running[key] = asyncio.ensure_future(make())
+            running.add_done_callback(lambda _: self._running.pop(key, None))
+        return await asyncio.shield(running)
+
+
+class Slices:
+    """Some milliseconds of work at a time."""
+
+    def __init__(self) -> None:
+        self._until = perf_counter() + _SLICE_SECONDS
+
+    @property
+    def over(self) -> bool:
+        """Whether it is the others' turn: then `rest`."""
+        return perf_counter() > self._until
+
+    async def rest(self) -> None:
+        """Lets the others have theirs."""
+        await asyncio.sleep(0)
+        self._until = perf_counter() + _SLICE_SECONDS
 
 
 def error_answer(status: int, code: str, message: str) -> Response:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Final, cast
 
+import msgspec
 from fastapi import FastAPI, Request, Response, WebSocket
 from fastapi import Path as PathParameter
 from fastapi.exceptions import RequestValidationError
@@ -19,7 +20,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse
 
 import schemas
 from feed.checks import failing, in_words, is_ready
-from feed.gateway.answers import ERROR_ANSWER, JSON, error_answer, json_answer, told
+from feed.gateway.answers import ERROR_ANSWER, JSON, Made, bytes_answer, error_answer, json_answer, told
 from feed.gateway.clients import add_clients, worst
 from feed.gateway.flow import add_health
 from feed.gateway.origin import allowed, subprotocol
@@ -84,13 +85,18 @@ def create_app(gateway: Gateway, *more: Routes) -> FastAPI:
 
 def _add_data(app: FastAPI, gateway: Gateway) -> None:
     hub = gateway.hub
+    listed, snapshots = Made(), Made()
 
     @app.get("/v1/symbols", responses=told("Symbols in alphabetical order", {"type": "array"}))
     async def symbols() -> Response:
         """The symbols that can be subscribed now, with their channels and their source."""
-        return json_answer(
-            [{"symbol": found.symbol, "channels": found.kinds, "source": found.source} for found in hub.symbols()]
-        )
+
+        def made() -> bytes:
+            return msgspec.json.encode(
+                [{"symbol": found.symbol, "channels": found.kinds, "source": found.source} for found in hub.symbols()]
+            )
+
+        return bytes_answer(listed.of("", (hub.moves, len(hub.names)), made))
 
     @app.get(
         "/v1/snapshot/{channel}/{symbol:path}",
@@ -106,10 +112,15 @@ def _add_data(app: FastAPI, gateway: Gateway) -> None:
         """What a client that joined now would get first, as the same messages."""
         if channel not in KINDS:
             return error_answer(404, "unknown_channel", f"found {channel!r}, wanted one of {', '.join(KINDS)}")
-        messages = hub.snapshot(channel, symbol)
-        if messages is None:
+
+        def made() -> bytes:
+            messages = hub.snapshot(channel, symbol)
+            return b"" if messages is None else b"[" + b",".join(messages) + b"]"
+
+        body = snapshots.of((channel, symbol), hub.current.number, made)
+        if not body:
             return error_answer(404, "unknown_symbol", f"no channel {channel} of {symbol!r}")
-        return Response(b"[" + b",".join(messages) + b"]", 200, {"cache-control": "no-store"}, JSON)
+        return bytes_answer(body)
 
 
 def _add_status(app: FastAPI, gateway: Gateway) -> None:
@@ -141,8 +152,10 @@ def status_of(gateway: Gateway) -> dict[str, Any]:
     }
 
 
-def report_of(gateway: Gateway, number: int, clients: int, *, listens: bool) -> Report:
+async def report_of(gateway: Gateway, number: int, clients: int, *, listens: bool) -> Report:
     """The same for the other workers, with so many of its clients."""
+    shown = await worst(gateway, clients)
+    # from here on without a pause: what is told of counts is no older than what was told before
     checks = gateway.checks()
     return Report(
         worker=number,
@@ -153,7 +166,7 @@ def report_of(gateway: Gateway, number: int, clients: int, *, listens: bool) -> 
         uptime_s=round(time.monotonic() - gateway.started_at),
         families=gateway.metrics.families(),
         connections=len(gateway.connections),
-        clients=worst(gateway, clients),
+        clients=shown,
         flow=gateway.flow(),
     )
 

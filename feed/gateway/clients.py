@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import heapq
 import logging
+from operator import itemgetter
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from fastapi import FastAPI, Query, Response
 
-from feed.gateway.answers import ERROR_ANSWER, json_answer, told
+from feed.gateway.answers import ERROR_ANSWER, Slices, Together, json_answer, told
 from feed.gateway.limits import socket_progress
 from feed.protocol.session import Session
 
@@ -28,6 +29,7 @@ _logger = logging.getLogger("feed.gateway")
 
 def add_clients(app: FastAPI, gateway: Gateway) -> None:
     """The route."""
+    together = Together()
 
     @app.get(
         "/v1/clients",
@@ -41,20 +43,36 @@ def add_clients(app: FastAPI, gateway: Gateway) -> None:
         Of each: `updates` = `delivered` + `merged` + `gapped` + `left` + `pending`, all of its channels since it has
         them.
         """
-        if gateway.siblings is None:
-            total, rows = len(gateway.connections), worst(gateway, limit)
-        else:
-            reports = await gateway.siblings.reports(limit)
-            total = sum(report.connections for report in reports)
-            every = [{"worker": report.worker, **one} for report in reports for one in report.clients]
-            rows = sorted(every, key=lambda one: (one.get("in_step", True), -one.get("gapped", 0)))[:limit]
-        return json_answer({"total": total, "clients": rows})
+        return json_answer(await together.of(limit, lambda: _shown(gateway, limit)))
 
 
-def worst(gateway: Gateway, limit: int) -> list[dict[str, Any]]:
-    """So many clients of this process: those behind first, then those that lost most."""
-    chosen = heapq.nlargest(limit, gateway.connections, key=_badness) if limit else []
-    return [row(gateway, connection) for connection in chosen if not connection.ended]
+async def _shown(gateway: Gateway, limit: int) -> dict[str, Any]:
+    if gateway.siblings is None:
+        rows = await worst(gateway, limit)
+        return {"total": len(gateway.connections), "clients": rows}
+    reports = await gateway.siblings.reports(limit)
+    total = sum(report.connections for report in reports)
+    every = [{"worker": report.worker, **one} for report in reports for one in report.clients]
+    rows = sorted(every, key=lambda one: (one.get("in_step", True), -one.get("gapped", 0)))[:limit]
+    return {"total": total, "clients": rows}
+
+
+async def worst(gateway: Gateway, limit: int) -> list[dict[str, Any]]:
+    """So many clients of this process: those behind first, then those that lost most. In slices: each client is as it
+    is at one moment, and not all at the same."""
+    slices = Slices()
+    standing: list[tuple[tuple[bool, int, int], StreamProtocol]] = []
+    for connection in list(gateway.connections) if limit else ():
+        standing.append((_badness(connection), connection))
+        if slices.over:
+            await slices.rest()
+    rows: list[dict[str, Any]] = []
+    for _, connection in heapq.nlargest(limit, standing, key=itemgetter(0)):
+        if not connection.ended:
+            rows.append(row(gateway, connection))
+        if slices.over:
+            await slices.rest()
+    return rows
 
 
 def row(gateway: Gateway, connection: StreamProtocol) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 Owns what is agreed in the handshake, compressed frames, and how much of the loop's time they may take. No message rests
 on the one before (`no_context_takeover`, both ways), so equal payloads are equal frames, and no connection keeps a
-compressor. Leaves inflating what clients send to websockets, which bounds it by the size of a message.
+compressor. What clients send is inflated when it is its turn (`Inflating`), and no further than a message may be long.
 
 A frame may always go out as it is (RFC 7692, section 6): small ones do, those that would not shrink, and all while
 compressing has used up its share.
@@ -15,9 +15,10 @@ from collections.abc import Callable, Sequence
 from time import perf_counter, thread_time
 from typing import Final
 
-from websockets.exceptions import NegotiationError
+from websockets.exceptions import NegotiationError, ProtocolError
 from websockets.extensions import Extension
 from websockets.extensions.permessage_deflate import PerMessageDeflate, ServerPerMessageDeflateFactory
+from websockets.frames import CTRL_OPCODES, Frame, Opcode
 from websockets.typing import ExtensionParameter
 
 from feed.metrics import Metrics
@@ -30,9 +31,65 @@ _RSV1: Final = 0x40
 _TEXT_OR_BINARY: Final = (0x81, 0x82)
 """Of whole messages; nothing here is fragmented."""
 _TAIL_BYTES: Final = 4
+_TAIL: Final = b"\x00\x00\xff\xff"
 _KEPT_BYTES_MAX: Final = 4 * 1024 * 1024
 _KEPT_OVERHEAD_BYTES: Final = 200
 _BURST_SECONDS: Final = 0.02
+
+
+class TooLong(Exception):
+    """What inflates is longer than a message may be."""
+
+
+class Compressed(Frame):
+    """A frame of a compressed message, as it came."""
+
+
+class Deferred(PerMessageDeflate):
+    """Passes frames of compressed messages on as they came.
+
+    websockets inflates all frames of what was read at once: 4 KB of them became 2.4 MB before anybody could count.
+    """
+
+    def decode(self, frame: Frame, *, max_size: int | None = None) -> Frame:
+        """As websockets', without the inflating.
+
+        Raises:
+            ProtocolError: a frame says that it is compressed where it may not.
+        """
+        if frame.opcode in CTRL_OPCODES:
+            return frame
+        if frame.opcode is Opcode.CONT:
+            if not self.decode_cont_data:
+                return frame
+            if frame.rsv1:
+                raise ProtocolError("RSV1 bit set in continuation frame")
+            self.decode_cont_data = not frame.fin
+        elif not frame.rsv1:
+            return frame
+        else:
+            self.decode_cont_data = not frame.fin
+        return Compressed(frame.opcode, frame.data, frame.fin, False, frame.rsv2, frame.rsv3)
+
+
+class Inflating:
+    """The message of a client that is being inflated."""
+
+    def __init__(self) -> None:
+        self._inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+
+    def take(self, frame: Frame, room: int) -> bytes:
+        """The next of its frames.
+
+        Raises:
+            TooLong: it is longer than `room`.
+            zlib.error: it is not deflated.
+        """
+        data = bytes(frame.data) + _TAIL if frame.fin else frame.data
+        found = self._inflater.decompress(data, room + 1)
+        if len(found) > room:
+            raise TooLong
+        return found
 
 
 class DeflateFactory(ServerPerMessageDeflateFactory):
@@ -43,12 +100,18 @@ class DeflateFactory(ServerPerMessageDeflateFactory):
 
     def process_request_params(
         self, params: Sequence[ExtensionParameter], accepted_extensions: Sequence[Extension]
-    ) -> tuple[list[ExtensionParameter], PerMessageDeflate]:
+    ) -> tuple[list[ExtensionParameter], Deferred]:
         """As websockets'; an offer with a smaller window than ours is declined (7.1.2.1), the next one may do."""
         answer, extension = super().process_request_params(params, accepted_extensions)
         if extension.local_max_window_bits < WINDOW_BITS:
             raise NegotiationError(f"server_max_window_bits {extension.local_max_window_bits} below {WINDOW_BITS}")
-        return answer, extension
+        return answer, Deferred(
+            extension.remote_no_context_takeover,
+            extension.local_no_context_takeover,
+            extension.remote_max_window_bits,
+            extension.local_max_window_bits,
+            extension.compress_settings,
+        )
 
 
 class Deflater:

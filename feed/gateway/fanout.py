@@ -24,6 +24,11 @@ from feed.protocol.codec import Frames
 _SLICE_SECONDS: Final = 0.004
 _PAGES_SECONDS: Final = 0.002
 """Between two flushes; what comes in needs several turns of the loop, each with so much of it."""
+_WRITE_BYTES: Final = 256 * 1024
+"""About so much of a flush goes to any client."""
+_ROOM_TIMES_MAX: Final = 16
+_TELLING_BYTES: Final = 64 * 1024
+"""Smaller flushes say little of what part of one a client gets."""
 _WRITES_BETWEEN_LOOKS: Final = 64
 _SLEEP_SECONDS_MIN: Final = 0.0005
 _NS_PER_S: Final = 1_000_000_000
@@ -61,6 +66,11 @@ class Cursor(Protocol):
 
 class Source(Protocol):
     """The hub, as far as the fan-out knows it."""
+
+    @property
+    def waiting_bytes(self) -> int:
+        """What came in since the last flush."""
+        ...
 
     @property
     def due_ns(self) -> int | None:
@@ -110,6 +120,9 @@ class Fanout:
         self._aside = 0.0
         self._due = False
         self._due_since = 0.0
+        self._hurried = False
+        self._room_bytes = _WRITE_BYTES
+        self._next_flush = 0.0
         self._behind: deque[Peer] = deque()
         self._behind_set: set[int] = set()
         self._after: list[Callable[[], None]] = []
@@ -138,6 +151,14 @@ class Fanout:
             self._shown.clear()
             await self._shown.wait()
 
+    async def room(self) -> None:
+        """Returns when more may come in. What a client gets of one flush is one write, whether it reads or not, so no
+        flush may grow until the loop has time for it."""
+        while self._hub.waiting_bytes >= self._room_bytes:
+            self._hurried = True
+            self.notify()
+            await self.shown()
+
     def notify(self) -> None:
         """The hub has news."""
         if not self._due:
@@ -165,29 +186,31 @@ class Fanout:
 
     async def run(self) -> None:
         """Sends until it is cancelled."""
-        next_flush = 0.0
         while True:
             if not (self._due or self._behind):
                 await self._wake.wait()
             self._wake.clear()
-            rest = next_flush - self._clock()
+            rest = self._until() - self._clock()
             if self._due and rest <= _SLEEP_SECONDS_MIN:
-                self._due = False
+                self._due = self._hurried = False
                 began = self._clock()
                 cost = await self._flush()
-                next_flush = self._pace.next_flush(
+                self._next_flush = self._pace.next_flush(
                     began=began, now=self._clock(), cost=cost, cpu=self._cpu() - self._aside
                 )
             elif not self._behind:
-                await self._sleep(rest)
+                await self._sleep()
             if self._behind:
                 self._send_pages()
             await asyncio.sleep(0)
 
-    async def _sleep(self, seconds: float) -> None:
+    def _until(self) -> float:
+        """When the next flush may begin."""
+        return self._pace.earliest if self._hurried else self._next_flush
+
+    async def _sleep(self) -> None:
         """Rests after a flush, unless somebody has to catch up."""
-        until = self._clock() + seconds
-        while not self._behind and (left := until - self._clock()) > 0:
+        while not self._behind and (left := self._until() - self._clock()) > 0:
             self._wake.clear()
             try:
                 async with asyncio.timeout(left):
@@ -201,16 +224,18 @@ class Fanout:
         cost = 0.0
         now_ns = self._now_ns()
         received_ns = self._received_ns()
+        came = self._hub.waiting_bytes
         changed = self._hub.flush(now_ns)
         self._shown.set()
         self._set_alarm(now_ns)
         if not changed:
             return self._cpu() - began
         self.busy = True
-        writes = sent = look = 0
+        writes = sent = look = largest = 0
         try:
             for frames, readers in self._hub.fan_out():
                 size = len(frames)
+                largest = max(largest, size)
                 packed: Frames | None = None
                 for reader in readers:
                     peer: Peer = reader.owner  # type: ignore[assignment]  # the hub keeps it for us, unread
@@ -237,6 +262,9 @@ class Fanout:
                         began, turn = self._cpu(), self._clock()
         finally:
             self.busy = False
+        if came >= _TELLING_BYTES and largest:
+            # where nobody gets all of it, more may come in
+            self._room_bytes = int(_WRITE_BYTES * min(max(came / largest, 1.0), _ROOM_TIMES_MAX))
         cost += self._cpu() - began
         self._flushes.value += 1
         self._writes.value += writes

@@ -1,6 +1,6 @@
 """The gateway as one object: its settings, its hub, who is connected, and what the other parts ask of it.
 
-Owns admission (`Doors`) and the register of connections. The tasks are `fanout`, `pulse` and the watchdog; whoever
+Owns the register of connections. The tasks are `fanout`, `pulse` and the watchdog; whoever
 reads the log feeds `hub`, then calls `fanout.notify()`, and tells `health` what it saw.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import Counter, deque
+from collections import deque
 from typing import TYPE_CHECKING, Final, cast
 
 from msgspec.structs import asdict
@@ -18,10 +18,11 @@ from feed.channels.hub import Hub
 from feed.checks import Check, is_ready
 from feed.gateway.clients import tell_of_losses
 from feed.gateway.deflate import DeflateFactory, Deflater
+from feed.gateway.doors import Doors
 from feed.gateway.fanout import Fanout
 from feed.gateway.flow import Flow, Follows, checks_of, flow_of, lag_of, state_of
 from feed.gateway.health import Health, Watchdog
-from feed.gateway.limits import GatewaySettings, LimitSettings
+from feed.gateway.limits import GatewaySettings
 from feed.gateway.pace import Pace
 from feed.gateway.pulse import Pulse
 from feed.gateway.turns import Turns
@@ -36,51 +37,9 @@ if TYPE_CHECKING:
     from feed.gateway.recordings import Recordings
     from feed.gateway.siblings import Siblings
 
-_REFUSED_MAX: Final = 256
 _CATCH_UP_SECONDS: Final = 3.0
 _CLOSE_SECONDS: Final = 0.002
 _logger = logging.getLogger("feed.gateway")
-
-
-class Doors:
-    """Who may come in: TCP connections, all of them and those of one address."""
-
-    def __init__(self, limits: LimitSettings) -> None:
-        self._limits = limits
-        self._inside: dict[asyncio.BaseTransport, str] = {}
-        self._of_address: Counter[str] = Counter()
-        self._refused: set[asyncio.BaseTransport] = set()
-
-    def __len__(self) -> int:
-        return len(self._inside)
-
-    @property
-    def crowded(self) -> bool:
-        """Whether there are too many who only wait to be told why not."""
-        return len(self._refused) > _REFUSED_MAX
-
-    def enter(self, transport: asyncio.BaseTransport, peer: tuple[str, int] | None) -> tuple[int, str] | None:
-        """Lets a connection in, or says with which HTTP status and words it is refused; `leave` in both cases."""
-        limits = self._limits
-        address = peer[0] if peer else ""
-        if len(self._inside) >= limits.connections_max + limits.http_connections_max:
-            self._refused.add(transport)
-            return 503, "this gateway is full"
-        if 0 < limits.connections_per_address_max <= self._of_address[address]:
-            self._refused.add(transport)
-            return 429, f"{limits.connections_per_address_max} connections of one address are allowed"
-        self._inside[transport] = address
-        self._of_address[address] += 1
-        return None
-
-    def leave(self, transport: asyncio.BaseTransport) -> None:
-        """The connection is gone."""
-        self._refused.discard(transport)
-        address = self._inside.pop(transport, None)
-        if address is not None:
-            self._of_address[address] -= 1
-            if not self._of_address[address]:
-                del self._of_address[address]
 
 
 class Counts:
@@ -260,10 +219,10 @@ class Gateway:
     def _close_some(self) -> None:
         """Closes sessions as long as a slice of time allows: thousands may go at once, and each has many channels."""
         until = time.perf_counter() + _CLOSE_SECONDS
-        while self._leaving and time.perf_counter() < until:
+        while self._leaving:
             connection = self._leaving.popleft()
             self._close(connection)
-            if self._leaving and time.perf_counter() >= until:
+            if self._leaving and time.perf_counter() > until:
                 connection.loop.call_soon(self.fanout.when_idle, self._close_some)
                 return
         self._closes = False
@@ -274,6 +233,8 @@ class Gateway:
         try:
             connection.session.close()
             tell_of_losses(connection)
+            # a session and its connection hold each other
+            connection.session = None
         except Exception:
             # the task that sends to all may be who closes it
             _logger.exception("session cannot be closed")

@@ -45,10 +45,17 @@ class LimitSettings(Struct, frozen=True, kw_only=True):
     """A request's line and headers; more gets HTTP 431."""
     handshake_seconds: float = 5.0
     """From the connection (or the first byte of a later request) to the whole request; then HTTP 408."""
+    http_per_second: int = 100
+    """Requests over HTTP of one address, handshakes of WebSockets not among them; probes count by themselves. More gets
+    HTTP 429. 0: no limit, as behind a proxy."""
+    http_burst: int = 400
+    """So many of them at once."""
     response_seconds: float = 30.0
     """From the whole request to the last byte of its response, of a history to the next piece; then it is cut."""
     histories_max: int = 4
     """Answers of `/v1/history` at once; one more gets HTTP 503."""
+    history_bytes_per_second_min: int = 64 * 1024
+    """Who takes a history slower than that, over all of it and `response_seconds`, is cut: its place is for others."""
     replays_max: int = 16
     """Connections to `/v1/replay` at once, each some tens of MB of memory; one more gets HTTP 503."""
     walks_max: int = 8

@@ -26,6 +26,8 @@ class Pace:
     def __init__(self, *, share: float, interval_busy: float, interval_max: float) -> None:
         self.use = 0.0
         """The share of time for which the loop's thread has run lately."""
+        self.earliest = 0.0
+        """When the next flush may begin that is large already: larger steps would save nothing."""
         self._rest = 1 / share - 1
         self._interval_busy = interval_busy
         self._interval_max = interval_max
@@ -42,4 +44,5 @@ class Pace:
             self.use = self.use * kept + (cpu - self._cpu_at) / (now - self._at) * (1 - kept)
             self._at, self._cpu_at = now, cpu
         busy = min(max(0.0, (self.use - _BUSY_FROM) / (_BUSY_TO - _BUSY_FROM)), 1.0)
-        return min(max(now + cost * self._rest, began + busy * self._interval_busy), now + self._interval_max)
+        self.earliest = now + min(cost * self._rest, self._interval_max)
+        return min(max(self.earliest, began + busy * self._interval_busy), now + self._interval_max)

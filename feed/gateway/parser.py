@@ -35,6 +35,15 @@ class FrameParser(ServerProtocol):
                 reason = f"message over {self.max_message_size} bytes"
         super().fail(code, reason)
 
+    def release(self) -> None:
+        """The connection is gone. A generator that holds its parser, and the traceback of its error, are cycles: what
+        they hold would stay until a full collection, which is rare here."""
+        self.parser = iter(())  # type: ignore[assignment]  # nothing is fed any more
+        self.events, self.writes = [], []
+        for error in (self.parser_exc, self.handshake_exc):
+            if error is not None:
+                error.__traceback__ = error.__context__ = error.__cause__ = None
+
     @property
     def over(self) -> bool:
         """Whether the client has closed or broke the protocol: nothing after it is looked at."""

@@ -7,6 +7,7 @@ heartbeat says to the session, and who is dropped to the connection.
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections import deque
 from collections.abc import Callable
 from typing import Final, Protocol
@@ -37,12 +38,13 @@ class Pulse:
     ) -> None:
         self._interval = heartbeat_seconds
         self._beats_between_pings = max(1, round(ping_seconds / heartbeat_seconds))
-        self._turns: deque[tuple[float, int, Beating]] = deque()
+        self._turns: deque[tuple[float, int, weakref.ref[Beating]]] = deque()
         self._when_idle = when_idle
 
     def add(self, peer: Beating, now: float) -> None:
         """A connection begins; its first turn comes in one interval. `now` is the loop's time."""
-        self._turns.append((now + self._interval, 1, peer))
+        # weakly: who is gone need not wait for its turn to be forgotten
+        self._turns.append((now + self._interval, 1, weakref.ref(peer)))
 
     async def run(self) -> None:
         """Gives turns until it is cancelled."""
@@ -50,15 +52,17 @@ class Pulse:
         while True:
             given = 0
             while self._turns and self._turns[0][0] <= loop.time():
-                due, beats, peer = self._turns.popleft()
-                if peer.ended:
+                due, beats, known = self._turns.popleft()
+                peer = known()
+                if peer is None or peer.ended:
                     continue
                 self._when_idle(_turn(peer, ping=beats % self._beats_between_pings == 0))
                 now = loop.time()
                 again = due + self._interval
                 # turns that were missed while the loop was busy are not made up for
-                self._turns.append((again if again > now else now + self._interval, beats + 1, peer))
+                self._turns.append((again if again > now else now + self._interval, beats + 1, known))
                 given += 1
+                del peer
                 if given % _TURNS_BETWEEN_YIELDS == 0:
                     await asyncio.sleep(0)
             await asyncio.sleep(_TICK_SECONDS)

@@ -16,7 +16,7 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -74,11 +74,11 @@ class Siblings:
         self._folder = folder
         self._metrics = metrics
         self._name = f"{number}-{os.getpid()}{_STATE}"
-        self._told: Callable[[int], Report] | None = None
+        self._told: Callable[[int], Awaitable[Report]] | None = None
         self._keeps = True
 
     @contextlib.asynccontextmanager
-    async def listening(self, told: Callable[[int], Report]) -> AsyncIterator[None]:
+    async def listening(self, told: Callable[[int], Awaitable[Report]]) -> AsyncIterator[None]:
         """Answers the others with `told(clients)` as long as the block runs, and keeps what was counted."""
         self._told = told
         path = _socket(self._folder, self.number)
@@ -95,8 +95,9 @@ class Siblings:
     async def ask(self, clients: int = 0) -> dict[int, Report | Exception]:
         """What each says of itself, in order of their numbers, with so many of its clients; or why it says nothing."""
         others = [number for number in self.numbers if number != self.number]
-        answers = await asyncio.gather(*(self._ask(number, clients) for number in others))
-        return dict(sorted([(self.number, self._report(clients)), *zip(others, answers, strict=True)]))
+        asking = [self._ask(number, clients) for number in others]
+        own, *answers = await asyncio.gather(self._report(clients), *asking)
+        return dict(sorted([(self.number, own), *zip(others, answers, strict=True)]))
 
     async def reports(self, clients: int = 0) -> list[Report]:
         """The reports of all that answer in time."""
@@ -130,9 +131,9 @@ class Siblings:
         else:
             self._keeps = True
 
-    def _report(self, clients: int) -> Report:
+    async def _report(self, clients: int) -> Report:
         assert self._told is not None
-        report = self._told(clients)
+        report = await self._told(clients)
         self.keep([family for family in report.families if family.adds_up])
         return report
 
@@ -144,7 +145,7 @@ class Siblings:
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, ValueError):
             asked = await reader.readline()
-            writer.write(_HERE if asked == _WHETHER else msgspec.msgpack.encode(self._report(int(asked))))
+            writer.write(_HERE if asked == _WHETHER else msgspec.msgpack.encode(await self._report(int(asked))))
             await writer.drain()
         writer.close()
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import zlib
 from collections.abc import Callable
 from time import thread_time
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -31,6 +32,7 @@ from websockets.frames import CloseCode, Frame, Opcode
 from websockets.http11 import Request
 from websockets.protocol import OPEN
 
+from feed.gateway.deflate import Compressed, Inflating, TooLong
 from feed.gateway.limits import bound_socket, socket_progress
 from feed.gateway.parser import FrameParser
 from feed.gateway.rates import Rates, rate_limited
@@ -70,6 +72,8 @@ class StreamProtocol(WebSocketsSansIOProtocol):
         )
         self.deflates = False
         self.session: Dialogue | None = None
+        """None before it starts, and after it was given back."""
+        self.started = False
         self.full = False
         """Its socket is over the bound: what is sent now, is sent without it."""
         self.ended = False
@@ -85,6 +89,8 @@ class StreamProtocol(WebSocketsSansIOProtocol):
         self.held = b""
         self.waiting: list[Frame] = []
         self.fragments: list[bytes] = []
+        self.fragments_bytes = 0
+        self.inflating: Inflating | None = None
         self.reading = True
         self.queued = False
         self.rates = Rates(limits, self.loop.time())
@@ -114,7 +120,7 @@ class StreamProtocol(WebSocketsSansIOProtocol):
         except Exception:
             self.logger.exception("error in the application of a handshake")
             self.send_500_response()
-        if self.session is None:
+        if not self.started:
             self.transport.close()
 
     def start(self, session: Dialogue | None = None) -> None:
@@ -131,6 +137,7 @@ class StreamProtocol(WebSocketsSansIOProtocol):
         bound_socket(peer, limits)
         # a replay's pages are nobody else's: compressing them would take the share of those that many get
         self.deflates = bool(self.conn.extensions) and session is None
+        self.started = True
         self.session = self.gateway.joined(self, session)
         self._answer(self.session.open)
         # the handshake's leftovers, 10 KiB of them
@@ -148,7 +155,7 @@ class StreamProtocol(WebSocketsSansIOProtocol):
             self._receive_handshake(data)
             return
         self.held = self.held + data if self.held else data
-        if self.session is not None:
+        if self.started:
             self._work()
         elif len(self.held) > self.gateway.settings.limits.message_bytes_max:
             self._stop_reading()
@@ -172,6 +179,9 @@ class StreamProtocol(WebSocketsSansIOProtocol):
                     return
                 if not left:
                     self._give_way()
+                    return
+                # what came before it was counted while it was inflated: a slice of these may become megabytes
+                if isinstance(self.waiting[-1], Compressed) and self._held_back():
                     return
                 left -= 1
                 self._take(self.waiting.pop())
@@ -236,21 +246,39 @@ class StreamProtocol(WebSocketsSansIOProtocol):
     def _take(self, frame: Frame) -> None:
         if self.ended or frame.opcode in (Opcode.PING, Opcode.PONG, Opcode.CLOSE):
             return
-        if self.conn.extensions:
-            # what it was inflated to is work, too
-            self.rates.use(len(frame.data), 0)
         if frame.opcode is Opcode.BINARY:
             self._fail(CloseCode.UNSUPPORTED_DATA, "text frames only")
             return
-        if frame.opcode is Opcode.TEXT and frame.fin:
-            self._message(frame.data)
+        data = self._inflated(frame) if isinstance(frame, Compressed) else frame.data
+        if data is None:
             return
-        self.fragments.append(bytes(frame.data))
+        if frame.opcode is Opcode.TEXT and frame.fin:
+            self._message(data)
+            return
+        self.fragments.append(bytes(data))
+        self.fragments_bytes += len(data)
         if len(self.fragments) > self.gateway.settings.limits.message_frames_max:
             self._fail(CloseCode.MESSAGE_TOO_BIG, "message in too many frames")
         elif frame.fin:
-            whole, self.fragments = b"".join(self.fragments), []
+            whole, self.fragments, self.fragments_bytes = b"".join(self.fragments), [], 0
             self._message(whole)
+
+    def _inflated(self, frame: Frame) -> bytes | None:
+        """What a frame of a compressed message says; None where that ends the connection."""
+        inflating, self.inflating = self.inflating or Inflating(), None
+        bytes_max = self.gateway.settings.limits.message_bytes_max
+        try:
+            found = inflating.take(frame, bytes_max - self.fragments_bytes)
+        except TooLong:
+            self._fail(CloseCode.MESSAGE_TOO_BIG, f"message over {bytes_max} bytes")
+            return None
+        except zlib.error:
+            self._fail(CloseCode.PROTOCOL_ERROR, "decompression failed")
+            return None
+        if not frame.fin:
+            self.inflating = inflating
+        self.rates.use(len(found), 0)
+        return found
 
     def _message(self, text: bytes | bytearray | memoryview) -> None:
         payload = bytes(text)
@@ -375,7 +403,7 @@ class StreamProtocol(WebSocketsSansIOProtocol):
     def resume_writing(self) -> None:
         """The transport has room again: the reader catches up, and what the client asked meanwhile is answered."""
         self.full = False
-        if self.session is None:
+        if not self.started:
             super().resume_writing()
         elif not self.ended:
             self.gateway.fanout.catch_up(self)
@@ -451,7 +479,7 @@ class StreamProtocol(WebSocketsSansIOProtocol):
 
     def shutdown(self) -> None:
         """uvicorn's end of the server, for what is left after the drain."""
-        if self.session is None:
+        if not self.started:
             super().shutdown()
         else:
             self.close(CloseCode.SERVICE_RESTART, "restart")
@@ -474,7 +502,7 @@ class StreamProtocol(WebSocketsSansIOProtocol):
             return
         self.ended = True
         self.close_sent = True
-        self.fragments = []
+        self.fragments, self.inflating = [], None
         if self.session is not None:
             self.gateway.turns.leave(self)
             self.gateway.left(self)
@@ -505,19 +533,31 @@ class StreamProtocol(WebSocketsSansIOProtocol):
         else:
             self.transport.close()
 
+    def eof_received(self) -> None:
+        """The client says nothing more: it has `close_seconds` to take what is on its way, reading or not.
+
+        The transport closes behind this, and would wait without end for who does not read.
+        """
+        if self.started and not self.ended:
+            self.gateway.counts.closed.of("1006").value += 1
+            self._end()
+
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is gone."""
-        if self.session is None:
+        if not self.started:
             super().connection_lost(exc)
+            if self.handshake_initiated and hasattr(self, "scope"):
+                self.scope["state"].pop("connection", None)  # which holds the scope
         else:
             self.connections.discard(self)
             if not self.ended:
                 self.gateway.counts.closed.of("1006").value += 1
             self._end()
         self.finished = self.disconnected = True
-        self.held, self.waiting, self.fragments = b"", [], []
+        self.held, self.waiting, self.fragments, self.inflating = b"", [], [], None
         for timer in (self.end_timer, self.hold_timer, self.wake_timer, self.beat_timer):
             if timer is not None:
                 timer.cancel()
         self.end_timer = self.hold_timer = self.wake_timer = self.beat_timer = None
         self.gateway.doors.leave(self.transport)
+        self.conn.release()

@@ -88,8 +88,10 @@ class Stream:
         """Whether something is there to take."""
         return bool(self._fetched)
 
-    def take(self) -> list[Raw]:
+    def take(self, bytes_max: int | None = None) -> list[Raw]:
         """What has arrived since the last call, in order; of one leader epoch only: what is of the next one waits.
+
+        `bytes_max`: no more records are taken once their values have so many; what is left waits, too.
 
         Raises:
             OutOfRange: the position is not in the log any more (or not yet).
@@ -104,12 +106,14 @@ class Stream:
         records, self.epoch, self.taken = page.records, page.epoch, page.after
         self._held -= size
         self.foreign += page.foreign
-        while self._fetched and self._fetched[0][0].epoch == self.epoch:
+        while self._fetched and self._fetched[0][0].epoch == self.epoch and bytes_max is None:
             page, size = self._fetched.popleft()
             records = [*records, *page.records]
             self.taken = page.after
             self._held -= size
             self.foreign += page.foreign
+        if bytes_max is not None:
+            records = self._cut(page, bytes_max)
         if not self._fetched:
             self._held = 0
             self._arrived.clear()
@@ -117,6 +121,17 @@ class Stream:
                 self.confirmed += 1
         if was_full:
             self._wake.set()
+        return records
+
+    def _cut(self, page: Page, bytes_max: int) -> list[Raw]:
+        """The first records of a page; the others wait as one of their own."""
+        records, found = page.records, 0
+        for number, raw in enumerate(records):
+            if found >= bytes_max:
+                self._fetched.appendleft((page._replace(records=records[number:], foreign=0), 0))
+                self.taken = raw.offset
+                return records[:number]
+            found += len(raw.value or b"")
         return records
 
     async def wait(self, timeout_s: float) -> bool:

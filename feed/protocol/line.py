@@ -148,12 +148,16 @@ class Line:
         return self._steps is not None
 
     def close(self) -> None:
-        """Nobody waits for answers any more: what is under way ends where it is."""
+        """Nobody waits for answers any more: what is under way ends where it is.
+
+        Whose line it is holds it, and would be held by it.
+        """
         self._line.clear()
         self.under_way = False
         if self._steps is not None:
             self._steps.close()
             self._steps = None
+        del self._do
 
     def take(self, text: bytes, now_ns: int) -> None:
         """Lines up what one text message of the client asks for.

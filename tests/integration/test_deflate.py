@@ -14,6 +14,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory, PerMessageDeflate
 
+from feed.gateway.deflate import Inflating
 from feed.gateway.limits import GatewaySettings, LimitSettings
 from feed.model import Trade
 from tests.gateways import Running
@@ -277,11 +278,32 @@ def test_inflated_bytes_count_for_the_rate() -> None:
     with Running(GatewaySettings(port=0, limits=limits)) as running, opened(running) as client:
         ask = frame(TEXT, deflated(ASK + b" " * 30_000), rsv=4)
         client.send(ask * 3)
-        assert [messages(client.frame())[0]["type"] for _ in range(3)] == ["pong"] * 3
-        client.send(ask)
+        assert [messages(client.frame())[0]["type"] for _ in range(2)] == ["pong"] * 2
         told = messages(client.frame())[0]
         assert told["code"] == "rate_limited"
-        assert 1500 < told["retry_after_ms"] < 3000
+        assert 500 < told["retry_after_ms"] < 1500
+        assert messages(client.frame())[0]["type"] == "pong"
+
+
+def test_a_compressed_message_counts_while_it_inflates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """4 KB of a client are one read, and may be forty messages that become 2.4 MB: no more than its burst at once."""
+    limits = LimitSettings(bytes_per_second=65_536, burst_seconds=2.0)
+    with Running(GatewaySettings(port=0, limits=limits)) as running, opened(running) as client:
+        inflated: list[int] = []
+        take = Inflating.take
+
+        def counting(self: Inflating, *how: Any) -> bytes:
+            found = take(self, *how)
+            inflated.append(len(found))
+            return found
+
+        monkeypatch.setattr(Inflating, "take", counting)
+        ask = frame(TEXT, deflated(ASK + b" " * 65_000, level=9), rsv=4)
+        client.send(ask * 40)
+        assert len(ask) * 40 < 5000
+        while messages(client.frame())[0].get("code") != "rate_limited":
+            pass
+        assert sum(inflated) <= 3 * 65_536
 
 
 def test_without_the_extension_nothing_is_inflated(running: Running) -> None:

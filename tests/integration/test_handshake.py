@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from typing import Final
@@ -11,6 +13,7 @@ import msgspec
 import psutil
 import pytest
 
+from feed.checks import Check
 from feed.gateway.limits import GatewaySettings, LimitSettings
 from tests.gateways import Running
 from tests.raw_client import KEY, RawClient, handshake
@@ -19,7 +22,9 @@ ALLOWED: Final = "https://desk.example"
 SETTINGS: Final = GatewaySettings(
     port=0,
     origins=(ALLOWED,),
-    limits=LimitSettings(handshake_seconds=0.4, response_seconds=1.0, connections_per_address_max=50),
+    limits=LimitSettings(
+        handshake_seconds=0.4, response_seconds=1.0, connections_per_address_max=50, http_per_second=0
+    ),
 )
 
 
@@ -321,22 +326,29 @@ def test_a_second_request_that_trickles_has_a_deadline_too(gateway: Running) -> 
         assert client.answer().status in (400, 408)
 
 
-def test_a_body_that_trickles_has_a_deadline_too(gateway: Running) -> None:
+BODIES: Final = [
+    b"Content-Length: 10000000\r\n\r\n",
+    b"Content-Length: 5\r\n\r\nhello",
+    b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+    b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    b"Transfer-Encoding: chunked\r\nContent-Length: 0\r\n\r\n0\r\n\r\n",
+]
+
+
+@pytest.mark.parametrize("body", BODIES, ids=["large", "small", "chunked", "both lengths", "both, none"])
+@pytest.mark.parametrize("method", [b"GET", b"POST"])
+def test_a_request_with_a_body_is_refused_by_its_head(gateway: Running, method: bytes, body: bytes) -> None:
     with RawClient(gateway.port) as client:
-        client.send(b"POST /livez HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n")
-        assert client.answer().status == 405
-        began = time.monotonic()
-        while time.monotonic() - began < 3:
-            client.send(b"x")
-            client.socket.settimeout(0.05)
-            try:
-                if not client.socket.recv(100):
-                    break
-            except TimeoutError:
-                continue
-            except ConnectionResetError:
-                break
-        assert time.monotonic() - began < 2
+        client.send(method + b" /livez HTTP/1.1\r\nHost: localhost\r\n" + body)
+        answer = client.answer()
+        assert (answer.status, answer.headers["connection"]) == (400, "close")
+        assert client.ends_within(1)
+
+
+def test_a_length_of_nothing_is_no_body(gateway: Running) -> None:
+    with RawClient(gateway.port) as client:
+        client.send(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n")
+        assert client.answer().status == 200
 
 
 def test_one_address_has_so_many_connections(gateway: Running) -> None:
@@ -389,11 +401,82 @@ def test_a_response_that_nobody_reads_is_cut(gateway: Running, monkeypatch: pyte
         assert time.monotonic() - began < 3
 
 
+def test_nor_is_one_that_asks_on_without_reading(gateway: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gateway.gateway.hub, "snapshot", lambda kind, symbol: [b"y" * (8 << 20)])
+    with RawClient(gateway.port, receive_buffer=4096) as client:
+        client.send(b"GET /v1/snapshot/book/A:C HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert client.socket.recv(100)
+        client.send(b"no request\r\n\r\n")
+        assert gateway.wait_until(lambda: not len(gateway.gateway.doors), 4)
+
+
 def test_requests_over_one_connection(gateway: Running) -> None:
     with RawClient(gateway.port) as client:
-        client.send(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n" * 3)
         for _ in range(3):
+            client.send(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert client.answer().status == 200
+
+
+@pytest.mark.parametrize("apart", [False, True], ids=["at once", "later"])
+def test_requests_before_the_answer_are_not_looked_at(
+    gateway: Running, monkeypatch: pytest.MonkeyPatch, apart: bool
+) -> None:
+    """The connection ends with the first answer, which is whole."""
+    begun, asked = threading.Event(), 0
+
+    async def checks() -> list[Check]:
+        nonlocal asked
+        asked += 1
+        begun.set()
+        await asyncio.sleep(0.1)
+        return []
+
+    monkeypatch.setattr(gateway.gateway, "all_checks", checks)
+    ask = b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with RawClient(gateway.port) as client:
+        client.send(ask if apart else ask * 3)
+        assert begun.wait(2)
+        if apart:
+            client.send(ask * 20_000)
+        assert client.answer().status == 200
+        assert client.ends_within(1)
+    assert asked == 1
+
+
+def test_bytes_of_tls_end_the_connection_at_once(gateway: Running) -> None:
+    """And not a line in the log for each."""
+    with RawClient(gateway.port) as client:
+        client.send(b"\x16\x03\x01")
+        assert client.answer().status == 400
+        assert client.ends_within(1)
+
+
+def test_an_address_may_ask_so_often() -> None:
+    limits = LimitSettings(http_per_second=1, http_burst=3)
+    ask = b"GET /v1/symbols HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with Running(GatewaySettings(port=0, limits=limits)) as running:
+        with RawClient(running.port) as client:
+            for _ in range(3):
+                client.send(ask)
+                assert client.answer().status == 200
+            client.send(ask)
+            answer = client.answer()
+            assert (answer.status, answer.headers["retry-after"]) == (429, "1")
+            assert client.ends_within(1)
+        # probes are counted by themselves, streams by their number
+        for _ in range(3):
+            assert status_of(running, ask.replace(b"/v1/symbols", b"/livez?now")) == 200
+        assert status_of(running, ask.replace(b"/v1/symbols", b"/readyz")) == 429
+        time.sleep(1.1)
+        assert status_of(running, ask) == 200
+        assert status_of(running, ask) == 429
+
+
+@pytest.mark.parametrize("sent", [b"\x16\x03\x01", b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx"])
+def test_what_is_refused_counts_too(sent: bytes) -> None:
+    limits = LimitSettings(http_per_second=1, http_burst=3)
+    with Running(GatewaySettings(port=0, limits=limits, hosts=("a",))) as running:
+        assert [status_of(running, sent) for _ in range(4)] == [400, 400, 400, 429]
 
 
 def test_many_idle_sockets_do_not_keep_others_out() -> None:

@@ -9,7 +9,7 @@ from typing import Final
 import pytest
 
 from feed.gateway import app, http, ws
-from feed.gateway.gateway import Doors
+from feed.gateway.doors import Doors
 from feed.gateway.limits import GatewaySettings, LimitSettings
 from feed.gateway.parser import FrameParser
 from feed.gateway.rates import Rates

@@ -193,8 +193,11 @@ def test_no_recording_yet(tmp_path: Path) -> None:
         assert get(running, channel="trades")[0] == 404
 
 
-def _ask(running: Running, kind: str = "book") -> socket.socket:
-    peer = socket.create_connection(("127.0.0.1", running.port))
+def _ask(running: Running, kind: str = "book", receive_buffer: int | None = None) -> socket.socket:
+    peer = socket.socket()
+    if receive_buffer is not None:
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    peer.connect(("127.0.0.1", running.port))
     peer.sendall(
         f"GET /v1/history?channel={kind} HTTP/1.1\r\nhost: localhost\r\naccept: application/x-ndjson\r\n\r\n".encode()
     )
@@ -239,6 +242,27 @@ def test_a_reader_that_takes_nothing_is_cut_and_leaves_no_file_open(folder: Path
         assert _until(lambda: open_files(folder) == 0), "files are left open"
         assert not _rest(peer).endswith(b"0\r\n\r\n"), "the answer ends as if it were whole"
         assert get(running, channel="trades")[0] == 200
+
+
+def trickling(recording: Recording, wanted: Wanted) -> Iterator[Piece]:
+    """The same in small pieces."""
+    while True:
+        yield b"x" * 32_768
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("rate", "kept"), [(1 << 30, False), (1, True)], ids=["too slow", "quick enough"])
+def test_a_slow_reader_keeps_its_place_only_at_a_rate(folder: Path, monkeypatch: Any, rate: int, kept: bool) -> None:
+    monkeypatch.setitem(FORMS, "application/x-ndjson", trickling)
+    limits = LimitSettings(response_seconds=2.0, history_bytes_per_second_min=rate)
+    with Running(GatewaySettings(port=0, limits=limits), recordings=folder) as running:
+        peer = _ask(running, receive_buffer=32_768)
+        ends = time.monotonic() + 4
+        while time.monotonic() < ends and running.do(lambda: len(running.gateway.doors)):
+            assert peer.recv(65_536)  # it takes something all the time
+            time.sleep(0.003)
+        assert running.do(lambda: len(running.gateway.doors)) == kept
+        peer.close()
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ import asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feed.gateway.gateway import Doors
+from feed.gateway.doors import Doors, Visits
 from feed.gateway.limits import LimitSettings
 
 
@@ -68,3 +68,25 @@ def test_counts_never_drift(steps: list[tuple[int, str, bool]]) -> None:
             found.leave(transports[index])
             inside.pop(index, None)
         assert len(found) == len(inside)
+
+
+def test_an_address_gets_back_what_it_used() -> None:
+    found = Visits(LimitSettings(http_per_second=2, http_burst=3))
+    assert [found.owed_seconds("a", 10.0) for _ in range(5)] == [0, 0, 0, 0.5, 0.5]
+    assert found.owed_seconds("b", 10.0) == 0
+    assert found.owed_seconds("a", 10.25) == 0.25
+    assert [found.owed_seconds("a", 10.5), found.owed_seconds("a", 10.5)] == [0, 0.5]
+    assert [found.owed_seconds("a", 100.0) for _ in range(4)] == [0, 0, 0, 0.5]
+
+
+def test_no_limit() -> None:
+    found = Visits(LimitSettings(http_per_second=0))
+    assert not any(found.owed_seconds("a", 1.0) for _ in range(1000))
+    assert len(found) == 0
+
+
+def test_addresses_are_forgotten() -> None:
+    found = Visits(LimitSettings(http_per_second=10, http_burst=20))
+    for number in range(20_000):
+        found.owed_seconds(str(number), number / 1000)
+    assert len(found) <= 4096

@@ -58,6 +58,7 @@ class Hub:
         self.flushes = 0
         self.changed = True
         self.due_ns: int | None = None
+        self.waiting_bytes = 0
         self.sent_at: list[float] = []
         self.calls: list[Reader] = []
         self._clock = clock
@@ -328,3 +329,28 @@ async def test_who_catches_up_takes_turns_with_flushes(runs: Callable[[Fanout], 
     await turns(10)
     assert live.got
     assert any(peer.pages > 0 for peer in joining)
+
+
+async def test_no_more_comes_in_than_one_write_may_have(runs: Callable[[Fanout], None]) -> None:
+    """As a client gets it: where each has a tenth of a flush, that may be ten times as large."""
+    clock, peer = Clock(), Peer()
+    hub = Hub([(b"x" * 300_000, [Reader(peer)])], clock)
+    pace = Pace(share=0.5, interval_busy=1000.0, interval_max=1000.0)
+    pace.use = 1.0
+    fanout = Fanout(hub, Metrics(), now_ns=lambda: 7, pace=pace, page_bytes=1000, clock=clock, cpu=clock)
+    runs(fanout)
+    fanout.notify()
+    await turns()
+    assert hub.flushes == 1
+    hub.waiting_bytes = 200_000
+    await asyncio.wait_for(fanout.room(), 1)  # there is room
+    assert hub.flushes == 1
+    hub.waiting_bytes = 300_000
+    waiting = asyncio.ensure_future(fanout.room())
+    await turns()
+    assert hub.flushes > 1  # it is flushed now, however far apart flushes are
+    assert not waiting.done()
+    hub.selections[0] = b"x" * 30_000, hub.selections[0][1]
+    await asyncio.wait_for(waiting, 1)
+    hub.waiting_bytes = 256 * 1024 * 10 - 1
+    await asyncio.wait_for(fanout.room(), 1)

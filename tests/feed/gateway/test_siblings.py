@@ -36,7 +36,7 @@ class Worker:
         self.siblings = Siblings(folder, number, (1, 2, 3), self.metrics)
         self.siblings._name = f"{number}-{pid}{module._STATE}"
 
-    def report(self, clients: int) -> Report:
+    async def report(self, clients: int) -> Report:
         return Report(
             worker=self.number,
             pid=self.pid,

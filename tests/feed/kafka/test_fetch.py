@@ -13,7 +13,7 @@ from feed.errors import CorruptLog, Unreachable
 from feed.kafka import fetch
 from feed.kafka.batches import Page
 from feed.kafka.cluster import OutOfRange
-from feed.kafka.fetch import Fetcher
+from feed.kafka.fetch import Fetcher, Stream
 
 pytestmark = pytest.mark.anyio
 ONE, TWO = (TopicPartition("log", number) for number in range(2))
@@ -194,3 +194,19 @@ async def test_what_cannot_be_read_of_one_partition_ends_no_other(monkeypatch: p
 async def answered(answer: Any) -> Any:
     await asyncio.sleep(0.001)
     return answer
+
+
+def test_what_is_taken_in_pieces_comes_once_and_in_order() -> None:
+    stream = Stream(ONE, 0, asyncio.Event())
+    raws: list[Any] = [SimpleNamespace(offset=number, value=b"x" * 10) for number in range(0, 20, 2)]
+    for first in (0, 5):
+        told = SimpleNamespace(begin=0, end=20, written_end=20, size=50)
+        stream.answered(told, [Page(raws[first : first + 5], raws[first].offset + 10, 3)], 1.0)  # type: ignore[arg-type]
+    found, at = [], []
+    while stream.waiting:
+        found.append([raw.offset for raw in stream.take(25)])
+        at.append(stream.taken)
+    assert found == [[0, 2, 4], [6, 8], [10, 12, 14], [16, 18]]
+    assert at == [6, 10, 16, 20]
+    assert stream.confirmed == 1
+    assert stream.take(25) == []
