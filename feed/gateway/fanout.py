@@ -22,6 +22,8 @@ from feed.metrics import Metrics
 from feed.protocol.codec import Frames
 
 _SLICE_SECONDS: Final = 0.004
+_PAGES_SECONDS: Final = 0.002
+"""Between two flushes; what comes in needs several turns of the loop, each with so much of it."""
 _WRITE_BYTES: Final = 256 * 1024
 """About so much of a flush goes to any client."""
 _ROOM_TIMES_MAX: Final = 16
@@ -115,6 +117,7 @@ class Fanout:
         self._page_bytes = page_bytes
         self._packed = packed
         self._received_ns = received_ns
+        self._aside = 0.0
         self._due = False
         self._due_since = 0.0
         self._hurried = False
@@ -137,6 +140,10 @@ class Fanout:
         self._left = metrics.counter("feed_gateway_left_behind", "Times that a reader was left behind")
         self._pages = metrics.counter("feed_gateway_pages", "Pages sent to readers that catch up")
         metrics.gauge("feed_gateway_catching_up", "Readers that catch up", lambda: len(self._behind))
+
+    def set_aside(self, seconds: float) -> None:
+        """So much of the loop's time went to requests, which give way: no reason to have flushes further apart."""
+        self._aside += seconds
 
     async def shown(self) -> None:
         """Returns when the hub shows what it was told until now."""
@@ -188,7 +195,9 @@ class Fanout:
                 self._due = self._hurried = False
                 began = self._clock()
                 cost = await self._flush()
-                self._next_flush = self._pace.next_flush(began=began, now=self._clock(), cost=cost, cpu=self._cpu())
+                self._next_flush = self._pace.next_flush(
+                    began=began, now=self._clock(), cost=cost, cpu=self._cpu() - self._aside
+                )
             elif not self._behind:
                 await self._sleep()
             if self._behind:
@@ -290,7 +299,7 @@ class Fanout:
     def _send_pages(self) -> None:
         """A page to each that catches up, in turns, as long as a slice of time allows."""
         began = self._clock()
-        while self._behind and self._clock() - began < _SLICE_SECONDS:
+        while self._behind and self._clock() - began < _PAGES_SECONDS:
             peer = self._behind.popleft()
             self._behind_set.discard(id(peer))
             if peer.full or peer.ended:

@@ -139,6 +139,8 @@ class Gateway:
         self.connections: set[StreamProtocol] = set()
         self._leaving: deque[StreamProtocol] = deque()
         """Connections that are gone, and whose sessions hold their places still."""
+        self._closes = False
+        """Whether they are being closed."""
         self._serves = False
         self.logs: Follows | None = None
         """The logs that feed its hub."""
@@ -209,17 +211,21 @@ class Gateway:
         """A connection ended: what its session holds is given back as soon as no flush is under way."""
         self.connections.discard(connection)
         self._leaving.append(connection)
-        if len(self._leaving) == 1:
-            self.fanout.when_idle(self._close_some)
+        if not self._closes:
+            # in the next turn of the loop: those that go in this one are closed with it, not each at once
+            self._closes = True
+            connection.loop.call_soon(self.fanout.when_idle, self._close_some)
 
     def _close_some(self) -> None:
         """Closes sessions as long as a slice of time allows: thousands may go at once, and each has many channels."""
         until = time.perf_counter() + _CLOSE_SECONDS
         while self._leaving:
-            self._close(self._leaving.popleft())
+            connection = self._leaving.popleft()
+            self._close(connection)
             if self._leaving and time.perf_counter() > until:
-                asyncio.get_running_loop().call_soon(self.fanout.when_idle, self._close_some)
+                connection.loop.call_soon(self.fanout.when_idle, self._close_some)
                 return
+        self._closes = False
 
     def _close(self, connection: StreamProtocol) -> None:
         if connection.session is None:

@@ -296,7 +296,9 @@ class StreamProtocol(WebSocketsSansIOProtocol):
         """As `_answer`, for what costs others time."""
         began = thread_time()  # where others have the core, it is not these requests that take the time
         self._answer(ask)
-        self.gateway.turns.spent(thread_time() - began)
+        took = thread_time() - began
+        self.gateway.turns.spent(took)
+        self.gateway.fanout.set_aside(took)
 
     def _answer(self, ask: Callable[[int], bytes]) -> None:
         """Sends what the session says, all of it; ends the connection when the session says so, or fails."""

@@ -105,7 +105,7 @@ def _measure(stage: Stage) -> Iterator[Result]:
             yield Result(OTHERS[name], _p99(during) / max(_p99(before), 1e-3), note)
             time.sleep(_SETTLE_S)
         yield Result(LIVE, probe.worst_s * 1000, f"asked every {_PROBE_EVERY_S * 1000:.0f} ms")
-        yield Result(HOLD, max(holds.values()), f"p99 alone {statistics.median(alone):.1f} ms")
+        yield Result(HOLD, max(holds.values(), default=0.0), f"p99 alone {statistics.median(alone or [0.0]):.1f} ms")
         yield from _waves(stage, running, watching, hostile, wave)
 
 

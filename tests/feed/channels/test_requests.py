@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -187,3 +187,48 @@ def test_parameters_can_be_given_back_as_results_tell_them() -> None:
     told = link.subscribe("quotes", "X:0001")["results"][0]
     again = link.subscribe("quotes", "X:0001", every_ms=told["every_ms"], depth=told["depth"], on_lag=told["on_lag"])
     assert again["ok"]
+
+
+def ask_slowly(desk: Desk, link: Link, between: Callable[[], None], **request: Any) -> dict[str, Any]:
+    """Asks, with something happening between any two steps; the answer."""
+    link.take(link.session.receive(link.client.ask(request), link.now))
+    assert link.session.under_way
+    while link.session.under_way:
+        between()
+        link.take(link.session.wake(link.now))
+    link.drain()
+    return link.client.answers[list(link.client.answers)[-1]]
+
+
+def test_what_a_channel_goes_on_from_is_what_its_client_has_had() -> None:
+    desk = market()
+    names = [f"X:{number:04}" for number in range(600)]
+    link = desk.link()
+    ask_slowly(desk, link, lambda: None, op="subscribe", channels=KINDS, symbols=names)
+    had = link.channel("quotes", names[-1]).pos
+    again = {"op": "subscribe", "channels": KINDS, "symbols": names, "on_lag": "close"}
+    answer = ask_slowly(desk, link, lambda: desk.step("quotes", names[-1]), **again)
+    assert (answer["results"][-1]["mode"], answer["results"][-1]["seq"]) == ("resumed", had)
+    desk.agrees(link, "quotes", names[-1])
+
+
+def test_a_step_joins_as_of_the_flush_that_it_finds() -> None:
+    desk = market()
+    names = [f"X:{number:04}" for number in range(600)]
+    turns = iter([True])
+
+    def turn() -> None:
+        if next(turns, False):
+            desk.switch("x/0@b", carries=True)
+            for name in names:
+                desk.keyframe(name)
+            desk.step("quotes", names[-1])
+
+    link = desk.link()
+    answer = ask_slowly(desk, link, turn, op="subscribe", channels=KINDS, symbols=names)
+    last = answer["results"][-1]
+    assert (last["mode"], last["source"]) == ("snapshot", "x/0@b")
+    # what it was told is so: nothing has to be taken back
+    assert f"gap quotes {names[-1]}" not in link.types()
+    assert f"gap trades {names[0]}" in link.types()
+    desk.agrees(link, "quotes", names[-1])
