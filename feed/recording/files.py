@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, TypeVar
 
 import pyarrow as pa
@@ -61,6 +61,7 @@ class RecordedFile:
         self._run: dict[int, pa.RecordBatch] = {}
         self._verified: set[int] = set()
         self._held = -1
+        self._file: pa.NativeFile = pa.BufferReader(b"")
         path = f"{folder.root}/{place.path}"
         try:
             if folder.local:
@@ -74,10 +75,13 @@ class RecordedFile:
             else:
                 self._open_part()
         except FileNotFoundError:
+            self.close()
             raise
         except Damaged as error:
+            self.close()
             raise self.corrupt(str(error), len(self.blocks)) from error
         except _UNREADABLE as error:
+            self.close()
             raise self.corrupt(f"cannot be opened: {error}") from error
 
     def corrupt(self, why: str, batch: int | None = None) -> CorruptRecording:
@@ -121,6 +125,29 @@ class RecordedFile:
         """The rows of all blocks, verified."""
         for number in range(len(self.blocks)):
             yield self.batch(number)
+
+    def columns_from(self, start: int, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """Some columns of the blocks from one on, of which nothing else is decoded; checksums are not compared.
+
+        Raises:
+            CorruptRecording: a block cannot be read.
+        """
+        columns = [SCHEMAS[self.table].get_field_index(name) for name in names]
+        count = len(self.blocks)
+        try:
+            if self.place.sealed:
+                options = pa.ipc.IpcReadOptions(use_threads=False, included_fields=columns)
+                reader = pa.ipc.open_file(self._file, options=options)
+                yield from (reader.get_batch(number) for number in range(start, count))
+                return
+            while start < count:
+                first, stop = self.blocks[start], start + 1
+                while stop < count and self.blocks[stop].end - first.start < _RUN_BYTES:
+                    stop += 1
+                yield from self._stream(start, stop, columns)
+                start = stop
+        except _UNREADABLE as error:
+            raise self.corrupt(f"cannot be read: {error}") from error
 
     def close(self) -> None:
         """Lets go of it."""
@@ -227,10 +254,15 @@ class RecordedFile:
             if verify and not self._good(last + 1):
                 break
             last += 1
-        head = b"".join(self.read_at(f.start, f.end - f.start) for f in self._dictionaries if f.end <= first.start)
-        data = head + self._buffer(first.start, self.blocks[last].end).to_pybytes()
-        reader = pa.ipc.open_stream(data, options=pa.ipc.IpcReadOptions(use_threads=False))
-        self._run = dict(enumerate((reader.read_next_batch() for _ in range(number, last + 1)), number))
+        self._run = dict(enumerate(self._stream(number, last + 1), number))
+
+    def _stream(self, start: int, stop: int, columns: list[int] | None = None) -> Iterator[pa.RecordBatch]:
+        """Blocks of an open file, as a stream of their own."""
+        begin, end = self.blocks[start].start, self.blocks[stop - 1].end
+        head = b"".join(self.read_at(f.start, f.end - f.start) for f in self._dictionaries if f.end <= begin)
+        data = head + self._buffer(begin, end).to_pybytes()
+        reader = pa.ipc.open_stream(data, options=pa.ipc.IpcReadOptions(use_threads=False, included_fields=columns))
+        return (reader.read_next_batch() for _ in range(start, stop))
 
     def _good(self, number: int) -> bool:
         try:

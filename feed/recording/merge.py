@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from feed.model import KINDS
 from feed.recording.chosen import Chosen
-from feed.recording.notes import Note, Span
+from feed.recording.notes import Gone, Note, Span
 from feed.recording.shelf import NEVER, Cut, Shelf, Spot
 from feed.recording.tables import GAPS, STATES
 from feed.recording.text import messages_of
@@ -253,6 +253,14 @@ class _Table:
 
     def lanes(self) -> list[_Lane]:
         """A lane for each source that has rows between the cuts."""
+        while True:
+            try:
+                return [_Lane(self, source, spots) for source, spots in self._ahead().items()]
+            except Gone:
+                continue  # nothing was given yet: it begins behind what was deleted
+
+    def _ahead(self) -> dict[str, list[tuple[Spot, int]]]:
+        """For each source the blocks to load, and the clock of their first row."""
         reading, shelf = self._reading, self._shelf
         ahead: dict[str, list[tuple[Spot, int]]] = {}
         for spot in shelf.spots(shelf.start(reading.start)):
@@ -260,7 +268,7 @@ class _Table:
             for source, span in note.sources.items():
                 if reading.wants(source, span, note):
                     ahead.setdefault(source, []).append((spot, span.first_clock))
-        return [_Lane(self, source, spots) for source, spots in ahead.items()]
+        return ahead
 
     def rows(self, spot: Spot) -> Rows:
         """A block, decoded; lanes that are at the same place share it."""
