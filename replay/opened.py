@@ -11,6 +11,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 
 from feed.errors import FeedError
@@ -126,13 +127,20 @@ class Opened:
     ) -> pa.Table:
         """Rows in order of the recording's clock; with `snapshots` also the keyframes, and the columns for order.
 
+        Sources that were behind in the files are in their places by time, so this reads all of it before it gives any.
+
         Raises:
             CorruptRecording: a batch is damaged.
         """
-        batches = list(self.batches(name, symbol, start, end, snapshots=snapshots, columns=columns))
+        wanted = list(columns) if columns is not None else columns_of(name, snapshots=snapshots)
+        batches = list(self.batches(name, symbol, start, end, snapshots=snapshots, columns=SCHEMAS[name].names))
         if not batches:
-            return _empty(name, snapshots=snapshots, columns=columns)
-        return pa.Table.from_batches(batches).unify_dictionaries()
+            return _empty(name, wanted)
+        clock, at = (np.concatenate(values) for values in zip(*map(order_of, batches), strict=True))
+        found = pa.Table.from_batches(batches).unify_dictionaries()
+        order = _in_time(clock, at, found.column("source"))
+        found = found.select(wanted)
+        return found if order is None else found.take(pa.array(order))
 
     def batches(
         self,
@@ -144,7 +152,10 @@ class Opened:
         snapshots: bool = False,
         columns: Iterable[str] | None = None,
     ) -> Iterator[pa.RecordBatch]:
-        """The same, a block after the other, so that a table of any length passes through."""
+        """The same, a block after the other as they lie in the files, so that a table of any length passes through.
+
+        Rows of one source are in order; a source that was behind comes where it was written.
+        """
         shelf = self._recording.shelves[name]
         chosen = _chosen(KINDS, symbol)
         first = 0 if start is None else ns_of(start)
@@ -268,8 +279,19 @@ def columns_of(name: str, *, snapshots: bool) -> list[str]:
     return names if snapshots else [n for n in names if n not in _OUR_COLUMNS and n != "is_snapshot"]
 
 
-def _empty(name: str, *, snapshots: bool, columns: Iterable[str] | None) -> pa.Table:
-    wanted = list(columns) if columns is not None else columns_of(name, snapshots=snapshots)
+def _in_time(clock: np.ndarray, at: np.ndarray, source: pa.ChunkedArray) -> np.ndarray | None:
+    """The order of rows by clock, source and tick, as messages have it; None where they are in it."""
+    later = np.diff(clock)
+    if (later > 0).all():
+        return None
+    names = source.combine_chunks()
+    ranks = np.argsort(np.argsort(np.array(names.dictionary.to_pylist(), object), kind="stable"), kind="stable")
+    by_name = ranks[names.indices.to_numpy()]
+    order = np.lexsort((at, by_name, clock))  # stable: rows of one message stay together
+    return None if np.array_equal(order, np.arange(len(order))) else order
+
+
+def _empty(name: str, wanted: list[str]) -> pa.Table:
     return pa.schema([SCHEMAS[name].field(column) for column in wanted]).empty_table()
 
 

@@ -22,13 +22,17 @@ from feed.times import text_of
 
 
 class ChannelSummary(Struct):
-    """One channel: its updates, and when its first and last were received (RFC 3339, empty where none was)."""
+    """One channel: its updates, and when its first and last were received (RFC 3339, empty where none was).
+
+    `rows`: those of its table, of which an update of several trades has as many.
+    """
 
     channel: str
     symbol: str
     updates: int = 0
     first: str = ""
     last: str = ""
+    rows: int = 0
 
 
 class Summary(Struct):
@@ -45,6 +49,7 @@ class Summary(Struct):
     channels: list[ChannelSummary]
     gaps: dict[str, int]
     positions: dict[str, int]
+    rows: int = 0
 
 
 def summary_of(recording: Recording, tell: Callable[[int], None] = lambda done: None) -> Summary:
@@ -68,7 +73,14 @@ def summary_of(recording: Recording, tell: Callable[[int], None] = lambda done: 
     counts, firsts, lasts, gaps = count.updates, count.firsts, count.lasts, count.gaps
     places = [place for shelf in recording.shelves.values() for place in shelf.places]
     channels = [
-        ChannelSummary(kind, symbol, counts[kind, symbol], text_of(firsts[kind, symbol]), text_of(lasts[kind, symbol]))
+        ChannelSummary(
+            kind,
+            symbol,
+            counts[kind, symbol],
+            text_of(firsts[kind, symbol]),
+            text_of(lasts[kind, symbol]),
+            count.rows[kind, symbol],
+        )
         for kind, symbol in sorted(counts, key=lambda key: (key[1], KINDS.index(key[0])))
     ]
     return Summary(
@@ -83,13 +95,15 @@ def summary_of(recording: Recording, tell: Callable[[int], None] = lambda done: 
         channels=channels,
         gaps=dict(gaps),
         positions={source: span.tick for source, span in sorted(recording.positions.items())},
+        rows=sum(count.rows.values()),
     )
 
 
 class _Count:
-    """Updates of each channel, when its first and last were, and gaps by reason."""
+    """Updates and rows of each channel, when its first and last were, and gaps by reason."""
 
     def __init__(self) -> None:
+        self.rows: Counter[tuple[str, str]] = Counter()
         self.updates: Counter[tuple[str, str]] = Counter()
         self.firsts: dict[tuple[str, str], int] = {}
         self.lasts: dict[tuple[str, str], int] = {}
@@ -97,6 +111,7 @@ class _Count:
 
     def add(self, other: _Count) -> None:
         """Those of another table."""
+        self.rows += other.rows
         self.updates += other.updates
         self.firsts |= other.firsts
         self.lasts |= other.lasts
@@ -106,10 +121,12 @@ class _Count:
         """The updates of a block."""
         clock, _ = order_of(batch)
         keep = ~batch.column("is_snapshot").to_numpy(zero_copy_only=False)
+        names = batch.column("symbol").dictionary.to_pylist()
+        rows = np.bincount(batch.column("symbol").indices.to_numpy()[keep], minlength=len(names)).tolist()
+        self.rows.update({(kind, name): number for name, number in zip(names, rows, strict=True) if number})
         if "item" in batch.schema.names:
             keep &= batch.column("item").fill_null(0).to_numpy() == 0
         codes, times = batch.column("symbol").indices.to_numpy()[keep], clock[keep]
-        names = batch.column("symbol").dictionary.to_pylist()
         if not len(codes):
             return
         order = np.argsort(codes, kind="stable")
@@ -150,14 +167,16 @@ def lines_of(summary: Summary) -> list[str]:
     """A summary in words."""
     open_ = f", {summary.open_files} still open" if summary.open_files else ""
     lines = [
-        f"{summary.path}: {summary.updates:,} updates of {len(summary.channels)} channels",
+        f"{summary.path}: {summary.updates:,} updates of {len(summary.channels)} channels, {summary.rows:,} rows",
         f"{summary.files} files, {summary.bytes:,} bytes{open_}",
         f"{summary.first or '-'} to {summary.last or '-'}",
         "gaps: " + (", ".join(f"{count} {reason}" for reason, count in sorted(summary.gaps.items())) or "none"),
     ]
-    width = max((len(channel.symbol) for channel in summary.channels), default=0)
+    width = max((len(channel.symbol) for channel in summary.channels), default=6)
+    lines.append(f"  {'':{width}}  {'':11}  {'updates':>12} {'rows':>12}")
     lines += [
-        f"  {channel.symbol:{width}}  {channel.channel:11}  {channel.updates:>12,}  {channel.first} to {channel.last}"
+        f"  {channel.symbol:{width}}  {channel.channel:11}  {channel.updates:>12,} {channel.rows:>12,}  "
+        f"{channel.first} to {channel.last}"
         for channel in summary.channels
     ]
     return lines
