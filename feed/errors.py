@@ -77,9 +77,10 @@ class CorruptLog(FeedError):
 
 
 class DamagedRecord(CorruptLog):
-    """A record that names a source of the feed log, and is not as that wrote it."""
+    """A record that names a source of the feed log, and is not as that wrote it. `told`: it may have held messages."""
 
-    def __init__(self, source: str, offset: int, why: str) -> None:
+    def __init__(self, source: str, offset: int, why: str, *, told: bool = True) -> None:
         super().__init__(f"record of {source} at offset {offset} is damaged: {why}")
         self.source = source
         self.offset = offset
+        self.told = told

@@ -25,6 +25,7 @@ from msgspec.structs import replace
 from feed.channels.reader import LogReader
 from feed.channels.record import PART_BYTES_MAX, Record
 from feed.errors import BadEntry, BadTick, DamagedRecord, ForeignRecord, Unforeseen
+from feed.model import NO_SEQ
 from feed.venues.source import Checkpoint, Source
 
 if TYPE_CHECKING:
@@ -430,13 +431,15 @@ class Restored:
     """What a log says of the writer that wrote it: read from the last record's floor to the end, then look.
 
     `last`: the newest record of the valid source. `traces`: ticks that the newest records cover, oldest first.
-    `foreign`: how many records were none of ours. `damaged`: whether any of the valid source was. `owner`,
-    `settings`: whose the valid source is, as far as its records say.
+    `foreign`: how many records beyond offset `counted` were none of ours. `damaged`: whether any of the valid source
+    was. `owner`, `settings`: whose the valid source is, as far as its records say.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, counted: int = -1) -> None:
         self.reader = LogReader()
         self.last: Record | None = None
+        self.stood = NO_SEQ
+        """The last tick that was covered before the valid source was opened."""
         self.traces: deque[Trace] = deque(maxlen=_TRACES_MAX)
         self.foreign = 0
         self.damaged = False
@@ -447,14 +450,17 @@ class Restored:
         self._whole: dict[str, _Kept] = {}
         self._open: dict[str, _Kept] = {}
         self._newest_ms = 0
+        self._counted = counted
 
     def read(self, record: Record, written_ms: int) -> None:
         """Takes the next record; `written_ms` is its Kafka timestamp, below 0 where it has none."""
         self._newest_ms = max(self._newest_ms, written_ms)
+        stood = self.reader.pos
         before = self.reader.take(record)
         if before is None:
             return
         if record.kind == "source":
+            self.stood = stood
             self._read_source(record)
         if record.owner:
             self.owner, self.settings = record.owner, record.settings
@@ -474,7 +480,7 @@ class Restored:
         if isinstance(strange, DamagedRecord) and self.reader.pass_over(strange):
             self.damaged = True
         else:
-            self.foreign += 1
+            self.foreign += strange.offset > self._counted
 
     def checkpoints(self) -> list[Checkpoint]:
         """The newest whole state of each symbol that has one."""
@@ -491,6 +497,7 @@ class Restored:
     def _read_source(self, record: Record) -> None:
         self.owner = self.settings = ""
         self.opening = record
+        self._open.clear()  # what the one before has begun is not this one's
         if not record.carries:
             self._whole.clear()
             self.traces.clear()

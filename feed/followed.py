@@ -102,8 +102,9 @@ class FollowedLog:
     """One partition of a feed log as it is followed.
 
     `lost`: it has to be followed anew, from `floor` where that is set, by the same reader where that is to `go_on`.
-    `unreadable`: why that does not lead on. `taken`: whoever has everything up to the reader's position goes on from
-    this offset. `foreign`: records that were none of ours.
+    `doubted`: only void records have come for a while; `settled`: it was looked at why. `anew`: what lies there is not
+    what was read. `unreadable`: why that does not lead on. `taken`: whoever has everything up to the reader's position
+    goes on from this offset. `foreign`: records that were none of ours.
     """
 
     def __init__(self, name: str, stream: Stream, start: int, goal: int, patience: Patience, now: float) -> None:
@@ -120,11 +121,13 @@ class FollowedLog:
         self.lost = False
         self.floor: int | None = None
         self.go_on = False
-        self.doubted = False
+        self.doubted = self.settled = self.anew = False
         self.unreadable: Unreadable | None = None
         self.holes: set[tuple[int, int]] = set()
         """Floors that were tried, and the offsets at which they led to a hole."""
         self.foreign = 0
+        self._counted = -1
+        """Up to this offset records that are none of ours were counted."""
         self._patience = patience
         self._away = ""
         self._open = False
@@ -142,11 +145,14 @@ class FollowedLog:
 
     def go_on_from(self, before: FollowedLog) -> None:
         """Takes over what was known of the partition."""
-        self.source, self.told, self.doubted = before.source, before.told, before.doubted
+        self.source, self.told = before.source, before.told
+        self.doubted, self.settled = before.doubted, before.settled
         self.record_at, self.tick_at = before.record_at, before.tick_at
-        self.unreadable, self.holes, self.foreign = before.unreadable, before.holes, before.foreign
-        # a log that was away and made anew does not say which source it ends
-        self._away = before.source if before.stream.vanished else before._away
+        self.unreadable, self.holes = before.unreadable, before.holes
+        self.foreign, self._counted = before.foreign + before.stream.foreign, before._counted
+        # a log that was made anew does not say which source it ends
+        anew = before.anew or before.stream.vanished or before.stream.position > self.goal
+        self._away = before.source if anew else before._away
         if before.go_on and self.start < before.start:
             # what is missing lies before where we began: from the same position on, copies are passed over
             self.reader = before.reader
@@ -170,7 +176,8 @@ class FollowedLog:
             try:
                 record = record_of(raw.headers, raw.value, raw.offset)
             except ForeignRecord as foreign:
-                self.foreign += 1
+                self.foreign += raw.offset > self._counted
+                self._counted = max(self._counted, raw.offset)
                 told.say(("foreign", self.name), f"{self.name}: {foreign}")
                 continue
             except DamagedRecord as damaged:
@@ -201,7 +208,7 @@ class FollowedLog:
             self._open = not record.covers and len(record.value) > len(EMPTY)
         if not self._open:
             self.taken = record.offset + 1
-        self.record_at, self.doubted = now, False
+        self.record_at, self.doubted, self.settled = now, False, False
         heard = False
         try:
             if record.kind == "source":

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
-from feed.channels.reader import HoleInLog
+from feed.channels.reader import HoleInLog, valid_source
+from feed.channels.record import known_records
 from feed.errors import FeedError
 from feed.floors import Floors
 from feed.followed import FollowedLog, Patience, Sink, Standing, Unreadable
@@ -29,12 +30,13 @@ from feed.tasks import end
 from feed.told import Told
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 
 _LOOK_S: Final = 0.25
 _NEW_PARTITIONS_S: Final = 2.0
 _RETRY_S: Final = 0.5
-_DOUBT_S: Final = 5.0
+_DOUBT_S: Final = 2.0
+"""After so long with void records and no other: a writer tells something each second."""
 STALLED_S: Final = 2.0
 """A tick or a record that has waited for so long makes its source `stalled`."""
 log: Final = logging.getLogger("feed.follower")
@@ -219,25 +221,29 @@ class Follower:
             for number in range(known.get(topic, 0)):
                 partition = TopicPartition(topic, number)
                 before = self._logs.get(partition)
+                if before is not None and before.doubted and not before.settled:
+                    await self._try(partition, before, self._settle(partition, before))
                 if before is None or before.lost:
                     missing = True
-                    await self._try_to_follow(partition, before)
+                    await self._try(partition, before, self._follow(partition, before))
         for partition, followed in self._logs.items():
             if partition.partition >= known.get(partition.topic, 0):
                 self._cannot(partition, followed, f"there is no partition {_name(partition)}", -1)
         return missing
 
-    async def _try_to_follow(self, partition: TopicPartition, before: FollowedLog | None) -> None:
+    async def _try(
+        self, partition: TopicPartition, followed: FollowedLog | None, work: Coroutine[None, None, None]
+    ) -> None:
         try:
-            await self._follow(partition, before)
+            await work
         except (KafkaError, OSError):
             raise
         except FeedError as error:
-            self._cannot(partition, before, str(error), -1)
+            self._cannot(partition, followed, str(error), -1)
         except Exception as error:
             words = f"{_name(partition)} cannot be followed"
             self._told.say(("failed", partition), words, level=logging.ERROR, error=error)
-            self._cannot(partition, before, repr(error), -1)
+            self._cannot(partition, followed, repr(error), -1)
         else:
             self._unfollowed.pop(partition, None)
             self._fetcher.arrived.set()
@@ -257,15 +263,7 @@ class Follower:
 
     async def _follow(self, partition: TopicPartition, before: FollowedLog | None) -> None:
         begin, end = await self._cluster.offsets(partition)
-        floor = before.floor if before is not None else None
-        wanted = self._starts(partition, begin, end)
-        if floor is not None:
-            start = floor
-        elif wanted is not None:
-            start = await self._floors.before(partition, wanted, begin, end)
-        else:
-            start = await self._floors.start(partition, begin, end)
-        start = min(max(start, begin), end)
+        start = await self._start(partition, before, begin, end)
         if before is not None and before.unreadable is not None and start <= before.unreadable.offset:
             return  # it would lead to where it led before: a later floor will do
         stream = self._fetcher.follow(partition, start)
@@ -277,6 +275,31 @@ class Follower:
             if before.unreadable is not None and before.unreadable.offset < 0:
                 followed.unreadable = None
         self._logs[partition] = followed
+
+    async def _start(self, partition: TopicPartition, before: FollowedLog | None, begin: int, end: int) -> int:
+        wanted = self._starts(partition, begin, end)
+        if before is not None and before.floor is not None:
+            start = before.floor
+        elif wanted is not None:
+            start = await self._floors.before(partition, wanted, begin, end)
+        else:
+            start = await self._floors.start(partition, begin, end)
+        return min(max(start, begin), end)
+
+    async def _settle(self, partition: TopicPartition, followed: FollowedLog) -> None:
+        """Looks why only void records come. The log is read once, to know which source is valid: where it is ours,
+        nothing has happened; else reading had begun with a void record, or another log lies there: then it is followed
+        from its begin.
+        """
+        begin, end = await self._cluster.offsets(partition)
+        valid = ""
+        async for page in self._cluster.read(partition, begin, end):
+            valid = valid_source(known_records(page), valid)
+        followed.settled = True
+        if valid != followed.reader.source and followed.doubted and not followed.lost:
+            followed.anew = True
+            followed.lose(begin)
+            self._fetcher.leave(followed.stream)
 
     # ---- what comes
 
@@ -355,11 +378,9 @@ class Follower:
         return self._topics[partition.topic].venue
 
     def _doubt(self, followed: FollowedLog, now: float) -> None:
-        """Reads a log from its begin, once, where all that comes is void: reading may have begun with a void record."""
-        if followed.reader.void and not (followed.doubted or followed.lost) and now - followed.record_at > _DOUBT_S:
+        """Whether all that comes is void."""
+        if followed.reader.void and not followed.lost and now - followed.record_at > _DOUBT_S:
             followed.doubted = True
-            self._fetcher.leave(followed.stream)
-            followed.lose(0)
 
     def _tell(self, followed: FollowedLog, now: float) -> bool:
         """Tells readers what is to be thought of a source, where that has changed."""

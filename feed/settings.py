@@ -142,7 +142,8 @@ class NormalizeSettings(Section):
     bars_closed_kept: Positive = 5
     """Closed bars of each interval that a snapshot holds."""
     ts_recv_ahead_max_s: Positive = 60
-    """A tick whose receive time is further ahead of Kafka's own is a dead letter."""
+    """A tick whose receive time is further ahead of Kafka's own is a dead letter; without Kafka's, a week ahead of its
+    source's clock, unless the next one goes on from it."""
     keyframe_ratio: Annotated[float, Field(gt=0, le=10)] = 1.0
     """Bytes of keyframes for each byte of updates."""
     keyframe_round_max_s: Positive = 3_600

@@ -293,7 +293,7 @@ class Client:
         """Where a channel goes on after a drop: from the marks that speak of it, else from its own position."""
         if channel.waiting or channel.source is None:
             return "snapshot"
-        if channel.marked and self.marks.get(channel.source, -1) >= channel.pos:
+        if channel.marked and channel.source in self.marks and self.marks[channel.source] >= channel.pos:
             return {"marks": self.marks}
         return {"marks": {channel.source: channel.pos}}
 

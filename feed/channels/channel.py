@@ -87,7 +87,9 @@ class Source:
         self.evicted = NO_SEQ
         self.channels: dict[bytes, Channel] = {}
         self.replaces: Source | None = None
-        self.leftover: dict[Channel, None] = {}
+        self.leftover: dict[Channel, bool] = {}
+        """Channels of the source that it replaces, until a keyframe tells of them; whether it is known of each that
+        nothing is missing in between."""
         self.state = "ok"
         self.reason: str | None = None
         self.notice: bytes | None = None

@@ -65,8 +65,16 @@ class Intake:
             for listing in self.listings.values():
                 for channel in listing.heads:
                     if channel is not None and channel.tail_of is ended:
-                        source.leftover[channel] = None
+                        source.leftover[channel] = complete
+            self._inherit(source, ended, complete)
         return source
+
+    def _inherit(self, source: Source, ended: Source, complete: bool) -> None:
+        """One that ended before its own data leaves what it was to go on with."""
+        for channel, known in ended.leftover.items():
+            channel.listing.owner = ended
+            source.leftover[channel] = complete and known
+        ended.leftover = {}
 
     def source(self, name: str) -> Source:
         """The source with this name."""
@@ -141,15 +149,14 @@ class Intake:
             listing.owner = source
             for moved in listing.heads:
                 if moved is not None and moved.tail_of is not source:
-                    source.leftover[moved] = None
+                    source.leftover[moved] = False
         listing.newest = max(listing.newest, received)
         channel = listing.heads[KIND_INDEX[head.channel]]
         if channel is None:
             channel = self._bear(listing, source, head)
             self.turn(channel, source, keyframe, [], reason=None, prev=NO_SEQ)
         elif channel in source.leftover:
-            del source.leftover[channel]
-            complete = source.complete and channel.tail_of is source.replaces
+            complete = source.leftover.pop(channel)
             self.turn(channel, source, keyframe, [], reason="source", prev=channel.chain, complete=complete)
         elif channel.gathering is not None:
             self._end_gathering(channel, channel.gathering, keyframe)
@@ -272,15 +279,16 @@ class Intake:
 
     def _leave_over(self, source: Source) -> None:
         """The new source goes on: without the state of the channels that no keyframe told of. The one that it ends is
-        forgotten."""
+        forgotten, and those before it that this one has ended before its own data."""
         for channel in source.leftover:
             channel.listing.owner = source
             self.turn(channel, source, NOTHING, [], reason="source", prev=channel.chain)
         source.leftover = {}
-        ended, source.replaces = source.replaces, None
-        if ended is not None and self.sources.get(ended.name) is ended:
-            del self.sources[ended.name]
-            self.gone.append(ended.name)
+        while (ended := source.replaces) is not None:
+            source.replaces, ended.replaces = ended.replaces, None
+            if self.sources.get(ended.name) is ended:
+                del self.sources[ended.name]
+                self.gone.append(ended.name)
 
     def _moves(self, listing: Listing, source: Source, head: Head) -> bool:
         """Takes the symbol over to the source whose tick moved it last; False where this tick is the older one."""

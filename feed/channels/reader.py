@@ -7,17 +7,21 @@ the normalizer's business.
 
 A damaged record is passed over, and the log is in doubt from there on. The record after it settles that: it says which
 tick was covered before it, so either nothing is missing, or what is missing is lost, and the log is good again when a
-record's floor lies behind the damage: every channel has had a keyframe since.
+record's floor lies behind the damage: every channel has had a keyframe since. Of a tick that fills several records only
+the last one covers it: what may have been one of the others is lost, unless a record without messages comes next.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from feed.channels.record import EMPTY
 from feed.errors import FeedError
 from feed.model import NO_SEQ
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from feed.channels.record import Record
     from feed.errors import DamagedRecord
 
@@ -47,6 +51,8 @@ class LogReader:
         self.damaged_at: int | None = None
         """The newest damaged record of the valid source, until the log is good again."""
         self._lost = False
+        self._told = False
+        """Whether messages may have been in what was damaged, of a tick that was not covered yet."""
 
     def take(self, record: Record) -> int | None:
         """The position before this record: of its messages those with a higher `seq` are new. None: pass it over.
@@ -84,6 +90,7 @@ class LogReader:
             return False
         self.damaged += 1
         self.damaged_at = damaged.offset
+        self._told = self._told or damaged.told
         return True
 
     def spoil(self, record: Record) -> None:
@@ -96,10 +103,17 @@ class LogReader:
         if record.kind == "data" and record.after > self.pos:
             self._lost, self.pos = True, record.after
         elif record.kind == "data" and record.after == self.pos and not self._lost:
-            self.damaged_at = None
-            return
+            empty = not record.covers and len(record.value) <= len(EMPTY)
+            if empty or not self._told:
+                self._trust()
+                return
+            self._lost = record.covers
         if record.floor > self.damaged_at:
-            self.damaged_at, self._lost = None, False
+            self._trust()
+
+    def _trust(self) -> None:
+        """The log is good again."""
+        self.damaged_at, self._lost, self._told = None, False, False
 
     def _open(self, record: Record) -> int | None:
         if self.source and record.ends != self.source:
@@ -107,5 +121,13 @@ class LogReader:
             return None
         self.source = record.source
         self.pos = record.last
-        self.damaged_at, self._lost = None, False
+        self._trust()
         return record.last
+
+
+def valid_source(records: Iterable[Record], before: str = "") -> str:
+    """The source that is valid after these records, where `before` was until then (empty: none)."""
+    for record in records:
+        if not before or (record.kind == "source" and record.ends == before):
+            before = record.source
+    return before

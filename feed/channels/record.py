@@ -182,7 +182,7 @@ def record_of(headers: Any, value: bytes | None, offset: int) -> Record:
             offset=offset,
         )
     except (KeyError, ValueError, TypeError, AttributeError) as error:
-        raise _strange(headers, offset, error) from error
+        raise _strange(headers, text, offset, error) from error
 
 
 def floor_of(record: Record) -> int:
@@ -217,13 +217,23 @@ def known_records(raws: Iterable[Lying]) -> Iterator[Record]:
             yield record
 
 
-def _strange(headers: Any, offset: int, error: Exception) -> ForeignRecord | DamagedRecord:
+def _strange(headers: Any, value: bytes, offset: int, error: Exception) -> ForeignRecord | DamagedRecord:
     """What a record is that cannot be read."""
     why = f"no header {error}" if isinstance(error, KeyError) else str(error)[:_SHOWN_CHARS_MAX]
     try:
-        source = dict(headers).get("source")
+        found = dict(headers)
     except (ValueError, TypeError):
-        source = None
+        return ForeignRecord(offset, why)
+    source = found.get("source")
     if isinstance(source, bytes) and _SOURCE(source) is not None:
-        return DamagedRecord(source.decode(), offset, why)
+        return DamagedRecord(source.decode(), offset, why, told=_may_tell(found, value))
     return ForeignRecord(offset, why)
+
+
+def _may_tell(headers: dict[str, Any], value: bytes) -> bool:
+    """Whether a damaged record may have held messages: one of states holds none, nor does one that covers no tick and
+    is as short as an empty one."""
+    if headers.get("kind") in (b"keyframe", b"checkpoint"):
+        return False
+    covers_none = headers.get("after") is not None and headers.get("after") == headers.get("last")
+    return headers.get("kind") != b"data" or not covers_none or len(value) > len(EMPTY)

@@ -17,6 +17,7 @@ from typing import Final, Generic, NamedTuple, TypeVar
 
 from feed.errors import BadRequest, ConfigError
 from feed.gateway.catalog import Catalog
+from feed.recording.grown import Grown
 from feed.recording.notes import Gone
 from feed.recording.recording import Recording
 from feed.recording.shelf import FILES_OPEN_MAX, NEVER, Shelf
@@ -43,6 +44,7 @@ class Recordings:
         self.path = path
         self.catalog = Catalog()
         self._begins = Begins()
+        self._grown = Grown()
         self._threads: ThreadPoolExecutor | None = None
 
     def open(self) -> Recording:
@@ -53,7 +55,7 @@ class Recordings:
             CorruptRecording: a file is damaged.
         """
         try:
-            return Recording(self.path)
+            return Recording(self.path, grown=self._grown)
         except ConfigError as error:
             raise BadRequest("no_recording", "this server has no recording yet") from error
 

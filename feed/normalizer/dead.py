@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from itertools import count
 from typing import TYPE_CHECKING, Final
 
 from aiokafka.errors import KafkaError
@@ -33,27 +32,19 @@ class DeadLetters:
     """The topic of dead letters, for all partitions of a process. `failed` is awaited after each failure: the topic may
     be missing."""
 
-    def __init__(self, bootstrap: str, topic: str, failed: Callable[[str], Awaitable[None]]) -> None:
-        self.waiting = 0
-        """Letters that are not written yet."""
+    def __init__(self, bootstrap: str, topic: str, failed: Callable[[], Awaitable[None]]) -> None:
         self._bootstrap = bootstrap
         self._where = TopicPartition(topic, 0)
         self._failed = failed
         self._appender: Appender | None = None
         self._lock = asyncio.Lock()
 
-    async def bury(self, source: str, dead: Sequence[Dead]) -> None:
-        """Returns when the letters lie in their topic, however often that has to be tried."""
+    async def bury(self, source: str, dead: Sequence[Dead], retried: Callable[[str], object]) -> None:
+        """Returns when the letters lie in their topic, however often that has to be tried; `retried` hears why."""
         letters = [_letter(source, one) for one in dead]
-        self.waiting += len(letters)
-        try:
-            for attempt in count():
-                if attempt:
-                    await asyncio.sleep(_RETRY_S)
-                if await self._write(letters):
-                    return
-        finally:
-            self.waiting -= len(letters)
+        while (failure := await self._write(letters)) is not None:
+            retried(f"dead letters cannot be written, and are tried again: {failure}")
+            await asyncio.sleep(_RETRY_S)
 
     async def stop(self) -> None:
         """Closes the producer."""
@@ -61,7 +52,8 @@ class DeadLetters:
             await self._appender.stop()
             self._appender = None
 
-    async def _write(self, letters: list[tuple[bytes | None, bytes, list[tuple[str, bytes]]]]) -> bool:
+    async def _write(self, letters: list[tuple[bytes | None, bytes, list[tuple[str, bytes]]]]) -> Exception | None:
+        """What went wrong, if anything did."""
         async with self._lock:
             try:
                 if self._appender is None:
@@ -71,9 +63,9 @@ class DeadLetters:
                 await self._appender.append(self._where, letters)
             except (FeedError, KafkaError, OSError) as error:
                 await self.stop()  # after a failure nothing more goes through it
-                await self._failed(str(error))
-                return False
-        return True
+                await self._failed()
+                return error
+        return None
 
 
 def _letter(source: str, one: Dead) -> tuple[bytes | None, bytes, list[tuple[str, bytes]]]:

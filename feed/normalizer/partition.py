@@ -1,6 +1,6 @@
 """One partition: its state taken up from the log, then ticks in and records out, one batch in flight.
 
-Owns the loop of a partition and the producer that all of them share. Every failure ends in the same way: the state is
+Owns the loop of a partition and the producer that they share. Every failure ends in the same way: the state is
 taken up again from the log. Meanwhile, and while a step waits for its dead letters, records without ticks go on telling
 how long the ticks have waited, as long as the log takes them: a feed that stands still says so.
 """
@@ -12,6 +12,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final
 
 from aiokafka.errors import KafkaError
@@ -37,44 +38,61 @@ _RETRY_S: Final = 0.5
 _RESTORE_AGAIN_S: Final = 1.0
 _NAMED_EVERY_S: Final = 60.0
 _APPEND_BYTES: Final = 4 << 20
+_TAKE_OVER_TRIES: Final = 5
+"""Who wrote before may go on until it sees that it was taken over."""
 _LATE_MS: Final = 2000
 """Ticks that have waited longer are told to be late by the record that brings them, also where nothing waits then."""
 log: Final = logging.getLogger("feed.normalizer")
 
 
 class Appenders:
-    """The producer that all partitions share, and its replacement after a failure."""
+    """The producer that partitions share, and those before it that some still use: a partition whose send failed needs
+    another one, the others keep theirs."""
 
     def __init__(self, bootstrap: str, compression: Compression) -> None:
         self._bootstrap = bootstrap
         self._compression = compression
         self._current: Appender | None = None
+        self._users: dict[Appender, int] = {}
         self._lock = asyncio.Lock()
 
     async def get(self) -> Appender:
-        """The producer in use; connects where there is none."""
+        """The producer in use, to be given back by `leave`; connects where there is none."""
         async with self._lock:
             if self._current is None:
                 appender = Appender(self._bootstrap, compression=self._compression)
                 await appender.start()
                 self._current = appender
+            self._users[self._current] = self._users.get(self._current, 0) + 1
             return self._current
 
-    async def drop(self, failed: Appender) -> None:
-        """A send through this producer failed: nobody uses it any more."""
+    def drop(self, failed: Appender) -> None:
+        """A send through this producer failed: nobody gets it any more."""
         if self._current is failed:
             self._current = None
-            await failed.stop()
+
+    async def leave(self, appender: Appender) -> None:
+        """One less uses it; after the last one it is closed, if it is not the one in use."""
+        if appender not in self._users:
+            return  # all of them were closed
+        self._users[appender] -= 1
+        if not self._users[appender] and appender is not self._current:
+            del self._users[appender]
+            await appender.stop()
 
     async def stop(self) -> None:
-        """Closes the producer."""
-        if self._current is not None:
-            await self._current.stop()
-            self._current = None
+        """Closes all of them."""
+        users, self._users, self._current = self._users, {}, None
+        for appender in users:
+            await appender.stop()
 
 
 class _Taken(FeedError):
     """Somebody else has written to our log since our last batch."""
+
+
+class _MadeAnew(_Taken):
+    """Our record lies at an offset that was written before: the log was made anew under us."""
 
 
 class _TicksChanged(FeedError):
@@ -113,6 +131,8 @@ class PartitionNormalizer:
         """The newest data record that lies in the log; none where our incarnation has not begun: its states must be the
         first that is read of it."""
         self._troubled_since: float | None = None
+        self._made_anew = False
+        """The log was made anew, and nothing was opened there yet."""
         self._named_at = float("-inf")
 
     async def run(self) -> None:
@@ -127,6 +147,9 @@ class PartitionNormalizer:
                 await self._live()
             except StandsBy:
                 raise
+            except _MadeAnew as error:
+                self._made_anew = True
+                self._tell(error)
             except (FeedError, KafkaError, OSError) as error:
                 self._tell(error)
             except Exception as error:
@@ -145,13 +168,14 @@ class PartitionNormalizer:
             writer = taken.writer
             stream = self._fetcher.follow(self._ticks, writer.pos + 1)
             stream.waits.saw(taken.ticks_end, time.monotonic())
-            await self._write(writer, stream, appender)
+            await self._write(writer, stream, appender, lay_there=taken.ticks_end > writer.pos + 1)
         except AppendFailed:
-            await self._appenders.drop(appender)
+            self._appenders.drop(appender)
             raise
         finally:
             if stream is not None:
                 self._fetcher.leave(stream)
+            await self._appenders.leave(appender)
 
     def _tell(self, error: Exception, *, unexpected: bool = False) -> None:
         reason = "appending" if isinstance(error, AppendFailed) else type(error).__name__.strip("_").lower()
@@ -182,7 +206,9 @@ class PartitionNormalizer:
         try:
             await self._append(appender, [record])
         except AppendFailed:
-            await self._appenders.drop(appender)
+            self._appenders.drop(appender)
+        finally:
+            await self._appenders.leave(appender)
 
     # ---- taking up
 
@@ -194,19 +220,29 @@ class PartitionNormalizer:
             FeedError: it cannot be opened.
         """
         appender = await self._appenders.get()
-        taken = await self._restorer.take_up(appoint=True)
-        self._next_offset = taken.log_end
-        await self._open(taken, appender)
+        try:
+            for tries_left in reversed(range(_TAKE_OVER_TRIES)):
+                taken = await self._restorer.take_up(appoint=True)
+                self._next_offset = taken.log_end
+                try:
+                    await self._open(taken, appender)
+                    break
+                except _Taken:
+                    if not tries_left:
+                        raise
+        finally:
+            await self._appenders.leave(appender)
         return taken.writer.source
 
     async def _take_up(self, appender: Appender) -> TakenUp:
-        taken = await self._restorer.take_up()
+        taken = await self._restorer.take_up(made_anew=self._made_anew)
         self._numbers.foreign += taken.foreign
         self._next_offset = taken.log_end
         if not taken.plan.source:
             await self._open(taken, appender)
         else:
             self._last = _newest_data([] if taken.last is None else [taken.last], None)
+        self._made_anew = False
         return taken
 
     async def _open(self, taken: TakenUp, appender: Appender) -> None:
@@ -222,16 +258,21 @@ class PartitionNormalizer:
                     continue
                 if record.kind == "source" and record.ends == plan.ends:
                     raise _Taken(f"{record.source} was opened before {writer.source}")
+                if record.source == plan.ends and record.covers and record.last > plan.pos and not plan.gone:
+                    raise _Taken(f"{record.source} went on to tick {record.last} before {writer.source}")
         self._numbers.incarnations += 1
         if plan.carries:
             await self._append_step(appender, writer, Step([], writer.everything(_now_ms())), None)
+            # the first record of ticks says that its state is whole
+            ahead = Ahead(taken.ticks_end, writer.pos + 1)
+            await self._append_step(appender, writer, writer.alive(ahead, _now_ms()), None)
 
     # ---- writing
 
-    async def _write(self, writer: Writer, stream: Stream, appender: Appender) -> None:
+    async def _write(self, writer: Writer, stream: Stream, appender: Appender, *, lay_there: bool) -> None:
+        """`lay_there`: some ticks were there before."""
         settings, numbers = self._settings, self._numbers
         alive_at = time.monotonic()
-        first = True
         while True:
             await stream.wait(max(0.0, alive_at - time.monotonic()))
             if stream.vanished:
@@ -243,10 +284,10 @@ class PartitionNormalizer:
             if raws:
                 if UNKNOWN_EPOCH != writer.epoch != stream.epoch:
                     await self._must_be_there(writer)
-                if first and raws[0].timestamp > 0:
-                    # what lay there before we began has waited longer than we have looked, by its collector's clock
+                if lay_there and raws[0].timestamp > 0:
+                    # it has waited longer than we have looked: this once two machines' clocks have to say for how long
                     stream.waits.waited_before(time.time() - raws[0].timestamp / 1000)
-                first = False
+                lay_there = False
             for start in range(0, len(raws), settings.ticks_a_step_max):
                 some = raws[start : start + settings.ticks_a_step_max]
                 whole = start + len(some) == len(raws)
@@ -310,11 +351,12 @@ class PartitionNormalizer:
         writer.acked(offsets)
         if offsets and offsets != list(range(expected, expected + len(offsets))):
             # what we take for our floor may be passed over by readers: never write on after this
-            raise _Taken(f"offset {offsets[0]} in {self._log.topic}, wanted {expected}: there is a second writer")
+            raise self._elsewhere(offsets[0], expected)
 
     async def _bury(self, appender: Appender, writer: Writer, step: Step, stream: Stream | None) -> None:
         """Waits until the dead letters are written; while that lasts, the log tells how long ticks have waited."""
-        task = asyncio.ensure_future(self._dead.bury(writer.source, step.dead))
+        retried = partial(self._numbers.retried, "dead_letters")
+        task = asyncio.ensure_future(self._dead.bury(writer.source, step.dead, retried))
         began = time.monotonic()
         try:
             while not (await asyncio.wait([task], timeout=self._settings.alive_ms / 1000))[0]:
@@ -326,12 +368,17 @@ class PartitionNormalizer:
                 offset = (await self._append(appender, [record]))[0]
                 writer.told(offset)
                 if offset != expected:
-                    raise _Taken(f"offset {offset} in {self._log.topic}, wanted {expected}: there is a second writer")
+                    raise self._elsewhere(offset, expected)
             task.result()
         finally:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
+
+    def _elsewhere(self, offset: int, expected: int) -> _Taken:
+        if offset < expected:
+            return _MadeAnew(f"offset {offset} in {self._log.topic}, wanted {expected}: it was made anew")
+        return _Taken(f"offset {offset} in {self._log.topic}, wanted {expected}: there is a second writer")
 
     def _ticks_end(self, stream: Stream | None, bounds: tuple[int, int]) -> int:
         return max(bounds[1], 0 if stream is None else stream.end)

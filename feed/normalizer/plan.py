@@ -70,14 +70,19 @@ async def plan_for(restored: Restored, bounds: Bounds, version: str, ticks: Tick
             return Plan(ends=ends, pos=begin - 1, missing=True, reason="the tick topic was made anew")
         cut = f"ticks {kept + 1} to {pos} were taken back"
         return Plan(ends=ends, pos=kept, carries=whole, missing=True, gone=True, reason=cut)
-    if restored.opening is not None and restored.opening.missing and restored.opening.carries:
-        # whoever opened it was gone before all of its state was written, and that cannot be made again from ticks
+    opening = restored.opening
+    unbegun = opening is not None and opening.carries  # whoever opened it was gone before all of its state was written
+    if opening is not None and unbegun and opening.missing:
+        # and that cannot be made again from ticks
         return Plan(ends=ends, pos=pos, carries=whole, missing=True, gone=True, reason=f"{ends} has not begun")
     if not whole:
         return Plan(ends=ends, pos=pos, missing=True, reason=f"the log from {last.floor} on is gone")
     if last.since < pos and last.since + 1 < begin:
         gone = f"ticks from {last.since + 1} on are gone"
         return Plan(ends=ends, pos=pos, carries=True, gone=True, reason=gone)
+    if unbegun:
+        # the one before it may have gone on until then
+        return Plan(ends=ends, pos=max(pos, restored.stood), carries=True, reason=f"{ends} has not begun")
     if last.partitions != partitions:
         return Plan(ends=ends, pos=pos, carries=True, reason=f"{last.partitions} partitions became {partitions}")
     if last.version != version:

@@ -54,7 +54,7 @@ class TakenUp(NamedTuple):
     last: Record | None
     """The newest valid record, where the incarnation goes on."""
     foreign: int
-    """Records that were none of ours."""
+    """Records that were none of ours, and not counted before."""
 
 
 class Restorer:
@@ -77,12 +77,14 @@ class Restorer:
         self._settings = settings
         self._cluster = cluster
         self._round: Round | None = None
+        self._counted = -1
+        """Up to this offset records that are none of ours were counted."""
 
-    async def take_up(self, *, appoint: bool = False) -> TakenUp:
+    async def take_up(self, *, appoint: bool = False, made_anew: bool = False) -> TakenUp:
         """Reads the log and runs the ticks again that no checkpoint holds.
 
         `appoint`: begins a new incarnation in any case, one that newer versions leave alone, also where the log cannot
-        be read.
+        be read. `made_anew`: the log was, and may hold records that were meant for the one before.
 
         Raises:
             StandsBy: somebody else writes it.
@@ -97,6 +99,8 @@ class Restorer:
         begin, end = await self._cluster.offsets(self._ticks, ticks=True)
         bounds = Bounds(begin, end, partitions)
         try:
+            if made_anew:
+                raise CorruptLog(f"{self._log.topic} was made anew")
             restored, whole = await self._read_log(log_begin, log_end)
             if not appoint:
                 # what was just read here must not be newer than what is known of others
@@ -104,10 +108,15 @@ class Restorer:
                 self._rivals.refuse(restored.last)
             plan = await plan_for(restored, bounds, self.version, self, whole=whole)
         except CorruptLog as error:
-            if not appoint:
+            if not (appoint or made_anew):
                 raise
+            newest = await self._last_record(log_begin, log_end)
+            if not appoint:
+                await self._rivals.look(self._log.partition)
+                self._rivals.refuse(newest)
+            ends = "" if newest is None else newest.source
             restored = Restored()
-            plan = Plan(pos=begin - 1, missing=True, reason=str(error))
+            plan = Plan(ends=ends, pos=begin - 1, missing=True, reason=str(error))
         last = restored.last
         if appoint:
             ends = plan.ends or plan.source
@@ -188,7 +197,7 @@ class Restorer:
             return -1, -1
         if plan.pos == last.last:
             return last.crc, last.epoch
-        crc = await self.crc(plan.pos) if plan.gone else None
+        crc = await self.crc(plan.pos)
         if crc is None:
             return -1, -1
         return crc, await self._epoch_at(plan.pos)
@@ -206,7 +215,7 @@ class Restorer:
         tried: set[int] = set()
         while start not in tried:
             tried.add(start)
-            restored = Restored()
+            restored = Restored(self._counted)
             try:
                 async for page in self._cluster.read(self._log, start, end):
                     for raw in page:
@@ -218,6 +227,7 @@ class Restorer:
                 # a second writer was ahead when this floor was written: its own floor has what is missing
                 start, whole = max(begin, hole.floor), hole.floor >= begin
                 continue
+            self._counted = end - 1
             return restored, whole
         raise CorruptLog(f"no floor of {self._log.topic} from {min(tried)} on leads to its end")
 
@@ -246,7 +256,7 @@ class Restorer:
             return machine
         machine.restore(restored.checkpoints())
         if last.since + 1 >= begin:
-            await self._rerun(machine, last.since + 1, min(plan.pos, restored.reader.pos))
+            await self._rerun(machine, last.since + 1, min(plan.pos, max(restored.reader.pos, restored.stood)))
         machine.wake_all()
         if plan.gone:
             await self._retell(machine, last.floor, log_end)

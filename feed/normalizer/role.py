@@ -250,7 +250,6 @@ class Normalizer:
     async def _end_looking(self) -> None:
         await end(list(self._left.values()))
 
-    async def _dead_failed(self, words: str) -> None:
-        self.numbers.told.say("dead letters", f"dead letters cannot be written, and are tried again: {words}")
+    async def _dead_failed(self) -> None:
         with contextlib.suppress(FeedError, KafkaError, OSError):
             await self.make_topics()

@@ -90,7 +90,7 @@ async def take_over(
             await appenders.stop()
 
 
-async def _no_letters(words: str) -> None:
+async def _no_letters() -> None:
     """Nothing is normalized here."""
 
 

@@ -5,18 +5,19 @@ from __future__ import annotations
 from typing import Final
 
 from feed.kafka.batches import Raw
-from feed.venues.tick import NO_TIME, Tick
+from feed.times import NS_MAX
+from feed.venues.tick import NEVER_WRITTEN, NO_TIME, Tick
 
 _TIME_CHARS_MAX: Final = 19
-_ANY_TIME: Final = 2**63 - 1
+_MS_MAX: Final = NS_MAX // 1_000_000
 
 
 def tick_of(raw: Raw) -> Tick:
     """The tick that a Kafka record holds. What cannot be read in its key or headers makes it a bad tick later."""
-    if raw.timestamp >= 0:
+    if 0 <= raw.timestamp <= _MS_MAX:
         ts_recv = ts_kafka = raw.timestamp * 1_000_000
-    else:  # written without a time: there is nothing to compare a collector's with
-        ts_recv, ts_kafka = NO_TIME, _ANY_TIME
+    else:  # written without a time, or with none that there is: a collector's is compared with its source's clock
+        ts_recv, ts_kafka = NO_TIME, NEVER_WRITTEN
     request = symbols = None
     for name, value in raw.headers:
         if name == "ts_recv":

@@ -29,6 +29,7 @@ from feed.recording.frames import (
     decoded_bytes,
     frames,
 )
+from feed.recording.grown import Grown, Walked
 from feed.recording.notes import Block, CorruptRecording, Index, Note, index_of, note_of
 from feed.recording.tables import SCHEMAS, as_now, is_of, rules_of
 
@@ -49,8 +50,10 @@ class RecordedFile:
         FileNotFoundError: it is not there any more.
     """
 
-    def __init__(self, folder: Folder, place: Place) -> None:
+    def __init__(self, folder: Folder, place: Place, grown: Grown | None = None) -> None:
+        """`grown`: what is known of open files that were walked over before."""
         self.place = place
+        self._grown = grown
         self.table = place.table
         self.torn_bytes = 0
         self.rules = FoldRules()
@@ -182,8 +185,11 @@ class RecordedFile:
 
     def _open_part(self) -> None:
         start = 0
+        if self._grown is not None and (known := self._grown.known(self._held, self.size)) is not None:
+            start, self.blocks, self._dictionaries = known.end, known.blocks.copy(), known.dictionaries.copy()
+            self._take_schema(known.schema)
         try:
-            for frame in frames(self.read_at, 0, self.size):
+            for frame in frames(self.read_at, start, self.size):
                 if frame.kind == BATCH:
                     note = _readable(note_of, frame.note, frame.start)
                     self.blocks.append(Block(start, frame.end, note))
@@ -196,6 +202,9 @@ class RecordedFile:
             if self._more_after(error.at):
                 raise
         self.torn_bytes = self.size - start
+        if self._grown is not None and self.blocks:
+            whole = [frame for frame in self._dictionaries if frame.end <= start]
+            self._grown.learn(self._held, Walked(start, self._schema, self.blocks.copy(), whole))
 
     def _more_after(self, at: int) -> bool:
         """Whether a whole batch lies further on: then this is no torn tail."""
@@ -214,6 +223,7 @@ class RecordedFile:
     def _take_schema(self, schema: pa.Schema) -> None:
         if not is_of(self.table, schema):
             raise Damaged(f"{len(schema)} columns, wanted those of {self.table}", 0)
+        self._schema = schema
         self.columns = len(schema)
         self.rules = rules_of(schema)
 

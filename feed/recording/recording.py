@@ -12,6 +12,7 @@ from typing import Final
 from feed.channels.state import FoldRules
 from feed.recording.chosen import Chosen
 from feed.recording.folder import Folder
+from feed.recording.grown import Grown
 from feed.recording.merge import Page, Reading
 from feed.recording.notes import Gone, Span
 from feed.recording.shelf import FROM_BEGIN, TO_END, Cut, Shelf, common_commit
@@ -31,13 +32,22 @@ class Recording:
         CorruptRecording: a file is damaged.
     """
 
-    def __init__(self, path: str, *, verify: bool = True, tables: Sequence[str] = TABLES) -> None:
+    def __init__(
+        self, path: str, *, verify: bool = True, tables: Sequence[str] = TABLES, grown: Grown | None = None
+    ) -> None:
+        """`grown`: what is known of its open files, for those who open it again and again."""
         self.folder = Folder(path)
         self.shelves: dict[str, Shelf] = {}
         for left in reversed(range(_OPENINGS_MAX)):
             places = self.folder.places(tables)
             self.shelves = {
-                table: Shelf(self.folder, table, [place for place in places if place.table == table], verify=verify)
+                table: Shelf(
+                    self.folder,
+                    table,
+                    [place for place in places if place.table == table],
+                    verify=verify,
+                    grown=grown,
+                )
                 for table in tables
             }
             try:

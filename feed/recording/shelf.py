@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from feed.recording.files import RecordedFile
 from feed.recording.folder import Folder, Place
+from feed.recording.grown import Grown
 from feed.recording.notes import Block, Gone, Span
 
 FILES_OPEN_MAX: Final = 8
@@ -31,12 +32,15 @@ class Spot(NamedTuple):
 class Shelf:
     """One table. `limit`: blocks of later commits are not there yet."""
 
-    def __init__(self, folder: Folder, table: str, places: list[Place], *, verify: bool = True) -> None:
+    def __init__(
+        self, folder: Folder, table: str, places: list[Place], *, verify: bool = True, grown: Grown | None = None
+    ) -> None:
         self.table = table
         self.limit = NEVER
         self._folder = folder
         self._places = places
         self._verify = verify
+        self._grown = grown
         self._open: OrderedDict[int, RecordedFile] = OrderedDict()
         self._first = 0
 
@@ -70,7 +74,7 @@ class Shelf:
     def _file(self, number: int) -> RecordedFile:
         place = self._places[number]
         try:
-            return RecordedFile(self._folder, place)
+            return RecordedFile(self._folder, place, self._grown)
         except FileNotFoundError as error:
             raise Gone(f"{place.path} was deleted while it was to be read") from error
 

@@ -148,14 +148,18 @@ class Bars:
         if self._changed:
             self.due = min(self.due, max(clock, self._soonest))
 
-    def retell(self, bars: list[Bar]) -> None:
-        """Takes up what a message said whose tick is gone."""
+    def retell(self, bars: list[Bar], clock: int) -> None:
+        """Takes up what a message said whose tick is gone, after the trades up to that tick."""
         self._fold()
         for bar in bars:
             key = _key(bar)
-            self.sent[key], self._sums[key] = bar, _sum(key, bar, *_UNKNOWN)
+            known = self._sums.get(key)
+            if known is None or known.bar(key, closed=bar.closed) != bar:
+                self._sums[key] = _sum(key, bar, *_UNKNOWN)
+            self.sent[key] = bar
             self._changed.discard(key)
         self._trim()
+        self._sent(clock)
         self._schedule()
 
     def _end(self, key: Key) -> int:

@@ -87,7 +87,7 @@ class Binance:
         try:
             take(data)
         except BadTick as error:
-            raise self._spoiled(channel, data.u if channel == "book" else None, error) from error
+            raise self._spoiled(channel, error) from error
 
     def apply_entry(self, tick: Tick, entry: object) -> None:
         """As `apply`: a frame speaks of one symbol only."""
@@ -132,7 +132,7 @@ class Binance:
                 return
             take(data)
         except (BadTick, *frames.UNREADABLE) as error:
-            raise self._spoiled(channel, head.u, error) from error
+            raise self._spoiled(channel, error) from error
 
     def _apply_answer(self, request: str, frame: bytes) -> None:
         if request and _DEPTH not in request:
@@ -157,10 +157,9 @@ class Binance:
     def _take_diff(self, data: Any) -> None:
         self._diffs.take(data, self._ts_recv)
 
-    def _spoiled(self, channel: Kind | None, last: object, why: Exception) -> BadEntry:
-        """`last` is the id up to which the frame says that it tells of the book."""
-        if channel == "book" and isinstance(last, int):
-            self._diffs.miss(last)
+    def _spoiled(self, channel: Kind | None, why: Exception) -> BadEntry:
+        if channel == "book":
+            self._diffs.miss()
         return self._symbol.spoiled(channel, why)
 
     def _take_trade(self, data: frames.Trade) -> None:

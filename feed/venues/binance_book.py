@@ -9,6 +9,8 @@ when ids have begun anew. Leaves reading frames to `binance`.
 - No snapshot comes, and diffs are given up: the book is stale. It is not before: diffs always begin first.
 - A hole makes the book stale, and diffs are kept again until a snapshot bridges them. A snapshot that is older than the
   book, or too old for the diffs kept, is not used.
+- A diff that could not be read is a hole of unknown ends, whatever ids stand in it: no snapshot is used before the next
+  diff, for only that one shows whether a snapshot reaches so far.
 - Where ids have begun anew (`counters`) the book is stale until a snapshot. A snapshot alone shows it only a minute
   after the last diff: answers may come out of a cache that is half a minute old.
 
@@ -80,6 +82,7 @@ class Diffs:
             self._symbol.book_stale("gap")
         if diff.u > state.seen.last:
             state.seen.set(diff.u, time, ts_recv)
+            state.missed = False
         if state.book is None or not self._symbol.book_is_live:
             self._keep(diff, ts_recv)
         elif self._is_old(diff, state.book, first=state.first):
@@ -106,6 +109,8 @@ class Diffs:
             if 2 * depth.lastUpdateId >= state.book or state.seen.later_ns(time, ts_recv) <= LATE_NS:
                 return
             self._begin_anew()
+        if state.missed:
+            return  # nothing shows yet whether it holds what could not be read
         last, first = depth.lastUpdateId, True
         for _, kept in self._kept:
             diff = self.kind.data(kept)
@@ -124,10 +129,9 @@ class Diffs:
             state.seen.set(last, time, ts_recv)
         self._symbol.book_replace(_without_deleted(bids), _without_deleted(asks), time)
 
-    def miss(self, last: int) -> None:
-        """A diff up to this id could not be read: no older snapshot makes up for it."""
-        if self._state.book is not None:
-            self._state.book = max(self._state.book, last)
+    def miss(self) -> None:
+        """A diff could not be read: no snapshot makes up for it before the next diff."""
+        self._state.missed = True
 
     def is_partial(self, diff: Any) -> bool:
         """Whether a raw depth update looks like a partial book; raises `BadTick`."""
@@ -146,7 +150,7 @@ class Diffs:
     def _begin_anew(self) -> None:
         """Update ids have begun anew: nothing of before says anything about what comes."""
         self._symbol.counts.epochs += 1
-        self._state.book, self._state.seen.last = None, -1
+        self._state.book, self._state.seen.last, self._state.missed = None, -1, False
         self._kept.clear()
         self._kept_bytes = 0
         self.begun_anew()

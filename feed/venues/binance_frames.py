@@ -142,10 +142,12 @@ class Answer(Struct, gc=False):
 
 class SavedDiffs(Struct, omit_defaults=True):
     """`book` is the last update id in the book, `first` whether it is a snapshot's, `seen` the last id of any diff or
-    snapshot, `kept` the diffs that wait, each with its time of receiving."""
+    snapshot, `missed` whether one after that could not be read, `kept` the diffs that wait, each with its time of
+    receiving."""
 
     book: int | None = None
     first: bool = False
+    missed: bool = False
     seen: Counter = field(default_factory=Counter)
     kept: list[tuple[int, Raw]] = []
 

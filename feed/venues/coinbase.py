@@ -321,8 +321,8 @@ def _instrument(product: frames.Product, known: Instrument | None) -> Instrument
         "coinbase",
         product.id,
         before.kind if product.product_type is UNSET else (product.product_type or "spot").lower(),
-        before.base if product.base_currency is UNSET else product.base_currency,
-        before.quote if product.quote_currency is UNSET else product.quote_currency,
+        before.base if product.base_currency is UNSET else product.base_currency or None,
+        before.quote if product.quote_currency is UNSET else product.quote_currency or None,
         before.tick_size if product.quote_increment is UNSET else _step(product.quote_increment),
         before.lot_size if product.base_increment is UNSET else _step(product.base_increment),
         before.aliases if name is UNSET else [name] if name and name != product.id else [],
@@ -343,7 +343,7 @@ def _facts(product: frames.Product, known: frames.Facts) -> frames.Facts:
 def _status(facts: frames.Facts) -> tuple[Action, str | None] | None:
     """What all facts together say of it; None where nothing was ever said."""
     said: list[tuple[Action, str | None]] = [(action, name) for name, action in _FLAGS.items() if getattr(facts, name)]
-    if facts.status is not None:
+    if facts.status:
         online = facts.status == "online"
         said.insert(
             len(said) if online else 0, (_STATUS.get(facts.status, "unknown"), None if online else facts.status)

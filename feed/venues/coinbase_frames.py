@@ -170,17 +170,17 @@ class Event(Struct, gc=False):
     """One of an Advanced Trade frame, its entries unread."""
 
     type: str = ""
-    trades: list[Raw] = []
-    tickers: list[Raw] = []
-    products: list[Raw] = []
+    trades: list[Raw] | UnsetType = UNSET
+    tickers: list[Raw] | UnsetType = UNSET
+    products: list[Raw] | UnsetType = UNSET
 
 
 class Outer(Struct, gc=False):
     """A frame of several products, its entries unread."""
 
     timestamp: str | None = None
-    products: list[Raw] = []
-    events: list[Raw] = []
+    products: list[Raw] | UnsetType = UNSET
+    events: list[Raw] | UnsetType = UNSET
 
 
 class Part(Struct, gc=False, frozen=True):
@@ -276,6 +276,12 @@ SEVERAL: Final[dict[str, Several]] = {
     ),
 }
 SEVERAL["channel ticker_batch"] = SEVERAL["channel ticker"]
+_LISTS: Final = {
+    "channel market_trades": "trades",
+    "channel ticker": "tickers",
+    "channel ticker_batch": "tickers",
+    "channel status": "products",
+}
 _STARTS: Final = {
     (
         f'{{"channel":"{kind.removeprefix("channel ")}' if kind.startswith("channel ") else f'{{"type":"{kind}'
@@ -336,14 +342,23 @@ def _kind(head: Head) -> str:
 
 def _said(of: str, outer: Outer) -> Iterator[tuple[str, str, Raw]]:
     """Each entry with its product and the type of its event."""
-    for raw in outer.products:
-        yield _NAMED(raw).id, "", raw
-    for raw in outer.events:
+    if of == "status":
+        for raw in _listed(outer, "products"):
+            yield _NAMED(raw).id, "", raw
+        return
+    for raw in _listed(outer, "events"):
         if of == "channel l2_data":
             yield _NAMED(raw).product_id, "", raw
             continue
         event = _EVENT(raw)
-        for entry in (*event.trades, *event.tickers):
-            yield _NAMED(entry).product_id, event.type, entry
-        for entry in event.products:
-            yield _NAMED(entry).id, event.type, entry
+        for entry in _listed(event, _LISTS[of]):
+            named = _NAMED(entry)
+            yield named.product_id or named.id, event.type, entry
+
+
+def _listed(of: Struct, name: str) -> list[Raw]:
+    """A list that has to be there: left out, it does not say that nothing is in it."""
+    found: list[Raw] | UnsetType = getattr(of, name)
+    if found is UNSET:
+        raise BadTick(f"`{name}` is left out, wanted a list")
+    return found

@@ -7,7 +7,6 @@ listed again. Then the old ones are forgotten. Leaves what ids look like to `ids
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final
 
 from feed.model import Trade
@@ -41,11 +40,15 @@ class KnownTrades:
             return trades, False
         new: list[Trade] = []
         anew = False
+        newest, compared = self.newest, 0  # of `new` so many are in it: most frames have no copy to compare with
         for trade in trades:
             trade_id = trade.trade_id
             if trade_id is None or ids.add(trade_id):
                 new.append(trade)
-            elif self._is_latest(trade, new):
+                continue
+            newest = max([newest, *(int(one.ts_event or 0) for one in new[compared:])])
+            compared = len(new)
+            if self._is_later(trade, newest):
                 self.forget(counts)
                 ids.add(trade_id)
                 new.append(trade)
@@ -81,9 +84,6 @@ class KnownTrades:
         self._ids.load(saved.ids, saved.texts)
         self._aggregates.load(saved.aggregates, [])
 
-    def _is_latest(self, trade: Trade, told: Sequence[Trade]) -> bool:
-        """Whether a trade is later than every one so far, these included."""
-        if trade.ts_event is None:
-            return False
-        newest = max([self.newest, *(int(one.ts_event or 0) for one in told)])
-        return int(trade.ts_event) - newest >= (_ROUNDED_NS if self.are_counted else 1)
+    def _is_later(self, trade: Trade, newest: int) -> bool:
+        least = _ROUNDED_NS if self.are_counted else 1
+        return trade.ts_event is not None and int(trade.ts_event) - newest >= least

@@ -33,7 +33,7 @@ from feed.errors import BadTick
 from feed.model import Action, Instrument, Quote, Side, Trade
 from feed.venues import kraken_frames as frames
 from feed.venues.decimals import canonical, positive
-from feed.venues.kraken_book import BookLevel, Change, ask, bid
+from feed.venues.kraken_book import DEPTHS, BookLevel, Change, ask, bid
 from feed.venues.kraken_streams import V2, V2_BESIDE, Streams
 from feed.venues.symbol import Symbol, Tick
 from feed.venues.times import iso_ns, seconds_ns
@@ -42,6 +42,8 @@ _SHOWN_CHARS_MAX: Final = 50
 _DEPTH_CHARS_MAX: Final = 6
 _DEPTH_DEFAULT: Final = "10"
 _CRC_CHARS_MAX: Final = 10
+_TYPED: Final = ("book", "trade")
+"""Channels of v2 whose snapshots mean something else than their updates."""
 _SIDES: Final[dict[str, Side]] = {"b": "buy", "s": "sell"}
 _ACTIONS: Final[dict[str, Action]] = {
     "online": "trading",
@@ -142,6 +144,8 @@ class Kraken:
     def _apply_v2(self, head: frames.Head, read: list[Any], ts_recv: int) -> None:
         channel, snapshot = head.channel, head.type == "snapshot"
         try:
+            if channel in _TYPED and not snapshot and head.type != "update":
+                raise BadTick(f"type {head.type[:_SHOWN_CHARS_MAX]!r}, wanted snapshot or update")
             if channel == "book":
                 changes = [_change_v2(book, snapshot=snapshot) for book in read]
             elif channel == "trade":
@@ -174,7 +178,9 @@ class Kraken:
             and result.symbol == self._name
             and head.success is not False
         ):
-            if head.method == "subscribe" and result.depth is not None and result.depth > 0:
+            if head.method == "subscribe" and result.depth is not None:
+                if result.depth not in DEPTHS:
+                    raise BadTick(f"depth {str(result.depth)[:_SHOWN_CHARS_MAX]}, wanted one of {DEPTHS}")
                 self._streams.subscribed(result.depth)
             elif head.method == "unsubscribe":
                 self._streams.unsubscribed(result.depth)
@@ -238,7 +244,7 @@ class Kraken:
     def _take_pairs(self, pairs: list[frames.PairV2], instrument: Instrument | None) -> None:
         if instrument is not None:
             self._symbol.instrument(instrument, None)
-        said = [pair.status for pair in pairs if isinstance(pair.status, str)]
+        said = [pair.status for pair in pairs if isinstance(pair.status, str) and pair.status]
         if said:
             self._symbol.status(*_action(said[-1]), None)
 
@@ -258,7 +264,7 @@ def entries(tick: Tick) -> dict[str, frames.PartV1 | frames.PartV2]:
 
 
 def wide(frame: bytes) -> tuple[Action, str | None] | None:
-    """What the status of the system says of all pairs.
+    """What the status of the system says of all pairs, None where it is left out.
 
     Raises:
         BadTick: the frame cannot be read, or is neither v1's nor v2's.
@@ -269,10 +275,10 @@ def wide(frame: bytes) -> tuple[Action, str | None] | None:
     try:
         head = frames.HEAD(frame)
         if head.event == "systemStatus":
-            return _action(head.status)
+            return _action(head.status) if head.status else None
         if head.channel == "status" and bytes(head.data):
-            systems = frames.SYSTEM_V2(head.data)
-            return _action(systems[-1].system) if systems else None
+            said = [entry.system for entry in frames.SYSTEM_V2(head.data) if entry.system]
+            return _action(said[-1]) if said else None
     except frames.UNREADABLE as error:
         raise BadTick(f"frame cannot be read: {error}") from error
     return None
@@ -289,6 +295,8 @@ def _change_v1(books: list[frames.BookV1]) -> Change:
         asks += [*(book.all_asks or ()), *book.asks]
         if book.checksum is not None:
             checksum = _crc(book.checksum)
+    if snapshot and (all(book.all_bids is None for book in books) or all(book.all_asks is None for book in books)):
+        raise BadTick("snapshot of one side, wanted `as` and `bs`")
     times = [time for level in (*bids, *asks) if (time := seconds_ns(_item(level, 2))) is not None]
     return Change(
         snapshot,
@@ -300,7 +308,16 @@ def _change_v1(books: list[frames.BookV1]) -> Change:
 
 
 def _change_v2(book: frames.BookV2, *, snapshot: bool) -> Change:
-    return Change(snapshot, _levels(bid, book.bids), _levels(ask, book.asks), book.checksum, iso_ns(book.timestamp))
+    bids, asks = book.bids, book.asks
+    if snapshot and (bids is UNSET or asks is UNSET):
+        raise BadTick("snapshot of one side, wanted `bids` and `asks`")
+    return Change(
+        snapshot,
+        [] if bids is UNSET else _levels(bid, bids),
+        [] if asks is UNSET else _levels(ask, asks),
+        book.checksum,
+        iso_ns(book.timestamp),
+    )
 
 
 def _levels(read: Any, levels: list[frames.LevelV2]) -> list[BookLevel]:
@@ -377,8 +394,8 @@ def _instrument(pair: frames.PairV2, known: Instrument | None) -> Instrument | N
         "kraken",
         pair.symbol,
         "spot",
-        before.base if pair.base is UNSET else pair.base,
-        before.quote if pair.quote is UNSET else pair.quote,
+        before.base if pair.base is UNSET else pair.base or None,
+        before.quote if pair.quote is UNSET else pair.quote or None,
         _step(pair.price_increment, pair.price_precision, before.tick_size),
         _step(pair.qty_increment, pair.qty_precision, before.lot_size),
         [],

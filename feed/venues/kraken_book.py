@@ -107,6 +107,11 @@ class Book:
             for mine, theirs in zip(self.texts(), other.texts(), strict=True)
         )
 
+    def follow(self, deeper: Book) -> None:
+        """The best levels of a deeper book are those of this one."""
+        self._bids.copy(deeper._bids, self.depth)
+        self._asks.copy(deeper._asks, self.depth)
+
     def know(self, depth: int) -> Told:
         """The depth was told: it counts for the levels that are there, too."""
         self.told = True
@@ -220,6 +225,12 @@ class _Side:
             self._levels[rank] = level
         elif self._levels.pop(rank, None) is not None:
             del self.ranks[bisect_left(self.ranks, rank)]
+
+    def copy(self, other: _Side, depth: int) -> None:
+        """Takes the best levels of another one, and no others."""
+        self.ranks = other.ranks[:depth]
+        self._levels = {rank: other._levels[rank] for rank in self.ranks}
+        self.cut = {}
 
     def keep(self, level: BookLevel) -> None:
         """Keeps a level that was cut in hand; the worst of too many goes."""

@@ -52,8 +52,8 @@ class LevelV2(Struct, gc=False):
 
 class BookV2(Struct, gc=False):
     symbol: str
-    bids: list[LevelV2] = []
-    asks: list[LevelV2] = []
+    bids: list[LevelV2] | UnsetType = UNSET
+    asks: list[LevelV2] | UnsetType = UNSET
     checksum: Crc | None = None
     timestamp: str | None = None
 
@@ -96,7 +96,7 @@ class RawPairsV2(Struct, gc=False):
 
 
 class SystemV2(Struct, gc=False):
-    system: str
+    system: str = ""
 
 
 class AnswerV2(Struct, gc=False):

@@ -4,14 +4,15 @@ Owns the choice: of several depths of one pair the deepest is the book, as long 
 beside it, and nothing is told of them. Leaves a stream's own depth and checksum to `kraken_book`.
 
 v1 names the depth in the channel of each frame. v2 does not: there are two streams where its answers told two depths
-and a snapshot fits only the smaller one. Then each update is taken by both books: both streams tell of the best
-levels, and a level that is told twice is the same one.
+and a snapshot fits only the smaller one, or is of the larger one. Then each update is taken by both books: both streams
+tell of the best levels, and a level that is told twice is the same one. Where the deeper stream deletes a level and the
+checksum proves its book, the shallower book is the best of it: only its own stream fills the place.
 
 A frame shows that a stream is alive: v1's by its channel, v2's deeper one by a level beyond the other's depth. When
 others have told of changes for ten seconds and the deepest has not, or when a snapshot of another one disagrees with
 its best levels, the other one is told: a collector that subscribes another depth does not always say so, and a book
-that nobody keeps up is wrong. So it is when the checksum of the book that is told disagrees: it is stale only where
-there is no other.
+that nobody keeps up is wrong. So it is when the checksum of the book that is told disagrees, with the change in it that
+showed it: it is stale only where there is no other. A deeper one than was told is no other: it was behind.
 """
 
 from __future__ import annotations
@@ -57,51 +58,65 @@ class Streams:
         if V2 not in self._books:
             self._miss()
             return
-        beside = self._books.get(V2_BESIDE)
-        for stream in (V2, V2_BESIDE):
-            if stream in self._books:
-                self._go_on(stream, change)
+        alive = V2
+        if V2_BESIDE in self._books:
+            alive = self._go_on_both(change)
+        else:
+            self._go_on(V2, change)
         if len(self._books) > 1:
-            self._prove(V2 if beside is None or beside.deeper_spoke else V2_BESIDE, change, ts_recv)
+            self._prove(alive, change, ts_recv)
 
     def subscribed(self, depth: int) -> None:
-        """An answer of v2: it counts for the book that is there, too, unless a deeper one was told."""
+        """An answer of v2: it counts for the book that is there, too, unless that has an answer of its own, or a deeper
+        one was told."""
+        book = self._books.get(V2)
+        is_another = book is not None and book.depth != depth and book.depth in self._depths
         if depth not in self._depths:
             self._depths = [*self._depths, depth][-_DEPTHS_MAX:]
-        book = self._books.get(V2)
-        if book is None or depth != max(self._depths):
-            return
-        told = book.know(depth)
-        if self._main == V2 and (told.bids or told.asks):
-            self._symbol.book_change(*told, None)
+        if book is not None and not is_another and depth == max(self._depths):
+            self._know(book, depth)
 
     def unsubscribed(self, depth: int | None) -> None:
         """An answer of v2: this depth comes no more."""
         if depth in self._depths:
             self._depths.remove(depth)
         for stream in (V2, V2_BESIDE):
-            if stream in self._books and self._books[stream].depth == depth:
+            book = self._books.get(stream)
+            if book is None or book.depth != depth:
+                continue
+            shallower = [known for known in self._depths if known < book.depth]
+            if stream == V2 and V2_BESIDE not in self._books and shallower:
+                self._know(book, max(shallower))  # the book of the stream that is left was lost: it is the best of this
+            else:
                 self.left(stream)
-                return
+            return
 
     def left(self, stream: str) -> None:
-        """This stream comes no more: another one is told, if there is one."""
-        if len(self._books) > 1:
+        """One connection has left this stream: another one is told, if there is one.
+
+        If not, the book stays as it is: another connection may have subscribed the same stream before this one left.
+        """
+        if stream in self._books and (stream != self._main or self._heirs(self._books[stream], stream)):
             self.lose("gap", stream)
 
-    def lose(self, reason: Literal["gap", "checksum"], *streams: str) -> None:
-        """These streams have missed something: their books are of no use any more."""
+    def lose(self, reason: Literal["gap", "checksum"], *streams: str, time: str | None = None) -> None:
+        """These streams have missed something: their books are of no use any more. `time`: of the change that tells."""
+        books = self._books
+        told = books.get(self._main) if self._main in streams else None
         for stream in streams:
-            self._books.pop(stream, None)
-        if V2 not in self._books and V2_BESIDE in self._books:
-            self._books[V2] = self._books.pop(V2_BESIDE)
+            books.pop(stream, None)
+        if told is not None:
+            books = self._books = self._heirs(told)
+        if V2 not in books and V2_BESIDE in books:
+            books[V2] = books.pop(V2_BESIDE)
             self._main = V2 if self._main == V2_BESIDE else self._main
-        if self._main and self._main not in self._books:
-            self._main, self._unproven = "", None
-            if self._books:
-                self._tell(self._deepest(), None)
-            else:
-                self._symbol.book_stale(reason)
+        if told is None:
+            return
+        self._main, self._unproven = "", None
+        if books:
+            self._tell(self._deepest(), time)
+        else:
+            self._symbol.book_stale(reason)
 
     def save(self, state: Saved) -> None:
         """Puts all of it into the state of the machine."""
@@ -117,16 +132,21 @@ class Streams:
         """Of which stream a snapshot of v2 is, and the empty book that it begins."""
         levels = max(len(change.bids), len(change.asks))
         fitting = [depth for depth in self._depths if levels <= depth]
-        if not fitting:
-            return V2, Book(smallest_depth(levels), told=levels in DEPTHS and len(change.bids) == len(change.asks))
         known = self._books.get(V2)
-        if known is not None and len(known) > min(fitting):
+        if not fitting:
+            book = Book(smallest_depth(levels), told=levels in DEPTHS and len(change.bids) == len(change.asks))
+        elif known is not None and len(known) > min(fitting):
             return V2_BESIDE, Book(min(fitting), told=True)
-        return V2, Book(max(fitting), told=True)
+        else:
+            book = Book(max(fitting), told=True)
+        if known is not None and known.depth < book.depth and known.depth in self._depths:
+            self._books[V2_BESIDE] = self._books.pop(V2)
+            self._main = V2_BESIDE if self._main == V2 else self._main
+        return V2, book
 
     def _begin(self, stream: str, book: Book, change: Change) -> None:
         if book.take(change) is None:
-            self.lose("checksum", stream)
+            self.lose("checksum", stream, time=change.time)
             return
         self._books[stream] = book
         main = self._books.get(self._main)
@@ -136,9 +156,25 @@ class Streams:
     def _go_on(self, stream: str, change: Change) -> None:
         told = self._books[stream].take(change)
         if told is None:
-            self.lose("checksum", stream)
+            self.lose("checksum", stream, time=change.time)
         elif stream == self._main:
             self._symbol.book_change(*told, change.time)
+
+    def _go_on_both(self, change: Change) -> str:
+        """Both books of v2 take a change; the stream that has told of it, as it is called afterwards."""
+        deeper, beside = self._books[V2], self._books[V2_BESIDE]
+        told = {V2: deeper.take(change), V2_BESIDE: beside.take(change)}
+        lost = [stream for stream, levels in told.items() if levels is None]
+        main = told.get(self._main)
+        if main is not None:
+            self._symbol.book_change(*main, change.time)
+        if lost == [V2_BESIDE]:
+            beside.follow(deeper)
+            return V2
+        if lost:
+            self.lose("checksum", *lost, time=change.time)
+            return V2
+        return V2 if beside.deeper_spoke else V2_BESIDE
 
     def _prove(self, alive: str, change: Change, ts_recv: int) -> None:
         """What it means that this one of several streams has spoken."""
@@ -156,6 +192,18 @@ class Streams:
     def _tell(self, stream: str, time: str | None) -> None:
         self._main, self._unproven = stream, None
         self._symbol.book_replace(*self._books[stream].texts(), time)
+
+    def _know(self, book: Book, depth: int) -> None:
+        """The depth of the book that is called `V2` was told."""
+        told = book.know(depth)
+        if self._main == V2 and (told.bids or told.asks):
+            self._symbol.book_change(*told, None)
+
+    def _heirs(self, told: Book, *without: str) -> dict[str, Book]:
+        """The books that are of use when this one, which was told, is not: a deeper one was behind it."""
+        return {
+            stream: book for stream, book in self._books.items() if stream not in without and book.depth <= told.depth
+        }
 
     def _deepest(self) -> str:
         return max(self._books, key=lambda stream: self._books[stream].depth)

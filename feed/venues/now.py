@@ -18,6 +18,7 @@ from feed.venues.bars import Saved as SavedBars
 ALL: Final = "*"
 """No symbol is called this: it stands for what is known of the venue as a whole."""
 Message = Update | Snapshot | Gap | State
+NO_JUMP: Final = (NO_SEQ, 0)
 _WORDS_MAX: Final = 16
 _STRICTNESS: Final[tuple[Action, ...]] = ("trading", "unknown", "pre-open", "halt", "close")
 
@@ -59,7 +60,8 @@ class Last(Struct):
 class SavedSymbol(Struct, frozen=True, omit_defaults=True):
     """A symbol's private state: all that its snapshots do not hold.
 
-    `status` is what was said of this symbol alone; `words` are those of `ALL`.
+    `status` is what was said of this symbol alone; `words` are those of `ALL`; `claimed` and `jumped` are the
+    source's (`Now`).
     """
 
     venue_symbol: str
@@ -76,16 +78,19 @@ class SavedSymbol(Struct, frozen=True, omit_defaults=True):
     words: list[Word] = []
     newest: int = 0
     aggregates: list[tuple[int, int]] = []
+    claimed: int = 0
+    jumped: tuple[int, int] = NO_JUMP
 
 
 class Now:
     """The tick in hand and what it has led to so far: shared by all symbols of a source.
 
     `words` are the last ones that the venue has said of all symbols, each where it changed: a symbol that is born while
-    ticks are run again must find the one that held then.
+    ticks are run again must find the one that held then. `claimed`: a time that is not believed yet, 0 where
+    there is none. `jumped`: the tick since which a claim was believed, and the clock before it.
     """
 
-    __slots__ = ("clock", "counts", "out", "seq", "source", "ts_recv", "weight", "words")
+    __slots__ = ("claimed", "clock", "counts", "jumped", "out", "seq", "source", "ts_recv", "weight", "words")
 
     def __init__(self, source: str) -> None:
         self.counts = Counts()
@@ -94,6 +99,8 @@ class Now:
         self.seq = NO_SEQ
         self.ts_recv = "0"
         self.clock = 0
+        self.claimed = 0
+        self.jumped = NO_JUMP
         self.out: list[Message] = []
         self.weight = 0
 
@@ -107,7 +114,19 @@ class Now:
         """What is known of the venue as a whole: the private state of `ALL`."""
         nothing = SavedBars([], NEVER, 0)
         saved = SavedSymbol(
-            ALL, self.clock, None, False, False, [], [], nothing, Last(), Raw(b"null"), words=self.words
+            ALL,
+            self.clock,
+            None,
+            False,
+            False,
+            [],
+            [],
+            nothing,
+            Last(),
+            Raw(b"null"),
+            words=self.words,
+            claimed=self.claimed,
+            jumped=self.jumped,
         )
         return msgspec.json.encode(saved)
 

@@ -2,7 +2,8 @@
 
 Owns the symbols of a source, its clock (the running maximum of `ts_recv`), which symbols of a frame without a key are
 meant, and the order in which bars of all symbols fall due. Leaves what a frame means to the venue's machine, what a
-message looks like to `symbol`, and what is written where and when to `feed.feedlog`.
+message looks like to `symbol`, which times are believed without Kafka's to `clock`, and what is written where and when
+to `feed.feedlog`.
 
 Deterministic: the same ticks in the same order give the same messages, also when the machine was restored from
 keyframes and checkpoints taken at different ticks for different symbols: a symbol stays asleep until the tick at
@@ -24,9 +25,10 @@ from feed.model import NO_SEQ, Action, Bar, Book, Instrument, Kind, Quote, Snaps
 from feed.symbols import is_pattern
 from feed.times import NS_MIN, unit_of
 from feed.venues.bars import NEVER
-from feed.venues.now import ALL, Counts, Message, Now, SavedSymbol
+from feed.venues.clock import untimed
+from feed.venues.now import ALL, NO_JUMP, Counts, Message, Now, SavedSymbol
 from feed.venues.symbol import Machine, Rules, Symbol, Tick
-from feed.venues.tick import NO_TIME
+from feed.venues.tick import NEVER_WRITTEN, NO_TIME
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -89,8 +91,11 @@ class Source:
         self._symbols: dict[str, tuple[Symbol, Machine]] = {}
         self._asleep: list[tuple[int, str, Checkpoint]] = []
         self._sleeping: set[str] = set()
+        self._first: SavedSymbol | None = None
         self._due: list[tuple[int, str]] = []
         self.born: list[tuple[str, int]] = []
+        self._stood: dict[tuple[str, Kind], int] = {}
+        """Where channels stood when what gone ticks did began to be told again, until `cut`."""
 
     def __len__(self) -> int:
         return len(self._symbols)
@@ -142,11 +147,10 @@ class Source:
         ts_recv = tick.ts_recv
         if self._asleep and self._asleep[-1][0] < tick.seq:
             self._wake(tick.seq)
-        if ts_recv == NO_TIME:
-            if not now.clock:
-                raise BadTick("neither the record nor a header ts_recv says when it came, and no tick before it did")
-            ts_recv = now.clock
-            tick = replace(tick, ts_recv=ts_recv)
+        if tick.ts_kafka == NEVER_WRITTEN and (ts_recv == NO_TIME or ts_recv >= NS_MIN):
+            ts_recv = untimed(now, tick, self._first)
+            if ts_recv != tick.ts_recv:
+                tick = replace(tick, ts_recv=ts_recv)
         if not NS_MIN <= ts_recv <= tick.ts_kafka + self._ahead_max_ns:
             raise BadTick(_odd_time(tick))
         now.seq, now.ts_recv = tick.seq, str(ts_recv)
@@ -187,7 +191,10 @@ class Source:
         if venue_symbol == ALL:
             return self.now.save()
         symbol, machine = self._symbols[venue_symbol]
-        return symbol.save(machine)
+        saved, now = symbol.save(machine), self.now
+        if now.claimed or now.jumped != NO_JUMP:  # rare, and the source's, not the symbol's
+            saved = b'%b,"claimed":%d,"jumped":[%d,%d]}' % (saved[:-1], now.claimed, *now.jumped)
+        return saved
 
     def restore(self, checkpoints: list[Checkpoint]) -> None:
         """Takes up the state of a source from its symbols' checkpoints; then run the ticks after the oldest again.
@@ -201,6 +208,7 @@ class Source:
             key=lambda asleep: asleep[:2],
             reverse=True,
         )
+        self._first = min(saved, key=lambda each: each[0])[1] if saved else None
         self._sleeping = {venue_symbol for _, venue_symbol, _ in self._asleep} - {ALL}
         # each of its words has a tick of its own: those that come later are not heard before
         self.now.words = next((symbol.words for _, symbol, _ in saved if symbol.venue_symbol == ALL), [])
@@ -226,15 +234,22 @@ class Source:
                 if known is None:
                     known = self._symbols[venue_symbol] = self._make(venue_symbol)
                     self.born.append((venue_symbol, NO_SEQ))
-                data = _DATA[read.channel].decode(read.data)
-                known[0].retell(read.channel, read.seq, read.ts_event, read.ts_recv, data)
+                symbol = known[0]
+                # those of one tick, or parts of one update, are told one after the other at one position
+                stood = self._stood.setdefault((venue_symbol, read.channel), symbol.stands(read.channel))
+                if read.seq <= stood:
+                    continue
                 self.now.clock = max(self.now.clock, int(read.ts_recv or 0))
+                symbol.retell(
+                    read.channel, read.seq, read.ts_event, read.ts_recv, _DATA[read.channel].decode(read.data)
+                )
         except (msgspec.DecodeError, ValueError) as error:
             raise CorruptLog(f"record cannot be read again: {error}") from error
 
     def cut(self, pos: int) -> None:
         """Some ticks cannot be run again, and what follows begins after `pos`: no position lies beyond it, and no book
         is trusted until its venue sends it anew."""
+        self._stood = {}
         self.now.seq, self.now.ts_recv = pos, str(self.now.clock)
         self.now.words = [word._replace(seq=min(word.seq, pos)) for word in self.now.words]
         for symbol, _ in self._symbols.values():
@@ -253,6 +268,7 @@ class Source:
                 self._symbols[venue_symbol] = symbol, machine
                 self._schedule(symbol)
             self.now.clock = max(self.now.clock, saved.clock)
+            self.now.claimed, self.now.jumped, self._first = saved.claimed, saved.jumped, None
 
     def _saved(self, checkpoint: Checkpoint) -> SavedSymbol:
         try:

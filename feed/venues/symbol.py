@@ -143,8 +143,13 @@ class Symbol:
             now.out.append(GapMessage("trades", self.name, now.source, seq, seq, None, "venue", True))
         self._update("trades", new, ts_event, _ITEM_WEIGHT * len(new), len(new) <= _ITEMS_FIT)
         self._trades.extend(new)
-        clock, add = now.clock, self.bars.add if self._makes_bars else None
-        for trade in new:
+        self._add_to_bars(new)
+        return anew
+
+    def _add_to_bars(self, trades: list[Trade]) -> None:
+        known, clock = self._known, self._now.clock
+        add = self.bars.add if self._makes_bars else None
+        for trade in trades:
             time = clock
             if trade.ts_event is not None:
                 time = int(trade.ts_event)
@@ -152,7 +157,6 @@ class Symbol:
                     known.newest = time
             if add is not None:
                 add(time, trade.price, trade.size, clock)
-        return anew
 
     def count_trades(self) -> None:
         """The venue's ids of trades are consecutive."""
@@ -361,11 +365,14 @@ class Symbol:
         self.bars.load(bars, saved.bars, saved.clock)
         machine.load(bytes(saved.machine))
 
+    def stands(self, kind: Kind) -> int:
+        """The position of a channel, `NO_SEQ` before its first update."""
+        last = self._last.get(kind)
+        return NO_SEQ if last is None else last.seq
+
     def retell(self, kind: Kind, seq: int, ts_event: str | None, ts_recv: str | None, data: Data) -> None:
-        """Takes up what an update said whose tick is gone; of parts each by itself."""
+        """Takes up what an update said whose tick is gone, one that is not in the state; of parts each by itself."""
         last = self._last_of(kind)
-        if seq < last.seq:
-            return
         if isinstance(data, Book):
             self._levels.change(data.bids, data.asks)
             self._live = True  # nothing is told of a book before its venue's snapshot
@@ -379,9 +386,11 @@ class Symbol:
             trades: list[Trade] = data  # type: ignore[assignment]  # of the channel trades
             if last.seq == NO_SEQ:
                 self._trades.clear()
-            self._trades.extend(trade for trade in trades if self._known.add(trade))
+            new = [trade for trade in trades if self._known.add(trade)]
+            self._trades.extend(new)
+            self._add_to_bars(new)
         else:
-            self.bars.retell(data)  # type: ignore[arg-type]  # of the channel bars
+            self.bars.retell(data, self._now.clock)  # type: ignore[arg-type]  # of the channel bars
         last.seq, last.ts_event, last.ts_recv = seq, ts_event, ts_recv
 
     def cut(self, pos: int) -> None:

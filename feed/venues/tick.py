@@ -10,14 +10,16 @@ from feed.venues.bars import BarRules
 
 NO_TIME: Final = -2
 """The receive time of a tick of which nobody says when it came."""
+NEVER_WRITTEN: Final = 2**63 - 1
+"""Kafka's time of a record that has none."""
 
 
 class Tick(Struct, frozen=True, gc=False):
     """One record of a tick topic: `seq` is its offset, `request` is there where it answers a request.
 
     `symbols` is its header of that name: which of the symbols of a frame without a key are meant, as a JSON list.
-    Times are nanoseconds: `ts_recv` is the collector's, `ts_kafka` that of the record. A tick with `NO_TIME` counts at
-    its source's clock.
+    Times are nanoseconds: `ts_recv` is the collector's, `ts_kafka` that of the record, or
+    `NEVER_WRITTEN`. A tick with `NO_TIME` counts at its source's clock.
     """
 
     seq: int

@@ -15,7 +15,7 @@ from feed.errors import BadTick
 from feed.feedlog import Ahead, Opening, Restored, Round, Step, Writer
 from feed.venues.source import Source
 from feed.venues.symbol import Rules, Tick
-from feed.venues.tick import NO_TIME
+from feed.venues.tick import NEVER_WRITTEN, NO_TIME
 from tests.feed.memory_log import Died, SecondWriter, Worker, restore, updates_of
 from tests.feed.toy import TOY
 
@@ -73,6 +73,23 @@ def test_a_tick_that_has_no_time_counts_at_the_clock_of_its_source_also_after_re
     for _ in ticks:
         Worker(TOY, log, ticks).run([1])
     assert updates_of(log) == unbroken(ticks)
+
+
+@pytest.mark.parametrize("seed", [0, 16, 24])
+def test_times_that_are_not_believed_are_none_after_restarts_either(seed: int) -> None:
+    rng = random.Random(seed)
+    ticks, ahead = [], 0
+    for tick in make_ticks(120, seed):
+        ahead += rng.choice((0, 0, 0, 0, 8, 8 * 52)) * 24 * 3600 * 10**9 if len(ticks) > 4 else 0
+        odd = rng.choice((0, 0, 0, 0, 0, 9 * 10**18, 2**63 - 1, 4 * 10**18))
+        ts_recv = odd if odd and len(ticks) > 4 else tick.ts_recv + ahead
+        ticks.append(replace(tick, ts_recv=ts_recv, ts_kafka=NEVER_WRITTEN))
+    wanted = unbroken(ticks)
+    assert len(wanted) > 20
+    log: list[Record] = []
+    for _ in ticks:
+        Worker(TOY, log, ticks).run([1])
+    assert updates_of(log) == wanted
 
 
 def test_a_tick_without_a_time_that_is_the_first_of_all_is_a_bad_one() -> None:

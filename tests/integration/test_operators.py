@@ -24,6 +24,7 @@ from tests.integration.commands import Command
 from tests.integration.stage import Stage, Viewer, dispose, said
 from tests.integration.test_standstill import trade
 from tests.integration.watching import Watch, samples_of
+from tests.reference_client import Channel
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 VENUE: Final = "desk"
@@ -208,6 +209,40 @@ async def test_the_feed_topic_is_deleted(kafka: str, tmp_path: Path, one_process
             await trades_flow(stage, viewer, 2)
         await roles.well()
         assert [source for _, source, _ in await roles.gateway.faults()] == []
+
+
+async def test_the_feed_topic_is_deleted_while_much_comes_and_nothing(kafka: str, tmp_path: Path) -> None:
+    """One partition has ticks at once, more than a snapshot holds, the other one has none for long."""
+    async with Stage(kafka, tmp_path, [VENUE], partitions=3) as stage, service(stage, one_process=False) as roles:
+        async with Viewer(lambda: roles.url, ["trades"]) as viewer:
+            await stage.send(VENUE, [("A", trade(1))], partition=0)
+            await stage.send(VENUE, [("B", trade(2))], partition=1)
+            await viewer.until(lambda: len(viewer.channels) == 2, "both symbols")
+            before = {channel.source for channel in viewer.channels.values()}
+            await delete(kafka, stage.settings.feed_topic(VENUE))
+            await stage.send(VENUE, [("A", trade(number)) for number in range(1000, 1400)], partition=0)
+            channel = viewer.channels["trades", "DESK:A"]
+            wanted = {f"t{number}" for number in range(1000, 1400)}
+            await viewer.until(lambda: wanted <= {*applied_ids(channel), *held_ids(channel)}, "all trades", 60)
+            # where they were on their way, the source went on in the new log
+            assert [gap["lost"] for gap in channel.gaps] in ([True], [])
+            assert wanted <= set(applied_ids(channel))
+            idle = viewer.channels["trades", "DESK:B"]
+            await viewer.until(lambda: idle.source not in before, "the new source of the other one", 60)
+            await stage.send(VENUE, [("B", trade(3))], partition=1)
+            await viewer.until(lambda: "t3" in applied_ids(idle), "its trade", 30)
+            # and of a partition that never had any
+            await stage.send(VENUE, [("C", trade(4))], partition=2)
+            await viewer.until(lambda: ("trades", "DESK:C") in viewer.channels, "the first trade of the third", 60)
+        await roles.well()
+
+
+def applied_ids(channel: Channel) -> list[str]:
+    return [one["trade_id"] for update in channel.applied for one in json.loads(update)["data"]]
+
+
+def held_ids(channel: Channel) -> list[str]:
+    return [one["trade_id"] for one in channel.holds()]
 
 
 @pytest.mark.parametrize("one_process", [True, False])

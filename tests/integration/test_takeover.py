@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import pty
 import subprocess
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
 import pytest
 from broker import free_port
 
+from feed.tasks import end
 from tests.integration.commands import FEED, running
 from tests.integration.stage import MAIN, Stage, Viewer, said
 from tests.integration.test_standstill import trade
@@ -26,6 +30,27 @@ VENUE: Final = "desk"
 async def sources(stage: Stage) -> list[str]:
     """The sources in each partition's log, newest last."""
     return [dict(raws[-1].headers)["source"].decode() for raws in await stage.records(stage.settings.feed_topic(VENUE))]
+
+
+@asynccontextmanager
+async def trading(stage: Stage) -> AsyncIterator[list[str]]:
+    """Trades of A, one after the other: their ids."""
+    ids: list[str] = []
+
+    async def go_on() -> None:
+        for number in itertools.count(1000):
+            await stage.send(VENUE, [("A", trade(number))], partition=0)
+            ids.append(f"t{number}")
+
+    task = asyncio.ensure_future(go_on())
+    try:
+        yield ids
+    finally:
+        await end([task])
+
+
+def held_ids(viewer: Viewer) -> set[str]:
+    return {one["trade_id"] for one in viewer.channels["trades", "DESK:A"].holds()}
 
 
 async def test_whoever_stands_by_goes_on_at_once_and_the_other_stands_by(
@@ -54,10 +79,11 @@ async def test_whoever_stands_by_goes_on_at_once_and_the_other_stands_by(
                 assert (status, lines[1]) == (200, "[+] partitions: none is ours")
                 assert any(line.startswith("[+] desk: stands by:") for line in lines)
                 await viewer.until(lambda: len(viewer.channels) == 2, "both symbols")
-                async with stage.running("takeover", VENUE, "--yes", "--json") as taking:
+                async with stage.running("takeover", VENUE, "--yes", "--json") as taking, trading(stage) as traded:
                     assert await asyncio.to_thread(taking.wait) == 0
                 told = [json.loads(line) for line in taking.out]
-                assert [(one["partition"], one["ends"]) for one in told] == list(enumerate(before))
+                assert [one["partition"] for one in told] == [0, 1]
+                assert told[1]["ends"] == before[1]
                 assert [f"partition {n} of" in line for n, line in enumerate(taking.err[:2])] == [True, True]
                 assert all(source in taking.err[n] for n, source in enumerate(before))
                 assert "clients of desk are told a gap" in taking.err[2]
@@ -69,6 +95,11 @@ async def test_whoever_stands_by_goes_on_at_once_and_the_other_stands_by(
                 await viewer.until(lambda: {channel.source for channel in held} == new, "the new sources")
                 await viewer.until(lambda: all(len(channel.applied) >= 1 for channel in held), "the new trades")
                 assert set(await sources(stage)) == new
+                # whoever wrote before goes on until it sees it: what it told is not told again
+                applied = viewer.channels["trades", "DESK:A"].applied
+                ids = [trade["trade_id"] for update in applied for trade in json.loads(update)["data"]]
+                assert len(ids) == len(set(ids))
+                assert set(ids) | held_ids(viewer) >= {*traded, "t3"}
                 await Watch.at(ports[1]).until(
                     "/readyz?verbose", lambda _, text: "partitions: 2 of 2 are written" in text, "both written"
                 )

@@ -132,20 +132,25 @@ class Gateways(RuleBasedStateMachine):
         if value != b"[]":
             self.records.append(("keyframe", (self.market.source, symbol, value)))
 
-    @rule(carries=st.booleans())
+    @rule(carries=st.booleans(), dies=st.sampled_from([None, None, 0, 1, 3]))
     @precondition(lambda self: self.incarnation < 4)
-    def incarnation_ends(self, carries: bool) -> None:
+    def incarnation_ends(self, carries: bool, dies: int | None = None) -> None:
+        """`dies`: between both one began whose writer was gone after so many keyframes."""
+        if dies is not None:
+            self._begin_incarnation(carries=True, keyframes=dies)
+        self._begin_incarnation(carries=carries)
+        self._write(split=False)
+
+    def _begin_incarnation(self, *, carries: bool, keyframes: int | None = None) -> None:
         before = self.market
         self.incarnation += 1
         self.market = TrueSource(f"x/0@{self.incarnation}", before.seq if carries else -1)
         self.records.append(("opened", (self.market.source, before.source, carries)))
         if carries:
             self.market.carry(before)
-            for symbol in SYMBOLS:
-                value = self.market.keyframe(symbol)
-                if value != b"[]":
-                    self.records.append(("keyframe", (self.market.source, symbol, value)))
-        self._write(split=False)
+            values = [(symbol, self.market.keyframe(symbol)) for symbol in SYMBOLS]
+            made = [(self.market.source, symbol, value) for symbol, value in values if value != b"[]"]
+            self.records += [("keyframe", arguments) for arguments in made[:keyframes]]
 
     def _write(self, split: bool) -> None:
         for pos, last, value in self.market.records() if split else [self.market.record()]:
@@ -429,6 +434,21 @@ def test_a_silent_kind_that_begins_in_a_new_source_is_live() -> None:
     gateways.subscribe(index=2, kinds=["bars"], symbols=["*", "Y:C"], start="live", wait=False)
     gateways.incarnation_ends(carries=False)
     gateways.ticks([("Y:C", ["status", "bars", "instruments"])], readers=(), **one)
+    gateways.teardown()
+
+
+def test_a_source_that_ended_before_its_keyframes_leaves_its_channels_to_the_next() -> None:
+    gateways = Gateways()
+    gateways.start(window=6000, clients=1)
+    one = {"skip": 1, "hole": False, "parts": False, "split": False}
+    gateways.incarnation_ends(carries=True, dies=1)
+    gateways.read_all(0)
+    gateways.ticks([("X:A", ["trades"])], readers=(0, 1), **one)
+    hub = gateways.hubs[0]
+    assert list(hub.sources) == [gateways.market.source]
+    assert {channel.source.name for listing in hub.names.values() for channel in listing.channels if channel} == {
+        gateways.market.source
+    }
     gateways.teardown()
 
 

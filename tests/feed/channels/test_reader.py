@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from feed.channels.reader import HoleInLog, LogReader
-from feed.channels.record import Record
+from feed.channels.record import Record, headers_of, record_of
 from feed.errors import DamagedRecord
 
 SOURCE = "toy/0@a"
@@ -27,12 +27,54 @@ def reader_at(pos: int) -> LogReader:
     return found
 
 
-def test_nothing_is_missing_where_the_next_record_says_so() -> None:
+@pytest.mark.parametrize(("told", "next_last"), [(False, 6), (False, 4), (True, 4)])
+def test_nothing_is_missing_where_the_next_record_says_so(told: bool, next_last: int) -> None:
     reader = reader_at(4)
-    assert reader.pass_over(DamagedRecord(SOURCE, 1, "why"))
+    assert reader.pass_over(DamagedRecord(SOURCE, 1, "why", told=told))
     assert reader.damaged_at == 1
-    assert reader.take(record(4, 6, 2)) == 4
+    assert reader.take(record(4, next_last, 2)) == 4
     assert reader.damaged_at is None
+
+
+def test_what_may_have_been_a_part_of_the_tick_that_comes_next_is_lost() -> None:
+    """Of a tick that fills several records only the last one covers it."""
+    reader = reader_at(4)
+    reader.pass_over(DamagedRecord(SOURCE, 1, "why"))
+    reader.pass_over(DamagedRecord(SOURCE, 2, "why", told=False))
+    assert reader.take(record(4, 4, 3, value=b"[{}]")) == 4  # another part
+    assert reader.take(record(4, 5, 4)) == 4
+    assert reader.take(record(5, 5, 5)) == 5
+    assert reader.damaged_at == 2
+    reader.take(record(5, 5, 6, floor=3))
+    assert reader.damaged_at is None
+    reader.pass_over(DamagedRecord(SOURCE, 7, "why", told=False))
+    reader.take(record(5, 6, 8))
+    assert reader.damaged_at is None, "what was in doubt before is no longer"
+
+
+@pytest.mark.parametrize(
+    ("changed", "value", "told"),
+    [
+        ({"kind": "keyframe"}, b"[{}]", False),
+        ({"kind": "checkpoint"}, b"{}", False),
+        ({"last": 4}, b"x]", False),
+        ({"last": 4}, b"[{}]", True),
+        ({"last": 5}, b"[", True),
+        ({"kind": "gossip"}, b"[]", True),
+        ({"after": None}, b"[]", True),
+        ({"after": None, "last": None}, b"[]", True),
+    ],
+)
+def test_what_a_damaged_record_may_have_held(changed: dict[str, Any], value: bytes, told: bool) -> None:
+    good = dict(headers_of(record(4, 5, 0)))
+    bad = [(name, _bytes(changed.get(name, text))) for name, text in good.items() if name != "checksum"]
+    with pytest.raises(DamagedRecord) as damaged:
+        record_of([*bad, ("checksum", b"1")], value, 7)
+    assert damaged.value.told is told
+
+
+def _bytes(text: Any) -> Any:
+    return text if text is None or isinstance(text, bytes) else str(text).encode()
 
 
 def test_what_was_covered_by_it_is_lost_until_every_channel_has_a_keyframe() -> None:

@@ -148,10 +148,22 @@ async def test_a_log_whose_begin_is_gone_carries_nothing() -> None:
     assert (found.ends, found.pos, found.carries, found.missing) == (SOURCE, 9, False, True)
 
 
-async def test_an_incarnation_whose_state_was_never_whole_is_opened_again() -> None:
-    opening = record(9, 9, TEN, kind="source", source="toy/0@b", ends=SOURCE, carries=True, missing=True)
+@pytest.mark.parametrize("missing", [True, False])
+async def test_an_incarnation_whose_state_was_never_whole_is_opened_again(missing: bool) -> None:
+    opening = record(9, 9, TEN, kind="source", source="toy/0@b", ends=SOURCE, carries=True, missing=missing)
     found = await plan(restored(record(-1, 9, TEN), opening), TickLog(0, TEN))
-    assert (found.ends, found.carries, found.missing, found.gone) == ("toy/0@b", True, True, True)
+    assert (found.ends, found.carries, found.missing, found.gone) == ("toy/0@b", True, missing, missing)
     begun = record(9, 9, TEN, source="toy/0@b")
     found = await plan(restored(record(-1, 9, TEN), opening, begun), TickLog(0, TEN))
     assert found.source == "toy/0@b"
+    found = await plan(restored(record(-1, 9, TEN), replace(opening, carries=False)), TickLog(0, TEN))
+    assert found.source == "toy/0@b"  # it has no state to write
+
+
+async def test_who_was_taken_over_may_have_gone_on_until_then() -> None:
+    opening = record(7, 7, TEN, kind="source", source="toy/0@b", ends=SOURCE, carries=True)
+    found = await plan(restored(record(-1, 7, TEN), record(7, 9, TEN), opening), TickLog(0, TEN))
+    assert (found.ends, found.pos, found.carries, found.missing) == ("toy/0@b", 9, True, False)
+    # but where ticks were taken back they are others
+    found = await plan(restored(record(-1, 9, TEN), replace(opening, missing=True)), TickLog(0, TEN))
+    assert found.pos == 7

@@ -10,11 +10,12 @@ import pytest
 
 import replay
 from feed.gateway.catalog import Catalog
-from feed.gateway.recordings import range_of
+from feed.gateway.recordings import Recordings, range_of
 from feed.model import KINDS
 from feed.recording import files
 from feed.recording.chosen import Chosen
 from feed.recording.folder import Folder, Place
+from feed.recording.notes import Note
 from feed.recording.recording import Recording
 from feed.recording.shelf import Cut
 from feed.recording.tables import TABLES
@@ -155,6 +156,48 @@ def test_a_listing_that_misses_a_file_is_made_again(tmp_path: Path, monkeypatch:
     wanted = written.stream()
     monkeypatch.setattr(Folder, "_listed", racing)
     assert written.stream() == wanted
+
+
+def blocks_of(recording: Recording, *, close: bool = True) -> int:
+    """How many blocks its open files have."""
+    count = sum(
+        len(shelf.file(number).blocks)
+        for shelf in recording.shelves.values()
+        for number, place in enumerate(shelf.places)
+        if not place.sealed
+    )
+    if close:
+        recording.close()
+    return count
+
+
+def test_a_growing_file_is_walked_over_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written = Written(tmp_path)
+    recordings = Recordings(str(tmp_path))
+    known = blocks_of(recordings.open())
+    note_of, walked = files.note_of, 0
+
+    def counted(text: bytes) -> Note:
+        nonlocal walked
+        walked += 1
+        return note_of(text)
+
+    monkeypatch.setattr(files, "note_of", counted)
+    for _ in range(3):
+        written.grow()
+        walked = 0
+        recording = recordings.open()
+        new = walked
+        assert new == blocks_of(recording, close=False) - known > 0
+        known += new
+        assert stream_of(recording, Chosen()) == written.stream()
+        recording.close()
+    # with new files, and with the ones that are sealed meanwhile
+    written.turn()
+    recording = recordings.open()
+    assert stream_of(recording, Chosen()) == written.stream()
+    recording.close()
+    recordings.close()
 
 
 def test_names_of_a_growing_file_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from feed.model import Trade
 from feed.venues.counters import LATE_NS, SOON_NS, begins_anew
+from feed.venues.known import KnownTrades
+from feed.venues.now import Counts
 from tests.feed.venues.playing import STEP_NS, T0, Feeder
 
 MS = T0 // 1_000_000
@@ -273,3 +276,24 @@ def test_a_counter_that_did_not_fall_or_whose_time_did_not_go_on_goes_on(number:
     if number < last and later > LATE_NS:
         assert begins_anew(number, last, later)
     assert STEP_NS < SOON_NS  # so that frames of a test do not begin anew by themselves
+
+
+class Told(str):
+    """A time that counts how often it is read."""
+
+    reads = 0
+
+    def __int__(self) -> int:
+        Told.reads += 1
+        return int(str(self))
+
+
+def test_a_frame_half_of_which_is_known_is_sifted_in_one_walk() -> None:
+    known, counts = KnownTrades(runs_max=256), Counts()
+    old = [Trade("1", "1", None, str(number), "5") for number in range(1000)]
+    known.sift(old, counts, aggregated=False)
+    new = [Trade("1", "1", None, str(number), Told(number)) for number in range(1000, 2000)]
+    mixed = [trade for pair in zip(new, old, strict=True) for trade in pair]
+    assert known.sift(mixed, counts, aggregated=False) == (new, False)
+    assert counts.copies == 1000
+    assert 0 < Told.reads <= len(new)

@@ -467,17 +467,48 @@ def test_odd_entry_is_refused_and_only_puts_its_channel_in_doubt(frame: dict[str
     assert len(feed.played.bad) == 1
     after = without_doubts(source, NAME)
     if wanted == ["book"]:
-        assert after[1]["machine"]["diffs"].pop("book") >= before[1]["machine"]["diffs"].pop("book")
+        assert after[1]["machine"]["diffs"].pop("missed")
     assert after == before
     assert doubts(source, NAME) == wanted
 
 
-def test_no_snapshot_older_than_an_odd_diff_makes_up_for_it() -> None:
+ODD_IDS = [1, 109, 110, 2**62, "x", None]
+
+
+@pytest.mark.parametrize("last", ODD_IDS)
+def test_no_snapshot_older_than_an_odd_diff_makes_up_for_it_whatever_its_ids_are(last: Any) -> None:
     odd = future(101, 110, 100, [["1", "x"]])
-    feed = futures().rest(100, [["1", "1"]], [])(odd).rest(109, [["5", "1"]], [])
+    odd["data"]["u"] = last
+    feed = futures().rest(100, [["1", "1"]], [])(odd)
+    for number in (109, 110, 120):  # nothing after it shows which of them hold it
+        feed.rest(number, [["5", "1"]], [])
+    feed(*diffs("", 120)).rest(109, [["5", "1"]], [])
     assert [state.state for state in feed.folded.states] == ["stale"]
-    feed.rest(110, [["6", "1"]], [])(*diffs("", 120))
+    feed.rest(110, [["6", "1"]], [])
     assert [state.state for state in feed.folded.states] == ["stale", "ok"]
+    assert feed.book() == ({"120": "1", "6": "1"}, {})
+
+
+@pytest.mark.parametrize("last", ODD_IDS)
+def test_an_odd_diff_of_spot_needs_a_snapshot_that_bridges_whatever_its_ids_are(last: Any) -> None:
+    def diff(first: int) -> dict[str, Any]:
+        return {"e": "depthUpdate", "E": 5 * 10**12, "s": NAME, "U": first, "u": first + 9, "b": [["2", "1"]], "a": []}
+
+    feed = Feeder("binance", NAME)(diff(91)).rest(100, [["1", "1"]], [])
+    feed({**diff(101), "u": last, "b": [["1", "x"]]}).rest(110, [["5", "1"]], [])
+    feed(diff(91)).rest(110, [["5", "1"]], [])  # of a second connection: it came before the odd one
+    feed(diff(111)).rest(109, [["5", "1"]], [])
+    assert [state.state for state in feed.folded.states] == ["stale"]
+    feed.rest(115, [["6", "1"]], [])(diff(121))
+    assert [state.state for state in feed.folded.states] == ["stale", "ok"]
+    assert feed.book() == ({"6": "1", "2": "1"}, {})
+
+
+def test_a_snapshot_before_an_odd_first_diff_is_bridged_is_not_used() -> None:
+    odd = future(101, 110, 100, [["1", "x"]])
+    feed = futures()(*diffs("", 100))(odd).rest(100, [["5", "1"]], [])
+    assert feed.book() is None
+    feed(*diffs("", 120)).rest(110, [["6", "1"]], [])
     assert feed.book() == ({"120": "1", "6": "1"}, {})
 
 

@@ -410,3 +410,29 @@ def test_history_stands_in_the_snapshot_before_the_first_live_trade(data_dir: Pa
             assert {**found, "ts_ns": trade.ts_event} == wanted
             seen.add(tick.key)
     assert seen == set(facts)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        {"channel": "l2_data"},
+        {"channel": "l2_data", "timestamp": ISO_NS, "products": []},
+        {"channel": "market_trades", "events": [{"type": "update"}]},
+        {"channel": "market_trades", "events": [{"type": "update", "tickers": []}]},
+        {"channel": "ticker", "events": [{"type": "update", "trades": []}]},
+        {"channel": "ticker_batch", "events": [{}]},
+        {"channel": "status", "events": [{"type": "update"}]},
+        {"type": "status", "currencies": []},
+    ],
+)
+def test_a_frame_whose_list_is_left_out_is_bad(frame: dict[str, Any]) -> None:
+    feed = product()(match(1), frame)
+    assert len(feed.played.bad) == 1
+
+
+def test_words_that_are_empty_say_nothing() -> None:
+    entry = {"id": NAME, "base_currency": "", "quote_currency": "USD", "status": "", "status_message": ""}
+    feed = product()({"type": "status", "products": [entry]})
+    wanted = Instrument("coinbase", NAME, "spot", None, "USD", None, None, [])
+    assert feed.played.snapshot(NAME, "instruments") == wanted
+    assert feed.played.snapshot(NAME, "status") is None

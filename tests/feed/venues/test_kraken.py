@@ -348,6 +348,118 @@ def test_v2_shallower_is_told_when_nothing_comes_of_the_deeper_any_more() -> Non
     assert feed.folded.states == []
 
 
+DEEP = {f"{price}.0": "1.0" for price in range(100, 120)}
+SHALLOW = dict(list(DEEP.items())[:10])
+
+
+def two_depths(*, deeper_first: bool = True) -> Feeder:
+    """A pair whose answers told 25 and 10, and a snapshot of each."""
+    begin = [book_v2({}, DEEP, best(DEEP), "snapshot"), book_v2({}, SHALLOW, best(DEEP), "snapshot")]
+    told = [[answer(25), begin[0]], [answer(10), begin[1]]]
+    return Feeder("kraken", V2)(*(frame for each in (told if deeper_first else told[::-1]) for frame in each))
+
+
+def prices(feed: Feeder) -> list[int]:
+    """Of the asks, best first; what clients were told is what a snapshot holds."""
+    found = [int(price) for price in feed.book()[1]]
+    assert sorted(feed.folded.asks) == found
+    return found
+
+
+def test_v2_other_stream_is_told_at_once_when_the_deeper_one_is_left() -> None:
+    for deeper_first in (True, False):
+        feed = two_depths(deeper_first=deeper_first)
+        assert prices(feed) == [*range(100, 120)]
+        feed(answer(25, "unsubscribe"))
+        assert prices(feed) == [*range(100, 110)]
+        asks = dict(DEEP)
+        for price in range(100, 110):  # the ten that are left fill themselves, and nobody tells of what lies beyond
+            del asks[f"{price}.0"]
+            feed(book_v2({}, {f"{price}.0": "0", f"{price + 10}.0": "1.0"}, best(asks)))
+            assert prices(feed) == [*range(price + 1, price + 11)]
+        assert feed.folded.states == []
+
+
+def test_v2_other_stream_is_told_with_the_change_when_the_checksum_disagrees() -> None:
+    # 110, the eleventh, is gone, and the frame of the deeper stream that said so was lost
+    asks = {price: size for price, size in DEEP.items() if price not in ("100.0", "110.0")}
+    for deeper_first in (True, False):
+        feed = two_depths(deeper_first=deeper_first)
+        feed(book_v2({}, {"100.0": "0", "111.0": "1.0"}, best(asks)))
+        assert prices(feed) == [*range(101, 110), 111]
+        assert feed.played.said[-1].ts_event is not None  # type: ignore[union-attr]  # of an update
+        feed(book_v2({}, {"101.0": "7.0"}, best(asks | {"101.0": "7.0"})))
+        assert feed.book()[1]["101"] == "7"
+        assert feed.folded.states == []
+        # and when both disagree, the book is stale, once
+        feed(book_v2({}, {"101.0": "8.0"}, 1))
+        assert [(state.state, state.reason) for state in feed.folded.states] == [("stale", "checksum")]
+        # a snapshot of either begins anew
+        feed(book_v2({}, SHALLOW, best(SHALLOW), "snapshot"))
+        assert prices(feed) == [*range(100, 110)]
+        assert feed.folded.states[-1].state == "ok"
+
+
+def test_v2_snapshot_of_the_deeper_stream_that_disagrees_leaves_the_other_one() -> None:
+    for deeper_first in (True, False):
+        feed = two_depths(deeper_first=deeper_first)(book_v2({}, DEEP, 1, "snapshot"))
+        assert prices(feed) == [*range(100, 110)]
+        assert feed.folded.states == []
+    feed = Feeder("kraken", V2)(answer(10), book_v2({}, SHALLOW, best(DEEP), "snapshot"), answer(25))
+    assert prices(feed(book_v2({}, DEEP, 1, "snapshot"))) == [*range(100, 110)]
+    assert feed.folded.states == []
+
+
+def test_v2_deeper_stream_that_deletes_does_not_end_the_other_one() -> None:
+    """Of ten levels nine are left, until the stream that sends ten fills the place."""
+    asks = dict(DEEP)
+    for deeper_first in (True, False):
+        feed = two_depths(deeper_first=deeper_first)
+        asks = {price: size for price, size in DEEP.items() if price != "105.0"}
+        feed(book_v2({}, {"105.0": "0"}, best(asks)), book_v2({}, {"105.0": "0", "110.0": "1.0"}, best(asks)))
+        assert prices(feed) == [*range(100, 105), *range(106, 120)]
+        # then it is silent, and the other one is told as the one that is alive
+        for size in (2, 3):
+            asks["100.0"] = f"{size}.0"
+            feed.wait(11)(book_v2({}, {"100.0": f"{size}.0"}, best(asks)))
+        assert prices(feed) == [*range(100, 105), *range(106, 111)]
+        feed(answer(25, "unsubscribe"))
+        assert prices(feed) == [*range(100, 105), *range(106, 111)]
+        assert feed.folded.states == []
+
+
+def test_v2_book_whose_stream_is_left_is_cut_where_the_other_ones_book_was_lost() -> None:
+    feed = Feeder("kraken", V2)(answer(10), book_v2({}, DEEP, best(DEEP), "snapshot"), answer(25))
+    assert prices(feed) == [*range(100, 120)]
+    assert prices(feed(answer(25, "unsubscribe"))) == [*range(100, 110)]
+    assert feed.folded.states == []
+
+
+def test_a_deeper_stream_that_was_behind_is_not_told_when_the_other_one_is_lost() -> None:
+    feed = Feeder("kraken", V1)
+    feed.play(at(0, all_v1(TWELVE, "book-100"), 0))
+    feed.play(at(1, all_v1(TWELVE[:10], "book-10"), 1))
+    now = TWELVE[:10]
+    for second in range(2, 14):
+        now = [("100.10000", f"{second}.00000000"), *now[1:]]
+        feed.play(at(second, change_v1(*now[0], now, "book-10"), second))
+    assert len(feed.book()[1]) == 10
+    feed.play(at(14, change_v1("100.10000", "20.00000000", TWELVE, "book-10"), 14))
+    assert feed.book()[1]["100.1"] == "13"
+    assert [(state.state, state.reason) for state in feed.folded.states] == [("stale", "checksum")]
+    feed.play(at(15, all_v1(TWELVE, "book-100"), 15))
+    assert len(feed.book()[1]) == 12
+    assert feed.folded.states[-1].state == "ok"
+
+
+@pytest.mark.parametrize("depth", [7, 10**30])
+def test_v2_answer_with_a_depth_that_there_is_not_is_odd(depth: int) -> None:
+    feed = two_depths()(answer(depth))
+    assert len(feed.played.bad) == 1
+    feed(book_v2({}, DEEP, best(DEEP), "snapshot"), book_v2({}, {"99.0": "1.0"}, best({"99.0": "1.0"} | DEEP)))
+    assert prices(feed) == [*range(99, 120)]
+
+
 def test_v1_trades_from_before_the_subscription_are_history() -> None:
     subscribed = {"event": "subscriptionStatus", "pair": V1, "status": "subscribed", "subscription": {"name": "trade"}}
 
@@ -541,6 +653,10 @@ def test_keys(frame: Any, wanted: list[str]) -> None:
         ({"event": "systemStatus", "status": "maintenance"}, ("halt", "maintenance")),
         ({"channel": "status", "type": "update", "data": [{"system": "post_only"}]}, ("pre-open", "post_only")),
         ({"channel": "status", "type": "update", "data": [{"system": "odd"}]}, ("unknown", "odd")),
+        ({"event": "systemStatus", "version": "1.9.0"}, None),
+        ({"event": "systemStatus", "status": ""}, None),
+        ({"channel": "status", "type": "update", "data": [{"version": "2.0.0"}]}, None),
+        ({"channel": "status", "data": [{"system": "maintenance"}, {"version": "2"}]}, ("halt", "maintenance")),
         ({"event": "heartbeat"}, None),
         ({"channel": "heartbeat"}, None),
     ],
@@ -591,3 +707,38 @@ def test_v2_numbers_are_plain_numbers(number: str) -> None:
     assert len(feed.played.bad) == 2
     malformed = number in ("NaN", '"1.0"')  # so no pair can be told
     assert [state.reason for state in feed.folded.states] == ([] if malformed else ["gap"])
+
+
+ODD_SNAPSHOTS = [
+    (V1, v1({"as": [level("100.0", "1.0")]})),
+    (V1, v1({"as": [level("100.0", "1.0")], "bs": None})),
+    (V2, v2("book", {"symbol": V2, "asks": []}, type_="snapshot")),
+    (V2, v2("book", {"symbol": V2, "bids": []}, type_="snapshot")),
+    (V2, v2("book", {"symbol": V2, "bids": [], "asks": []}, type_="")),
+    (V2, v2("book", {"symbol": V2, "bids": [], "asks": []}, type_="partial")),
+]
+
+
+@pytest.mark.parametrize(("pair", "frame"), ODD_SNAPSHOTS)
+def test_side_or_type_of_a_book_that_is_left_out_is_not_an_empty_one(pair: str, frame: Any) -> None:
+    whole = {
+        V1: v1({"as": [level("100.0", "1.0")], "bs": [level("99.0", "1.0")]}),
+        V2: book_v2({"99.0": "1.0"}, {"100.0": "1.0"}, best({"100.0": "1.0"}, {"99.0": "1.0"}), "snapshot"),
+    }[pair]
+    feed = Feeder("kraken", pair)(whole, frame if isinstance(frame, bytes) else encode(frame))
+    assert len(feed.played.bad) == 1
+    assert feed.book() == ({"99": "1"}, {"100": "1"})
+    assert [state.state for state in feed.folded.states] == ["stale"]
+
+
+def test_v2_trades_without_a_type_are_odd() -> None:
+    feed = Feeder("kraken", V2)(v2("trade", trade_v2(1)), v2("trade", trade_v2(2), type_=""), v2("trade", trade_v2(3)))
+    assert [trade.trade_id for trade in feed.folded.trades] == ["1", "3"]
+    assert len(feed.folded.gaps) == 1
+
+
+def test_words_that_are_empty_say_nothing() -> None:
+    pair = {"symbol": V2, "base": "", "quote": "USD", "status": ""}
+    feed = Feeder("kraken", V2)({"channel": "instrument", "type": "snapshot", "data": {"pairs": [pair]}})
+    assert feed.played.snapshot(V2, "instruments") == Instrument("kraken", V2, "spot", None, "USD", None, None, [])
+    assert feed.played.snapshot(V2, "status") is None
