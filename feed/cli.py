@@ -118,6 +118,7 @@ def record(
     venues: Venues = None,
     to: Annotated[str | None, Parameter(help="The folder (record.to).")] = None,
     raw: Annotated[bool | None, Parameter(negative=())] = None,
+    begin: Annotated[str | None, Parameter(name="--from")] = None,
     json: Annotated[bool, Parameter(negative=())] = False,
     admin_port: AdminPort = None,
     file: File = None,
@@ -128,11 +129,15 @@ def record(
     Examples:
         feed record --kafka 127.0.0.1:9092 --to recordings
         feed record --venues kraken --json
+        feed record --from 2026-11-20T14:30:00Z
 
     Parameters
     ----------
     raw: bool
         Also the ticks as they lie in Kafka (record.raw).
+    begin: str
+        Where a new recording begins: earliest (all that the logs hold; so it is when this is left out), latest, or a
+        time. Refused where there is a recording: it goes on where it ends.
     json: bool
         How it stands, as objects on stdout, four a second.
     child: bool
@@ -156,7 +161,7 @@ def record(
         _say_doubts(settings)
         say(f"recording {settings.recorded} to {settings.record.to}")
     set_up(settings.log.level, settings.log.form)
-    return _loop(run_recorder(settings, tells=json or child, child=child))
+    return _loop(run_recorder(settings, tells=json or child, child=child, begin=begin))
 
 
 @app.command

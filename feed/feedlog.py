@@ -25,7 +25,7 @@ from msgspec.structs import replace
 from feed.channels.reader import LogReader
 from feed.channels.record import PART_BYTES_MAX, Record
 from feed.errors import BadEntry, BadTick, DamagedRecord, ForeignRecord, Unforeseen
-from feed.model import NO_SEQ
+from feed.model import NO_SEQ, Snapshot, State
 from feed.venues.source import Checkpoint, Source
 
 if TYPE_CHECKING:
@@ -395,13 +395,19 @@ def _joined(chunks: list[bytes]) -> bytes:
 
 
 def values_of(messages: Sequence[Message]) -> list[bytes]:
-    """The messages as values of records, each about `PART_BYTES_MAX` long at most; at least one value."""
+    """The messages as values of records, each about `PART_BYTES_MAX` long at most; at least one value.
+
+    A state is never cut from the snapshot that it follows: alone it would be all that is known of its channel.
+    """
     values: list[bytes] = []
     group: list[bytes] = []
     size = 1
+    before: Message | None = None
     for message in messages:
         text = _encode(message)
-        if group and size + len(text) + 1 > PART_BYTES_MAX:
+        follows = isinstance(message, State) and isinstance(before, Snapshot)
+        before = message
+        if group and size + len(text) + 1 > PART_BYTES_MAX and not follows:
             values.append(b"[" + b",".join(group) + b"]")
             group, size = [], 1
         group.append(text)

@@ -8,14 +8,39 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from feed.channels.past import Cut
 from feed.channels.record import Record, floor_of, known_records
+from feed.places import place_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from aiokafka.structs import TopicPartition
 
+    from feed.kafka.batches import Raw
     from feed.kafka.cluster import Cluster
 
+EARLIEST: Final = Cut(time=0)
 _LAST_RECORDS: Final = 64
+_PAGE_BYTES: Final = 64 * 1024
+Wanted = int | Cut | None
+"""Where the state of a log must be known: at an offset, at a cut of the past, or (None) at its end."""
+
+
+class KafkaLog:
+    """A partition of a feed log on a broker."""
+
+    def __init__(self, cluster: Cluster, partition: TopicPartition) -> None:
+        self._cluster = cluster
+        self._partition = partition
+
+    async def bounds(self) -> tuple[int, int]:
+        """Offset of the first record, and after the last."""
+        return await self._cluster.offsets(self._partition)
+
+    async def page(self, offset: int) -> tuple[Sequence[Raw], int]:
+        """The records from an offset on, a page of them, and the offset after them."""
+        return await self._cluster.page(self._partition, offset, _PAGE_BYTES)
 
 
 class Floors:
@@ -25,6 +50,19 @@ class Floors:
         """`resume_window_s`: so much of the past is read, too."""
         self._cluster = cluster
         self._resume_window_s = resume_window_s
+
+    async def of(self, partition: TopicPartition, wanted: Wanted, begin: int, end: int) -> int:
+        """Where to read from, so that all is known where that is wanted, or as soon after it as the log has it.
+
+        Raises:
+            CorruptLog: the log is not as it was written.
+            FeedError: it cannot be read.
+        """
+        if isinstance(wanted, Cut):
+            return (await place_of(KafkaLog(self._cluster, partition), wanted)).start
+        if wanted is not None:
+            return await self.before(partition, wanted, begin, end)
+        return await self.start(partition, begin, end)
 
     async def start(self, partition: TopicPartition, begin: int, end: int) -> int:
         """The last record's floor, or further back: as far as clients may resume; `begin` where there is no record.

@@ -102,9 +102,9 @@ class FollowedLog:
     """One partition of a feed log as it is followed.
 
     `lost`: it has to be followed anew, from `floor` where that is set, by the same reader where that is to `go_on`.
-    `doubted`: only void records have come for a while; `settled`: it was looked at why. `anew`: what lies there is not
-    what was read. `unreadable`: why that does not lead on. `taken`: whoever has everything up to the reader's position
-    goes on from this offset. `foreign`: records that were none of ours.
+    `doubted`: only void records have come for a while; `settled`: it was looked at why. `unreadable`: why that does not
+    lead on. `taken`: whoever has everything up to the reader's position goes on from this offset. `foreign`: records
+    that were none of ours.
     """
 
     def __init__(self, name: str, stream: Stream, start: int, goal: int, patience: Patience, now: float) -> None:
@@ -121,7 +121,7 @@ class FollowedLog:
         self.lost = False
         self.floor: int | None = None
         self.go_on = False
-        self.doubted = self.settled = self.anew = False
+        self.doubted = self.settled = False
         self.unreadable: Unreadable | None = None
         self.holes: set[tuple[int, int]] = set()
         """Floors that were tried, and the offsets at which they led to a hole."""
@@ -129,10 +129,11 @@ class FollowedLog:
         self._counted = -1
         """Up to this offset records that are none of ours were counted."""
         self._patience = patience
-        self._away = ""
         self._open = False
         self._damage = Unreadable("", now, -1)
         self._waits_ms = 0
+        self._ticks_end = 0
+        """Where its tick log ends, as its records say: at 0 there never was a tick, and none is missed."""
 
     @property
     def caught_up(self) -> bool:
@@ -147,12 +148,9 @@ class FollowedLog:
         """Takes over what was known of the partition."""
         self.source, self.told = before.source, before.told
         self.doubted, self.settled = before.doubted, before.settled
-        self.record_at, self.tick_at = before.record_at, before.tick_at
+        self.record_at, self.tick_at, self._ticks_end = before.record_at, before.tick_at, before._ticks_end
         self.unreadable, self.holes = before.unreadable, before.holes
         self.foreign, self._counted = before.foreign + before.stream.foreign, before._counted
-        # a log that was made anew does not say which source it ends
-        anew = before.anew or before.stream.vanished or before.stream.position > self.goal
-        self._away = before.source if anew else before._away
         if before.go_on and self.start < before.start:
             # what is missing lies before where we began: from the same position on, copies are passed over
             self.reader = before.reader
@@ -212,14 +210,18 @@ class FollowedLog:
         heard = False
         try:
             if record.kind == "source":
-                ends = record.ends or self._away
-                sink.opened(record.source, ends, record.carries, record.missing or not record.ends)
+                # whatever was followed is over, also where nothing was read of how: the log was made anew, or others
+                # have begun and ended meanwhile
+                ends = (record.source != self.source and self.source) or record.ends
+                sink.opened(
+                    record.source, ends, record.carries, record.missing or not record.ends or ends != record.ends
+                )
                 self.source, heard = record.source, True
             elif reader.source != self.source:
                 sink.found(reader.source, self.source)
                 self.source = reader.source
             if record.kind == "data":
-                self._waits_ms = record.waits_ms
+                self._waits_ms, self._ticks_end = record.waits_ms, record.end
                 if record.covers:
                     self.tick_at = now
                 if record.waits_ms > self._patience.stalled_s * 1000 and self.told is None:
@@ -258,7 +260,7 @@ class FollowedLog:
         waits_s = self._waited_s(now)
         if waits_s > patience.stalled_s:
             return Verdict("stalled", now - waits_s)
-        if now - self.tick_at > patience.silent_s:
+        if self._ticks_end and now - self.tick_at > patience.silent_s:
             return Verdict("silent", self.tick_at)
         return Verdict(None, now)
 

@@ -22,7 +22,7 @@ from aiokafka.structs import TopicPartition
 from feed.channels.reader import HoleInLog, valid_source
 from feed.channels.record import known_records
 from feed.errors import FeedError
-from feed.floors import Floors
+from feed.floors import EARLIEST, Floors
 from feed.followed import FollowedLog, Patience, Sink, Standing, Unreadable
 from feed.kafka.cluster import Cluster, OutOfRange
 from feed.kafka.fetch import Fetcher
@@ -31,6 +31,8 @@ from feed.told import Told
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+
+    from feed.floors import Wanted
 
 _LOOK_S: Final = 0.25
 _NEW_PARTITIONS_S: Final = 2.0
@@ -81,14 +83,14 @@ class Follower:
         fetch_wait_ms: int = 100,
         disconnected_after_s: float = 2.0,
         client_id: str = "feed-serve",
-        starts: Callable[[TopicPartition, int, int], int | None] = lambda partition, begin, end: None,
+        starts: Callable[[TopicPartition, int, int], Wanted] = lambda partition, begin, end: None,
         passed: Callable[[str, int], None] | None = None,
         between: Callable[[], Awaitable[None]] | None = None,
         lenient: bool = False,
     ) -> None:
         """`lenient`: a log that is missing or cannot be read keeps it from nothing; it replaces one that served others.
 
-        `starts`: given a log's begin and end, the offset at which its state must be known; None: at its end.
+        `starts`: given a log's begin and end, where its state must be known.
 
         `passed`: is told each record's source and offset before the sink hears of it. `between`: awaited before records
         are taken; while it waits, nothing is taken, and little is fetched.
@@ -110,6 +112,10 @@ class Follower:
         self._fetcher = Fetcher(self._cluster, wait_ms=fetch_wait_ms)
         self._logs: dict[TopicPartition, FollowedLog] = {}
         self._unfollowed: dict[TopicPartition, Unreadable] = {}
+        self._partitions: dict[str, int] = {}
+        """How many partitions of each topic were seen when it was last looked."""
+        self._added: set[TopicPartition] = set()
+        """Partitions that came since it is followed, and are not followed yet."""
         self._looked_at = self._seen_at = 0.0
         self._caught_up = False
 
@@ -217,6 +223,9 @@ class Follower:
         self._absent = {topic: self._absent.get(topic, now) for topic in self._topics if not known.get(topic)}
         self._unfollowed = {at: why for at, why in self._unfollowed.items() if at.partition < known.get(at.topic, 0)}
         missing = self._misses
+        for topic, count in self._partitions.items():
+            self._added |= {TopicPartition(topic, number) for number in range(count, known.get(topic, 0)) if count}
+        self._partitions = {topic: known.get(topic, 0) for topic in self._topics}
         for topic in self._topics:
             for number in range(known.get(topic, 0)):
                 partition = TopicPartition(topic, number)
@@ -246,6 +255,7 @@ class Follower:
             self._cannot(partition, followed, repr(error), -1)
         else:
             self._unfollowed.pop(partition, None)
+            self._added.discard(partition)
             self._fetcher.arrived.set()
 
     def _cannot(self, partition: TopicPartition, followed: FollowedLog | None, why: str, offset: int) -> None:
@@ -280,10 +290,10 @@ class Follower:
         wanted = self._starts(partition, begin, end)
         if before is not None and before.floor is not None:
             start = before.floor
-        elif wanted is not None:
-            start = await self._floors.before(partition, wanted, begin, end)
         else:
-            start = await self._floors.start(partition, begin, end)
+            if wanted is None and partition in self._added:
+                wanted = EARLIEST  # symbols move to it, whose first updates there lie before any floor
+            start = await self._floors.of(partition, wanted, begin, end)
         return min(max(start, begin), end)
 
     async def _settle(self, partition: TopicPartition, followed: FollowedLog) -> None:
@@ -297,7 +307,6 @@ class Follower:
             valid = valid_source(known_records(page), valid)
         followed.settled = True
         if valid != followed.reader.source and followed.doubted and not followed.lost:
-            followed.anew = True
             followed.lose(begin)
             self._fetcher.leave(followed.stream)
 

@@ -220,6 +220,8 @@ class Result(Struct, frozen=True, omit_defaults=True):
     on_lag: OnLag | UnsetType = UNSET
     every_ms: int | UnsetType = UNSET
     depth: int | UnsetType = UNSET
+    without: list[str] | UnsetType = UNSET
+    """Of a pattern: what was taken out of it."""
 
 
 class Ack(Struct, frozen=True, kw_only=True, tag_field="type", tag="ack", omit_defaults=True):

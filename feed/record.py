@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from feed.channels.past import Cut
 from feed.channels.state import FoldRules
 from feed.collector import settle
 from feed.errors import ConfigError
+from feed.floors import EARLIEST
 from feed.metrics import Metrics, tell_build
 from feed.model import PROTOCOL
 from feed.recorder.commits import FileRules
@@ -28,14 +30,18 @@ from feed.recorder.role import Recorder, RecorderSettings
 from feed.recording.chosen import Chosen
 from feed.settings import RecordSettings, Settings, load
 from feed.tasks import together, until_signal
+from feed.times import ns_of
 
 if TYPE_CHECKING:
     from feed.admin import Admin
 
 _STATUS_S: Final = 0.25
+_SHOWN_CHARS_MAX: Final = 50
 
 
-def recorder(settings: Settings, health: RecorderHealth) -> Recorder:
+def recorder(
+    settings: Settings, health: RecorderHealth, begins: Cut | None = EARLIEST, *, must_be_new: bool = False
+) -> Recorder:
     """A recorder as the settings say; nothing runs yet.
 
     Raises:
@@ -57,10 +63,12 @@ def recorder(settings: Settings, health: RecorderHealth) -> Recorder:
         settings=_how(chosen),
         health=health,
         fetch_wait_ms=settings.kafka.fetch_max_wait_ms,
+        begins=begins,
+        must_be_new=must_be_new,
     )
 
 
-def raw_recorder(settings: Settings, health: RecorderHealth) -> RawRecorder:
+def raw_recorder(settings: Settings, health: RecorderHealth, begins: Cut | None = EARLIEST) -> RawRecorder:
     """A recorder of the tick topics of the same venues, into the same folder."""
     return RawRecorder(
         settings.kafka.bootstrap,
@@ -69,6 +77,7 @@ def raw_recorder(settings: Settings, health: RecorderHealth) -> RawRecorder:
         settings=_how(settings.record),
         health=health,
         fetch_wait_ms=settings.kafka.fetch_max_wait_ms,
+        begins=begins,
     )
 
 
@@ -89,24 +98,42 @@ def _how(chosen: RecordSettings) -> RecorderSettings:
     )
 
 
-async def record(settings: Settings, *, tells: bool, child: bool) -> None:
-    """Records until a signal (or, as a child, until stdin ends); `tells`: its status on stdout, line by line.
+def begin_of(text: str) -> Cut | None:
+    """Where a new recording begins: `earliest`, `latest` (None), or a time.
 
     Raises:
+        ConfigError: it is none of them.
+    """
+    if text == "latest":
+        return None
+    try:
+        return EARLIEST if text == "earliest" else Cut(time=ns_of(text))
+    except ValueError as error:
+        raise ConfigError(f"--from {text[:_SHOWN_CHARS_MAX]!r}: wanted earliest, latest or a time: {error}") from error
+
+
+async def record(settings: Settings, *, tells: bool, child: bool, begin: str | None = None) -> None:
+    """Records until a signal (or, as a child, until stdin ends); `tells`: its status on stdout, line by line.
+
+    `begin`: where the recording begins, which must be a new one then.
+
+    Raises:
+        ConfigError: `begin` is none, or there is a recording.
         Unreachable: no broker answered at the start.
         FeedError: somebody else records into the folder, a file there is damaged, or the admin port is in use.
     """
     health = RecorderHealth()
+    begins = begin_of(begin or "earliest")
     with contextlib.ExitStack() as stack:
         admin = None
         if settings.admin.port and not child:
             from feed.admin import opened  # it brings a web server
 
             admin = stack.enter_context(opened(settings.admin, settings.serve.hosts))
-        main = recorder(settings, health)
+        main = recorder(settings, health, begins, must_be_new=begin is not None)
         working: list[Coroutine[Any, Any, object]] = [main.run(), until_signal()]
         if settings.record.raw:
-            working.append(raw_recorder(settings, health).run(main.locked))
+            working.append(raw_recorder(settings, health, begins).run(main.locked))
         if tells:
             working.append(_tell(health))
         if child:

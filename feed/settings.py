@@ -142,8 +142,8 @@ class NormalizeSettings(Section):
     bars_closed_kept: Positive = 5
     """Closed bars of each interval that a snapshot holds."""
     ts_recv_ahead_max_s: Positive = 60
-    """A tick whose receive time is further ahead of Kafka's own is a dead letter; without Kafka's, a week ahead of its
-    source's clock, unless the next one goes on from it."""
+    """A tick whose receive time is further ahead of the broker's (LogAppendTime) is a dead letter; where records
+    have no time, a week ahead of its source's clock, unless the next one goes on from it."""
     keyframe_ratio: Annotated[float, Field(gt=0, le=10)] = 1.0
     """Bytes of keyframes for each byte of updates."""
     keyframe_round_max_s: Positive = 3_600
@@ -220,6 +220,8 @@ class RequestSettings(Section):
     """Requests that wait so; one more is refused, `rate_limited`."""
     requests_refused_max: Positive = 100
     """After so many refusals without a pause the client is closed with 1008."""
+    share: Annotated[float, Field(gt=0, le=1)] = 0.25
+    """The share of the loop's time that requests of all clients may take together; beyond it they wait, in turns."""
     every_ms: tuple[Positive, ...] = (50, 100, 250, 1000)
     """Intervals at which views of channels are offered; none: no such views."""
     depth: tuple[Positive, ...] = (1, 10, 50)

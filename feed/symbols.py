@@ -27,6 +27,11 @@ def prefix_of(pattern: str) -> str:
     return pattern[:-1]
 
 
+def venue_of(name: str) -> str:
+    """What the pattern of a symbol's venue starts with, its colon included; empty where it has none."""
+    return name[: name.find(":") + 1]
+
+
 def is_name(text: str) -> bool:
     """Whether it could be the name of a symbol: a venue and a name, not too long."""
     return len(text) <= NAME_CHARS_MAX and _NAMED(text) is not None and not is_pattern(text)

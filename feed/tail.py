@@ -59,6 +59,8 @@ class Rule:
         channel = result["channel"], result["symbol"]
         if result.get("mode") == "snapshot":
             self.waiting.add(channel)
+        if result.get("mode") == "live":
+            self._state.pop(channel, None)
         self._pos.setdefault(channel, result.get("seq", NO_SEQ) if result.get("mode") == "live" else NO_SEQ)
         if "source" in result:
             self._source.setdefault(channel, result["source"])

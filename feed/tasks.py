@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Coroutine, Iterable
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
+Result = TypeVar("Result")
 _AGAIN_S: Final = 10.0
 
 
@@ -21,6 +22,23 @@ async def end(tasks: Iterable[asyncio.Future[Any]]) -> None:
         for task in pending:
             task.cancel()
         _, pending = await asyncio.wait(pending, timeout=_AGAIN_S)
+
+
+async def unbroken(work: Coroutine[Any, Any, Result]) -> Result:
+    """Runs it to its end, and only then passes a cancellation on: a thread that writes cannot be cancelled.
+
+    Raises:
+        CancelledError: it was cancelled meanwhile; what went wrong in the work is its cause.
+    """
+    task, cancelled = asyncio.ensure_future(work), None
+    while not task.done():
+        try:
+            await asyncio.wait((task,))
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled from (None if task.cancelled() else task.exception())
+    return task.result()
 
 
 async def until_signal() -> None:

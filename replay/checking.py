@@ -17,8 +17,10 @@ from feed.recording.folder import Folder
 from feed.recording.merge import order_of
 from feed.recording.recording import Recording
 from feed.recording.shelf import Shelf, Spot
-from feed.recording.tables import GAPS, TABLES, TICKS
+from feed.recording.tables import GAPS, STATES, TABLES, TICKS
 from feed.recording.verify import faults_of
+from replay.clocks import Clocks
+from replay.holes import Gaps
 
 _UNKNOWN: Final = NO_SEQ - 1
 Key = tuple[str, str]
@@ -41,7 +43,8 @@ class Checked:
         self.faults: list[str] = []
         self.crossed: dict[str, int] = {"quotes": 0, "book": 0}
         self._recording = recording
-        self._gaps: set[tuple[str, str, int]] = set()
+        self._gaps = Gaps(recording.shelves[GAPS])
+        self.clocks = Clocks(recording)
 
     def run(self, tell: Callable[[int], None] = lambda done: None) -> Checked:
         """Reads everything once.
@@ -49,11 +52,10 @@ class Checked:
         Raises:
             CorruptRecording: a batch is damaged.
         """
-        shelf = self._recording.shelves[GAPS]
-        for spot in shelf.spots():
-            batch = shelf.rows(spot)
-            columns = (batch.column(name).to_pylist() for name in ("channel", "symbol", "seq"))
-            self._gaps |= set(zip(*columns, strict=True))
+        for table in (GAPS, STATES):
+            shelf = self._recording.shelves[table]
+            for spot in shelf.spots():
+                self.clocks.see(shelf.rows(spot), where_of(shelf, spot))
         done = 0
         for kind in KINDS:
             check = _Table(kind, self._recording.shelves[kind], self)
@@ -62,11 +64,12 @@ class Checked:
                 block = check.shelf.block(spot)
                 done += block.end - block.start
                 tell(done)
+        self.faults += self.clocks.faults()
         return self
 
-    def explains(self, kind: str, symbol: str, seq: int) -> bool:
-        """Whether a gap ends at this position."""
-        return (kind, symbol, seq) in self._gaps
+    def explains(self, kind: str, symbol: str, stood: int, prev: int) -> bool:
+        """Whether a gap tells why an update follows `prev` and not where its channel stood."""
+        return self._gaps.explain(kind, symbol, stood, prev)
 
 
 class _Table:
@@ -83,11 +86,12 @@ class _Table:
         batch = self.shelf.rows(spot)
         if not batch.num_rows:
             return
+        where = where_of(self.shelf, spot)
+        self._checked.clocks.see(batch, where)
         self._count_crossed(batch)
         if "item" in batch.schema.names:
             first = batch.column("item").fill_null(0).to_numpy() == 0
             batch = batch if first.all() else batch.filter(pa.array(first))
-        where = f"{self.shelf.places[spot.file].path} batch {spot.block}"
         if self.shelf.block(spot).note.keyframes:
             self._begin(batch)
             return
@@ -125,15 +129,20 @@ class _Table:
         begins = np.flatnonzero(np.diff(codes, prepend=-1))
         expected = np.empty(len(seq), np.int64)
         expected[1:] = seq[:-1]
+        # behind a hole an update that tells all may stand behind a snapshot of itself
+        again = np.append(False, prev[:-1] == _UNKNOWN) & (seq == np.append(_UNKNOWN, seq[:-1]))
         for begin, end in zip(begins.tolist(), [*begins[1:].tolist(), len(seq)], strict=True):
             symbol, source = divmod(int(codes[begin]), len(sources.dictionary))
             key = symbols.dictionary[symbol].as_py(), sources.dictionary[source].as_py()
             expected[begin] = self._seqs.get(key, NO_SEQ)
             self._seqs[key] = int(seq[end - 1])
             for row in (
-                begin + np.flatnonzero((prev[begin:end] != expected[begin:end]) & (prev[begin:end] != _UNKNOWN))
+                begin
+                + np.flatnonzero(
+                    (prev[begin:end] != expected[begin:end]) & (prev[begin:end] != _UNKNOWN) & ~again[begin:end]
+                )
             ).tolist():
-                if not self._checked.explains(self.kind, key[0], int(prev[row])):
+                if not self._checked.explains(self.kind, key[0], int(expected[row]), int(prev[row])):
                     self._checked.faults.append(
                         f"{where}: {self.kind} of {key[0]} at {seq[row]} follows {prev[row]}, wanted {expected[row]}"
                     )
@@ -147,6 +156,11 @@ class _Table:
             whole = batch.filter(batch.column("is_snapshot"))
             bests = [_best(whole.column(side)) for side in ("bids", "asks")]
             crossed["book"] += pc.sum(pc.fill_null(pc.greater_equal(*bests), False)).as_py() or 0
+
+
+def where_of(shelf: Shelf, spot: Spot) -> str:
+    """A batch, in words."""
+    return f"{shelf.places[spot.file].path} batch {spot.block}"
 
 
 def _best(side: pa.ListArray) -> pa.Array:

@@ -125,7 +125,7 @@ def repair(recording: Path, /) -> int:
     for found in mend(recording):
         count += 1
         what = f"{found.kept} batches kept in {found.mended}" if found.mended else "nothing of it is whole"
-        say(f"{found.path}: {what}, {found.lost} lost")
+        say(f"{found.path}: {'clocks set right, ' * found.clocks}{what}, {found.lost} lost")
     say(f"{count} files were damaged; `replay verify` tells what is missing" if count else "no file is damaged")
     return 0
 

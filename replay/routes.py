@@ -81,6 +81,11 @@ def _add_replay(app: FastAPI, gateway: Gateway, recordings: Recordings) -> None:
             await refuse(gateway, websocket, 500, "the recording is damaged")
             recordings.later(reader.close)
             return
+        except OSError:
+            _logger.exception("a replay cannot begin")
+            await refuse(gateway, websocket, 503, "the recording cannot be opened now")
+            recordings.later(reader.close)
+            return
         finally:
             opening -= 1
         try:
@@ -150,6 +155,10 @@ def _add_history(app: FastAPI, gateway: Gateway, recordings: Recordings) -> None
             done()
             _logger.exception("a history cannot begin")
             return error_answer(500, "internal", "the recording is damaged")
+        except OSError:
+            done()
+            _logger.exception("a history cannot begin")
+            return error_answer(503, "source_unavailable", "the recording cannot be opened now")
         except BaseException:
             done()
             raise

@@ -16,7 +16,7 @@ from feed.channels.subscription import Limits
 from feed.channels.wanted import Wanted
 from feed.model import KINDS, OnLag, Result
 from feed.recording.chosen import Picked
-from feed.symbols import is_pattern, prefix_of
+from feed.symbols import is_pattern, prefix_of, venue_of
 
 Channel = tuple[str, str]
 """Kind and symbol."""
@@ -36,6 +36,23 @@ class Selection:
         names = sorted({symbol for symbols in self._recorded.values() for symbol in symbols})
         self._names = {name: Listing(name, id_, _NOBODY) for id_, name in enumerate(names)}
         self._listings = {listing.id: listing for listing in self._names.values()}
+        self._by_venue: dict[str, list[str]] = {}
+        for name in names:
+            self._by_venue.setdefault(venue_of(name), []).append(name)
+
+    @property
+    def count(self) -> int:
+        """How many channels there are in it, and what was asked for."""
+        return max(len(self.chosen), self._wanted.count)
+
+    def touched(self, kinds: list[str], symbols: list[str]) -> int:
+        """How many channels a request looks at: of a pattern all that it matches, and at least one."""
+        names = [symbol for symbol in dict.fromkeys(symbols) if not is_pattern(symbol)]
+        patterns = [symbol for symbol in dict.fromkeys(symbols) if is_pattern(symbol)]
+        asked = dict.fromkeys(kinds)
+        return len(asked) * len(names) + sum(
+            max(1, len(self._matching(kind, symbol))) for kind in asked for symbol in patterns
+        )
 
     def picked(self) -> Picked:
         """The rows of the recording that are theirs."""
@@ -129,7 +146,7 @@ class Selection:
             return Result(kind, symbol, ok=False, code="unknown_channel")
         if is_pattern(symbol):
             gone = {(kind, name) for name in self._matching(kind, symbol)} & self.chosen
-            if not self._wanted.remove_pattern(prefix_of(symbol), bit, self._listings):
+            if not self._wanted.remove_pattern(prefix_of(symbol), bit, self._listings, venues=self._by_venue):
                 return Result(kind, symbol, ok=False, code="not_subscribed")
             self.chosen -= gone
             return Result(kind, symbol, ok=True, matched=len(gone))
@@ -144,5 +161,7 @@ class Selection:
         """The recorded symbols of a kind that a name or a pattern means."""
         names = self._recorded.get(kind, {})
         if is_pattern(symbol):
-            return [name for name in names if name.startswith(prefix_of(symbol))]
+            if not (prefix := prefix_of(symbol)):
+                return list(names)
+            return [name for name in self._by_venue.get(prefix, ()) if name in names]
         return [symbol] if symbol in names else []

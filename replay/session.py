@@ -52,6 +52,10 @@ def _gone(request: Request, received_ns: int, now_ns: int) -> NoReturn:
     raise BadRequest("bad_message", "the connection is gone")
 
 
+def _touches_nothing(request: Request) -> int:
+    return 0
+
+
 class ReplaySession:
     """One connection. `changed` is called when the player should look at `order`, `hungry` and `wait_ns` again."""
 
@@ -70,7 +74,7 @@ class ReplaySession:
         limits = Limits(subscriptions_max=settings.subscriptions_max, patterns_max=settings.patterns_max)
         self.selection = Selection(recorded.channels if recorded else (), limits)
         self.flow = Flow(changed=changed, steady_ns=steady_ns, on_lag=self.selection.on_lag)
-        self._line = Line(settings, self._do)
+        self._line = Line(settings, self._do, self._touched)
         self._held = False
         self._failed = False
         self._plan: _Plan | None = None
@@ -82,6 +86,11 @@ class ReplaySession:
     def wake_at(self) -> int | None:
         """When delayed requests go on (call `wake`), None when there are none."""
         return self._line.wake_at
+
+    @property
+    def under_way(self) -> bool:
+        """Whether requests have left something for another turn: call `wake`."""
+        return self._line.under_way and not self._held
 
     @property
     def due(self) -> bool:
@@ -111,7 +120,8 @@ class ReplaySession:
         self.flow.close()
         self._plan, self._found = None, {}
         # a line and its session hold each other: what is left of this one would wait for a collection
-        self._line = Line(self._settings, _gone)
+        self._line.close()
+        self._line = Line(self._settings, _gone, _touches_nothing)
         self._changed()
 
     def receive(self, text: bytes, now_ns: int) -> bytes:
@@ -121,7 +131,7 @@ class ReplaySession:
             Close: 1008 after `rate_limited` was told often enough, or as `pull`; its frames go out first.
         """
         self._line.take(text, now_ns)
-        return self.wake(now_ns)
+        return b"" if self._line.under_way else self.wake(now_ns)
 
     def wake(self, now_ns: int) -> bytes:
         """Goes on with delayed requests as far as the rate allows.
@@ -206,6 +216,22 @@ class ReplaySession:
 
     # ---- requests
 
+    def _touched(self, request: Request) -> int:
+        """How many channels a request looks at.
+
+        Raises:
+            BadRequest: it names more than one may, or half of what it must.
+        """
+        if not isinstance(request, Subscribe | Unsubscribe):
+            return self.selection.count if isinstance(request, List) else 0
+        channels, symbols = request.channels, request.symbols
+        if channels is UNSET and symbols is UNSET:
+            return self.selection.count
+        if channels is UNSET or symbols is UNSET:
+            raise BadRequest("bad_message", "one of channels and symbols is missing, wanted both or neither")
+        check_size(channels, symbols, self._settings)
+        return self.selection.touched(channels, symbols)
+
     def _do(self, request: Request, received_ns: int, now_ns: int) -> msgspec.Struct:
         match request:
             case Subscribe():
@@ -213,9 +239,7 @@ class ReplaySession:
             case Unsubscribe():
                 return self._unsubscribe(request)
             case List():
-                results = self.selection.subscribed()
-                self._line.spend(sum(result.matched or 1 for result in results))
-                return ack(request.id, "list", results)
+                return ack(request.id, "list", self.selection.subscribed())
             case Ping():
                 return Pong(request.id, str(received_ns), str(now_ns))
             case Auth():
@@ -257,7 +281,6 @@ class ReplaySession:
         for name, value in (("every_ms", request.every_ms), ("depth", request.depth)):
             if value is not UNSET and value != 0:
                 raise BadRequest("bad_message", f"found {name} {value}, wanted 0: this server offers no such view")
-        check_size(request.channels, request.symbols, self._settings)
         start = start_of(request)
         mode = "time" if isinstance(start, int) else None if start is None else start.mode
         if mode not in (None, "snapshot", "live"):
@@ -265,7 +288,6 @@ class ReplaySession:
         self._between()
         before = set(self.selection.chosen)
         results, asked = self.selection.subscribe(request.channels, request.symbols, request.on_lag)
-        self._line.spend(len(asked))
         if self.flow.state is None:
             return ack(request.id, "subscribe", results)
         new = frozenset(channel for channel in asked if channel not in before or mode is not None)
@@ -304,17 +326,13 @@ class ReplaySession:
 
     def _unsubscribe(self, request: Unsubscribe) -> Ack:
         channels, symbols = request.channels, request.symbols
-        if (channels is UNSET) != (symbols is UNSET):
-            raise BadRequest("bad_message", "one of channels and symbols is missing, wanted both or neither")
         self._between()
         before = set(self.selection.chosen)
         if channels is UNSET or symbols is UNSET:
             results = self.selection.unsubscribe_all()
         else:
-            check_size(channels, symbols, self._settings)
             results = self.selection.unsubscribe(channels, symbols)
         gone = before - self.selection.chosen
-        self._line.spend(len(gone))
         if self.flow.state is not None and gone:
             self.flow.restart(self.selection.picked(), self.selection.chosen, ())
         for channel in gone:

@@ -24,7 +24,7 @@ from feed.recording.recording import Recording
 from feed.recording.shelf import NEVER, Cut
 from feed.recording.standing import Channel, Standing
 from feed.recording.tables import GAPS, SCHEMAS, STATES
-from replay.ahead import head_of
+from replay.ahead import Head, head_of
 from replay.opened import BookAt, Face, Opened, Symbols, chosen_of, columns_of, empty, in_time
 from replay.times import Moment, ns_of
 
@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     from replay.summary import Summary
 
 _HOLE: Final = "recording"
+Place = tuple[int, int, int]
+"""Recording, clock and tick."""
+Where = tuple[str, str, str]
+"""Kind, symbol and source."""
 _GIVEN_MIN: Final = 256
 """So many copies of a channel may be awaited before it is looked which can still come."""
 
@@ -105,7 +109,7 @@ class Together(Face):
         found = pa.concat_tables(parts).unify_dictionaries()
         if not found.num_rows:
             return empty(name, wanted)
-        keep = _owned(name, found, recording)
+        keep = _owned(name, found, recording, self.filled() if name in (GAPS, STATES) else set())
         if name == GAPS:
             keep &= self._true_gaps(found)
         found = found.filter(pa.array(keep))
@@ -160,8 +164,10 @@ class Together(Face):
                     yield 0, message
         streams = [_entries(number, one, chosen, first, last) for number, one in enumerate(recordings)]
         for entry in heapq.merge(*streams):
-            if once.take(entry):
-                yield entry.clock, entry.message
+            for given in once.take(entry):
+                yield given.clock, given.message
+        for given in once.rest():
+            yield given.clock, given.message
 
 
 class _Entry(NamedTuple):
@@ -182,42 +188,78 @@ class _Copies:
 
     def __init__(self, passed: list[int]) -> None:
         self.passed = passed
-        self.given: dict[int, int] = {}
+        self.given: dict[int, Place | None] = {}
 
 
 class _Once:
-    """Lets each message through once. What no recording can give again is forgotten."""
+    """Lets each message through once. What no recording can give again is forgotten.
+
+    A recorder that begins again behind a hole tells there which gap comes next, before its place: behind the update at
+    which it begins. Where another recording fills the hole, the gap waits for that update.
+    """
 
     def __init__(self, recordings: Sequence[Recording], filled: set[Filled]) -> None:
         self._filled = filled
+        self._holed = {(hole.channel, hole.symbol, hole.source) for hole in filled}
+        self._at: dict[Where, int] = {}
         self._begins = [_begins_of(recording) for recording in recordings]
-        self._copies: dict[tuple[str, str, str, str], _Copies] = {}
+        self._copies: dict[tuple[str, Where], _Copies] = {}
+        self._early: dict[Where, list[tuple[Head, _Entry]]] = {}
 
     def stands(self, source: str, message: bytes) -> None:
         """How a channel stood was given; a recording that tells it again behind a hole is not heard."""
         head = head_of(message)
-        self._of(head.type, head.channel, head.symbol, source).given[head.seq] = -1
+        where = head.channel, head.symbol, source
+        self._of(head.type, where).given[head.seq] = None
+        if head.type == "snapshot":
+            self._at[where] = head.seq
 
-    def _of(self, type_: str, channel: str, symbol: str, source: str) -> _Copies:
-        copies = self._copies.get((type_, channel, symbol, source))
-        if copies is None:
-            passed = [begins.get(source, NEVER) - 1 for begins in self._begins]
-            copies = self._copies[type_, channel, symbol, source] = _Copies(passed)
-        return copies
-
-    def take(self, entry: _Entry) -> bool:
-        """Whether a message is to be given."""
+    def take(self, entry: _Entry) -> list[_Entry]:
+        """What is to be given now that a message has come."""
         head = head_of(entry.message)
         where = head.channel, entry.symbol, entry.source
         if self._filled and Filled(*where, head.seq) in self._filled and _of_hole(head.type, entry.message):
-            return False
-        copies = self._of(head.type, *where)
+            return []
+        if head.type == "gap" and where in self._holed and head.prev > self._at.get(where, NEVER):
+            self._early.setdefault(where, []).append((head, entry))
+            return []
+        found: list[_Entry] = []
+        if head.type == "update":
+            found += self._late(where, head.seq)
+        if head.type in ("update", "snapshot"):
+            self._at[where] = head.seq
+        return [*found, entry] if self._mine(head, where, entry) else found
+
+    def rest(self) -> list[_Entry]:
+        """What has waited for its place, and will not be told by another recording."""
+        return sorted(entry for where in list(self._early) for entry in self._late(where, NEVER))
+
+    def _late(self, where: Where, seq: int) -> list[_Entry]:
+        """What has waited, and belongs before an update that comes now."""
+        waiting = self._early.pop(where, [])
+        if later := [one for one in waiting if one[0].seq >= seq]:
+            self._early[where] = later
+        return [entry for head, entry in waiting if head.seq < seq and self._mine(head, where, entry)]
+
+    def _mine(self, head: Head, where: Where, entry: _Entry) -> bool:
+        """Whether a message is to be given, or was by another recording."""
+        copies = self._of(head.type, where)
         copies.passed[entry.recording] = head.seq
-        owner = copies.given.setdefault(head.seq, entry.recording)
+        place = entry.recording, entry.clock, entry.at
+        owner = copies.given.setdefault(head.seq, place)
         if len(copies.given) >= _GIVEN_MIN:
             low = min(copies.passed)
             copies.given = {seq: owner for seq, owner in copies.given.items() if seq >= low}
-        return owner == entry.recording
+        # what a recording tells again behind its hole is a copy where that is filled, else it says what holds
+        again = owner is not None and owner[0] == entry.recording and where not in self._holed
+        return again or owner == place
+
+    def _of(self, type_: str, where: Where) -> _Copies:
+        copies = self._copies.get((type_, where))
+        if copies is None:
+            passed = [begins.get(where[2], NEVER) - 1 for begins in self._begins]
+            copies = self._copies[type_, where] = _Copies(passed)
+        return copies
 
 
 def _of_hole(type_: str, message: bytes) -> bool:
@@ -259,8 +301,11 @@ def _standing(recordings: Sequence[Recording], chosen: Chosen, cut: Cut) -> dict
     return found
 
 
-def _owned(name: str, table: pa.Table, recording: np.ndarray) -> np.ndarray:
-    """Rows of messages of the recording that has them at the earliest place: one that begins has some later."""
+def _owned(name: str, table: pa.Table, recording: np.ndarray, filled: set[Filled]) -> np.ndarray:
+    """Rows of messages of the recording that has them at the earliest place: one that begins has some later.
+
+    Gaps are told too early by one that begins; and what it tells again behind a hole that is filled is a copy.
+    """
     names = ["source", "symbol", "seq"]
     if name in (GAPS, STATES):
         names.append("channel")
@@ -268,13 +313,19 @@ def _owned(name: str, table: pa.Table, recording: np.ndarray) -> np.ndarray:
         names.append("is_snapshot")
     keys = pa.table({column: _plain(table.column(column)) for column in names})
     clock, at = _places(table)
-    order = np.lexsort((recording, at, clock))
+    order = np.lexsort((recording, -at, -clock) if name == GAPS else (recording, at, clock))
     place = np.empty(len(order), np.int64)
     place[order] = np.arange(len(order))
     first = keys.append_column("place", pa.array(place)).group_by(names).aggregate([("place", "min")])
     numbered = keys.append_column("row", pa.array(np.arange(len(order))))
     joined = numbered.join(first, names).sort_by("row")
-    mine: np.ndarray = recording[order][joined.column("place_min").to_numpy()] == recording
+    one = order[joined.column("place_min").to_numpy()]
+    mine: np.ndarray = recording[one] == recording
+    if filled:
+        holed = {(hole.channel, hole.symbol, hole.source) for hole in filled}
+        where = zip(*(keys.column(column).to_pylist() for column in ("channel", "symbol", "source")), strict=True)
+        again = np.array([one in holed for one in where], bool)
+        mine &= ~again | ((clock[one] == clock) & (at[one] == at))
     return mine
 
 

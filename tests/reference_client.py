@@ -112,6 +112,7 @@ class Channel:
                 self.partial = self.partial or told["seq"] != -1
                 self.pos, self.source = told["seq"], told["source"]
             self.waiting = False
+            self.state = (-1, "ok", None)
             self.chain = told["seq"]
         elif mode == "resumed" and self.source is None:
             self.pos, self.source = told["seq"], told["source"]

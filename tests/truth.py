@@ -35,8 +35,13 @@ class Truth:
 
     @property
     def begun(self) -> bool:
-        """Whether it has a state."""
+        """Whether it has had an update, or goes on from a snapshot."""
         return self.last is not None or self.start is not None
+
+    @property
+    def stale(self) -> bool:
+        """Whether it is told that it cannot be trusted; that may be all that is known of it."""
+        return self.state is not None and self.state.state != "ok"
 
     @property
     def seq(self) -> int:
@@ -101,13 +106,13 @@ class TrueSource:
     def carry(self, before: TrueSource) -> None:
         """Goes on with the state of the source before."""
         for key, old in before.truths.items():
-            if not old.begun:
+            if not (old.begun or old.stale):
                 continue
             truth = self.truths[key] = Truth(old.kind)
-            truth.start = self._snapshot(key[1], old)
+            truth.start = self._snapshot(key[1], old) if old.begun else None
             truth.trades, truth.bars, truth.value = list(old.trades), dict(old.bars), old.value
             truth.sides = dict(old.sides[0]), dict(old.sides[1])
-            if old.state is not None and old.state.state != "ok":
+            if old.state is not None and old.stale:
                 truth.state = msgspec.structs.replace(old.state, source=self.source)
 
     def tick(self, changes: list[Change], *, skip: int = 1, hole: bool = False, parts: bool = False) -> None:
@@ -159,10 +164,11 @@ class TrueSource:
         messages = []
         for kind in KINDS:
             truth = self.truths.get((kind, symbol))
-            if truth is None or not truth.begun:
+            if truth is None:
                 continue
-            messages += [encode(part) for part in parted(self._snapshot(symbol, truth))]
-            if truth.state is not None and truth.state.state != "ok":
+            if truth.begun:
+                messages += [encode(part) for part in parted(self._snapshot(symbol, truth))]
+            if truth.stale:
                 messages.append(encode(truth.state))
         return b"[" + b",".join(messages) + b"]"
 

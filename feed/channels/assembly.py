@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 def keyframes(source: Source, value: bytes) -> Iterator[tuple[Head, Folded]]:
     """The whole snapshots that a keyframe record ends, each with its state; a part waits for those after it.
 
-    A state alone is that of a channel that has had no update yet.
+    A state belongs to the snapshot before it where both are of one channel. Else it is all that is known of its own: of
+    one that has had no update yet.
     """
     messages = split(value)
     heads = [head_of(message) for message in messages]
@@ -35,7 +36,7 @@ def keyframes(source: Source, value: bytes) -> Iterator[tuple[Head, Folded]]:
         if parts is None:
             continue
         state, covers = None, head.seq
-        if index < len(messages) and heads[index].type == "state":
+        if index < len(messages) and heads[index].type == "state" and heads[index].channel == head.channel:
             state, covers = messages[index], max(covers, heads[index].seq)
             index += 1
         yield head, Folded(head.seq, parts, state, covers)

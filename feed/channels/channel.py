@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from feed.channels.log import Entry, Log
-from feed.channels.message import KIND_BIT, KIND_INDEX, PREV, bare
+from feed.channels.message import JOINT, KIND_BIT, KIND_INDEX, PREV, bare, head_of
 from feed.channels.state import Folded, FoldRules, empty, fold
 from feed.model import KINDS, NO_SEQ, Gap, GapReason, Kind, Mode, Snapshot
+from feed.symbols import venue_of
 
 if TYPE_CHECKING:
     from feed.channels.flush import Flush
@@ -49,6 +50,7 @@ class Source:
         "ended",
         "ended_pos",
         "evicted",
+        "floor",
         "index",
         "leftover",
         "name",
@@ -86,6 +88,8 @@ class Source:
         self.untouched = False
         self.evicted = NO_SEQ
         self.channels: dict[bytes, Channel] = {}
+        self.floor = NO_SEQ
+        """Up to where logs of its channels have begun anew: below that something may be missing, as below `evicted`."""
         self.replaces: Source | None = None
         self.leftover: dict[Channel, bool] = {}
         """Channels of the source that it replaces, until a keyframe tells of them; whether it is known of each that
@@ -96,6 +100,10 @@ class Source:
         self.parts: list[bytes] = []
         self.uncovered: list[bytes] = []
 
+    def may_miss(self, after: int) -> bool:
+        """Whether updates after this position may be gone from the log of any channel."""
+        return after < max(self.evicted, self.floor)
+
 
 class Listing:
     """One symbol and its channels, by the index of their kind; None where a kind is silent so far.
@@ -103,10 +111,11 @@ class Listing:
     `told`: silent kinds that somebody was told to be live from their first update on, and of which source.
     """
 
-    __slots__ = ("appends", "channels", "heads", "id", "name", "newest", "owner", "told")
+    __slots__ = ("appends", "channels", "heads", "id", "name", "newest", "owner", "told", "venue")
 
     def __init__(self, name: str, id_: int, owner: Source) -> None:
         self.name = name
+        self.venue = venue_of(name)
         self.id = id_
         self.owner = owner
         self.channels: list[Channel | None] = [None] * len(KINDS)
@@ -306,6 +315,13 @@ class Channel:
             entries = [self.state[1], *(entry for entry in entries if entry != self.state[1])]
         return entries
 
+    def doubt_at(self, position: int) -> list[bytes]:
+        """For who goes on from a position without having had what came before: the state there, where that is not
+        `ok`."""
+        if self.state is None or self.state[0] > position or head_of(self.state[1]).state == "ok":
+            return []
+        return [self.state[1]]
+
     def gap_after(
         self, position: int, reason: GapReason, rules: FoldRules, *, prev: int | None, first: int | None
     ) -> list[bytes]:
@@ -417,8 +433,12 @@ class Channel:
         self.log = Log(tail)
         self.listing.appends[self.bit] = self.log.add
         self.log_from = log_from if log_from is not None else NO_SEQ if base is None else base.covers
+        source.floor = max(source.floor, self.log_from)
         self.switched = switched
-        self.state = None if base is None or base.state is None else (base.covers, base.state)
+        told = [(seq, one) for seq, _, message, _ in tail for one in message.split(JOINT) if one.startswith(b"state")]
+        if base is not None and base.state is not None:
+            told.insert(0, (base.covers, base.state))
+        self.state = told[-1] if told else None
 
     def standing(self, position: int) -> tuple[int, int]:
         """Where the channel stood at a position that the log still reaches: its last update, updates until then."""

@@ -25,6 +25,7 @@ from feed.channels.log import TURN_SEQ
 from feed.channels.marks import Hold, Holds, marks_at
 from feed.channels.message import ALL_KINDS, frame
 from feed.channels.selection import Selection
+from feed.channels.shared import BLOCK_SYMBOLS, Block
 from feed.channels.tally import Account, Tally, hidden_in, updates_in
 from feed.channels.wanted import Wanted
 from feed.model import NO_SEQ, CaughtUp, GapReason, Mode, OnLag
@@ -50,7 +51,6 @@ class Reader:
         self._hub = hub
         self._cursor = hub.current
         self._rest: Rest | None = None
-        self._heeded: set[str] = set()
         self.told: dict[str, int] = {}
         self._turned: set[tuple[int, int]] = set()
         self._rendered = (0, 0)
@@ -69,15 +69,16 @@ class Reader:
         """The client is gone."""
         if self.closed:
             return
+        had, hidden = self._sums()
         if self.in_step:
             self._step_out(self._hub.current)
         else:
-            self._leave()
-        self._tally.settled += self._had()
-        self._tally.merged += self._hidden()
+            self._leave(had, hidden)
+        self._tally.settled += had
+        self._tally.merged += hidden
         self._hub.counts.merged += self._tally.merged
         self.closed = True
-        self.wanted.awaited.clear()
+        self.wanted.clear()
         self.heed()
         self._hub.forget(self, self._cursor)
         if self.selection.shared:
@@ -114,7 +115,7 @@ class Reader:
         self._hub.step_in(self, self._cursor)
         self.in_step = True
         if self._left_some:
-            self._leave()
+            self._leave(*self._sums())
         if self.holds:
             self._hub.holders[self] = None
         else:
@@ -137,8 +138,9 @@ class Reader:
     def empty(self) -> None:
         """Has nothing any more."""
         self.own()
-        self._tally.settled += self._had()
-        self._tally.merged += self._hidden()
+        had, hidden = self._sums()
+        self._tally.settled += had
+        self._tally.merged += hidden
         self._left_some = True
         self.selection = Selection()
         self.wanted.clear()
@@ -221,14 +223,14 @@ class Reader:
 
     def heed(self) -> None:
         """The hub is to call it when a symbol appears that it waits for, and for no other."""
-        awaiting, heeded = self._hub.awaiting, self.wanted.awaited.keys()
-        for name in self._heeded - heeded:
-            del awaiting[name][self]
-            if not awaiting[name]:
+        awaiting, awaited, turned = self._hub.awaiting, self.wanted.awaited, self.wanted.turned
+        for name in turned:
+            waiting = awaiting.get(name, {})
+            if name in awaited:
+                awaiting.setdefault(name, waiting)[self] = None
+            elif waiting.pop(self, self) is None and not waiting:
                 del awaiting[name]
-        for name in heeded - self._heeded:
-            awaiting.setdefault(name, {})[self] = None
-        self._heeded = set(heeded)
+        turned.clear()
 
     def enter(self, channel: Channel, join: Join, *, announce: bool) -> None:
         """Has a channel as soon as this join comes to it."""
@@ -251,6 +253,14 @@ class Reader:
             return True
         join = self.pending(channel.id, channel.bit)
         return join is not None and not join.pending.get(channel.id, 0) >> ANNOUNCE_SHIFT & channel.bit
+
+    def stands(self, channel: Channel) -> int:
+        """The `seq` of the last update that it was sent, or will be with its selection, of a channel in it."""
+        cursor = self._cursor
+        if self.in_step or cursor is self._hub.current or channel.switched > cursor.number:
+            return channel.position
+        at = channel.standing_at(cursor)
+        return channel.position if channel.missed(at) else channel.standing(at)[0]
 
     # ---- what it is sent alone
 
@@ -448,7 +458,74 @@ class Reader:
             if tells is not None:
                 page.add(message_frame(CaughtUp(tells)))
             return
-        id_ = join.next()
+        if join.shares is not None and self._join_block(join, page):
+            return
+        self._join_next(join, page)
+
+    def _join_block(self, join: Join, page: Page) -> bool:
+        """Does the next symbols of a join as many others do; False where they have to be done one by one."""
+        assert join.shares is not None
+        openings, way, changes = join.shares
+        pending, hub = join.pending, self._hub
+        index = pending.block(BLOCK_SYMBOLS)
+        if index is None:
+            return False
+        if self.wanted.changes != changes or self.holds:
+            join.shares = None
+            return False
+        block = openings.find(index, way, self._cursor.number, join.number)
+        if block is None:
+            return self._make_block(join, page, index)
+        if any(source.notice is not None and source not in join.noticed for source in block.sources):
+            return False
+        if page.over(len(block.frames)):
+            if page.size:
+                page.close()
+            return bool(page.size)
+        page.add(block.frames)
+        pending.pass_block(BLOCK_SYMBOLS)
+        selection, tally = self.selection, self._tally
+        for id_, mask in block.masks:
+            selection.set(id_, selection.masks.get(id_, 0) | mask)
+        tally.delivered += block.delivered
+        tally.settled += block.settled
+        tally.merged += block.merged
+        hub.counts.delivered += block.delivered
+        hub.counts.joins += block.joins
+        return True
+
+    def _make_block(self, join: Join, page: Page, index: int) -> bool:
+        """Does the next symbols one by one, and keeps what came of it for others, where it holds for them."""
+        assert join.shares is not None
+        if page.size > 3 * page.room:
+            page.close()  # so that there is room for all of them
+            return True
+        openings, way, _ = join.shares
+        hub, tally, number = self._hub, self._tally, join.number
+        ids = join.pending.ids(index, BLOCK_SYMBOLS)
+        bits = {id_: join.pending[id_] & ALL_KINDS for id_ in ids}
+        channels = [c for id_ in ids for c in hub.listings[id_].channels if c is not None and c.bit & bits[id_]]
+        since = max([max(channel.born, channel.switched) for channel in channels], default=-1)
+        alike = since <= number and not (way.live and not openings.unchanged(index, number))
+        before = tally.delivered, tally.settled, tally.merged, hub.counts.joins, tally.gaps, len(join.noticed)
+        own = Page(page.room)
+        for _ in ids:
+            self._join_next(join, own)
+            if own.full or self._rest is not None:
+                break
+        page.add(own.joined())
+        after = tally.delivered, tally.settled, tally.merged, hub.counts.joins, tally.gaps, len(join.noticed)
+        if alike and not (own.full or self._rest is not None or self.holds) and before[4:] == after[4:]:
+            delivered, settled, merged, joins = [new - old for new, old in zip(after[:4], before[:4], strict=True)]
+            masks = tuple((id_, mask) for id_ in ids if (mask := sum(c.bit for c in channels if c.id == id_)))
+            sources = frozenset(channel.source for channel in channels)
+            block = Block(own.joined(), masks, sources, since, delivered, settled, merged, joins)
+            openings.keep(index, way, block)
+        return True
+
+    def _join_next(self, join: Join, page: Page) -> None:
+        """Does the next symbol of a join."""
+        id_ = join.pending.next()
         bits = join.pending[id_]
         for channel in self._hub.listings[id_].channels:
             if channel is None or not channel.bit & bits:
@@ -531,7 +608,7 @@ class Reader:
         if after > self._cursor.position(channel.source):
             self.holds[channel.id, channel.bit] = Hold(channel.source, after, self._hub.read(channel.source).confirms)
         emptied = [channel.nothing()] if (channel.id, channel.bit) in join.emptied else []
-        return emptied + channel.after(after), False
+        return emptied + (channel.doubt_at(after) if join.live else []) + channel.after(after), False
 
     def _give(self, rest: Rest, page: Page) -> None:
         """Sends a channel's messages as far as there is room; then the channel is in step, or goes on from there."""
@@ -565,7 +642,7 @@ class Reader:
 
     def account(self) -> Account:
         """How it stands; walks over all its channels."""
-        account = self._tally.account(self._had(), self._hidden())
+        account = self._tally.account(*self._sums())
         if self in self.selection.readers:
             sent = self.selection.sent - self._sent_before
             account = account._replace(delivered=account.delivered + sent, pending=account.pending - sent)
@@ -584,15 +661,15 @@ class Reader:
     @property
     def merged(self) -> int:
         """Updates that were merged into later ones for it; walks over all its channels."""
-        return self._tally.merged + self._hidden()
+        return self._tally.merged + self._sums()[1]
 
-    def _had(self) -> int:
-        """How many updates the channels have had that it has begun."""
-        return sum(channel.updates for channel in self._begun_channels())
-
-    def _hidden(self) -> int:
-        """How many more there were that a view has merged."""
-        return sum(channel.hidden for channel in self._begun_channels())
+    def _sums(self) -> tuple[int, int]:
+        """How many updates the channels have had that it has begun, and how many more a view has merged."""
+        had = hidden = 0
+        for channel in self._begun_channels():
+            had += channel.updates
+            hidden += channel.hidden
+        return had, hidden
 
     def _begun_channels(self) -> Iterator[Channel]:
         for id_, mask in self._begun():
@@ -629,9 +706,9 @@ class Reader:
             # of what is held back the client has said that it has it
             self._tally.settled -= missed
 
-    def _leave(self) -> None:
-        """What is still pending will never be sent."""
-        pending = self._tally.account(self._had(), self._hidden()).pending
+    def _leave(self, had: int, hidden: int) -> None:
+        """What is still pending will never be sent; `had` and `hidden` are its sums."""
+        pending = self._tally.account(had, hidden).pending
         self._tally.left += pending
         self._hub.counts.left += pending
         self._left_some = False
@@ -647,7 +724,7 @@ class Reader:
         """Up to which position of each source everything was sent; `UNSAID` where nothing can be said of it."""
         hub = self._hub
         cursor = hub.served if self.in_step else self._cursor
-        followed = hub.followed(self.wanted.venues(hub.listings))
+        followed = hub.followed(self.wanted.venues())
         return marks_at(hub, cursor, self.selection, self.joins, self._rest, followed)
 
     def place(self, listing: Listing, bit: int) -> Move | None:

@@ -21,6 +21,7 @@ from feed.channels.tally import updates_in
 from feed.model import NO_SEQ, Mode, OnLag
 
 if TYPE_CHECKING:
+    from feed.channels.roster import Roster
     from feed.channels.spec import Spec
     from feed.channels.state import Folded
 
@@ -175,10 +176,16 @@ class Flush:
             entries = self.changed[listing.id] = in_order(entries)
         return entries
 
-    def commit(self, listings: dict[int, Listing], names: dict[str, Listing], spec: Spec) -> None:
+    def candidates(self, listings: dict[int, Listing]) -> list[Channel]:
+        """The channels that may have a state without any update after the commit."""
+        turned = [one for id_ in self.turns if id_ in listings for one in listings[id_].heads if one is not None]
+        return [*self.born, *[channel for channel, _, _ in self.offers], *turned]
+
+    def commit(self, roster: Roster, spec: Spec) -> None:
         """Makes it visible: births, entries in the logs of their channels, turns, states to join at."""
+        listings = roster.by_id
         for channel in self.born:
-            self._bear(channel, listings, names, spec)
+            self._bear(channel, roster, spec)
         for channel in self.told:
             self.uneven.add(channel.id)
         self.uneven |= self.turns
@@ -208,9 +215,9 @@ class Flush:
         """Lets go of everything that is for readers."""
         self.changed, self.runs, self.notices, self.births = {}, {}, [], []
 
-    def _bear(self, channel: Channel, listings: dict[int, Listing], names: dict[str, Listing], spec: Spec) -> None:
+    def _bear(self, channel: Channel, roster: Roster, spec: Spec) -> None:
         listing = channel.listing
-        listings[listing.id] = names[listing.name] = listing
+        roster.add(listing)
         listing.channels[channel.index] = channel
         channel.born = self.number
         listing.appends[channel.bit] = channel.log.add

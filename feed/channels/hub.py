@@ -11,6 +11,7 @@ From `flush` to the end of `fan_out` no reader may subscribe, unsubscribe or pul
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Final, NamedTuple
 
 import msgspec
@@ -20,11 +21,15 @@ from feed.channels.channel import Channel, Listing, Source
 from feed.channels.cursor import Reader
 from feed.channels.flush import Flush, Window
 from feed.channels.intake import Intake
-from feed.channels.join import Page
+from feed.channels.join import ANNOUNCE_SHIFT, Page
 from feed.channels.message import KIND_INDEX, bare, whole
+from feed.channels.pending import Plan
+from feed.channels.roster import Roster
 from feed.channels.selection import Selections
+from feed.channels.shared import Openings
 from feed.channels.spec import RAW, Spec
 from feed.channels.state import FoldRules
+from feed.channels.steps import Steps
 from feed.channels.tally import Tally
 from feed.channels.views import Views
 from feed.model import Kind, State, StateReason
@@ -32,6 +37,9 @@ from feed.protocol.codec import Frames
 
 _EMPTY_BYTES: Final = 2
 _RECEIVED: Final = b'"ts_recv":"'
+_PLANS_MAX: Final = 16
+_ANEW_MAX: Final = 4
+"""So often what patterns match is looked for anew since channels begin meanwhile; then without a pause."""
 _VIEW_WINDOW_PART: Final = 4
 """Of what is kept for resumes a view keeps so small a part: it says less."""
 
@@ -78,8 +86,9 @@ class Hub:
         self.rules = FoldRules(trades_kept=settings.trades_kept, bars_closed_kept=settings.bars_closed_kept)
         self.counts: Counts = Counts() if raw is None else raw.counts
         self._raw: Hub = self if raw is None else raw
-        self.listings: dict[int, Listing] = {}
-        self.names: dict[str, Listing] = {}
+        self.roster = Roster()
+        self.listings: dict[int, Listing] = self.roster.by_id
+        self.names: dict[str, Listing] = self.roster.by_name
         self.selections = Selections(self.listings)
         self.window = Window(settings.resume_window_bytes_max, settings.resume_window_ms)
         self.current: Flush = Flush(0)
@@ -103,6 +112,12 @@ class Hub:
         part = msgspec.structs.replace(
             settings, resume_window_bytes_max=settings.resume_window_bytes_max // _VIEW_WINDOW_PART
         )
+        self._plans: dict[tuple[tuple[str, int], ...], Plan] = {}
+        self._openings: dict[Plan, Openings] = {}
+        self._making: dict[tuple[tuple[str, int], ...], tuple[dict[int, int], list[tuple[str, int]]]] = {}
+        self._plans_of = 0
+        self._untold: dict[Channel, None] = {}
+        """At least all channels that are `untold`."""
         self.views = Views(self, lambda seen: Hub(part, spec=seen, raw=self))
 
     # ---- what comes in
@@ -134,7 +149,7 @@ class Hub:
         """A symbol of which nothing was said yet can be asked for: its kinds are silent."""
         if symbol not in self.names:
             listing = self.intake.listing(symbol, self.intake.source(source))
-            self.listings[listing.id] = self.names[symbol] = listing
+            self.roster.add(listing)
 
     def keyframe(self, source: str, symbol: str, value: bytes) -> None:
         """A keyframe record of a valid source: snapshots and states of one symbol, or a part of a large snapshot.
@@ -201,19 +216,24 @@ class Hub:
         self._evict()
         intake, flush = self.intake, self.intake.open
         positions = tuple([source.pos for source in intake.by_index])
+        candidates = flush.candidates(self.listings)
         if flush.empty:
-            flush.commit(self.listings, self.names, self.spec)
+            flush.commit(self.roster, self.spec)
+            self._untold |= dict.fromkeys([channel for channel in candidates if channel.untold])
             self.current.positions = positions
             return False
         flush.positions = positions
         if flush.turns or flush.born:
             self.moves += 1
-        flush.commit(self.listings, self.names, self.spec)
+        flush.commit(self.roster, self.spec)
+        self._untold |= dict.fromkeys([channel for channel in candidates if channel.untold])
         for birth in flush.births:
             self.selections.bear(birth)
         self._before, self.current = self.current, flush
         intake.open = Flush(flush.number + 1)
         self.window.add(flush)
+        for openings in self._openings.values():
+            openings.touch(chain(flush.changed, flush.runs), flush.number)
         self._fanning = True
         return True
 
@@ -270,6 +290,47 @@ class Hub:
     def served(self) -> Flush:
         """The flush that all readers in step have got."""
         return self._before if self._fanning else self.current
+
+    # ---- what patterns match
+
+    def matching(self, prefix: str, index: int) -> tuple[Channel, ...]:
+        """The channels of a kind that a pattern matches now, by what it starts with."""
+        return self.roster.channels(prefix, index, self.moves)
+
+    def plan(self, found: tuple[tuple[str, int], ...]) -> Steps[Plan]:
+        """What patterns match, each with the bit of a kind, in this order; all who ask the same make it together, and
+        share it."""
+        anew = 0
+        while True:
+            if self._plans_of != self.moves or len(self._plans) > _PLANS_MAX:
+                self._plans, self._openings, self._making, self._plans_of = {}, {}, {}, self.moves
+                anew += 1
+            plan = self._plans.get(found)
+            if plan is not None:
+                return plan
+            bits, left = self._making.setdefault(found, ({}, [*reversed(found)]))
+            while left:
+                prefix, bit = left.pop()
+                for channel in self.matching(prefix, bit.bit_length() - 1):
+                    bits[channel.id] = bits.get(channel.id, 0) | bit | bit << ANNOUNCE_SHIFT
+                if anew <= _ANEW_MAX:
+                    yield len(bits) // 8
+                    break
+            else:
+                del self._making[found]
+                plan = self._plans[found] = Plan(bits)
+                self._openings[plan] = Openings(plan, self.current.number)
+
+    def openings(self, plan: Plan) -> Openings | None:
+        """What those are sent who share a plan; None: channels have begun or turned since it was made."""
+        if self._plans_of != self.moves:
+            return None
+        return self._openings.get(plan)
+
+    def untold_of(self, plan: Plan) -> list[Channel]:
+        """The channels of a plan of which no mark tells who has them."""
+        self._untold = {channel: None for channel in self._untold if channel.untold}
+        return [channel for channel in self._untold if plan.bits.get(channel.id, 0) & channel.bit]
 
     # ---- readers
 
@@ -375,6 +436,8 @@ class Hub:
                 source.evicted = max(source.evicted, position)
             touched = [*oldest.changed, *oldest.runs]
             window.evict()
+            for openings in self._openings.values():
+                openings.touch(touched, self.current.number)
             for id_ in touched:
                 for channel in self.listings[id_].channels:
                     if channel is not None and channel.log:

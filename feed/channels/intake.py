@@ -14,10 +14,10 @@ from feed.channels.assembly import covered, keyframes, with_part
 from feed.channels.channel import NOTHING, Channel, Listing, Source
 from feed.channels.flush import Flush
 from feed.channels.log import TURN_SEQ, Entry
-from feed.channels.message import JOINT, KIND_BIT, KIND_INDEX, PREV, SEQ, Head, head_of
-from feed.channels.state import Folded
+from feed.channels.message import JOINT, KIND_BIT, KIND_INDEX, PREV, SEQ, Head, bare, head_of
+from feed.channels.state import Folded, empty
 from feed.channels.turn import Gathering, Turn
-from feed.model import NO_SEQ
+from feed.model import KINDS, NO_SEQ, Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -32,6 +32,8 @@ _EMPTY_BYTES_MAX: Final = 2
 _BRACKET: Final = ord("]")
 _BRACE: Final = ord("}")
 _NOT_LIVE: Final = b""
+_EACH_TELLS: Final = frozenset(KINDS) - {"book"}
+"""Kinds of which an update says something without a state before it."""
 
 
 class Intake:
@@ -211,6 +213,10 @@ class Intake:
 
     def _update(self, channel: Channel, head: Head, message: bytes) -> None:
         gathering = channel.gathering
+        if gathering is not None and gathering.back and channel.kind in _EACH_TELLS:
+            held = channel.held
+            self._go_back(channel, channel.tail_of, head.prev, NO_SEQ, gathering.entries)
+            gathering, channel.held, channel.held_pos = None, held, channel.pos_text
         if gathering is None:
             if channel.held:
                 channel.pos_text = channel.held_pos
@@ -295,7 +301,7 @@ class Intake:
         newest = max((self._received(channel) for channel in listing.heads if channel is not None), default=0)
         if int(head.ts_recv or 0) < max(newest, listing.newest):
             return False
-        self._move(listing, source, begins=head.prev == NO_SEQ)
+        self._move(listing, source, head)
         return True
 
     def _ticked(self, listing: Listing) -> bool:
@@ -306,18 +312,30 @@ class Intake:
             entry[3] is None for entry in self.open.changed.get(listing.id, ())
         )
 
-    def _move(self, listing: Listing, source: Source, *, begins: bool) -> None:
-        """`begins`: the source has not had the symbol before."""
+    def _move(self, listing: Listing, source: Source, head: Head) -> None:
+        """`head`: of the update that moves it; the first of its chain where the source is new to the symbol."""
         listing.owner = source
+        begins = head.prev == NO_SEQ
         for channel in listing.heads:
             if channel is not None and channel.tail_of is not source:
                 channel.tail_of.leftover.pop(channel, None)
                 source.leftover.pop(channel, None)
                 if begins:
                     self.turn(channel, source, NOTHING, [], reason="source", prev=channel.chain)
+                elif channel.kind == head.channel and channel.kind in _EACH_TELLS:
+                    self._go_back(channel, source, head.prev, channel.chain, [])
                 else:
                     self.turn(channel, source, None, [], reason="source", prev=channel.chain)
-                    channel.gathering = Gathering(NO_SEQ, NO_SEQ, None)
+                    channel.gathering = Gathering(NO_SEQ, NO_SEQ, None, back=True)
+
+    def _go_back(self, channel: Channel, source: Source, at: int, prev: int, tail: list[Entry]) -> None:
+        """A channel comes back to a source with an update that follows position `at`, whose state nobody has.
+
+        Its updates tell enough by themselves: what is before them is nothing, until a keyframe tells more.
+        """
+        kind, symbol = channel.kind, channel.listing.name
+        nothing = bare(Snapshot(kind, symbol, source.name, at, None, None, empty(kind, symbol)))
+        self.turn(channel, source, Folded(at, [nothing], None, at), tail, reason="source", prev=prev)
 
     def _received(self, channel: Channel) -> int:
         """The newest `ts_recv` that is known of a channel."""

@@ -13,7 +13,9 @@ from msgspec import Struct
 from feed.channels.channel import Channel, Source, partition_of
 from feed.channels.flush import Flush
 from feed.channels.message import JOINT, head_of
+from feed.channels.pending import NOTHING, Pending, Plan
 from feed.channels.record import PART_BYTES_MAX
+from feed.channels.shared import Openings, Way
 from feed.channels.tally import updates_in
 from feed.model import KINDS, NO_SEQ, GapReason, Mode
 from feed.protocol.codec import Frames
@@ -64,6 +66,10 @@ class Together:
         self.id = id_
         self._left = joins
 
+    def more(self) -> None:
+        """One more join brings channels of it."""
+        self._left += 1
+
     def ended(self) -> bool:
         """One more join has ended; whether it was the last."""
         self._left -= 1
@@ -81,7 +87,6 @@ class Join:
     """
 
     __slots__ = (
-        "_order",
         "anew",
         "beyond",
         "broken",
@@ -96,6 +101,7 @@ class Join:
         "number",
         "pending",
         "replaces",
+        "shares",
         "tells",
     )
 
@@ -112,6 +118,7 @@ class Join:
         broken: Mapping[tuple[int, int], Broken] | None = None,
         beyond: frozenset[str] = frozenset(),
         replaces: bool = False,
+        plan: Plan = NOTHING,
     ) -> None:
         """`broken`: of a past, the channels (listing and bit) that do not go on from where the client stands.
 
@@ -129,8 +136,10 @@ class Join:
         self.exact = broken is not None
         self.beyond = beyond
         self.replaces = replaces
-        self.pending: dict[int, int] = {}
-        self._order: list[int] | None = None
+        self.pending = Pending(plan)
+        self.shares: tuple[Openings, Way, int] | None = None
+        """Where its channels begin as those of others do: their openings, in which way, and up to which change of what
+        the reader has asked for."""
         self.noticed: set[Source] = set()
         self.anew: set[Source] = set()
         """Sources of channels that the client has had, and that begin anew: marks say nothing of them until then."""
@@ -195,15 +204,6 @@ class Join:
         """Whether a channel has begun, or has begun anew, since then: what it goes on from means nothing there."""
         return max(channel.born, channel.switched) > self.number
 
-    def next(self) -> int:
-        """The symbol whose turn it is, in the order asked; there is one pending."""
-        # the first key of a dict from which many were deleted costs a walk over all of them
-        if self._order is None:
-            self._order = list(reversed(self.pending))
-        while self._order[-1] not in self.pending:
-            self._order.pop()
-        return self._order[-1]
-
     def mode(self, channel: Channel) -> Mode:
         """How a channel would begin now."""
         after = self.after(channel.source)
@@ -257,6 +257,15 @@ class Page:
     def full(self) -> bool:
         """Whether nothing more should be added."""
         return self.size >= self._bytes_max
+
+    @property
+    def room(self) -> int:
+        """For how many more bytes there is room."""
+        return max(self._bytes_max - self.size, 0)
+
+    def close(self) -> None:
+        """Nothing more is added: what follows needs a page of its own."""
+        self._bytes_max = self.size
 
     def over(self, more: int) -> bool:
         """Whether so many more bytes fill it."""

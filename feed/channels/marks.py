@@ -88,8 +88,7 @@ def marks_at(
         marks[source.name] = UNSAID if position == NO_SEQ and source.channels else position
     for join in joins:
         if _waits_for(join):
-            for channel in _channels(hub, join.pending):
-                _lower(marks, channel, join)
+            _lower_all(hub, marks, join)
         if join.pending:
             for source in join.anew:
                 marks[source.name] = UNSAID
@@ -107,6 +106,22 @@ def _waits_for(join: Join) -> bool:
     return join.flush is not None or (join.marks is not None and join.tells is None)
 
 
+def _lower_all(hub: Hub, marks: dict[str, int], join: Join) -> None:
+    """Of a source all channels of a join go on from the same place; only at its begin one has to look at each."""
+    begins: set[Source] = set()
+    for source in join.pending.sources(hub.listings, hub.moves) if join.pending else ():
+        after = join.after(source)
+        if after == NO_SEQ:
+            begins.add(source)
+        else:
+            at = UNSAID if after is None else after
+            marks[source.name] = min(at, marks.get(source.name, at))
+    if begins:
+        for channel in _channels(hub, join.pending):
+            if channel.source in begins:
+                _lower(marks, channel, join)
+
+
 def _lower(marks: dict[str, int], channel: Channel, join: Join) -> None:
     after = join.after(channel.source)
     if after is None or (after == NO_SEQ and not channel.whole):
@@ -117,7 +132,7 @@ def _lower(marks: dict[str, int], channel: Channel, join: Join) -> None:
     marks[channel.source.name] = min(at, marks.get(channel.source.name, at))
 
 
-def _channels(hub: Hub, masks: dict[int, int]) -> Iterator[Channel]:
+def _channels(hub: Hub, masks: Mapping[int, int]) -> Iterator[Channel]:
     for id_, mask in masks.items():
         for channel in hub.listings[id_].channels:
             if channel is not None and channel.bit & mask:

@@ -22,6 +22,7 @@ from feed.channels.message import END, JOINT, KIND_BIT, PREV, START, head_of, sp
 from feed.channels.reader import HoleInLog, LogReader
 from feed.channels.record import EMPTY, Record
 from feed.channels.selection import closes, matched
+from feed.channels.steps import whole
 from feed.channels.subscription import Ask, Limits, Subscribing
 from feed.errors import CorruptLog
 from feed.symbols import is_pattern, prefix_of
@@ -256,7 +257,7 @@ class Past:
             self._marks = ask.start.marks
         if tape is not None:
             ask = replace(ask, start=Start("marks", marks=tape.marks))
-        results = Subscribing(self.hub, self.reader, ask, limits, broken).results()
+        results = whole(Subscribing(self.hub, self.reader, ask, limits, broken).results())
         for join in self.reader.joins:
             join.tells = None  # the client has caught up only when it is live
         for log in self.logs:

@@ -8,6 +8,7 @@ each reader's place to `cursor`, and what a request does there to `subscription`
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from msgspec import UNSET, UnsetType
@@ -15,8 +16,9 @@ from msgspec.structs import replace
 
 from feed.channels.join import Move, Together
 from feed.channels.marks import UNSAID
-from feed.channels.message import KIND_BIT
+from feed.channels.message import KIND_BIT, KIND_INDEX
 from feed.channels.spec import RAW, Spec
+from feed.channels.steps import STRIDE, Steps
 from feed.channels.subscription import (
     Ask,
     Elsewhere,
@@ -128,8 +130,8 @@ class Readers:
 
     def subscribe(
         self, ask: Ask, spec: Spec, limits: Limits, known: Mapping[tuple[str, str], Result] | None = None
-    ) -> tuple[list[Result], int]:
-        """Does it: one result for each kind and symbol, in the order asked, and how many channels it touched.
+    ) -> Steps[list[Result]]:
+        """Does it: one result for each kind and symbol, in the order asked.
 
         `known`: those that somebody else did.
         """
@@ -139,7 +141,6 @@ class Readers:
             parts.setdefault(spec.of(kind), []).append(kind)
         together = Together(ask.id, len(parts)) if len(parts) > 1 else None
         found: dict[str, list[Result]] = {}
-        touched = 0
         for own, chosen in parts.items():
             reader = self._reader(own)
             others = [other for other in self if other is not reader]
@@ -158,38 +159,64 @@ class Readers:
                 elsewhere=_Others(self, own) if others else None,
                 together=together,
             )
-            for result in subscribing.results(known):
+            with nullcontext() if view is None else view.asked():
+                results = yield from subscribing.results(known)
+            for result in results:
                 found.setdefault(result.channel, []).append(result)
-            touched += subscribing.touched
         self._tidy()
-        return [result for kind in kinds for result in found[kind]], touched
+        return [result for kind in kinds for result in found[kind]]
 
-    def unsubscribe(self, channels: list[str], symbols: list[str]) -> list[Result]:
+    def unsubscribe(self, channels: list[str], symbols: list[str], limits: Limits) -> Steps[list[Result]]:
         """Takes channels away; one result for each kind and symbol, in the order asked."""
-        results = [self._leave(kind, symbol) for kind in dict.fromkeys(channels) for symbol in dict.fromkeys(symbols)]
+        results: list[Result] = []
+        symbols = list(dict.fromkeys(symbols))
+        for kind in dict.fromkeys(channels):
+            for symbol in symbols:
+                results.append((yield from self._leave(kind, symbol, limits)))
+                if len(results) % STRIDE == 0:
+                    yield STRIDE
         self._tidy()
         return results
 
-    def unsubscribe_all(self) -> list[Result]:
+    def unsubscribe_all(self) -> Steps[list[Result]]:
         """Takes everything away; the results are what was there."""
-        results = unsubscribe_all(self.hub, self.raw)
-        for view, reader in self.inside.values():
-            results += unsubscribe_all(view.hub, reader)
+        results = yield from unsubscribe_all(self.hub, self.raw)
+        for view, reader in list(self.inside.values()):
+            results += yield from unsubscribe_all(view.hub, reader)
         self._tidy()
         return results
 
-    def subscribed(self) -> list[Result]:
+    def subscribed(self) -> Steps[list[Result]]:
         """What it has asked for: of each way of seeing channels by name, then patterns, with their parameters."""
-        results = subscribed(self.hub, self.raw)
-        for view, reader in self.inside.values():
-            results += subscribed(view.hub, reader)
+        results = yield from subscribed(self.hub, self.raw)
+        for view, reader in list(self.inside.values()):
+            results += yield from subscribed(view.hub, reader)
         return results
 
-    def _leave(self, kind: str, symbol: str) -> Result:
-        result = leave(self.hub, self.raw, kind, symbol)
-        for view, reader in self.inside.values():
+    def touched(self, kinds: list[str] | None, symbols: list[str] | None) -> int:
+        """How many channels a request looks at: of a pattern all that it matches, and at least one."""
+        if kinds is None or symbols is None:
+            return sum(max(reader.wanted.count, reader.channels) for reader in self)
+        names, patterns = 0, list[str]()
+        for symbol in dict.fromkeys(symbols):
+            if is_pattern(symbol):
+                patterns.append(prefix_of(symbol))
+            else:
+                names += 1
+        touched = 0
+        for kind in dict.fromkeys(kinds):
+            index = KIND_INDEX.get(kind)
+            touched += names + len(patterns)
+            for prefix in patterns if index is not None else ():
+                touched += max(0, len(self.hub.matching(prefix, index)) - 1)  # type: ignore[arg-type]  # as asked for
+        return touched
+
+    def _leave(self, kind: str, symbol: str, limits: Limits) -> Steps[Result]:
+        result = yield from leave(self.hub, self.raw, kind, symbol, limits=limits)
+        for view, reader in list(self.inside.values()):
             know(view, reader, kind, symbol)
-            other = leave(view.hub, reader, kind, symbol, names=self.hub.names)
+            venues = self.hub.roster.venues
+            other = yield from leave(view.hub, reader, kind, symbol, limits=limits, venues=venues)
             if other.ok is True:
                 view.left = True
                 result = other if result.ok is not True else replace(other, matched=_sum(result, other))
@@ -233,17 +260,20 @@ class _Others(Elsewhere):
         self._readers = readers
         self._spec = spec
 
-    def release(self, kind: str, symbol: str) -> dict[str, Move | None]:
+    def release(self, kind: str, symbol: str) -> Steps[dict[str, Move | None]]:
         bit = KIND_BIT[kind]
         moves: dict[str, Move | None] = {}
-        for spec, view, reader in self._places():
+        venues = self._readers.hub.roster.venues
+        for spec, view, reader in list(self._places()):
             hub = self._readers.hub if view is None else view.hub
             pattern = is_pattern(symbol)
             if view is not None:
                 know(view, reader, kind, symbol)
-            names = matched_by(hub, reader, prefix_of(symbol), bit) if pattern else [symbol]
+            names = (yield from matched_by(hub, reader, prefix_of(symbol), bit)) if pattern else [symbol]
             held = False
-            for name in names:
+            for at, name in enumerate(names):
+                if at and at % STRIDE == 0:
+                    yield 1 + STRIDE // 2
                 listing = hub.names.get(name)
                 if listing is None:
                     reader.own()  # what it watches for changes
@@ -254,7 +284,7 @@ class _Others(Elsewhere):
                 held = True
                 moves[name] = reader.place(listing, bit) if spec.depth == self._spec.depth else None
             if pattern or held:
-                leave(hub, reader, kind, symbol, names=self._readers.hub.names, always=True)
+                yield from leave(hub, reader, kind, symbol, venues=venues, always=True)
         return moves
 
     def _places(self) -> Iterator[tuple[Spec, View | None, Reader]]:

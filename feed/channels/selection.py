@@ -5,12 +5,14 @@ one frame for each distinct selection. Leaves readers that are not in step to `c
 `wanted`.
 
 Each (symbol, kinds) that any selection has is a *slot*. A flush fills some of them; each selection that has one of
-these picks its own out of all in one call (`itemgetter`: a seventh of the time of giving each to each).
+these picks its own out of all in one call (`itemgetter`: a seventh of the time of giving each to each). A *wide*
+selection has no slots: finding a place for each of thousands of symbols, whenever its reader changes one of them, costs
+more than looking up those that a flush has changed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -85,6 +87,8 @@ def closes(rules: tuple[Rule, ...] | list[Rule], name: str, bit: int) -> bool:
 
 
 _KEPT_MAX: Final = 8
+_WIDE: Final = 512
+"""Of more symbols than these a selection is wide."""
 _PICKS_MIN: Final = 16
 _SEEK_COST: Final = 4
 """What it costs to see whether a selection has a filled slot, in units of picking a slot out of all."""
@@ -113,6 +117,7 @@ class Selection:
     """Symbols with the bits of their kinds; `readers` are in step, `users` also those that will be again."""
 
     __slots__ = (
+        "_grown",
         "_sources",
         "_sources_at",
         "digest",
@@ -124,6 +129,7 @@ class Selection:
         "shared",
         "users",
         "watch",
+        "wide",
     )
 
     def __init__(self, masks: dict[int, int] | None = None, digest: int = 0) -> None:
@@ -131,6 +137,7 @@ class Selection:
         self.digest = digest
         self.watch: Watch | None = None
         self.shared = False
+        self.wide = False
         self.readers: dict[Reader, None] = {}
         self.users = 0
         self.sent = 0
@@ -141,6 +148,8 @@ class Selection:
         """What it got of the newest flushes, by their number, while several readers have it."""
         self._sources: frozenset[Source] = frozenset()
         self._sources_at = -1
+        self._grown: list[int] = []
+        """Symbols of which it has had more since it was asked for its sources."""
 
     def copy(self) -> Selection:
         """One that is nobody else's."""
@@ -156,7 +165,10 @@ class Selection:
             self.digest ^= hash((id_, mask))
         elif before:
             del self.masks[id_]
-        self._sources_at = -1
+        if before & ~mask:
+            self._sources_at = -1
+        elif self._sources_at >= 0:
+            self._grown.append(id_)
 
     def keep(self, number: int, buffer: Frames, count: int) -> None:
         """Keeps a buffer for readers that were left behind, of which there may be many."""
@@ -170,14 +182,19 @@ class Selection:
     def sources(self, listings: dict[int, Listing], moves: int) -> frozenset[Source]:
         """The sources of its channels; `moves` changes with every change of a channel's source."""
         if self._sources_at != moves:
-            self._sources_at = moves
-            self._sources = frozenset(
-                channel.source
-                for id_, mask in self.masks.items()
-                for channel in listings[id_].channels
-                if channel is not None and channel.bit & mask
-            )
+            self._sources_at, self._grown = moves, []
+            self._sources = frozenset(self._sources_of(self.masks, listings))
+        elif self._grown:
+            grown, self._grown = self._grown, []
+            self._sources |= frozenset(self._sources_of(grown, listings))
         return self._sources
+
+    def _sources_of(self, ids: Iterable[int], listings: dict[int, Listing]) -> Iterator[Source]:
+        for id_ in ids:
+            mask = self.masks.get(id_, 0)
+            for channel in listings[id_].channels:
+                if channel is not None and channel.bit & mask:
+                    yield channel.source
 
 
 _Told = dict[Selection, list[bytes]]
@@ -193,6 +210,7 @@ class Selections:
         self._by_symbol: dict[int, dict[int, Slot]] = {}
         self._watching: dict[Selection, None] = {}
         self._all: dict[Selection, None] = {}
+        self._wide: dict[Selection, None] = {}
         self._extended: dict[Selection, None] = {}
         # by slot, while a flush is given out: its part of a frame, and how many updates are in it; the first is no slot
         self._parts: list[bytes] = [FRAME_START]
@@ -201,7 +219,7 @@ class Selections:
         self._taken = 0
 
     def __len__(self) -> int:
-        return len(self._all)
+        return len(self._all) + len(self._wide)
 
     def share(self, selection: Selection, watch: Watch | None) -> Selection:
         """The selection that all readers with this content have; the caller's own where it is the first."""
@@ -214,9 +232,13 @@ class Selections:
         equal.append(selection)
         selection.shared = True
         selection.users = 1
-        self._all[selection] = None
+        selection.wide = len(selection.masks) > _WIDE
         if watch is not None:
             self._watching[selection] = None
+        if selection.wide:
+            self._wide[selection] = None
+            return selection
+        self._all[selection] = None
         for id_, mask in selection.masks.items():
             self._index(selection, id_, mask)
         self._set_pick(selection)
@@ -231,8 +253,11 @@ class Selections:
         equal.remove(selection)
         if not equal:
             del self._by_digest[selection.digest]
-        del self._all[selection]
         self._watching.pop(selection, None)
+        if selection.wide:
+            del self._wide[selection]
+            return
+        del self._all[selection]
         self._extended.pop(selection, None)
         for id_, mask in selection.masks.items():
             self._unindex(selection, id_, mask)
@@ -271,15 +296,39 @@ class Selections:
                 if buffer:
                     selection.keep(flush.number, buffer, count)
                     yield selection, buffer, count
+            yield from self._wide_buffers(flush, first, last)
         finally:
             for slot in filled:
                 parts[slot.index], counts[slot.index] = b"", 0
+
+    def _wide_buffers(self, flush: Flush, first: _Told, last: _Told) -> Iterator[tuple[Selection, Frames, int]]:
+        """The same for those without slots."""
+        made: dict[tuple[int, int], tuple[bytes, int]] = {}
+        for selection in list(self._wide):
+            if not selection.readers:
+                continue
+            pieces, count, masks = [FRAME_START, *first.get(selection, ())], 0, selection.masks
+            for id_ in chain(flush.changed, flush.runs):
+                mask = masks.get(id_)
+                if not mask:
+                    continue
+                found = made.get((id_, mask))
+                if found is None:
+                    messages, updates = flush.said(id_, mask)
+                    found = made[id_, mask] = part(messages) if messages else b"", updates
+                if found[0]:
+                    pieces.append(found[0])
+                    count += found[1]
+            buffer = closed([*pieces, *last.get(selection, ())])
+            if buffer:
+                selection.keep(flush.number, buffer, count)
+                yield selection, buffer, count
 
     def _touched(self, filled: list[Slot], first: _Told, last: _Told) -> list[Selection]:
         """The selections that may get something."""
         if sum(len(slot.takers) for slot in filled) > _TOUCHES_MAX * len(self._all):
             return list(self._all)
-        touched: dict[Selection, None] = dict.fromkeys([*first, *last])
+        touched = dict.fromkeys([selection for selection in (*first, *last) if not selection.wide])
         for slot in filled:
             touched.update(slot.takers)
         return list(touched)
@@ -310,7 +359,7 @@ class Selections:
                     joined = birth.joined(selection.watch.on_lag(birth.channel))
                     first.setdefault(selection, []).append(part([joined]))
         for source, message in flush.notices:
-            for selection in self._all:
+            for selection in chain(self._all, self._wide):
                 if source in selection.sources(self._listings, moves):
                     last.setdefault(selection, []).append(part([message]))
         return first, last
@@ -323,11 +372,12 @@ class Selections:
         equal.remove(selection)
         if not equal:
             del self._by_digest[selection.digest]
-        if before:
+        if before and not selection.wide:
             self._unindex(selection, channel.id, before)
         selection.set(channel.id, before | channel.bit)
-        self._index(selection, channel.id, before | channel.bit)
-        self._extended[selection] = None
+        if not selection.wide:
+            self._index(selection, channel.id, before | channel.bit)
+            self._extended[selection] = None
         self._by_digest.setdefault(selection.digest, []).append(selection)
 
     def _set_pick(self, selection: Selection) -> None:

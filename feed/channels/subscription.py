@@ -2,19 +2,25 @@
 
 Owns the results and the limits on subscriptions. Leaves the form of requests to `feed.protocol`, and sending anything
 to the reader.
+
+A request is done in `Steps`: between two of them flushes may be sent to others, and channels begin, turn and go on. The
+reader is out of step meanwhile and is sent nothing; each step joins channels as of the flush that it finds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Final, Protocol
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from feed.channels.cursor import Reader
-from feed.channels.join import Broken, Join, Move, Start, Together
+from feed.channels.join import ANNOUNCE_SHIFT, Broken, Join, Move, Start, Together
 from feed.channels.message import KIND_BIT, KIND_INDEX
+from feed.channels.pending import NOTHING, Plan
+from feed.channels.shared import Way
+from feed.channels.steps import STRIDE, Steps
 from feed.channels.wanted import Wanted
 from feed.model import NO_SEQ, OnLag, Result
 from feed.symbols import is_awaitable, is_pattern, prefix_of
@@ -55,13 +61,13 @@ class Limits(Struct, frozen=True, kw_only=True):
 class Elsewhere(Protocol):
     """The client's channels that other readers of it have."""
 
-    def release(self, kind: str, symbol: str) -> dict[str, Move | None]:
+    def release(self, kind: str, symbol: str) -> Steps[dict[str, Move | None]]:
         """Takes a channel, or those of a pattern, from them: the symbols, and where each can go on from."""
         ...
 
 
 class Subscribing:
-    """One subscribe request under way; `touched` counts channels, as a measure of what it cost.
+    """One subscribe request under way.
 
     `view` is where `hub` is that of one. `together`: a request that several of these make up. `broken`: of a past,
     the channels that begin with a gap.
@@ -79,59 +85,128 @@ class Subscribing:
         elsewhere: Elsewhere | None = None,
         together: Together | None = None,
     ) -> None:
-        start = ask.start
-        mode = None if start is None else start.mode
-        self.touched = 0
         self._hub = hub
         self._reader = reader
         self._ask = ask
         self._limits = limits
         self._folds = len(ask.channels) * len(ask.symbols) <= _FOLD_FOR_ACK_MAX
-        self._join = Join(
+        self._broken = broken
+        self._view = view
+        self._elsewhere = elsewhere
+        tells = ask.start is not None and ask.start.mode in ("marks", "last")
+        self._together = (together or Together(ask.id, 1)) if tells else None
+        self._join = self._made(NOTHING)
+        self._anew: Join | None = None
+        self._silent: Join | None = None
+        self._moved: list[Join] = []
+
+    def _made(self, plan: Plan) -> Join:
+        start, hub, ask = self._ask.start, self._hub, self._ask
+        mode = None if start is None else start.mode
+        return Join(
             hub.current.number,
             marks=None if start is None or mode != "marks" else start.marks,
             flush=hub.current if mode == "live" else None,
             last=0 if start is None else start.last,
             live=mode == "live",
-            tells=(together or ask.id) if mode in ("marks", "last") else None,
-            broken=broken,
+            tells=self._together,
+            broken=self._broken,
             beyond=ask.beyond,
-            replaces=view is None,
+            replaces=self._view is None,
+            plan=plan,
         )
-        self._anew: Join | None = None
-        self._silent: Join | None = None
-        self._moved: list[Join] = []
-        self._view = view
-        self._elsewhere = elsewhere
 
-    def results(self, known: Mapping[tuple[str, str], Result] | None = None) -> list[Result]:
+    def results(self, known: Mapping[tuple[str, str], Result] | None = None) -> Steps[list[Result]]:
         """Does it; one result for each kind and symbol, in the order asked. `known`: those that somebody else did."""
         done = known or {}
-        reader, join, ask = self._reader, self._join, self._ask
+        reader, ask = self._reader, self._ask
         reader.own()
-        reader.joins.append(join)
-        symbols = list(dict.fromkeys(ask.symbols))
-        results = [
-            done.get((kind, symbol)) or self._item(kind, symbol)
-            for kind in dict.fromkeys(ask.channels)
-            for symbol in symbols
-        ]
+        kinds, symbols = list(dict.fromkeys(ask.channels)), list(dict.fromkeys(ask.symbols))
+        if reader.wanted.empty and self._elsewhere is None and not done and all(map(is_pattern, symbols)):
+            planned = yield from self._planned(kinds, symbols)
+            if planned is not None:
+                return planned
+        reader.joins.append(self._join)
+        results: list[Result] = []
+        for kind in kinds:
+            for symbol in symbols:
+                if results and len(results) % STRIDE == 0:
+                    yield STRIDE
+                    self._go_on()
+                result = done.get((kind, symbol))
+                if result is None:
+                    result = yield from self._item(kind, symbol)
+                results.append(result)
+        join = self._join
         if not join.pending and join.tells is None:
             reader.joins.remove(join)
         return results
 
-    def _item(self, kind: str, symbol: str) -> Result:
-        self.touched += 1
+    def _go_on(self) -> None:
+        """After a pause: what follows is joined as of the flush that is there now."""
+        if self._hub.current.number == self._join.number:
+            return
+        if self._together is not None:
+            self._together.more()
+        self._join = self._made(NOTHING)
+        self._anew = self._silent = None
+        self._moved = []
+        self._reader.joins.append(self._join)
+
+    def _planned(self, kinds: list[str], symbols: list[str]) -> Steps[list[Result] | None]:
+        """Does it for a reader that has nothing yet, and asks for patterns alone: what they match is worked out once
+        for all who ask the same. None: it has to be done channel by channel."""
+        view, hub, ask, wanted, limits = self._view, self._hub, self._ask, self._reader.wanted, self._limits
+        if view is not None and ask.start is not None and ask.start.mode == "marks":
+            return None
+        asked = [(kind, symbol) for kind in kinds for symbol in symbols]
+        room = max(0, min(limits.subscriptions_max - wanted.count, limits.patterns_max - wanted.patterns))
+        found = [(prefix_of(symbol), KIND_BIT[kind]) for kind, symbol in asked if kind in KIND_BIT][:room]
+        while True:
+            if view is not None:
+                for prefix, bit in found:
+                    yield from view.need_all(prefix, bit)
+            plan = yield from hub.plan(tuple(found))
+            if view is None or all(view.has_all(prefix, bit) for prefix, bit in found):
+                break
+        self._join = join = self._made(plan)
+        self._reader.joins.append(join)
+        for channel in hub.untold_of(plan) if join.marks is not None else ():
+            join.pending[channel.id] &= ~(channel.bit | channel.bit << ANNOUNCE_SHIFT)
+            self._reader.enter(channel, self._join_of(channel, None), announce=True)
+        matched: dict[tuple[str, int], int] = {}
+        for prefix, bit in found:
+            wanted.add_pattern(prefix, bit, ask.on_lag, hub.listings)
+            matched[prefix, bit] = len(hub.matching(prefix, bit.bit_length() - 1))
+        openings = hub.openings(plan)
+        if openings is not None and not (self._broken or ask.beyond):
+            marks = None if join.marks is None else frozenset(join.marks.items())
+            join.shares = openings, Way(join.live, join.last, marks, ask.on_lag), wanted.changes
+        if not join.pending and join.tells is None:
+            self._reader.joins.remove(join)
+        results: list[Result] = []
+        for kind, symbol in asked:
+            count = matched.get((prefix_of(symbol), KIND_BIT.get(kind, 0)))
+            if count is not None:
+                results.append(replace(self._done(kind, symbol), matched=count))
+            else:
+                code = "subscription_limit" if kind in KIND_BIT else "unknown_channel"
+                results.append(Result(kind, symbol, ok=False, code=code))
+            if len(results) % STRIDE == 0:
+                yield 1 + STRIDE // 4
+        return results
+
+    def _item(self, kind: str, symbol: str) -> Steps[Result]:
         bit = KIND_BIT.get(kind)
         if bit is None:
             return Result(kind, symbol, ok=False, code="unknown_channel")
         if is_pattern(symbol):
-            return self._pattern(kind, symbol, bit)
+            return (yield from self._pattern(kind, symbol, bit))
         if self._view is not None:
             self._view.need(symbol, bit)
         listing = self._hub.names.get(symbol)
         if listing is None:
-            return self._await(kind, symbol, bit)
+            return (yield from self._await(kind, symbol, bit))
         wanted = self._reader.wanted
         if wanted.awaits(symbol, bit):
             wanted.arrive(listing, bit)
@@ -139,11 +214,11 @@ class Subscribing:
         if not wanted.has_exact(listing, bit) and wanted.count >= self._limits.subscriptions_max:
             return Result(kind, symbol, ok=False, code="subscription_limit")
         had = wanted.has(listing, bit)
-        moves = self._elsewhere.release(kind, symbol) if self._elsewhere is not None else {}
+        moves = (yield from self._elsewhere.release(kind, symbol)) if self._elsewhere is not None else {}
         wanted.add(listing, bit, self._ask.on_lag)
         return self._enter(kind, listing, bit, had=had, move=moves.get(symbol), anew=symbol in moves)
 
-    def _await(self, kind: str, symbol: str, bit: int) -> Result:
+    def _await(self, kind: str, symbol: str, bit: int) -> Steps[Result]:
         """A symbol that is not known."""
         ask, reader = self._ask, self._reader
         if not ask.wait or not is_awaitable(symbol):
@@ -152,7 +227,7 @@ class Subscribing:
         if known is None and reader.wanted.count >= self._limits.subscriptions_max:
             return Result(kind, symbol, ok=False, code="subscription_limit")
         if self._elsewhere is not None:
-            self._elsewhere.release(kind, symbol)
+            yield from self._elsewhere.release(kind, symbol)
         start = ask.start if ask.since is None else Start("time")
         reader.await_(symbol, bit, ask.on_lag, known.start if known is not None and start is None else start)
         return replace(self._done(kind, symbol), mode="awaited")
@@ -224,7 +299,7 @@ class Subscribing:
             pending = reader.pending(listing.id, bit)
             if channel.waits or (pending is not None and pending.mode(channel) == "snapshot"):
                 return replace(done, mode="snapshot", source=source, seq=self._joined_at(channel))
-            return replace(done, mode="resumed", source=source, seq=channel.position)
+            return replace(done, mode="resumed", source=source, seq=reader.stands(channel))
         reader.drop(listing.id, bit)
         join = self._join_of(channel, move)
         mode = join.mode(channel)
@@ -249,70 +324,89 @@ class Subscribing:
             return channel.joined_at(self._hub.rules)
         return channel.position if channel.base is None or channel.base.seq == NO_SEQ else channel.base.seq
 
-    def _pattern(self, kind: str, symbol: str, bit: int) -> Result:
+    def _pattern(self, kind: str, symbol: str, bit: int) -> Steps[Result]:
         hub, reader, prefix = self._hub, self._reader, prefix_of(symbol)
         wanted, limits = reader.wanted, self._limits
         if not wanted.has_rule(prefix, bit) and (
             wanted.count >= limits.subscriptions_max or wanted.patterns >= limits.patterns_max
         ):
             return Result(kind, symbol, ok=False, code="subscription_limit")
-        if self._view is not None:
-            self._view.need_all(prefix, bit)
-        moves = self._elsewhere.release(kind, symbol) if self._elsewhere is not None else {}
-        index = KIND_INDEX[kind]
-        matched = 0
-        keeps = self._ask.start is None
-        for listing in hub.listings.values():
-            channel = listing.channels[index]
-            if channel is None or not listing.name.startswith(prefix):
-                continue
-            matched += 1
-            if wanted.has(listing, bit):
-                if keeps:
+        moves = (yield from self._elsewhere.release(kind, symbol)) if self._elsewhere is not None else {}
+        view, keeps = self._view, self._ask.start is None
+        done: set[int] = set()
+        while True:
+            if view is not None:
+                yield from view.need_all(prefix, bit)
+            for channel in hub.matching(prefix, KIND_INDEX[kind]):
+                if channel.id in done:
                     continue
-                reader.drop(listing.id, bit)
-            join = self._join_of(channel, moves.get(listing.name))
-            if listing.name in moves or wanted.has(listing, bit):
-                # its client has it in step until `joined` says how it goes on
-                join.anew.add(channel.source)
-            reader.enter(channel, join, announce=True)
+                done.add(channel.id)
+                if len(done) % STRIDE == 0:
+                    yield STRIDE
+                    self._go_on()
+                listing = channel.listing
+                had = wanted.has(listing, bit)
+                if had:
+                    if keeps:
+                        continue
+                    reader.drop(listing.id, bit)
+                join = self._join_of(channel, moves.get(listing.name))
+                if listing.name in moves or had:
+                    # its client has it in step until `joined` says how it goes on
+                    join.anew.add(channel.source)
+                reader.enter(channel, join, announce=True)
+            if view is None or view.has_all(prefix, bit):
+                break
         wanted.add_pattern(prefix, bit, self._ask.on_lag, hub.listings)
-        self.touched += matched
-        return replace(self._done(kind, symbol), matched=matched)
+        return replace(self._done(kind, symbol), matched=len(done))
 
 
-def unsubscribe(hub: Hub, reader: Reader, channels: list[str], symbols: list[str]) -> list[Result]:
+def unsubscribe(
+    hub: Hub, reader: Reader, channels: list[str], symbols: list[str], limits: Limits
+) -> Steps[list[Result]]:
     """Takes channels away; one result for each kind and symbol, in the order asked."""
     symbols = list(dict.fromkeys(symbols))
-    return [leave(hub, reader, kind, symbol) for kind in dict.fromkeys(channels) for symbol in symbols]
-
-
-def unsubscribe_all(hub: Hub, reader: Reader) -> list[Result]:
-    """Takes everything away; the results are what was there."""
-    results = [Result(item.channel, item.symbol, ok=True) for item in subscribed(hub, reader)]
-    reader.empty()
+    results: list[Result] = []
+    for kind in dict.fromkeys(channels):
+        for symbol in symbols:
+            results.append((yield from leave(hub, reader, kind, symbol, limits=limits)))
+            if len(results) % STRIDE == 0:
+                yield STRIDE
     return results
 
 
-def subscribed(hub: Hub, reader: Reader) -> list[Result]:
+def unsubscribe_all(hub: Hub, reader: Reader) -> Steps[list[Result]]:
+    """Takes everything away; the results are what was there."""
+    listed = yield from subscribed(hub, reader)
+    reader.empty()
+    return [Result(item.channel, item.symbol, ok=True) for item in listed]
+
+
+def subscribed(hub: Hub, reader: Reader) -> Steps[list[Result]]:
     """What a reader has asked for: channels by name, then patterns, with their parameters."""
     wanted = reader.wanted
-    results = [
-        _told(hub, kind, hub.listings[id_].name, "close" if wanted.closes(hub.listings[id_], bit) else "skip")
-        for kind, bit in KIND_BIT.items()
-        for id_, mask in wanted.exact()
-        if mask & bit
-    ]
-    results += [
-        replace(_told(hub, kind, name, "close" if kinds[bit].close else "skip"), mode="awaited")
-        for kind, bit in KIND_BIT.items()
-        for name, kinds in wanted.awaited.items()
-        if bit in kinds
-    ]
-    matches = _matches(hub, wanted) if wanted.rules else {}
+    results: list[Result] = []
+    exact, awaited = list(wanted.exact()), list(wanted.awaited.items())
+    for kind, bit in KIND_BIT.items():
+        for start in range(0, len(exact), STRIDE):
+            for id_, mask in exact[start : start + STRIDE]:
+                if mask & bit:
+                    listing = hub.listings[id_]
+                    results.append(_told(hub, kind, listing.name, "close" if wanted.closes(listing, bit) else "skip"))
+            yield 1 + STRIDE // 2
+    for kind, bit in KIND_BIT.items():
+        for start in range(0, len(awaited), STRIDE):
+            for name, kinds in awaited[start : start + STRIDE]:
+                if bit in kinds:
+                    told = _told(hub, kind, name, "close" if kinds[bit].close else "skip")
+                    results.append(replace(told, mode="awaited"))
+            yield 1 + STRIDE // 2
     for kind, pattern, on_lag in wanted.patterns_subscribed():
-        matched = matches.get((prefix_of(pattern), KIND_BIT[kind]), 0)
-        results.append(replace(_told(hub, kind, pattern, on_lag), matched=matched))
+        prefix = prefix_of(pattern)
+        told = replace(_told(hub, kind, pattern, on_lag), matched=_matched(hub, wanted, prefix, kind))
+        without = wanted.excepted(prefix, KIND_BIT[kind], hub.listings)
+        results.append(replace(told, without=without) if without else told)
+        yield 2 + len(without) // 8
     return results
 
 
@@ -322,55 +416,64 @@ def _told(hub: Hub, kind: str, symbol: str, on_lag: OnLag) -> Result:
     return Result(kind, symbol, on_lag=on_lag, every_ms=every_ms, depth=depth)
 
 
-def _matches(hub: Hub, wanted: Wanted) -> dict[tuple[str, int], int]:
-    """How many channels each pattern has, by what names start with and the bit of a kind; in one walk for all."""
-    prefixes = {rule.prefix for rule in wanted.rules if rule.add}
-    alike: dict[tuple[str, int], int] = {}
-    for listing in hub.listings.values():
-        mask = wanted.by_pattern(listing)
-        if mask:
-            mask &= sum([channel.bit for channel in listing.channels if channel is not None])
-        for prefix in prefixes if mask else ():
-            if listing.name.startswith(prefix):
-                alike[prefix, mask] = alike.get((prefix, mask), 0) + 1
-    found: dict[tuple[str, int], int] = {}
-    for (prefix, mask), count in alike.items():
-        for bit in KIND_BIT.values():
-            if mask & bit:
-                found[prefix, bit] = found.get((prefix, bit), 0) + count
-    return found
+def _matched(hub: Hub, wanted: Wanted, prefix: str, kind: str) -> int:
+    """How many channels a pattern brings, without those that were taken out of it."""
+    bit, index = KIND_BIT[kind], KIND_INDEX[kind]
+    count = 0
+    for venue in (prefix,) if prefix else hub.roster.venues:
+        if wanted.brings(venue, bit):
+            count += len(hub.matching(venue, index)) if venue else 0
+    gone = [id_ for id_ in wanted.excluded(prefix, bit) if hub.listings[id_].channels[index] is not None]
+    return count - sum(wanted.brings(hub.listings[id_].venue, bit) for id_ in gone)
 
 
-def matched_by(hub: Hub, reader: Reader, prefix: str, bit: int) -> list[str]:
-    """The symbols of a pattern that a reader has."""
-    return [
-        listing.name
-        for listing in hub.listings.values()
-        if listing.name.startswith(prefix) and reader.wanted.has(listing, bit)
-    ]
+def matched_by(hub: Hub, reader: Reader, prefix: str, bit: int) -> Steps[list[str]]:
+    """The symbols of a pattern that a reader has a channel of, or has asked for by name."""
+    wanted = reader.wanted
+    found: dict[str, None] = {}
+    if wanted.rules:
+        for at, channel in enumerate(hub.matching(prefix, bit.bit_length() - 1)):
+            if wanted.has(channel.listing, bit):
+                found[channel.listing.name] = None
+            if at % STRIDE == STRIDE - 1:
+                yield 1 + STRIDE // 4
+    return list(found | dict.fromkeys([hub.listings[id_].name for id_ in wanted.named(prefix, bit)]))
 
 
 def leave(
-    hub: Hub, reader: Reader, kind: str, symbol: str, *, names: Mapping[str, object] | None = None, always: bool = False
-) -> Result:
+    hub: Hub,
+    reader: Reader,
+    kind: str,
+    symbol: str,
+    *,
+    limits: Limits | None = None,
+    venues: Collection[str] | None = None,
+    always: bool = False,
+) -> Steps[Result]:
     """Takes a channel, or those of a pattern, away.
 
-    `names`: all symbols that there are, where the hub has only some of them; `always` as in `Wanted.remove_pattern`.
+    `limits`: of its client; None: it is not the client that asks. `venues`: those of all symbols that there are, where
+    the hub has only some of them; `always` as in `Wanted.remove_pattern`.
     """
     bit = KIND_BIT.get(kind)
     if bit is None:
         return Result(kind, symbol, ok=False, code="unknown_channel")
-    reader.own()
     wanted = reader.wanted
     if is_pattern(symbol):
-        prefix = prefix_of(symbol)
-        gone = [hub.names[name].id for name in matched_by(hub, reader, prefix, bit)]
-        if not wanted.remove_pattern(prefix, bit, hub.listings, names=names, always=always):
+        prefix, known = prefix_of(symbol), hub.roster.venues if venues is None else venues
+        if limits is not None and wanted.patterns >= limits.patterns_max and wanted.needs_rule(prefix, bit, known):
+            return Result(kind, symbol, ok=False, code="subscription_limit")
+        gone = yield from matched_by(hub, reader, prefix, bit)
+        reader.own()
+        if not wanted.remove_pattern(prefix, bit, hub.listings, venues=known, always=always):
             return Result(kind, symbol, ok=False, code="not_subscribed")
         reader.heed()
-        for id_ in gone:
-            reader.drop(id_, bit)
+        for at, name in enumerate(gone):
+            if at and at % STRIDE == 0:
+                yield 1 + STRIDE // 2
+            reader.drop(hub.names[name].id, bit)
         return Result(kind, symbol, ok=True, matched=len(gone))
+    reader.own()
     listing = hub.names.get(symbol)
     if listing is None:
         if not wanted.awaits(symbol, bit):

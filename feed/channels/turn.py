@@ -22,12 +22,13 @@ class Gathering:
 
     `floor`: the position that they follow, so that a keyframe below it is of no use; `last`: that of the last one.
     `reason`: the gap that readers get with the state, None where they were told already (or know nothing of the
-    channel).
+    channel). `back`: the channel came back to this source, and readers wait.
     """
 
-    __slots__ = ("entries", "floor", "last", "prev", "reason")
+    __slots__ = ("back", "entries", "floor", "last", "prev", "reason")
 
-    def __init__(self, floor: int, prev: int, reason: GapReason | None) -> None:
+    def __init__(self, floor: int, prev: int, reason: GapReason | None, *, back: bool = False) -> None:
+        self.back = back
         self.floor = floor
         self.prev = prev
         self.reason = reason

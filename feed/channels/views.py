@@ -11,6 +11,7 @@ still pending without further ado, and a reader that goes from the raw channel t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from msgspec import UNSET
@@ -20,6 +21,7 @@ from feed.channels.log import Entry, Log
 from feed.channels.merging import Best, Merger, merger
 from feed.channels.message import JOINT, bare
 from feed.channels.state import Body, Folded, body_of
+from feed.channels.steps import STRIDE, Steps
 from feed.model import NO_SEQ, Update
 from feed.parts import parted
 
@@ -163,6 +165,10 @@ class View:
         """Sources that channels have gone over to without their readers having been told yet."""
         self.left = False
         """Whether a reader has left a channel since the last look at which are wanted."""
+        self.asking = 0
+        """Requests under way that have asked for channels which their readers do not have yet."""
+        self._needed: dict[tuple[str, int], int] = {}
+        """Patterns all of whose channels are here, and how the raw hub's channels stood then (`moves`)."""
         self._raw = raw
         self._every_ns = spec.every_ms * _NS_PER_MS
         self._told_ns = 0
@@ -181,7 +187,7 @@ class View:
         if raw is None:
             return
         listing = self._listing(raw)
-        self.hub.listings[listing.id] = self.hub.names[name] = listing
+        self.hub.roster.add(listing)
         channel = raw.channels[bit.bit_length() - 1]
         if channel is not None and bit not in self._seen.get(raw.id, {}):
             seen = self._add(channel, listing)
@@ -193,17 +199,38 @@ class View:
             if self.hub.intake.open.empty:
                 self._stand_at_once()
 
+    @contextmanager
+    def asked(self) -> Iterator[None]:
+        """While a request is under way: its reader does not have yet what it has asked for."""
+        self.asking += 1
+        try:
+            yield
+        finally:
+            self.asking -= 1
+
     def _stand_at_once(self) -> None:
         """As by a flush without changes: in a quiet market marks would wait for the next one."""
         self._stand()
         self.hub.current.positions = tuple([source.pos for source in self.hub.intake.by_index])
 
-    def need_all(self, prefix: str, bit: int) -> None:
-        """The same for all symbols that start so."""
-        index = bit.bit_length() - 1
-        for name, listing in self._raw.names.items():
-            if name.startswith(prefix) and listing.channels[index] is not None:
-                self.need(name, bit)
+    def need_all(self, prefix: str, bit: int) -> Steps[None]:
+        """The same for all symbols of a pattern; `asking` keeps them until their reader has them."""
+        raw, made = self._raw, 0
+        while not self.has_all(prefix, bit):
+            moves, swept = raw.moves, self._swept_ns
+            for channel in raw.matching(prefix, bit.bit_length() - 1):
+                if bit not in self._seen.get(channel.id, {}):
+                    self.need(channel.listing.name, bit)
+                    made += 1
+                    if made % STRIDE == 0:
+                        # each costs as much as several that are there
+                        yield 4 * STRIDE
+            if (moves, swept) == (raw.moves, self._swept_ns):
+                self._needed[prefix, bit] = moves
+
+    def has_all(self, prefix: str, bit: int) -> bool:
+        """Whether no channel has begun since all of a pattern were made."""
+        return self._needed.get((prefix, bit)) == self._raw.moves
 
     def _listing(self, raw: Listing) -> Listing:
         return self.hub.intake.listing(raw.name, self._know(raw.owner))
@@ -228,7 +255,7 @@ class View:
 
     def take(self, flush: Flush | None, now_ns: int) -> bool:
         """What the raw hub has committed (None: nothing); whether there is something to fan out."""
-        if self.left and not self._pending and abs(now_ns - self._swept_ns) >= _SWEEP_NS:
+        if self.left and not self._pending and not self.asking and abs(now_ns - self._swept_ns) >= _SWEEP_NS:
             self._swept_ns = now_ns
             self._sweep()
         if flush is not None:
@@ -347,6 +374,7 @@ class View:
     def _sweep(self) -> None:
         """Drops channels that no reader has: what is not read costs nothing."""
         self.left = False
+        self._needed.clear()
         exact: dict[int, int] = {}
         # many readers have the same few patterns
         rules = {(rule.prefix, rule.mask) for reader in self.readers for rule in reader.wanted.rules if rule.add}

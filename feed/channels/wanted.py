@@ -1,24 +1,27 @@
 """What one reader asked for: symbols by name, patterns in order, exceptions, and what to do when it lags.
 
 Owns the rule "a channel has one set of parameters, that of the last request that matched it; an unsubscribe beats an
-earlier pattern", and the count for the limits. Leaves where the reader stands in its channels to `cursor`.
+earlier pattern", and the count for the limits. What patterns select is the same for all symbols of a venue, so it is
+worked out once a venue, and a change looks at no symbols but those of its pattern. Leaves where the reader stands in
+its channels to `cursor`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Collection, ItemsView, Iterator, Mapping
 from itertools import chain
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple
 
+from feed.channels.masks import Masks
 from feed.channels.message import KIND_BIT
 from feed.channels.selection import Rule, Watch, closes, matched
+from feed.symbols import venue_of
 
 if TYPE_CHECKING:
     from feed.channels.channel import Listing
     from feed.channels.join import Start
     from feed.model import OnLag
-
-Key = TypeVar("Key", int, str)
 
 
 class Awaited(NamedTuple):
@@ -35,16 +38,20 @@ class Wanted:
     """
 
     __slots__ = (
+        "_awaited_of",
         "_closing",
         "_exact",
         "_excluded",
         "_refused",
+        "_selected",
         "_silent",
         "_venues",
         "_watch",
         "awaited",
+        "changes",
         "count",
         "rules",
+        "turned",
     )
 
     def __init__(self) -> None:
@@ -53,11 +60,18 @@ class Wanted:
         """Channels by name, exceptions of symbols that are not known, a pattern's kinds: what the limit is on."""
         self.awaited: dict[str, dict[int, Awaited]] = {}
         """By name and the bit of a kind."""
-        self._refused: dict[str, int] = {}
-        self._exact: dict[int, int] = {}
-        self._excluded: dict[int, int] = {}
+        self.changes = 0
+        """Rises with every change."""
+        self.turned: list[str] = []
+        """Names that came into `awaited` or went out of it since somebody last emptied this."""
+        self._awaited_of: Counter[str] = Counter()
+        self._refused: Masks[str] = Masks()
+        self._exact: Masks[int] = Masks()
+        self._excluded: Masks[int] = Masks()
         self._silent: dict[int, int] = {}
         self._closing: dict[int, int] = {}
+        self._selected: dict[str, int] = {}
+        """By venue what patterns select of its symbols; made as somebody asks."""
         self._watch: Watch | None = None
         self._venues: frozenset[str] | None = None
 
@@ -68,12 +82,12 @@ class Wanted:
 
     def has(self, listing: Listing, bit: int) -> bool:
         """Whether this channel is subscribed."""
-        mask = self._exact.get(listing.id, 0) | self.by_pattern(listing)
+        mask = self._exact.get(listing.id) | self.by_pattern(listing)
         return bool(mask & bit) or self.awaits(listing.name, bit)
 
     def has_exact(self, listing: Listing, bit: int) -> bool:
         """Whether this channel is subscribed by its name."""
-        return bool(self._exact.get(listing.id, 0) & bit)
+        return bool(self._exact.get(listing.id) & bit)
 
     def awaits(self, name: str, bit: int) -> bool:
         """Whether this channel was asked for by name while the symbol was not known."""
@@ -83,31 +97,38 @@ class Wanted:
         """Whether this very pattern is subscribed."""
         return any(rule.add and rule.prefix == prefix and rule.mask & bit for rule in self.rules)
 
+    def needs_rule(self, prefix: str, bit: int, venues: Collection[str], *, always: bool = False) -> bool:
+        """Whether unsubscribing a pattern takes a rule of its own: a wider one brings some of what it matches.
+
+        `always`: also where no symbol matches yet.
+        """
+        if any(rule.prefix == prefix and rule.mask & bit for rule in self.rules):
+            return False
+        wider = [rule for rule in self.rules if rule.mask & bit and rule.prefix != prefix and not rule.prefix]
+        return bool(wider and wider[-1].add and prefix) and (always or prefix in venues)
+
     def watch(self) -> Watch | None:
         """What decides about channels that begin later; None without patterns."""
         if not self.rules:
             return None
         if self._watch is None:
             refused = frozenset([(name, bit) for name, mask in self._refused.items() for bit in _bits_of(mask)])
-            self._watch = Watch(tuple(self.rules), _bits(self._excluded), _bits(self._silent), refused)
+            self._watch = Watch(tuple(self.rules), _bits(self._excluded.items()), _bits(self._silent.items()), refused)
         return self._watch
 
-    def venues(self, listings: dict[int, Listing]) -> frozenset[str]:
+    def venues(self) -> frozenset[str]:
         """The venues that it has anything of, as symbols begin; a star among them: all."""
         if self._venues is None:
-            names = [listings[id_].name for id_ in self._exact]
-            names += [f"{rule.prefix}*" for rule in self.rules if rule.add]
-            names += self.awaited
-            self._venues = frozenset([name.partition(":")[0] for name in names])
+            prefixes = [*self._exact.venues, *self._awaited_of, *[rule.prefix for rule in self.rules if rule.add]]
+            self._venues = frozenset([prefix[:-1] or "*" for prefix in prefixes])
         return self._venues
 
     def add(self, listing: Listing, bit: int, on_lag: OnLag) -> None:
         """Subscribes a channel by name."""
-        before = self._exact.get(listing.id, 0)
-        if not before & bit:
+        if not self._exact.get(listing.id) & bit:
             self.count += 1
-        self._exact[listing.id] = before | bit
-        _clear(self._excluded, listing.id, bit)
+        self._exact.set(listing.id, listing.venue, bit)
+        self._excluded.clear(listing.id, listing.venue, bit)
         self._unrefuse(listing.name, bit)
         self._close(listing.id, bit, on_lag)
         self._changed()
@@ -119,10 +140,14 @@ class Wanted:
 
     def await_(self, name: str, bit: int, on_lag: OnLag, start: Start | None) -> None:
         """Subscribes a channel of a symbol that is not known yet."""
-        if not (self.awaits(name, bit) or self._refused.get(name, 0) & bit):
+        if not (self.awaits(name, bit) or self._refused.get(name) & bit):
             self.count += 1
-        _clear(self._refused, name, bit)
-        self.awaited.setdefault(name, {})[bit] = Awaited(start, on_lag == "close")
+        self._refused.clear(name, venue_of(name), bit)
+        if name not in self.awaited:
+            self.awaited[name] = {}
+            self._awaited_of[venue_of(name)] += 1
+            self.turned.append(name)
+        self.awaited[name][bit] = Awaited(start, on_lag == "close")
         self._changed()
 
     def arrive(self, listing: Listing, bit: int) -> Start | None:
@@ -135,90 +160,97 @@ class Wanted:
         """Unsubscribes a channel of a symbol that is not known yet; patterns will not bring it either."""
         if self.awaits(name, bit):
             self._forget(name, bit)
-        if matched(self.rules, name) & bit & ~self._refused.get(name, 0):
+        if self._select(venue_of(name)) & bit & ~self._refused.get(name):
             self.count += 1
-            _set(self._refused, name, bit)
+            self._refused.set(name, venue_of(name), bit)
         self._changed()
 
     def remove(self, listing: Listing, bit: int) -> bool:
         """Unsubscribes a channel; False where it was not subscribed."""
         if not self.has(listing, bit):
             return False
-        if self._exact.get(listing.id, 0) & bit:
+        if self._exact.get(listing.id) & bit:
             self.count -= 1
-        for masks in (self._exact, self._silent, self._closing):
-            _clear(masks, listing.id, bit)
-        if matched(self.rules, listing.name) & bit:
-            _set(self._excluded, listing.id, bit)
+        self._forget_exact(listing.id, listing.venue, bit)
+        if self._select(listing.venue) & bit:
+            self._excluded.set(listing.id, listing.venue, bit)
         self._changed()
         return True
 
-    def add_pattern(self, prefix: str, bit: int, on_lag: OnLag, listings: dict[int, Listing]) -> None:
+    def add_pattern(self, prefix: str, bit: int, on_lag: OnLag, listings: Mapping[int, Listing]) -> None:
         """Subscribes a pattern."""
         if not self.has_rule(prefix, bit):
             self.count += 1
         self._drop_rules(prefix, bit)
         self.rules.append(Rule(add=True, prefix=prefix, mask=bit, close=on_lag == "close"))
-        for id_ in [id_ for id_ in self._excluded if listings[id_].name.startswith(prefix)]:
-            _clear(self._excluded, id_, bit)
-        for id_, mask in self._exact.items():
-            if mask & bit and listings[id_].name.startswith(prefix):
+        self._reruled()
+        for id_ in self._excluded.of(prefix):
+            self._excluded.clear(id_, listings[id_].venue, bit)
+        for id_ in self._exact.of(prefix) if on_lag == "close" or self._closing else ():
+            if self._exact.get(id_) & bit:
                 self._close(id_, bit, on_lag)
-        for name, kinds in self.awaited.items():
-            if bit in kinds and name.startswith(prefix):
+        for name in self._awaited_in(prefix):
+            kinds = self.awaited[name]
+            if bit in kinds:
                 kinds[bit] = kinds[bit]._replace(close=on_lag == "close")
-        for name in [name for name in self._refused if name.startswith(prefix)]:
+        for name in self._refused.of(prefix):
             self._unrefuse(name, bit)
-        self._changed()
 
     def remove_pattern(
         self,
         prefix: str,
         bit: int,
-        listings: dict[int, Listing],
+        listings: Mapping[int, Listing],
         *,
-        names: Iterable[str] | None = None,
+        venues: Collection[str],
         always: bool = False,
     ) -> bool:
         """Unsubscribes every channel that a pattern matches; False where there was none.
 
-        `names`: all symbols that there are, where the listings are only some. `always`: what a wider pattern brings
-        later is excepted too, though no symbol matches yet.
+        `venues`: those of all symbols that there are (`venue_of`), which may be more than the listings. `always`: what
+        a wider pattern brings later is excepted too, though no symbol matches yet.
         """
-        every = [listing.name for listing in listings.values()] if names is None else names
-        known = [name for name in every if name.startswith(prefix)]
-        named = [id_ for id_, mask in self._exact.items() if mask & bit and listings[id_].name.startswith(prefix)]
+        known = [venue for venue in ((prefix,) if prefix else venues) if venue in venues]
+        named = [id_ for id_ in self._exact.of(prefix) if self._exact.get(id_) & bit]
         own = self.has_rule(prefix, bit)
-        wider = any(matched(self.rules, name) & bit for name in known)
+        wider = any(self._select(venue) & bit for venue in known)
         wider |= always and any(rule.add and rule.mask & bit and prefix.startswith(rule.prefix) for rule in self.rules)
         narrower = any(rule.add and rule.mask & bit and rule.prefix.startswith(prefix) for rule in self.rules)
-        waiting = [name for name, kinds in self.awaited.items() if bit in kinds and name.startswith(prefix)]
+        waiting = [name for name in self._awaited_in(prefix) if bit in self.awaited[name]]
         if not (named or own or wider or narrower or waiting):
             return False
         for name in waiting:
             self._forget(name, bit)
         for id_ in named:
             self.count -= 1
-            for masks in (self._exact, self._silent, self._closing):
-                _clear(masks, id_, bit)
+            self._forget_exact(id_, listings[id_].venue, bit)
         self.count -= own
         self._drop_rules(prefix, bit)
-        if always or any(matched(self.rules, name) & bit for name in known):
+        self._reruled()
+        if always or any(self._select(venue) & bit for venue in known):
             self.rules.append(Rule(add=False, prefix=prefix, mask=bit, close=False))
-        for name in [name for name in self._refused if not matched(self.rules, name) & bit]:
-            self._unrefuse(name, bit)
-        self._changed()
+            self._reruled()
+        for name in self._refused.of(prefix):
+            if not self._select(venue_of(name)) & bit:
+                self._unrefuse(name, bit)
         return True
 
     def clear(self) -> None:
         """Unsubscribes everything."""
+        turned, changes = [*self.turned, *self.awaited], self.changes
         self.__init__()  # type: ignore[misc]  # as at the beginning
+        self.turned, self.changes = turned, changes + 1
 
     def closes(self, listing: Listing, bit: int) -> bool:
         """Whether the connection is to be closed when this channel lags."""
-        if self._exact.get(listing.id, 0) & bit:
+        if self._exact.get(listing.id) & bit:
             return bool(self._closing.get(listing.id, 0) & bit)
-        return closes(self.rules, listing.name, bit)
+        return closes(self.rules, listing.venue, bit)
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing was asked for."""
+        return not (self.count or self.rules)
 
     @property
     def never_closes(self) -> bool:
@@ -238,9 +270,27 @@ class Wanted:
                 if rule.mask & bit:
                     yield kind, f"{rule.prefix}*", "close" if rule.close else "skip"
 
+    def excepted(self, prefix: str, bit: int, listings: Mapping[int, Listing]) -> list[str]:
+        """What was taken out of a pattern: patterns first, then names."""
+        found = [f"{rule.prefix}*" for rule in self.rules if not rule.add and rule.mask & bit and not prefix]
+        found += [listings[id_].name for id_ in self._excluded.of(prefix) if self._excluded.get(id_) & bit]
+        return found + [name for name in self._refused.of(prefix) if self._refused.get(name) & bit]
+
+    def brings(self, venue: str, bit: int) -> bool:
+        """Whether patterns bring a kind of a venue's symbols, those aside that were taken out."""
+        return bool(self._select(venue) & bit)
+
+    def excluded(self, prefix: str, bit: int) -> list[int]:
+        """The symbols of a pattern that are known and were taken out of one."""
+        return [id_ for id_ in self._excluded.of(prefix) if self._excluded.get(id_) & bit]
+
+    def named(self, prefix: str, bit: int) -> list[int]:
+        """The symbols of a pattern that are subscribed by name."""
+        return [id_ for id_ in self._exact.of(prefix) if self._exact.get(id_) & bit]
+
     def kinds(self, listing: Listing) -> int:
         """All subscribed kinds of a symbol."""
-        return self._exact.get(listing.id, 0) | self.by_pattern(listing)
+        return self._exact.get(listing.id) | self.by_pattern(listing)
 
     def take_over(
         self,
@@ -254,25 +304,27 @@ class Wanted:
         Each of the two was asked for without what the other has, in no order of time: who is in either is in both.
         """
         theirs = {listing.name: listing for listing in others.values()}
-        excluded: dict[int, int] = {}
+        excluded: Masks[int] = Masks()
         for wanted, known in ((self, listings), (other, others)):
             for id_, mask in wanted._excluded.items():
                 name = known[id_].name
                 if (listing := names.get(name)) is not None:
-                    has = other.kinds(theirs[name]) if name in theirs else matched(other.rules, name)
+                    has = other.kinds(theirs[name]) if name in theirs else other._select(listing.venue)
                     if left := mask & ~(has | self.kinds(listing)):
-                        _set(excluded, listing.id, left)
-        refused: dict[str, int] = {}
+                        excluded.set(listing.id, listing.venue, left)
+        refused: Masks[str] = Masks()
         for one, two in ((self, other), (other, self)):
             for name, mask in one._refused.items():
                 if left := mask & ~two._named(name):
-                    _set(refused, name, left)
+                    refused.set(name, venue_of(name), left)
         self.rules, self._excluded, self._refused = _either(self.rules, other.rules), excluded, refused
+        self._reruled()
         for id_, mask in other.exact():
             if (listing := names.get(others[id_].name)) is not None:
                 for bit in _bits_of(mask):
                     self.add(listing, bit, "close" if other.closes(others[id_], bit) else "skip")
-        self.count = sum(mask.bit_count() for mask in chain(self._exact.values(), self._refused.values()))
+        masks = [mask for _, mask in chain(self._exact.items(), self._refused.items())]
+        self.count = sum(mask.bit_count() for mask in masks)
         self.count += sum(map(len, self.awaited.values()))
         self.count += sum(rule.mask.bit_count() for rule in self.rules if rule.add)
         self._changed()
@@ -281,12 +333,26 @@ class Wanted:
         """The kinds of a symbol that patterns have subscribed."""
         if not self.rules:
             return 0
-        excepted = self._excluded.get(listing.id, 0) | self._refused.get(listing.name, 0)
-        return matched(self.rules, listing.name) & ~excepted
+        selected = self._selected.get(listing.venue)
+        if selected is None:
+            selected = self._select(listing.venue)
+        return selected & ~(self._excluded.get(listing.id) | self._refused.get(listing.name))
+
+    def _select(self, venue: str) -> int:
+        """The kinds of a venue's symbols that patterns select."""
+        selected = self._selected.get(venue)
+        if selected is None:
+            selected = self._selected[venue] = matched(self.rules, venue)
+        return selected
+
+    def _awaited_in(self, prefix: str) -> list[str]:
+        if not prefix:
+            return list(self.awaited)
+        return [name for name in self.awaited if name.startswith(prefix)] if prefix in self._awaited_of else []
 
     def _named(self, name: str) -> int:
         """All subscribed kinds of a symbol that is not known."""
-        return matched(self.rules, name) & ~self._refused.get(name, 0) | sum(self.awaited.get(name, ()))
+        return self._select(venue_of(name)) & ~self._refused.get(name) | sum(self.awaited.get(name, ()))
 
     def _forget(self, name: str, bit: int) -> Awaited:
         """A channel is not waited for any more."""
@@ -295,17 +361,33 @@ class Wanted:
         told = kinds.pop(bit)
         if not kinds:
             del self.awaited[name]
+            self.turned.append(name)
+            venue = venue_of(name)
+            self._awaited_of[venue] -= 1
+            if not self._awaited_of[venue]:
+                del self._awaited_of[venue]
         return told
 
     def _unrefuse(self, name: str, bit: int) -> None:
         """An exception is none any more."""
-        if self._refused.get(name, 0) & bit:
+        if self._refused.get(name) & bit:
             self.count -= 1
-            _clear(self._refused, name, bit)
+            self._refused.clear(name, venue_of(name), bit)
+
+    def _forget_exact(self, id_: int, venue: str, bit: int) -> None:
+        self._exact.clear(id_, venue, bit)
+        for masks in (self._silent, self._closing):
+            _clear(masks, id_, bit)
 
     def _changed(self) -> None:
         """What was made of it is not true any more."""
+        self.changes += 1
         self._watch = self._venues = None
+
+    def _reruled(self) -> None:
+        """Patterns select something else now."""
+        self._selected = {}
+        self._changed()
 
     def _close(self, id_: int, bit: int, on_lag: OnLag) -> None:
         if on_lag == "close":
@@ -347,17 +429,17 @@ def _bits_of(mask: int) -> Iterator[int]:
     return (bit for bit in KIND_BIT.values() if mask & bit)
 
 
-def _bits(masks: dict[int, int]) -> frozenset[tuple[int, int]]:
-    return frozenset((id_, bit) for id_, mask in masks.items() for bit in KIND_BIT.values() if mask & bit)
+def _bits(masks: ItemsView[int, int]) -> frozenset[tuple[int, int]]:
+    return frozenset((id_, bit) for id_, mask in masks for bit in KIND_BIT.values() if mask & bit)
 
 
-def _set(masks: dict[Key, int], key: Key, bit: int) -> None:
-    masks[key] = masks.get(key, 0) | bit
+def _set(masks: dict[int, int], id_: int, bit: int) -> None:
+    masks[id_] = masks.get(id_, 0) | bit
 
 
-def _clear(masks: dict[Key, int], key: Key, bit: int) -> None:
-    left = masks.get(key, 0) & ~bit
+def _clear(masks: dict[int, int], id_: int, bit: int) -> None:
+    left = masks.get(id_, 0) & ~bit
     if left:
-        masks[key] = left
+        masks[id_] = left
     else:
-        masks.pop(key, None)
+        masks.pop(id_, None)

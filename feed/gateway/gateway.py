@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import Counter
-from functools import partial
+from collections import Counter, deque
 from typing import TYPE_CHECKING, Final, cast
 
 from msgspec.structs import asdict
@@ -25,6 +24,7 @@ from feed.gateway.health import Health, Watchdog
 from feed.gateway.limits import GatewaySettings, LimitSettings
 from feed.gateway.pace import Pace
 from feed.gateway.pulse import Pulse
+from feed.gateway.turns import Turns
 from feed.gateway.walker import FeedLogs, Walker
 from feed.gateway.ws import StreamProtocol
 from feed.metrics import Metrics, text_of
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 _REFUSED_MAX: Final = 256
 _CATCH_UP_SECONDS: Final = 3.0
+_CLOSE_SECONDS: Final = 0.002
 _logger = logging.getLogger("feed.gateway")
 
 
@@ -169,6 +170,7 @@ class Gateway:
             packed=self.deflater.packed,
             received_ns=hub.received_ns,
         )
+        self.turns = Turns(session.share, self.fanout.when_idle)
         self.walker = None if past is None else Walker(past, self._catch_up, settings.limits.walks_max, recordings)
         self.pulse = Pulse(
             heartbeat_seconds=settings.heartbeat_ms / 1000,
@@ -176,6 +178,8 @@ class Gateway:
             when_idle=self.fanout.when_idle,
         )
         self.connections: set[StreamProtocol] = set()
+        self._leaving: deque[StreamProtocol] = deque()
+        """Connections that are gone, and whose sessions hold their places still."""
         self._serves = False
         self.logs: Follows | None = None
         """The logs that feed its hub."""
@@ -189,6 +193,7 @@ class Gateway:
         metrics.gauge(
             "feed_gateway_walks", "Requests on their way from the past", lambda: walker.walks if walker else 0
         )
+        metrics.gauge("feed_gateway_asking", "Clients whose requests wait for their turn", lambda: len(self.turns))
         metrics.gauge("feed_gateway_sockets", "TCP connections", lambda: len(self.doors))
         sums = hub.counts
         metrics.counted(
@@ -244,7 +249,18 @@ class Gateway:
     def left(self, connection: StreamProtocol) -> None:
         """A connection ended: what its session holds is given back as soon as no flush is under way."""
         self.connections.discard(connection)
-        self.fanout.when_idle(partial(self._close, connection))
+        self._leaving.append(connection)
+        if len(self._leaving) == 1:
+            self.fanout.when_idle(self._close_some)
+
+    def _close_some(self) -> None:
+        """Closes sessions as long as a slice of time allows: thousands may go at once, and each has many channels."""
+        until = time.perf_counter() + _CLOSE_SECONDS
+        while self._leaving:
+            self._close(self._leaving.popleft())
+            if self._leaving and time.perf_counter() > until:
+                asyncio.get_running_loop().call_soon(self.fanout.when_idle, self._close_some)
+                return
 
     def _close(self, connection: StreamProtocol) -> None:
         if connection.session is None:

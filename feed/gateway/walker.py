@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
 from aiokafka.errors import KafkaError
@@ -19,42 +19,25 @@ from feed.channels.past import RECORDS_A_PAGE, Cut
 from feed.channels.reader import HoleInLog
 from feed.channels.record import records_of
 from feed.errors import BadRequest, FeedError, Unreachable
-from feed.gateway.places import OutOfRange, earliest_of, every_record, place_of
+from feed.floors import KafkaLog
 from feed.kafka.cluster import Cluster
+from feed.places import OutOfRange, earliest_of, every_record, place_of
 from feed.tasks import end
 
 if TYPE_CHECKING:
     from feed.channels.past import PastLog
     from feed.channels.tape import Tape
-    from feed.gateway.places import Log, Place
     from feed.gateway.recordings import Recordings
     from feed.gateway.tapes import Reel
-    from feed.kafka.batches import Raw
+    from feed.places import Log, Place
     from feed.protocol.walks import Walk
 
-_PAGE_BYTES: Final = 64 * 1024
 _SPARES: Final = (0.0, 0.125, 0.25, 0.5, 0.75)
 """A log that is deleted while it is read is read from further on at each try: so much of it is left alone."""
 _RETRY_S: Final = 0.5
 _PAUSE_S: Final = 0.02
 """Between looks at logs that were read to their ends, while memory has yet to come there."""
 log: Final = logging.getLogger("feed.gateway")
-
-
-class KafkaLog:
-    """A partition of a feed log on a broker."""
-
-    def __init__(self, cluster: Cluster, partition: TopicPartition) -> None:
-        self._cluster = cluster
-        self._partition = partition
-
-    async def bounds(self) -> tuple[int, int]:
-        """Offset of the first record, and after the last."""
-        return await self._cluster.offsets(self._partition)
-
-    async def page(self, offset: int) -> tuple[Sequence[Raw], int]:
-        """The records from an offset on, a page of them, and the offset after them."""
-        return await self._cluster.page(self._partition, offset, _PAGE_BYTES)
 
 
 class FeedLogs:

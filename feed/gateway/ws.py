@@ -9,9 +9,9 @@ A route accepts the connection as any ASGI application does, calls `start`, and 
 and no queue for it, a message goes straight from the socket into the session.
 
 What came is worked off in small slices, some messages a turn of the loop, and only while the client's own socket has
-room, its rates allow it and no fan-out is under way; meanwhile its socket is not read. So a client is held back by its
-own doing, and nothing of it piles up here. (Over 400 lines: one connection is one state, and taking it apart would only
-hide that.)
+room, its rates allow it, no fan-out is under way and it is its turn (`turns`); meanwhile its socket is not read. So a
+client is held back by its own doing, and nothing of it piles up here. (Over 400 lines: one connection is one state, and
+taking it apart would only hide that.)
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable
+from time import thread_time
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from uvicorn.config import Config
@@ -167,7 +168,7 @@ class StreamProtocol(WebSocketsSansIOProtocol):
         left = _TURN_MESSAGES
         while not self.finished:
             while self.waiting:
-                if self._blocked():
+                if self._blocked() or self._waits_its_turn():
                     return
                 if not left:
                     self._give_way()
@@ -200,6 +201,25 @@ class StreamProtocol(WebSocketsSansIOProtocol):
                 self.gateway.fanout.when_idle(self._go_on)
             return True
         return False
+
+    def _waits_its_turn(self) -> bool:
+        """Whether requests of others are before its next one; those behind one that is under way only line up."""
+        session, turns = self.session, self.gateway.turns
+        if session is None or session.under_way or self.ended or turns.open_to(self):
+            return False
+        self._stop_reading()
+        turns.line_up(self)
+        return True
+
+    def take_turn(self) -> None:
+        """Goes on with its requests: with what is under way, or due again, then with what came."""
+        session = self.session
+        if session is None or self.ended or self.full:
+            return
+        if session.under_way or session.wake_at is not None:
+            self._request(session.wake)
+        if self.hold_timer is None:
+            self._work()
 
     def _give_way(self) -> None:
         """The next message has to wait for the loop's turn."""
@@ -242,7 +262,13 @@ class StreamProtocol(WebSocketsSansIOProtocol):
         self.gateway.counts.received.value += 1
         session = self.session
         assert session is not None
-        self._answer(lambda now: session.receive(payload, now))
+        self._request(lambda now: session.receive(payload, now))
+
+    def _request(self, ask: Callable[[int], bytes]) -> None:
+        """As `_answer`, for what costs others time."""
+        began = thread_time()  # where others have the core, it is not these requests that take the time
+        self._answer(ask)
+        self.gateway.turns.spent(thread_time() - began)
 
     def _answer(self, ask: Callable[[int], bytes]) -> None:
         """Sends what the session says, all of it; ends the connection when the session says so, or fails."""
@@ -262,6 +288,8 @@ class StreamProtocol(WebSocketsSansIOProtocol):
         self._push(frames)
         if self.ended:
             return
+        if session.under_way:
+            self.gateway.turns.line_up(self)
         if session.due:
             self.gateway.fanout.catch_up(self)
         if session.beat_due and self.beat_timer is None:
@@ -277,13 +305,8 @@ class StreamProtocol(WebSocketsSansIOProtocol):
         """Requests that the session has delayed go on, when the socket has room."""
         self.wake_timer = None
         session = self.session
-        if session is not None and session.wake_at is not None and not self.full:
-            self.gateway.fanout.when_idle(self._answer_delayed)
-
-    def _answer_delayed(self) -> None:
-        session = self.session
-        if session is not None and not self.ended:
-            self._answer(session.wake)
+        if session is not None and (session.wake_at is not None or session.under_way) and not self.full:
+            self.gateway.turns.line_up(self)
 
     # ---- rates
 
@@ -451,6 +474,7 @@ class StreamProtocol(WebSocketsSansIOProtocol):
         self.close_sent = True
         self.fragments = []
         if self.session is not None:
+            self.gateway.turns.leave(self)
             self.gateway.left(self)
         if self.end_timer is None:
             seconds = within_seconds or self.gateway.settings.limits.close_seconds

@@ -30,10 +30,14 @@ _ABORT: Final = b"\x00\x00"
 
 
 class Raw(Protocol):
-    """A record as it lies in a log: aiokafka's own, for a copy would cost more than reading it. `timestamp` is ms."""
+    """A record as it lies in a log: aiokafka's own, for a copy would cost more than reading it.
+
+    `timestamp` is ms; `timestamp_type` 1: it is the broker's, else its producer's, who may stamp what it likes.
+    """
 
     offset: int
     timestamp: int
+    timestamp_type: int | None
     key: bytes | None
     value: bytes | None
     headers: list[tuple[str, bytes]]

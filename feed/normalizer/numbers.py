@@ -26,6 +26,11 @@ _REASON_CHARS_MAX: Final = 80
 _WRITTEN_S: Final = 5.0
 _WAITS_S: Final = 2.0
 _JUST_NOW_S: Final = 0.001
+_ODD_BARS: Final = {
+    "bars_untold": "a bar is not told: its volume has more than 20 digits before the point",
+    "trades_ahead": "a trade is dated more than a day ahead, and is in no bar",
+    "trades_late": "a trade came too late for the bars that are kept",
+}
 log: Final = logging.getLogger("feed.normalizer")
 
 
@@ -78,12 +83,22 @@ class PartitionNumbers:
 
     def took(self, ticks: Sequence[Tick], updates: int, counts: Counts) -> None:
         """These ticks are read, and made so many updates; `counts`: what was odd in them."""
-        for name, count in asdict(counts).items():
+        found = asdict(counts)
+        symbol = found.pop("bars_of")
+        for name, count in found.items():
             if count:
                 self.odd[name] += count
+                self._tell_odd_bars(name, symbol, count)
         self.ticks += len(ticks)
         self.updates += updates
         self.newest_ns = max(self.newest_ns, ticks[-1].ts_recv)
+
+    def _tell_odd_bars(self, name: str, symbol: str, count: int) -> None:
+        """Other oddities are usual, or have a dead letter."""
+        words = _ODD_BARS.get(name)
+        if words is not None:
+            where = f"{self.venue}/{self.partition}: {symbol}"
+            self._told.say((name, self.venue, self.partition), f"{where}: {words}", count=count)
 
     def wrote(self, records: Sequence[Record]) -> None:
         """These records lie in the log."""
@@ -180,7 +195,7 @@ class Numbers:
         )
         metrics.counted(
             "feed_oddities",
-            "Odd things that ended no tick: trades sent twice, ids that began anew, changes of no book, bad entries",
+            "Odd things that ended no tick: trades sent twice, ids begun anew, bad entries, odd bars and others",
             lambda: {(n.venue, str(n.partition), what): count for n in each() for what, count in n.odd.items()},
             labels=("venue", "partition", "reason"),
         )

@@ -10,12 +10,17 @@ from feed.venues.tick import NEVER_WRITTEN, NO_TIME, Tick
 
 _TIME_CHARS_MAX: Final = 19
 _MS_MAX: Final = NS_MAX // 1_000_000
+_LOG_APPEND_TIME: Final = 1
+_STAMPED_AHEAD_NS: Final = 10 * 366 * 86_400 * 1_000_000_000
+"""A producer's stamp may be the time of the event, and that long before it was received."""
 
 
 def tick_of(raw: Raw) -> Tick:
     """The tick that a Kafka record holds. What cannot be read in its key or headers makes it a bad tick later."""
     if 0 <= raw.timestamp <= _MS_MAX:
         ts_recv = ts_kafka = raw.timestamp * 1_000_000
+        if raw.timestamp_type != _LOG_APPEND_TIME:
+            ts_kafka += _STAMPED_AHEAD_NS
     else:  # written without a time, or with none that there is: a collector's is compared with its source's clock
         ts_recv, ts_kafka = NO_TIME, NEVER_WRITTEN
     request = symbols = None

@@ -4,20 +4,22 @@ Owns what sessions of every kind have in common: the order of answers (one for e
 the rate of requests, the limits by name, and how a connection is told to end. Leaves what a request does to the
 session that it is made for.
 
-Requests over the rate are delayed, in order, until `wake_at`; those that find the line full are refused, in their place
-in it; who goes on is closed with 1008.
+What a request costs is known, and taken, before any of it is done. Requests over the rate are delayed, in order, until
+`wake_at`; those that find the line full are refused, in their place in it; who goes on is closed with 1008. A large one
+is done in steps, one each `work`, and nothing behind it before it is answered.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Final, NamedTuple
 
 import msgspec
 from msgspec import UNSET, Struct
 from msgspec.structs import replace
 
+from feed.channels.steps import STEP_CHANNELS, Steps
 from feed.errors import BadRequest
 from feed.model import Ack, Error, Pong, Result, Welcome
 from feed.protocol.codec import message_frame, objects
@@ -26,6 +28,9 @@ from feed.protocol.request import Request, id_of, ignored_in, request_of
 ABUSED: Final = 1008
 CHANNELS_A_TOKEN: Final = 500
 """A request costs one token, and one more for so many channels that it touches."""
+_READ_CHANNELS: Final = 10
+_BYTES_A_CHANNEL: Final = 300
+"""What reading and answering a request is counted as, so that many small ones give way, too."""
 _NS_PER_S: Final = 1_000_000_000
 _NS_PER_MS: Final = 1_000_000
 _PING_NS: Final = 900_000_000
@@ -55,13 +60,17 @@ class SessionSettings(Struct, frozen=True, kw_only=True):
     """Requests that wait for the rate; one more is refused."""
     requests_refused_max: int = 100
     """Requests refused without a pause between; one more closes."""
+    share: float = 0.25
+    """The share of the loop's time that requests of all clients may take together; enforced by the sockets' owner."""
     every_ms: tuple[int, ...] = (50, 100, 250, 1000)
     """Intervals at which views of channels are offered."""
     depth: tuple[int, ...] = (1, 10, 50)
     """How many of the best levels views of books have."""
 
 
-_NO_LIMITS: Final = frozenset({"server", "heartbeat_ms", "page_bytes", "requests_refused_max", "every_ms", "depth"})
+_NO_LIMITS: Final = frozenset(
+    {"server", "heartbeat_ms", "page_bytes", "requests_refused_max", "share", "every_ms", "depth"}
+)
 
 
 class Close(Exception):
@@ -94,31 +103,57 @@ class _Waiting(NamedTuple):
     refused: BadRequest | None
 
 
-Do = Callable[[Request, int, int], msgspec.Struct]
-"""Does a request and gives its answer; when it was received, and what time it is. Raises `BadRequest`, or `NotYet`."""
+class _Begun(NamedTuple):
+    """The first request in the line, read: what it is, or why not, and what it costs."""
+
+    request: Request | None
+    refused: BadRequest | None
+    tokens: float
+
+
+Do = Callable[[Request, int, int], msgspec.Struct | Steps[msgspec.Struct]]
+"""Does a request and gives its answer, or the steps to it; when it was received, and what time it is. Raises
+`BadRequest`, or `NotYet`; steps raise neither."""
+Touched = Callable[[Request], int]
+"""How many channels a request looks at. Raises `BadRequest` where it may not."""
 
 
 class Line:
     """Requests of one connection. `wake_at`: when delayed ones go on, None when there are none."""
 
-    def __init__(self, settings: SessionSettings, do: Do) -> None:
+    def __init__(self, settings: SessionSettings, do: Do, touched: Touched) -> None:
         self.wake_at: int | None = None
+        self.under_way = False
+        """Whether `work` has left something for another turn, though neither rate nor anything else is waited for."""
         self._settings = settings
         self._do = do
+        self._touched = touched
         self._line: deque[_Waiting] = deque()
+        self._begun: _Begun | None = None
+        self._paid = False
+        self._steps: Steps[msgspec.Struct] | None = None
+        self._room = STEP_CHANNELS
         self._delayed = 0
         self._refused = 0
         self._tokens = float(settings.requests_burst)
         self._filled_ns: int | None = None
         self._pinged_ns = 0
-        self._given_back = 0
 
     def __bool__(self) -> bool:
         return bool(self._line)
 
-    def spend(self, channels: int) -> None:
-        """The request that is being done touched so many channels."""
-        self._tokens -= channels / CHANNELS_A_TOKEN
+    @property
+    def amid(self) -> bool:
+        """Whether a request has done a part of its steps, and is not answered yet."""
+        return self._steps is not None
+
+    def close(self) -> None:
+        """Nobody waits for answers any more: what is under way ends where it is."""
+        self._line.clear()
+        self.under_way = False
+        if self._steps is not None:
+            self._steps.close()
+            self._steps = None
 
     def take(self, text: bytes, now_ns: int) -> None:
         """Lines up what one text message of the client asks for.
@@ -135,7 +170,10 @@ class Line:
             self._limit(now_ns)
 
     def work(self, now_ns: int) -> bytes:
-        """Does what is lined up, as far as the rate and what requests wait for allow: the frames that answer it."""
+        """Does what is lined up, as far as the rate and what requests wait for allow: the frames that answer it.
+
+        About `STEP_CHANNELS` at a time; where there is more it is `under_way`.
+        """
         if not self._line:
             return b""
         self._fill(now_ns)
@@ -180,40 +218,81 @@ class Line:
     def _work(self, now_ns: int) -> bytes:
         frames: list[bytes] = []
         line = self._line
+        self.under_way = False
+        self._room = STEP_CHANNELS
         while line:
+            if self._room <= 0:
+                self.wake_at, self.under_way = None, True
+                return b"".join(frames)
             waiting = line[0]
             if waiting.refused is not None and waiting.refused.code == "rate_limited":
                 line.popleft()
                 frames.append(_refusal(waiting.id, waiting.refused))
                 continue
-            if self._tokens < 1:
-                break
+            begun = self._begin(waiting)
+            if not self._paid:
+                if self._tokens < min(begun.tokens, self._settings.requests_burst):
+                    break
+                self._tokens -= begun.tokens
+                self._paid = True
             try:
-                frames.append(self._answer(waiting, now_ns))
+                answer = self._answer(begun, waiting, now_ns)
             except NotYet as wait:
                 self.wake_at = wait.wake_at
                 return b"".join(frames)
+            if answer is None:
+                continue
+            frames.append(answer)
             line.popleft()
             self._delayed -= 1
-            self._tokens -= 1 - self._given_back
-            self._given_back = 0
-        rate = self._settings.requests_per_second
-        self.wake_at = now_ns + max(int((1 - self._tokens) / rate * _NS_PER_S), _NS_PER_MS) if line else None
+            self._begun, self._paid = None, False
+        self.wake_at = None
+        if line and self._begun is not None:
+            short = min(self._begun.tokens, self._settings.requests_burst) - self._tokens
+            self.wake_at = now_ns + max(int(short / self._settings.requests_per_second * _NS_PER_S), _NS_PER_MS)
         return b"".join(frames)
 
-    def _answer(self, waiting: _Waiting, now_ns: int) -> bytes:
+    def _begin(self, waiting: _Waiting) -> _Begun:
+        """The first request, read once, and what it costs."""
+        if self._begun is None:
+            try:
+                if waiting.refused is not None:
+                    raise waiting.refused
+                self._room -= _READ_CHANNELS + len(waiting.text) // _BYTES_A_CHANNEL
+                request = request_of(waiting.text)
+                self._begun = _Begun(request, None, 1 + self._touched(request) / CHANNELS_A_TOKEN)
+            except BadRequest as refused:
+                self._begun = _Begun(None, refused, 1)
+        return self._begun
+
+    def _answer(self, begun: _Begun, waiting: _Waiting, now_ns: int) -> bytes | None:
+        """The frame that answers it; None: there is more to do."""
         try:
-            if waiting.refused is not None:
-                raise waiting.refused
-            request = request_of(waiting.text)
-            answer = self._do(request, waiting.received_ns, now_ns)
-            if isinstance(answer, Pong) and abs(now_ns - self._pinged_ns) >= _PING_NS:
-                self._pinged_ns, self._given_back = now_ns, 1
-            if isinstance(answer, Ack | Pong) and (ignored := ignored_in(request, waiting.text)):
-                answer = replace(answer, ignored=ignored)
-            return message_frame(answer)
+            if begun.request is None:
+                assert begun.refused is not None
+                raise begun.refused
+            if self._steps is None:
+                done = self._do(begun.request, waiting.received_ns, now_ns)
+                if not isinstance(done, Generator):
+                    return self._told(done, begun.request, waiting, now_ns)
+                self._steps = done
+            try:
+                while self._room > 0:
+                    self._room -= next(self._steps)
+            except StopIteration as ended:
+                self._steps = None
+                return self._told(ended.value, begun.request, waiting, now_ns)
+            return None
         except BadRequest as refused:
             return _refusal(waiting.id, refused)
+
+    def _told(self, answer: msgspec.Struct, request: Request, waiting: _Waiting, now_ns: int) -> bytes:
+        if isinstance(answer, Pong) and abs(now_ns - self._pinged_ns) >= _PING_NS:
+            self._pinged_ns = now_ns
+            self._tokens += 1
+        if isinstance(answer, Ack | Pong) and (ignored := ignored_in(request, waiting.text)):
+            answer = replace(answer, ignored=ignored)
+        return message_frame(answer)
 
 
 def welcome(settings: SessionSettings, now_ns: int) -> bytes:

@@ -19,6 +19,7 @@ from feed.channels.join import Start
 from feed.channels.marks import Doubt
 from feed.channels.readers import Readers
 from feed.channels.spec import RAW, Spec
+from feed.channels.steps import Steps
 from feed.channels.subscription import Ask, Limits
 from feed.errors import BadRequest
 from feed.model import Ack, Goaway, Heartbeat, Pong, Result
@@ -52,6 +53,11 @@ class Dialogue(Protocol):
     @property
     def wake_at(self) -> int | None:
         """When delayed requests go on: call `wake` then."""
+        ...
+
+    @property
+    def under_way(self) -> bool:
+        """Whether requests have left something: call `wake` again when others have had their turn."""
         ...
 
     @property
@@ -105,7 +111,9 @@ class Session:
         self._limits = Limits(subscriptions_max=settings.subscriptions_max, patterns_max=settings.patterns_max)
         self._walks = Walks(hub, self.readers, door, self._limits)
         self._offers_past = door is not None
-        self._line = Line(settings, self._do)
+        self._line = Line(settings, self._do, self._touched)
+        self._steps_out = False
+        """Whether its readers were in step when the requests began that are worked off."""
         self._unmarked = False
         self._doubt: tuple[object, Doubt, int] | None = None
         """Of which request, and how often it was looked at."""
@@ -116,14 +124,19 @@ class Session:
         return self._line.wake_at
 
     @property
+    def under_way(self) -> bool:
+        """Whether requests have left something for another turn: call `wake`."""
+        return self._line.under_way
+
+    @property
     def due(self) -> bool:
         """Whether the reader misses something."""
-        return not self.readers.in_step or self._walks.due
+        return not self._line.amid and (not self.readers.in_step or self._walks.due)
 
     @property
     def beat_due(self) -> bool:
         """Whether a subscribe is in step of which no heartbeat has told marks yet."""
-        return self._unmarked and self.readers.in_step
+        return self._unmarked and self.readers.in_step and not self._line.amid
 
     # ---- what the server says by itself
 
@@ -150,8 +163,12 @@ class Session:
             Close: 4008, the reader lagged on a channel with `on_lag: close`.
         """
         page = b""
+        if self._line.amid:
+            return page
         if self._walks.due:
             page = self.wake(now_ns) if self._walks.answered else b""
+            if not self.due:
+                return page  # what was answered is in steps, or has pulled all
             walking = len(self._walks)
             page += self._walks.pull(bytes_max)
             self._unmarked |= len(self._walks) < walking
@@ -162,6 +179,7 @@ class Session:
 
     def close(self) -> None:
         """The connection is gone; not while a flush is under way."""
+        self._line.close()
         self._walks.close()
         self.readers.close()
 
@@ -174,7 +192,7 @@ class Session:
             Close: 1008 after `rate_limited` was told often enough, or as `pull`; its frames go out first.
         """
         self._line.take(text, now_ns)
-        return self.wake(now_ns)
+        return b"" if self._line.under_way else self.wake(now_ns)
 
     def wake(self, now_ns: int) -> bytes:
         """Goes on with delayed requests as far as the rate allows.
@@ -184,9 +202,10 @@ class Session:
         """
         if not self._line:
             return b""
-        was_in_step = self.readers.in_step
+        if not self._line.amid:
+            self._steps_out = self.readers.in_step
         frames = self._line.work(now_ns)
-        if was_in_step and not self.readers.in_step:
+        if self._steps_out and not self._line.amid and not self.readers.in_step:
             try:
                 frames += self.pull(self._settings.page_bytes, now_ns)
             except Close as end:
@@ -194,18 +213,36 @@ class Session:
                 raise
         return frames
 
-    def _do(self, request: Request, received_ns: int, now_ns: int) -> msgspec.Struct:
+    def _touched(self, request: Request) -> int:
+        """How many channels a request looks at.
+
+        Raises:
+            BadRequest: it names more than one may, or half of what it must.
+        """
         match request:
             case Subscribe():
-                answer = self._subscribe(request, received_ns, now_ns)
-                self._unmarked |= any(result.ok for result in answer.results)
-                return answer
+                check_size(request.channels, request.symbols, self._settings)
+                return self.readers.touched(request.channels, request.symbols)
+            case Unsubscribe():
+                channels, symbols = request.channels, request.symbols
+                if channels is UNSET and symbols is UNSET:
+                    return self.readers.touched(None, None)
+                if channels is UNSET or symbols is UNSET:
+                    raise BadRequest("bad_message", "one of channels and symbols is missing, wanted both or neither")
+                check_size(channels, symbols, self._settings)
+                return self.readers.touched(channels, symbols)
+            case List():
+                return self.readers.touched(None, None)
+        return 0
+
+    def _do(self, request: Request, received_ns: int, now_ns: int) -> msgspec.Struct | Steps[msgspec.Struct]:
+        match request:
+            case Subscribe():
+                return self._subscribe(request, received_ns, now_ns)
             case Unsubscribe():
                 return self._unsubscribe(request)
             case List():
-                results = self._walks.subscribed(self.readers.subscribed())
-                self._line.spend(sum(result.matched or 1 for result in results))
-                return ack(request.id, "list", results)
+                return self._list(request)
             case Ping():
                 return Pong(request.id, str(received_ns), str(now_ns))
             case Auth():
@@ -213,14 +250,17 @@ class Session:
             case Replay():
                 raise BadRequest("bad_replay", "this is a live stream")
 
-    def _subscribe(self, request: Subscribe, received_ns: int, now_ns: int) -> Ack:
+    def _list(self, request: List) -> Steps[Ack]:
+        results = yield from self.readers.subscribed()
+        return ack(request.id, "list", self._walks.subscribed(results))
+
+    def _subscribe(self, request: Subscribe, received_ns: int, now_ns: int) -> Ack | Steps[Ack]:
         settings = self._settings
         spec = Spec(
             _offered("every_ms", request.every_ms, settings.every_ms),
             _offered("depth", request.depth, settings.depth),
         )
         raw = [kind for kind in request.channels if spec.of(kind) == RAW]
-        check_size(request.channels, request.symbols, settings)
         start = start_of(request)
         time = None
         if isinstance(start, int):
@@ -246,12 +286,16 @@ class Session:
         elif time is not None or (start is not None and start.mode == "marks" and len(raw) == len(request.channels)):
             walked = self._walks.results(ask, time)
             if walked is not None:
-                self._line.spend(sum(result.matched or 1 for result in walked))
-                return ack(request.id, "subscribe", walked)
+                return self._acked(ask, walked)
+        return self._subscribing(ask, spec, raw)
+
+    def _subscribing(self, ask: Ask, spec: Spec, raw: list[str]) -> Steps[Ack]:
         kept = self._walks.keep(ask, raw)
-        results, touched = self.readers.subscribe(ask, spec, self._walks.limits, kept)
-        self._line.spend(touched)
-        return ack(request.id, "subscribe", results)
+        return self._acked(ask, (yield from self.readers.subscribe(ask, spec, self._walks.limits, kept)))
+
+    def _acked(self, ask: Ask, results: list[Result]) -> Ack:
+        self._unmarked |= any(result.ok for result in results)
+        return ack(ask.id, "subscribe", results)
 
     def _beyond(self, marks: Mapping[str, int], of: object, now_ns: int) -> frozenset[str]:
         """The sources whose marks are of none of these logs.
@@ -268,17 +312,13 @@ class Session:
             raise NotYet(now_ns + DOUBT_NS)
         return doubt.beyond
 
-    def _unsubscribe(self, request: Unsubscribe) -> Ack:
+    def _unsubscribe(self, request: Unsubscribe) -> Steps[Ack]:
         channels, symbols = request.channels, request.symbols
-        if channels is UNSET and symbols is UNSET:
-            gone = self.readers.unsubscribe_all()
-            return ack(request.id, "unsubscribe", gone + self._walks.unsubscribe_all())
         if channels is UNSET or symbols is UNSET:
-            raise BadRequest("bad_message", "one of channels and symbols is missing, wanted both or neither")
-        check_size(channels, symbols, self._settings)
-        results = self._walks.unsubscribe(channels, symbols, self.readers.unsubscribe(channels, symbols))
-        self._line.spend(sum(result.matched or 1 for result in results))
-        return ack(request.id, "unsubscribe", results)
+            gone = yield from self.readers.unsubscribe_all()
+            return ack(request.id, "unsubscribe", gone + self._walks.unsubscribe_all())
+        results = yield from self.readers.unsubscribe(channels, symbols, self._limits)
+        return ack(request.id, "unsubscribe", self._walks.unsubscribe(channels, symbols, results))
 
 
 def _no_past(request: Subscribe) -> list[Result]:

@@ -15,13 +15,14 @@ from msgspec.structs import replace
 from feed.channels.handover import hand_over, leave
 from feed.channels.message import KIND_BIT, KIND_INDEX
 from feed.channels.past import Cut, Past
+from feed.channels.steps import whole
 from feed.channels.subscription import Ask, Limits, Subscribing, subscribed, unsubscribe, unsubscribe_all
 from feed.model import Result
 from feed.protocol.line import NotYet
 from feed.symbols import is_pattern, prefix_of
 
 if TYPE_CHECKING:
-    from feed.channels.channel import Listing
+    from feed.channels.channel import Listing, Source
     from feed.channels.hub import Hub
     from feed.channels.readers import Readers
     from feed.channels.tape import Tape
@@ -169,7 +170,7 @@ class Walks:
                     bit = KIND_BIT.get(kind, 0)
                     if symbol in names and wanted.has(names[symbol], bit):
                         one = replace(ask, channels=[kind], symbols=[symbol])
-                        kept[kind, symbol] = Subscribing(past.hub, past.reader, one, self._limits).results()[0]
+                        kept[kind, symbol] = whole(Subscribing(past.hub, past.reader, one, self._limits).results())[0]
         return kept
 
     def unsubscribe(self, channels: list[str], symbols: list[str], results: list[Result]) -> list[Result]:
@@ -180,14 +181,14 @@ class Walks:
 
     def unsubscribe_all(self) -> list[Result]:
         """Takes everything away; the results are what was there."""
-        results = [result for w in self._walks for result in unsubscribe_all(w.past.hub, w.past.reader)]
+        results = [result for w in self._walks for result in whole(unsubscribe_all(w.past.hub, w.past.reader))]
         for walk in list(self._walks):
             self._end(walk, told=False)
         return results
 
     def subscribed(self, results: list[Result]) -> list[Result]:
         """What walks have, besides what the live stream has."""
-        every = results + [result for w in self._walks for result in subscribed(w.past.hub, w.past.reader)]
+        every = results + [result for w in self._walks for result in whole(subscribed(w.past.hub, w.past.reader))]
         return sorted(every, key=lambda one: (isinstance(one.matched, int), KIND_INDEX[one.channel]))
 
     def close(self) -> None:
@@ -230,15 +231,15 @@ class Walks:
 
     def _cuts(self, ask: Ask, time: int | None) -> dict[str, Cut] | None:
         """For each partition that has to be read where it is cut; None: none has to be read."""
-        prefixes = tuple(prefix_of(symbol) for symbol in ask.symbols if is_pattern(symbol))
-        names = set(ask.symbols)
-        listings = [li for li in self._hub.names.values() if li.name in names or li.name.startswith(prefixes)]
+        hub, roster = self._hub, self._hub.roster
+        prefixes = {prefix_of(symbol) for symbol in ask.symbols if is_pattern(symbol)}
+        named = [hub.names[name] for name in dict.fromkeys(ask.symbols) if name in hub.names]
+        listings = named + [listing for prefix in prefixes for listing in roster.of(prefix).values()]
         if time is None:
             return self._cuts_at_marks(ask, listings)
-        partitions = {_partition_of(listing.owner.name) for listing in listings}
-        venues = {listing.owner.venue for listing in listings if listing.name.startswith(prefixes)}
-        for source in self._hub.sources.values():
-            if "" in prefixes or source.venue in venues:
+        partitions = {_partition_of(name) for name in {listing.owner.name for listing in listings}}
+        for source in hub.sources.values():
+            if "" in prefixes or f"{source.venue.upper()}:" in prefixes:
                 partitions.add(_partition_of(source.name))
         return {partition: Cut(time=time) for partition in partitions}
 
@@ -247,16 +248,19 @@ class Walks:
         marks = ask.start.marks
         bits = sum(KIND_BIT[kind] for kind in set(ask.channels) if kind in KIND_BIT)
         cuts: dict[str, Cut] = {}
-        missed = False
-        for listing in listings:
-            source = listing.owner.name
-            mark = marks.get(source)
-            cuts[_partition_of(source)] = Cut() if mark is None else Cut(source=source, mark=mark)
-            if mark is not None:
-                missed |= any(
-                    c is not None and c.bit & bits and c.source is listing.owner and c.begun <= mark and c.missed(mark)
-                    for c in listing.channels
-                )
+        behind: set[Source] = set()
+        for source in {listing.owner for listing in listings}:
+            mark = marks.get(source.name)
+            cuts[_partition_of(source.name)] = Cut() if mark is None else Cut(source=source.name, mark=mark)
+            if mark is not None and source.may_miss(mark):
+                behind.add(source)
+        missed = any(
+            c is not None and c.bit & bits and c.source is one.owner and c.missed(marks[c.source.name])
+            for one in listings
+            if one.owner in behind
+            for c in one.channels
+            if c is None or c.begun <= marks[one.owner.name]
+        )
         return cuts if missed else None
 
     def _begin(self, walk: Walk) -> list[Result]:
@@ -267,7 +271,7 @@ class Walks:
             if listing is not None:
                 past.expect(symbol, sources.get(_partition_of(listing.owner.name), listing.owner.name))
         self._leave(ask.channels, ask.symbols)
-        self._readers.unsubscribe(ask.channels, ask.symbols)
+        whole(self._readers.unsubscribe(ask.channels, ask.symbols, self._limits))
         limits, every = self.limits, [reader.wanted for reader in self._readers]
         left = Limits(
             subscriptions_max=limits.subscriptions_max - sum(wanted.count for wanted in every),
@@ -279,10 +283,16 @@ class Walks:
         self._walks.append(walk)
         if not past.reader.wanted.count:
             self._end(walk, told=False)
-        return results
+        return [self._now(result) for result in results]
+
+    def _now(self, result: Result) -> Result:
+        """A pattern matches what there is now: what began since its past is told by `joined`, as all of it is."""
+        if not result.ok or not isinstance(result.matched, int):
+            return result
+        return replace(result, matched=len(self._hub.matching(prefix_of(result.symbol), KIND_INDEX[result.channel])))
 
     def _leave(self, channels: list[str], symbols: list[str]) -> list[list[Result]]:
-        found = [unsubscribe(w.past.hub, w.past.reader, channels, symbols) for w in self._walks]
+        found = [whole(unsubscribe(w.past.hub, w.past.reader, channels, symbols, self._limits)) for w in self._walks]
         for walk in list(self._walks):
             if not walk.past.reader.wanted.count:
                 self._end(walk, told=False)

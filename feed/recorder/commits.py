@@ -44,6 +44,8 @@ class _Table:
     def __init__(self, name: str) -> None:
         self.name = name
         self.part: Part | None = None
+        self.misnamed = False
+        """Its file is called by the wall clock, since no tick had told a time."""
         self.begun = 0.0
         self.day = 0
         self.bytes = 0
@@ -67,6 +69,8 @@ class Commits:
         wall_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         """`wall_ns` only names files that are begun before any source has told a time."""
+        self.received_ns = 0
+        """When the newest tick was received that was only read: a time for names, where there is no other."""
         self.number = self.durable = number
         self.tables = tuple(tables)
         self._disk = disk
@@ -91,6 +95,8 @@ class Commits:
             if rows is not None:
                 found = {source: Span(*_position(positions[source]), *span) for source, span in rows.spans.items()}
                 spans = self._spans | found
+            if table.misnamed and self._newest and table.part is not None and not table.part.rows:
+                self._leave(table)
             part = table.part or self._begin(table, number - 1)
             before = part.size
             part.write(table.empty if rows is None else rows.batch, number, spans)
@@ -177,8 +183,15 @@ class Commits:
     def _newest(self) -> int:
         return max((span.clock for span in self._spans.values()), default=0)
 
+    def _leave(self, table: _Table) -> None:
+        """Gives a file up in which nothing but positions is, so that one with the right name takes its place."""
+        path = self.end(table.name)
+        assert path is not None
+        self._disk.remove(path)
+
     def _begin(self, table: _Table, commit: int) -> Part:
-        newest = self._newest
+        newest = self._newest or self.received_ns
+        table.misnamed = not newest
         table.part = Part(self._disk, table.name, commit, newest or self._wall_ns(), self._rules)
         table.begun, table.day = self._clock(), newest // _DAY_NS
         table.bytes = table.round_bytes = 0

@@ -23,14 +23,16 @@ class FolderLock:
         self._fd = -1
 
     def take(self) -> None:
-        """Takes it, where it is not held.
+        """Takes it, where it is not held; makes the folder, where it is not there or was deleted.
 
         Raises:
             FeedError: another recorder writes here; says which.
             OSError: the folder cannot be written.
         """
         if self._fd >= 0:
-            return
+            if self._is_there():
+                return
+            self.release()  # it was deleted with its folder
         self._path.parent.mkdir(parents=True, exist_ok=True)
         fd = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
@@ -47,6 +49,13 @@ class FolderLock:
         }
         os.ftruncate(fd, 0)
         os.write(fd, json.dumps(who).encode())
+
+    def _is_there(self) -> bool:
+        """Whether what is locked is what others would lock."""
+        try:
+            return os.path.samestat(os.fstat(self._fd), self._path.stat())
+        except FileNotFoundError:
+            return False
 
     def release(self) -> None:
         """Lets go of it. The file stays: removing it would let two recorders lock two files of the same name."""

@@ -18,25 +18,27 @@ from aiokafka.structs import TopicPartition
 
 from feed.channels.state import FoldRules
 from feed.errors import Unreachable
+from feed.floors import EARLIEST
 from feed.kafka.batches import Raw
 from feed.kafka.cluster import Cluster, OutOfRange
 from feed.kafka.fetch import Fetcher, Stream
 from feed.recorder.commits import Commits
 from feed.recorder.recovery import seal_ended, take_up
 from feed.recorder.retention import keep
-from feed.recorder.role import NOT_OUR_DISK, DiskFull, RecorderSettings
+from feed.recorder.role import NOT_OUR_DISK, DiskFull, Pauses, RecorderSettings
 from feed.recorder.taking import Taken
 from feed.recording.disk import Disk
 from feed.recording.notes import Span
 from feed.recording.tables import SCHEMAS, TICKS
 from feed.recording.words import Words
-from feed.tasks import end
+from feed.tasks import end, unbroken
 from feed.told import Told
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from feed.channels.past import Cut
     from feed.recorder.health import RecorderHealth
 
 _NS_PER_MS: Final = 1_000_000
@@ -59,7 +61,10 @@ class RawRecorder:
         health: RecorderHealth,
         fetch_wait_ms: int,
         disk: Disk | None = None,
+        begins: Cut | None = EARLIEST,
     ) -> None:
+        """`begins`: where a new recording does; None: where the topics end."""
+        self._begins = begins
         self._topics = topics
         self._root = root
         self._settings = settings
@@ -68,6 +73,7 @@ class RawRecorder:
         self._cluster = Cluster(bootstrap, client_id="feed-record-raw")
         self._fetcher = Fetcher(self._cluster, wait_ms=fetch_wait_ms)
         self._told = Told(log)
+        self._pauses = Pauses("recording of ticks")
 
     async def run(self, locked: asyncio.Event) -> None:
         """Records, pauses and goes on, once the folder is locked.
@@ -86,20 +92,18 @@ class RawRecorder:
                     if error.errno in NOT_OUR_DISK:
                         raise
                     self._health.paused(error.strerror or str(error))
-                    words = f"recording of ticks pauses: {error}; Kafka holds what comes"
-                    self._told.say(("pauses", error.errno), words, level=logging.ERROR)
+                    self._pauses.pause(error)
                 await asyncio.sleep(self._settings.retry_ms / 1000)
         finally:
             await self._fetcher.stop()
             await self._cluster.stop()
 
     async def _record(self) -> None:
-        taken_up = await asyncio.to_thread(take_up, self._root, self._disk, (), (TICKS,))
+        taken_up = await unbroken(asyncio.to_thread(take_up, self._root, self._disk, (), (TICKS,)))
         commits = Commits(self._disk, (TICKS,), taken_up.commit, FoldRules(), self._settings.files)
         life = RawTicks(commits, taken_up.positions)
         streams: dict[TopicPartition, Stream] = {}
         looking = asyncio.create_task(self._look(life, streams), name="tick partitions")
-        synced = time.monotonic()
         try:
             while True:
                 await self._arrived()
@@ -109,14 +113,7 @@ class RawRecorder:
                     looking.result()
                 if not life.due(self._settings.flush_bytes, self._settings.flush_interval_ms):
                     continue
-                free, floor = self._disk.free_bytes(), self._settings.free_bytes_min
-                if free < floor:
-                    raise DiskFull(free, floor)
-                await asyncio.to_thread(life.write)
-                if time.monotonic() - synced >= self._settings.sync_interval_ms / 1000:
-                    synced = time.monotonic()
-                    await asyncio.to_thread(commits.sync)
-                await self._rotate(life)
+                await unbroken(self._write(life))
         except asyncio.CancelledError:
             self._finish(life)
             raise
@@ -125,6 +122,22 @@ class RawRecorder:
                 self._fetcher.leave(stream)
             await end([looking])
             commits.close()
+
+    async def _write(self, life: RawTicks) -> None:
+        """Writes what came, and what is due with it."""
+        try:
+            free, floor = self._disk.free_bytes(), self._settings.free_bytes_min
+            if free < floor:
+                raise DiskFull(free, floor)
+            await asyncio.to_thread(life.write)
+            self._pauses.go_on()
+            if time.monotonic() - life.synced_at >= self._settings.sync_interval_ms / 1000:
+                life.synced_at = time.monotonic()
+                await asyncio.to_thread(life.commits.sync)
+            await self._rotate(life)
+        except BaseException:
+            life.broken = True
+            raise
 
     async def _arrived(self) -> None:
         try:
@@ -145,10 +158,21 @@ class RawRecorder:
                         if partition not in streams:
                             begin, stop = await self._cluster.offsets(partition)
                             start = life.start(source_of(partition), begin, stop)
+                            if start is None:
+                                start = await self._new(partition, begin, stop)
                             streams[partition] = self._fetcher.follow(partition, start)
             except (KafkaError, OSError, Unreachable) as error:
                 self._told.say("topics", f"tick topics: {error}")
             await asyncio.sleep(_LOOK_S)
+
+    async def _new(self, partition: TopicPartition, begin: int, stop: int) -> int:
+        """Where a partition begins of a recording that is new."""
+        if self._begins is None:
+            return stop
+        if not self._begins.time:
+            return begin
+        found = await self._cluster.offset_at(partition, self._begins.time // _NS_PER_MS)
+        return stop if found is None else found
 
     def _take(
         self, life: RawTicks, partition: TopicPartition, stream: Stream, streams: dict[TopicPartition, Stream]
@@ -171,6 +195,9 @@ class RawRecorder:
             self._health.deleted_files += len(gone)
 
     def _finish(self, life: RawTicks) -> None:
+        if life.broken:
+            log.error("the last write of ticks failed; the next recorder goes on from what was written")
+            return
         try:
             life.write()
             for path in life.commits.end_all():
@@ -180,11 +207,14 @@ class RawRecorder:
 
 
 class RawTicks:
-    """Ticks on their way into the table."""
+    """Ticks on their way into the table. `broken`: a write failed, and what is in memory is given up."""
 
     def __init__(self, commits: Commits, positions: dict[str, Span]) -> None:
         self.commits = commits
+        self.broken = False
+        self.synced_at = time.monotonic()
         self._spans = dict(positions)
+        self._goes_on = bool(positions)
         self._words = Words(sorted({source.rpartition("/")[0] for source in positions}))
         self._waiting: list[tuple[TopicPartition, list[Raw]]] = []
         self._bytes = 0
@@ -195,11 +225,11 @@ class RawTicks:
         """The newest time of a tick, nanoseconds."""
         return max((span.clock for span in self._spans.values()), default=0)
 
-    def start(self, source: Source, begin: int, stop: int) -> int:
-        """Where a partition is read on from; new ones from their begin, so that nothing is left out."""
+    def start(self, source: Source, begin: int, stop: int) -> int | None:
+        """Where a partition is read on from; new ones from their begin. None: all is new."""
         span = self._spans.get(source)
         if span is None:
-            return begin
+            return begin if self._goes_on else None
         if not begin <= span.offset <= stop:
             log.warning(
                 "%s: offset %d is not in the log any more, which holds %d to %d", source, span.offset, begin, stop

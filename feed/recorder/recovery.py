@@ -7,6 +7,7 @@ the new writer begins new ones.
 
 from __future__ import annotations
 
+import errno
 import logging
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -66,9 +67,15 @@ def take_up(root: Path, disk: Disk, kinds: tuple[str, ...], tables: tuple[str, .
 
 
 def seal_ended(root: Path, disk: Disk, path: str) -> str | None:
-    """Seals one file that its writer has ended."""
+    """Seals one file that its writer has ended.
+
+    Raises:
+        OSError: as `seal`, or it is not there any more.
+    """
     folder = Folder(str(root))
-    (place,) = [place for place in folder.places([path.partition("/")[0]]) if place.path == path]
+    place = next((place for place in folder.places([path.partition("/")[0]]) if place.path == path), None)
+    if place is None:
+        raise FileNotFoundError(errno.ENOENT, "was deleted before it was sealed", path)
     return seal(disk, RecordedFile(folder, place))
 
 

@@ -62,6 +62,8 @@ def _ended_before(folder: Folder, place: Place, clock: int) -> bool:
     except CorruptRecording as error:
         log.warning("%s; it is kept", error)
         return False
+    except FileNotFoundError:
+        return False  # somebody else has deleted it
     try:
         return (
             max((span.clock for block in file.blocks[-1:] for span in block.note.sources.values()), default=0) < clock
@@ -71,8 +73,11 @@ def _ended_before(folder: Folder, place: Place, clock: int) -> bool:
 
 
 def _unused(path: Path) -> bool:
-    """Whether no reader has it open."""
-    fd = os.open(path, os.O_RDONLY)
+    """Whether it is there, and no reader has it open."""
+    try:
+        fd = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
+from feed.errors import ConfigError
+from feed.floors import EARLIEST
 from feed.follower import Followed, Follower
 from feed.recorder.commits import Commits, FileRules
 from feed.recorder.lock import FolderLock
@@ -25,6 +27,7 @@ from feed.recorder.retention import KeepRules, keep
 from feed.recorder.session import Session
 from feed.recording.disk import Disk
 from feed.recording.tables import GAPS, STATES
+from feed.tasks import unbroken
 from feed.told import Told
 
 if TYPE_CHECKING:
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from aiokafka.structs import TopicPartition
 
+    from feed.channels.past import Cut
     from feed.channels.state import FoldRules
     from feed.recorder.health import RecorderHealth
     from feed.recording.chosen import Chosen
@@ -62,6 +66,28 @@ class DiskFull(OSError):
         super().__init__(errno.ENOSPC, f"{free >> 20} MiB free, of which {floor >> 20} must stay free")
 
 
+class Pauses:
+    """Says when recording pauses, now and then while it does, and when it goes on: with the first batch written."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._told = Told(log)
+        self._since: float | None = None
+
+    def pause(self, error: OSError) -> None:
+        """The disk took something not."""
+        if self._since is None:
+            self._since = time.monotonic()
+        words = f"{self._what} pauses: {error}; Kafka holds what comes"
+        self._told.say(error.errno, words, level=logging.ERROR)
+
+    def go_on(self) -> None:
+        """It took something."""
+        if self._since is not None:
+            log.warning("%s goes on after %.1f s", self._what, time.monotonic() - self._since)
+            self._since = None
+
+
 class Recorder:
     """Records some venues' feed logs into a folder, until it is cancelled."""
 
@@ -78,8 +104,15 @@ class Recorder:
         fetch_wait_ms: int,
         disk: Disk | None = None,
         named: bool = True,
+        begins: Cut | None = EARLIEST,
+        must_be_new: bool = False,
     ) -> None:
-        """`topics`: each feed topic and its venue. `named`: somebody asked for them; else what is there counts."""
+        """`topics`: each feed topic and its venue. `named`: somebody asked for them; else what is there counts.
+
+        `begins`: where a new recording does (None: where the logs end); `must_be_new`: it was asked for by name.
+        """
+        self._begins = begins
+        self._must_be_new = must_be_new
         self._named = named
         self._bootstrap = bootstrap
         self._topics = topics
@@ -90,6 +123,7 @@ class Recorder:
         self._health = health
         self._fetch_wait_ms = fetch_wait_ms
         self._disk = disk or Disk(root)
+        self._pauses = Pauses("recording")
         self.locked = asyncio.Event()
         """Set once the folder is ours."""
 
@@ -99,9 +133,10 @@ class Recorder:
         Raises:
             Unreachable: no broker answered at the start.
             FeedError: somebody else records into this folder.
+            ConfigError: it is to be new, and is not.
             CorruptRecording: an open file is damaged before its end.
         """
-        lock, told = FolderLock(self._root), Told(log)
+        lock = FolderLock(self._root)
         try:
             while True:
                 try:
@@ -112,8 +147,7 @@ class Recorder:
                     if error.errno in NOT_OUR_DISK:
                         raise
                     self._health.paused(error.strerror or str(error))
-                    words = f"recording pauses: {error}; Kafka holds what comes"
-                    told.say(error.errno, words, level=logging.ERROR)
+                    self._pauses.pause(error)
                 await asyncio.sleep(self._settings.retry_ms / 1000)
         finally:
             lock.release()
@@ -121,11 +155,14 @@ class Recorder:
     async def _record(self) -> None:
         """One life, from what the files say to the first failure of the disk."""
         self._refuse_full_disk()
-        taken_up = await asyncio.to_thread(take_up, self._root, self._disk, self._chosen.kinds)
-        session = Session(taken_up, self._chosen, self._rules)
+        taken_up = await unbroken(asyncio.to_thread(take_up, self._root, self._disk, self._chosen.kinds))
+        if self._must_be_new and taken_up.positions:
+            raise ConfigError(f"{self._root} has a recording, which goes on where it ends: --from is for a new one")
+        self._must_be_new = False
+        session = Session(taken_up, self._chosen, self._rules, begins=self._begins)
         tables = (*self._chosen.kinds, GAPS, STATES)
         commits = Commits(self._disk, tables, taken_up.commit, self._rules, self._settings.files)
-        life = _Life(self._disk, self._root, session, commits, self._settings, self._health)
+        life = _Life(self._disk, self._root, session, commits, self._settings, self._health, self._pauses)
         life.follower = follower = Follower(
             self._bootstrap,
             {topic: Followed(_NEVER_SILENT_S, self._named, venue) for topic, venue in self._topics.items()},
@@ -171,8 +208,11 @@ class _Life:
         commits: Commits,
         settings: RecorderSettings,
         health: RecorderHealth,
+        pauses: Pauses,
     ) -> None:
         self._disk = disk
+        self._pauses = pauses
+        self._keeping = asyncio.Lock()
         self._root = root
         self._session = session
         self._commits = commits
@@ -182,9 +222,21 @@ class _Life:
         self._flushed_at = self._written_at = self._synced_at = time.monotonic()
         self._ticks: dict[str, int] = {}
         self._newest_clock = 0
+        self._broken = False
+        """A write failed: what is in memory is given up."""
 
     async def between(self) -> None:
-        """Before more records are taken: writes what is due."""
+        """Before more records are taken: writes what is due, to the end also when it is cancelled meanwhile."""
+        await unbroken(self._write_due())
+
+    async def _write_due(self) -> None:
+        try:
+            await self._cycle()
+        except BaseException:
+            self._broken = True
+            raise
+
+    async def _cycle(self) -> None:
         for task in [task for task in self._sealing if task.done()]:
             self._sealing.discard(task)
             task.result()
@@ -205,7 +257,10 @@ class _Life:
         await self._rotate()
 
     def finish(self) -> None:
-        """Writes and seals everything; blocks."""
+        """Writes and seals everything; blocks. After a write that failed the next recorder does that."""
+        if self._broken:
+            log.error("the last write failed; the next recorder goes on from what was written")
+            return
         try:
             if self._gather(float("inf")):
                 self._write()
@@ -218,8 +273,9 @@ class _Life:
 
     async def close(self) -> None:
         """Waits for what is being sealed, and closes all files."""
-        if self._sealing:
-            await asyncio.wait(self._sealing)
+        found = await unbroken(_ended(self._sealing))
+        for error in found:
+            log.error("not all could be sealed at the end: %s; the next recorder does it", error)
         self._commits.close()
 
     def _gather(self, now: float) -> bool:
@@ -231,6 +287,7 @@ class _Life:
         newest = max((span.clock for span in self._spans.values()), default=0)
         if not ticks or (idle and now - self._written_at < self._settings.sync_interval_ms / 1000):
             return False
+        self._commits.received_ns = self._session.received_ns
         self._ticks, self._written_at = ticks, now
         self._newest_clock = newest
         return True
@@ -240,6 +297,7 @@ class _Life:
         if free < floor:
             raise DiskFull(free, floor)
         self._commits.write(self._taken, self._spans)
+        self._pauses.go_on()
         self._health.commits += 1
         self._health.ticks = self._ticks
         self._health.rows += sum(rows.batch.num_rows for rows in self._taken.values())
@@ -268,5 +326,12 @@ class _Life:
     async def _seal(self, path: str) -> None:
         await asyncio.to_thread(seal_ended, self._root, self._disk, path)
         self._health.sealed_files += 1
-        gone = await asyncio.to_thread(keep, self._root, self._disk, self._settings.keep, self._newest_clock)
+        async with self._keeping:  # tables that rotate together would delete the same files
+            gone = await asyncio.to_thread(keep, self._root, self._disk, self._settings.keep, self._newest_clock)
         self._health.deleted_files += len(gone)
+
+
+async def _ended(tasks: set[asyncio.Task[None]]) -> list[BaseException]:
+    """Waits for tasks; what went wrong in them."""
+    found = await asyncio.gather(*tasks, return_exceptions=True)
+    return [error for error in found if error is not None]

@@ -9,9 +9,11 @@ No task, no clock, no thread: `role` calls it, tests feed it.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
 from feed.channels.hub import Hub, HubSettings
+from feed.floors import EARLIEST
 from feed.model import KINDS, NO_SEQ, Kind
 from feed.recorder.taking import Taker, missing
 from feed.recording.columns import Dictionaries
@@ -24,21 +26,27 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from feed.channels.channel import Channel
+    from feed.channels.past import Cut
     from feed.channels.state import Folded, FoldRules
+    from feed.floors import Wanted
     from feed.model import StateReason
     from feed.recorder.recovery import TakenUp
     from feed.recorder.taking import Taken
     from feed.recording.chosen import Chosen
 
 _ROUND_TEXT_BYTES: Final = 4 << 20
+_RECEIVED: Final = re.compile(rb'"ts_recv":"(\d+)"').search
 
 
 class Session:
     """A sink of the follower. `fresh`: sources whose keyframes are to be written into the files that are open."""
 
-    def __init__(self, taken_up: TakenUp, chosen: Chosen, rules: FoldRules) -> None:
+    def __init__(self, taken_up: TakenUp, chosen: Chosen, rules: FoldRules, *, begins: Cut | None = EARLIEST) -> None:
+        """`begins`: where a new recording does; None: at the end of the logs."""
         self.fresh: set[str] = set()
         self.updates = 0
+        self.received_ns = 0
+        """When the newest tick was received that was read, recorded or not; 0 before any."""
         self._chosen = chosen
         self.hub = Hub(
             HubSettings(
@@ -52,7 +60,7 @@ class Session:
         self._taker.clocks = {source: span.clock for source, span in taken_up.positions.items()}
         self._taker.ticks = {source: span.tick for source, span in taken_up.positions.items()}
         self._behind = _newest(taken_up.positions)
-        self._known = set(self._behind)
+        self._begins = begins
         self._goes_on = bool(taken_up.positions)
         self._recorded = dict(taken_up.channels)
         for (kind, symbol), (source, _) in taken_up.channels.items():
@@ -62,16 +70,21 @@ class Session:
 
     # ---- what the follower calls
 
-    def starts(self, partition: str, begin: int, end: int) -> int | None:
-        """The log offset at which the state of a partition (`kraken/0`) must be known, as long as it is not reached."""
+    def starts(self, partition: str, begin: int, end: int) -> Wanted:
+        """Where the state of a partition (`kraken/0`) must be known: where what is recorded of it ends.
+
+        What is new in a recording that goes on is read from its begin. Of a log that does not hold that place any more
+        all is read that it holds, and every channel says what it missed.
+        """
         found = self._behind.get(partition)
         if found is None:
-            # in a recording that goes on, a partition that is new has nothing yet that could be left out
-            return begin if self._goes_on and partition not in self._known else None
+            known = _newest(self._spans).get(partition)
+            if known is None:
+                return EARLIEST if self._goes_on else self._begins
+            return known[1].offset if begin <= known[1].offset <= end else EARLIEST
         if not begin <= found[1].offset <= end:
-            # what lies there now does not go on from what was recorded: every channel will say what it missed
             self._behind[partition] = found[0], Span(found[1].tick, begin, found[1].clock)
-            return None
+            return EARLIEST
         return found[1].offset
 
     def passed(self, source: str, offset: int) -> None:
@@ -100,6 +113,8 @@ class Session:
 
     def keyframe(self, source: str, symbol: str, value: bytes) -> None:
         """A symbol's snapshots."""
+        if not self.received_ns and (found := _RECEIVED(value)):
+            self.received_ns = int(found[1])
         self.hub.keyframe(source, symbol, value)
 
     def data(self, source: str, pos: int, last: int, value: bytes, end: int) -> None:
@@ -125,6 +140,7 @@ class Session:
     def flush(self) -> None:
         """Takes what came in as rows."""
         hub = self.hub
+        self.received_ns = max(self.received_ns, hub.received_ns())
         if hub.flush(0):
             self._taker.gather(hub.current, hub.listings, self._recorded, but=self._behind_sources())
             for _ in hub.fan_out():

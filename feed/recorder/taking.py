@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from feed.channels.log import Entry
     from feed.channels.state import Folded, FoldRules
 
-_STEP_NS: Final = 1_000
 _SOURCES_MAX: Final = 1 << 20
 _BITS: Final = tuple(KIND_BIT[kind] for kind in KINDS)
 _DATA: Final[dict[str, Any]] = {"trades": list[Trade], "bars": list[Bar], "book": Book}
@@ -233,12 +232,18 @@ class Taker:
             (one, head) for one, head in zip(messages, heads, strict=True) if head.type != "snapshot" and head.seq > seq
         ]
         updates = [head for _, head in new if head.type == "update"]
-        turned = any(head.type == "gap" and head.source != source for head in heads)
+        # a snapshot that is ahead of what was recorded is all that tells of what is missing
+        turned = any(
+            (head.type == "gap" and head.source != source) or (head.type == "snapshot" and head.seq > seq)
+            for head in heads
+        )
         if channel.source.name == source and not turned and (not updates or updates[0].prev == seq):
             into = self._of(channel.bit)
             for one, _ in new:
                 into.messages.append(one)
                 into.codes.append(self._code(channel.listing.name, source))
+            return
+        if self._go_over(channel, recorded, entries):
             return
         folded = channel.folded(self._rules)
         if folded is None:
@@ -246,6 +251,43 @@ class Taker:
             return  # it waits: what comes first of it will be compared
         tick = max(folded.covers, self.ticks.get(channel.source.name, NO_SEQ))
         self.turn(channel, missing(channel, recorded, folded), tick)
+
+    def _go_over(self, channel: Channel, recorded: tuple[str, int], entries: list[Entry]) -> bool:
+        """A channel that goes on in another source, or behind a hole: every update that is there is an update here.
+
+        False where it is not known what they follow: then only its state is.
+        """
+        before, prev = recorded
+        turned = max((at for at, entry in enumerate(entries) if entry[3] is not None), default=0)
+        messages = [one for entry in entries[turned:] for one in whole_messages(entry[2].split(JOINT)) if one]
+        heads = [head_of(one) for one in messages]
+        begin = next((at for at, head in enumerate(heads) if head.type in ("snapshot", "update")), None)
+        if begin is None:
+            return False
+        seq = heads[begin].seq if heads[begin].type == "snapshot" else heads[begin].prev
+        if heads[begin].type == "update" and seq != (heads[begin - 1].seq if begin else NO_SEQ):
+            return False
+        kind, symbol, source = channel.kind, channel.listing.name, channel.source.name
+        if before == source and seq <= prev:
+            return False
+        reason: GapReason = "recording" if before == source else "source"
+        said = [bare(Gap(kind, symbol, source, prev, seq, None, reason, lost=channel.loses))]
+        rest = begin
+        while rest < len(heads) and heads[rest].type == "snapshot":
+            rest += 1  # the parts of one were put together
+        if not channel.loses:
+            said += messages[begin:rest] or [channel.nothing()]
+        tick = max(seq, self.ticks.get(source, NO_SEQ))
+        while rest < len(heads) and heads[rest].seq <= tick:
+            said.append(messages[rest])
+            rest += 1
+        self._take_turn(kind, symbol, source, said, tick)
+        into, code = self._of(channel.bit), self._code(symbol, source)
+        for message, head in zip(messages[rest:], heads[rest:], strict=True):
+            if head.type != "gap" or head.source == source:
+                into.messages.append(message)
+                into.codes.append(code)
+        return True
 
     def _turning(self, channel: Channel, entries: list[Entry]) -> None:
         """The entries of a channel that takes a turn in this flush."""
@@ -292,33 +334,28 @@ class Taker:
             name = names[number]
             mine = np.flatnonzero(source == number)
             order = orders[name] = mine[np.lexsort((turn[mine], at[mine]))]
-            running = np.maximum.accumulate(np.maximum(received[order], self.clocks.get(name, 0)))
+            before = self.clocks.get(name, 0)
+            running = np.maximum.accumulate(np.maximum(received[order], before))
             # what belongs together has one clock, also a gap, which does not say when its tick was received
             ends = np.flatnonzero((np.diff(at[order]) != 0) | (np.diff(turn[order]) != 0))
             sizes = np.diff(ends, prepend=-1, append=len(order) - 1)
             running = np.repeat(running[np.append(ends, len(order) - 1)], sizes)
-            turns = turn[order]
-            if turns.any():
-                begins = (turns > 0) & (np.diff(turns, prepend=0) != 0)
-                running = running + np.cumsum(begins)
-            clock[order] = running
-        for step, turned in enumerate(self._turned, 1):
-            self._place_after(turned, step, orders, turn, clock)
+            clock[order] = _apart(running, turn[order], before)
+        for turned in self._turned:
+            self._place_after(turned, orders, turn, clock)
         for name, order in orders.items():
             self.clocks[name] = int(clock[order[-1]])
         return clock
 
-    def _place_after(
-        self, turned: _Turned, step: int, orders: dict[str, np.ndarray], turn: np.ndarray, clock: np.ndarray
-    ) -> None:
-        """Moves a turn, and what follows it in its source, behind all that the source said which it left."""
+    def _place_after(self, turned: _Turned, orders: dict[str, np.ndarray], turn: np.ndarray, clock: np.ndarray) -> None:
+        """Has a turn, and what follows it in its source, stand behind all that the source said which it left."""
         left = orders.get(turned.left)
-        behind = max(self.clocks.get(turned.left, 0), int(clock[left[-1]]) if left is not None else 0) + step * _STEP_NS
+        behind = max(self.clocks.get(turned.left, 0), int(clock[left[-1]]) if left is not None else 0)
         order = orders[turned.source]
-        begin = int(np.flatnonzero(turn[order] == turned.number)[0])
-        missing = behind - int(clock[order[begin]])
-        if missing > 0:
-            clock[order[begin:]] += missing
+        rest = order[int(np.flatnonzero(turn[order] == turned.number)[0]) :]
+        if clock[rest[0]] <= behind:
+            # a floor and no distance: the turn's own clock may be 0, and a distance from there is all time since 1970
+            clock[rest] = _apart(clock[rest], turn[rest], behind)
 
     def _rows(
         self, kinds: list[tuple[Parsed, np.ndarray, np.ndarray, np.ndarray]], clocks: np.ndarray
@@ -376,6 +413,15 @@ def _by_name(names: list[str]) -> np.ndarray:
     places = np.empty(len(names), np.int64)
     places[sorted(range(len(names)), key=names.__getitem__)] = np.arange(len(names))
     return places
+
+
+def _apart(clock: np.ndarray, turn: np.ndarray, before: int) -> np.ndarray:
+    """The running maximum of clocks and of one before them, each turn at least a nanosecond after what came before."""
+    if not turn.any():
+        return clock
+    turns = np.cumsum((turn > 0) & (np.diff(turn, prepend=0) != 0))
+    apart: np.ndarray = np.maximum(np.maximum.accumulate(clock - turns), before) + turns
+    return apart
 
 
 def _received(parsed: Parsed) -> np.ndarray:

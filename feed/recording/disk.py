@@ -6,6 +6,7 @@ for good (`publish`). Every error is an `OSError`.
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import Final
@@ -32,8 +33,14 @@ class NewFile:
             view = view[done:]
 
     def sync(self) -> None:
-        """Returns when it would survive a power cut."""
+        """Returns when it would survive a power cut.
+
+        Raises:
+            OSError: it would not, or it was deleted: what is written into it goes nowhere.
+        """
         os.fsync(self._fd)
+        if not os.fstat(self._fd).st_nlink:
+            raise FileNotFoundError(errno.ENOENT, "was deleted while it was written", str(self.path))
 
     def close(self) -> None:
         """Closes it; what was not synced may be lost."""

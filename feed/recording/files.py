@@ -7,6 +7,7 @@ is unpickled, and no type but those of the tables is read.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -48,6 +49,7 @@ class RecordedFile:
     Raises:
         CorruptRecording: it is damaged, or no file of this table.
         FileNotFoundError: it is not there any more.
+        OSError: it cannot be opened now: too few file descriptors, no permission.
     """
 
     def __init__(self, folder: Folder, place: Place, grown: Grown | None = None) -> None:
@@ -77,14 +79,13 @@ class RecordedFile:
                 self._open_sealed()
             else:
                 self._open_part()
-        except FileNotFoundError:
-            self.close()
-            raise
         except Damaged as error:
-            self.close()
+            self._let_go()
             raise self.corrupt(str(error), len(self.blocks)) from error
         except _UNREADABLE as error:
-            self.close()
+            self._let_go()
+            if says_nothing(error):
+                raise
             raise self.corrupt(f"cannot be opened: {error}") from error
 
     def corrupt(self, why: str, batch: int | None = None) -> CorruptRecording:
@@ -107,6 +108,8 @@ class RecordedFile:
                 self._read_run(number, verify=verify)
             return as_now(self.table, self._run[number])
         except _UNREADABLE as error:
+            if says_nothing(error):
+                raise
             raise self.corrupt(f"cannot be read: {error}", number) from error
 
     def verify(self, number: int) -> None:
@@ -156,6 +159,9 @@ class RecordedFile:
         """Lets go of it."""
         self._run.clear()
         self._file.close()
+        self._let_go()
+
+    def _let_go(self) -> None:
         if self._held >= 0:
             os.close(self._held)
             self._held = -1
@@ -298,6 +304,12 @@ def _readable(read: Callable[[bytes], Told], text: bytes, at: int) -> Told:
         return read(text)
     except CorruptRecording as error:
         raise Damaged(str(error), at) from error
+
+
+def says_nothing(error: BaseException) -> bool:
+    """Whether an error is about this process or the way to a file, and not about what is in it."""
+    # Arrow's own errors have no number
+    return isinstance(error, OSError) and error.errno not in (None, errno.EIO)
 
 
 def hold(path: str) -> int:

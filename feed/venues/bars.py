@@ -10,26 +10,33 @@ Rules, all on tick time and therefore the same whoever runs them:
   first taken opens and the last taken closes;
 - at most one message every `bars_every_ns`, with each bar that changed or closed since the last one;
 - a trade for a bar that is closed and still kept is added to it, and the bar is sent again; for an older one it is late
-  and counted in `late`, as is a trade dated more than a day ahead of the clock (its bar would never close).
+  and counted, as is a trade dated more than a day ahead of the clock (its bar would never close);
+- a bar whose volume cannot be written, with more digits before the point than a number has, is not told: it is left out
+  from then on, counted once, and its later trades are in no bar of its time.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Context, Decimal
-from typing import Final
+from typing import Final, Literal
 
 from msgspec import Struct
 
 from feed.model import INTERVALS_NS, Bar, Interval
+from feed.venues.decimals import DIGITS_MAX
 
 NEVER: Final = 2**63 - 1
 _PENDING_MAX: Final = 256
 _AHEAD_MAX_NS: Final = 24 * 3600 * 1_000_000_000
 _ADD: Final = Context(prec=100).add
+_VOLUME_END: Final = Decimal(10**DIGITS_MAX)
 _UNKNOWN: Final = (-1, -1)
 """Of a bar whose times were not written down: what came before opened it, what comes next closes it."""
 
 Key = tuple[Interval, int]
+Odd = Literal["bars_untold", "trades_ahead", "trades_late"]
+"""What is counted: bars that cannot be written, trades that are in no bar, or not in one of each interval."""
 
 
 class BarRules(Struct, frozen=True):
@@ -77,33 +84,50 @@ class Saved(Struct, frozen=True, omit_defaults=True):
     """What bars keep that their channel's snapshot does not hold: changed bars and the time of the last message.
 
     `times`: of each bar, by interval and time, how long after its begin the trades were that open and close it.
+    `untold`: the bars that cannot be written.
     """
 
     changed: list[Bar]
     sent_at: int
-    late: int
     times: list[tuple[int, int]] = []
+    untold: list[Key] = []
 
 
 class Bars:
-    """The bars of one symbol. `due` is the clock at which `emit` has something to say, `NEVER` if nothing."""
+    """The bars of one symbol. `due` is the clock at which `emit` has something to say, `NEVER` if nothing.
 
-    __slots__ = ("_changed", "_pending", "_rules", "_soonest", "_sums", "due", "late", "scheduled", "sent", "sent_at")
+    `odd` is called with what is to be counted, and how many there were.
+    """
 
-    def __init__(self, rules: BarRules) -> None:
+    __slots__ = (
+        "_changed",
+        "_odd",
+        "_pending",
+        "_rules",
+        "_soonest",
+        "_sums",
+        "_untold",
+        "due",
+        "scheduled",
+        "sent",
+        "sent_at",
+    )
+
+    def __init__(self, rules: BarRules, odd: Callable[[Odd, int], object] = lambda what, count: None) -> None:
         self._rules = rules
+        self._odd = odd
         self._pending: list[tuple[int, str, str]] = []
         self._sums: dict[Key, _Sum] = {}
         self._changed: set[Key] = set()
+        self._untold: set[Key] = set()
         self.sent: dict[Key, Bar] = {}
         self._sent(-(2**62))
         self.due = self.scheduled = NEVER
-        self.late = 0
 
     def add(self, ts_event: int, price: str, size: str, clock: int) -> None:
         """Takes a trade; `due` is at most the end of the present pause between messages afterwards."""
         if ts_event > clock + _AHEAD_MAX_NS:
-            self.late += 1
+            self._odd("trades_ahead", 1)
             return
         pending = self._pending
         pending.append((ts_event, price, size))
@@ -115,12 +139,13 @@ class Bars:
     def emit(self, clock: int) -> list[Bar]:
         """The bars that changed or closed since the last message, by interval and time; sets the next `due`."""
         self._fold()
+        self._leave_out()
         self._changed.update(key for key, bar in self.sent.items() if not bar.closed and self._end(key) <= clock)
         bars = [self._sums[key].bar(key, closed=self._end(key) <= clock) for key in sorted(self._changed)]
         self.sent.update(zip(sorted(self._changed), bars, strict=True))
         self._changed.clear()
-        self._trim()
         self._sent(clock)
+        self._trim()
         self._schedule()
         return bars
 
@@ -133,7 +158,7 @@ class Bars:
         self._fold()
         changed = [self._sums[key].bar(key, closed=False) for key in sorted(self._changed)]
         times = [(found.first - key[1], found.last - key[1]) for key, found in sorted(self._sums.items(), key=_by_key)]
-        return Saved(changed, self.sent_at, self.late, times)
+        return Saved(changed, self.sent_at, times, sorted(self._untold))
 
     def load(self, sent: list[Bar], saved: Saved, clock: int) -> None:
         """Takes up a state saved at `clock`."""
@@ -143,7 +168,7 @@ class Bars:
         self._sums = {key: _sum(key, bar, *times.get(key, _UNKNOWN)) for key, bar in bars.items()}
         self._changed = {_key(bar) for bar in saved.changed}
         self._sent(saved.sent_at)
-        self.late = saved.late
+        self._untold = set(saved.untold)
         self._schedule()
         if self._changed:
             self.due = min(self.due, max(clock, self._soonest))
@@ -153,13 +178,15 @@ class Bars:
         self._fold()
         for bar in bars:
             key = _key(bar)
+            if key in self._untold:
+                continue
             known = self._sums.get(key)
             if known is None or known.bar(key, closed=bar.closed) != bar:
                 self._sums[key] = _sum(key, bar, *_UNKNOWN)
             self.sent[key] = bar
             self._changed.discard(key)
-        self._trim()
         self._sent(clock)
+        self._trim()
         self._schedule()
 
     def _end(self, key: Key) -> int:
@@ -188,27 +215,51 @@ class Bars:
 
     def _add_run(self, second: int, run: list[tuple[int, str, str]]) -> None:
         found = _added(run)
+        late = False
         for interval in self._rules.intervals:
             key: Key = (interval, second - second % INTERVALS_NS[interval])
             known = self._sums.get(key)
             if known is not None:
                 known.add(found)
+            elif key in self._untold:
+                continue
             elif self._too_old(key):
-                self.late += len(run)
+                late = True
                 continue
             else:
                 self._sums[key] = found.copy()
             self._changed.add(key)
+        if late:
+            self._odd("trades_late", len(run))
+
+    def _leave_out(self) -> None:
+        """Bars that cannot be written; before a message only, for the moments at which trades are added up vary."""
+        untold = [key for key in self._changed if self._sums[key].volume >= _VOLUME_END]
+        for key in untold:
+            del self._sums[key]
+            self.sent.pop(key, None)
+        if untold:
+            self._changed.difference_update(untold)
+            self._untold.update(untold)
+            self._odd("bars_untold", len(untold))
+
+    def _closed(self, interval: Interval) -> list[Key]:
+        """The bars of an interval that were closed at the last message, in order, with those that are not told."""
+        told = [key for key, bar in self.sent.items() if bar.closed and key[0] == interval]
+        return sorted(told + [key for key in self._untold if key[0] == interval and self._end(key) <= self.sent_at])
 
     def _too_old(self, key: Key) -> bool:
-        closed = sorted(k for k, bar in self.sent.items() if bar.closed and k[0] == key[0])
+        closed = self._closed(key[0])
         return len(closed) >= self._rules.closed_kept and key < closed[0]
 
     def _trim(self) -> None:
         for interval in self._rules.intervals:
-            closed = sorted(key for key, bar in self.sent.items() if bar.closed and key[0] == interval)
+            closed = self._closed(interval)
             for key in closed[: max(0, len(closed) - self._rules.closed_kept)]:
-                del self.sent[key], self._sums[key]
+                if key in self._untold:
+                    self._untold.discard(key)
+                else:
+                    del self.sent[key], self._sums[key]
 
 
 def _added(run: list[tuple[int, str, str]]) -> _Sum:

@@ -29,6 +29,7 @@ from feed.venues import binance_frames as frames
 from feed.venues.binance_ahead import ReadAhead, read_ahead
 from feed.venues.binance_book import Diffs, FuturesDiffs, SpotDiffs
 from feed.venues.decimals import canonical, positive
+from feed.venues.legible import IN_DOUBT, leading
 from feed.venues.symbol import Symbol, Tick
 from feed.venues.times import ms_or_us_ns
 
@@ -102,6 +103,11 @@ class Binance:
             and read.stream in self._depth_streams
             and self._diffs.take_told(head, read.told, tick.ts_recv)
         )
+
+    def refused(self, tick: Tick) -> None:
+        """Puts in doubt what the tick may have held; an answer says nothing that is missed."""
+        if tick.request is None:
+            self._symbol.in_doubt(*_channels(tick.value))
 
     def save(self) -> bytes:
         """The private state: positions, and the diffs kept."""
@@ -273,6 +279,21 @@ def wide(frame: bytes) -> tuple[Action, str | None] | None:
     """
     keys(frame)
     return None
+
+
+def _channels(frame: bytes) -> Sequence[Kind]:
+    """The channels that a refused frame may be of: `IN_DOUBT` where nothing says what it is."""
+    try:
+        head, _ = frames.read(frame)
+        if not frames.kind(head):
+            frames.keys_of(head)
+    except (BadTick, *frames.UNREADABLE):
+        said = leading(frame)
+        head = frames.Head(stream=said.get("stream", ""), e=said.get("e", ""), u=said.get("u"), B=said.get("B"))
+        if not head.stream and not frames.kind(head):
+            return IN_DOUBT
+    channel = _CHANNELS.get(frames.kind(head))
+    return [] if channel is None else [channel]
 
 
 def _top(price: str, size: str) -> tuple[str | None, str | None]:

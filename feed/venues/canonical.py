@@ -22,14 +22,17 @@ from feed.errors import BadTick
 from feed.model import Action, Book, Instrument, Quote, Side, Status, Trade
 from feed.times import NS_MAX, NS_MIN, unit_of
 from feed.venues.decimals import canonical, positive, signed, signed_levels
+from feed.venues.legible import IN_DOUBT, leading
 from feed.venues.symbol import Symbol, Tick
+from feed.venues.texts import definition, reason
 
 _UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _SHOWN_CHARS_MAX: Final = 50
 _TRADE_ID_CHARS_MAX: Final = 100
 _CONDITIONS_MAX: Final = 16
 _WORD_CHARS_MAX: Final = 32
-_TIME: Final = re.compile(r"0|[1-9][0-9]{0,18}", re.ASCII).fullmatch
+_TIME_DIGITS_MAX: Final = len(str(NS_MAX))
+_TIME: Final = re.compile(r"0|[1-9][0-9]*", re.ASCII).fullmatch
 
 
 class _Tick(Struct, gc=False):
@@ -80,6 +83,14 @@ class Canonical:
         """As `apply`: a tick speaks of one symbol only."""
         self.apply(tick)
 
+    def refused(self, tick: Tick) -> None:
+        """Puts in doubt what the tick may have held: one channel, if it can be read which."""
+        try:
+            channel: str | None = _TICK.decode(tick.value).channel
+        except _UNREADABLE:
+            channel = leading(tick.value).get("channel")
+        self._symbol.in_doubt(*(IN_DOUBT if channel is None else [channel]))
+
     def save(self) -> bytes:
         """No private state."""
         return b"null"
@@ -107,7 +118,7 @@ class Canonical:
                 symbol.book_missed()
         elif said.channel == "status":
             status = _STATUS.decode(said.data)
-            symbol.status(status.action, status.reason, time)
+            symbol.status(status.action, reason(status.reason), time)
         else:
             symbol.instrument(_instrument(_INSTRUMENT.decode(said.data)), time)
 
@@ -147,7 +158,7 @@ def wide(frame: bytes) -> tuple[Action, str | None] | None:
         status = _STATUS.decode(said.data)
     except _UNREADABLE as error:
         raise BadTick(f"tick cannot be read: {error}") from error
-    return status.action, status.reason
+    return status.action, reason(status.reason)
 
 
 def _read(value: bytes) -> _Tick:
@@ -168,8 +179,10 @@ def _is_snapshot(said: _Tick) -> bool:
 def _time(text: object) -> str | None:
     if text is None:
         return None
-    if not isinstance(text, str) or _TIME(text) is None or (ns := int(text)) > NS_MAX:
+    if not isinstance(text, str) or _TIME(text) is None:
         raise BadTick(f"time {str(text)[:_SHOWN_CHARS_MAX]!r}, wanted nanoseconds since 1970 as digits")
+    if len(text) > _TIME_DIGITS_MAX or (ns := int(text)) > NS_MAX:
+        raise BadTick(f"time {text[:_SHOWN_CHARS_MAX]!r}, wanted nanoseconds since 1970 up to {NS_MAX}")
     if ns < NS_MIN:
         raise BadTick(f"time {text} looks like {unit_of(ns)}, wanted nanoseconds since 1970")
     return text
@@ -212,7 +225,7 @@ def _instrument(instrument: Instrument) -> Instrument:
     for name in ("tick_size", "lot_size"):
         if fields[name] is not None:
             fields[name] = canonical(fields[name])
-    return Instrument(**fields)
+    return definition(Instrument(**fields))
 
 
 def _without_deleted(levels: list[tuple[str, str]]) -> dict[str, str]:

@@ -24,18 +24,20 @@ are read and mean nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import msgspec
 from msgspec import UNSET
 
 from feed.errors import BadTick
-from feed.model import Action, Instrument, Level, Quote, Side, Trade
+from feed.model import Action, Instrument, Kind, Level, Quote, Side, Trade
 from feed.venues import coinbase_frames as frames
 from feed.venues.decimals import canonical, canonical_levels, positive
+from feed.venues.legible import IN_DOUBT, leading
 from feed.venues.now import strictest
 from feed.venues.symbol import Symbol, Tick
+from feed.venues.texts import definition, reason
 from feed.venues.times import iso_ns
 
 _SHOWN_CHARS_MAX: Final = 50
@@ -114,6 +116,10 @@ class Coinbase:
         except frames.UNREADABLE as error:
             raise self._symbol.spoiled(several.channel, error) from error
         self._apply_several(entry.kind, entry.time, said)
+
+    def refused(self, tick: Tick) -> None:
+        """Puts in doubt what the tick may have held."""
+        self._symbol.in_doubt(*_channels(tick.value))
 
     def save(self) -> bytes:
         """The private state: positions, and whether the product trades."""
@@ -283,6 +289,19 @@ def wide(frame: bytes) -> tuple[Action, str | None] | None:
     return None
 
 
+def _channels(frame: bytes) -> Sequence[Kind]:
+    """The channels that a refused frame may be of: `IN_DOUBT` where nothing says what it is."""
+    try:
+        kind = frames.kind(frame)
+    except frames.UNREADABLE:
+        said = leading(frame)
+        kind = f"channel {said['channel']}" if said.get("channel") else said.get("type", "")
+    if not kind:
+        return IN_DOUBT
+    known = frames.ONE.get(kind) or frames.SEVERAL.get(kind)
+    return [] if known is None else [known.channel]
+
+
 def _trade(data: frames.Match | frames.TradeOf, trade_id: str) -> Trade:
     trade = Trade(positive(data.price), positive(data.size), _TAKER[data.side], trade_id, iso_ns(data.time))
     _number(trade)
@@ -292,7 +311,7 @@ def _trade(data: frames.Match | frames.TradeOf, trade_id: str) -> Trade:
 def _number(trade: Trade) -> int:
     text = trade.trade_id
     if text is None or not (text.isascii() and text.isdecimal() and len(text) < 19):
-        raise BadTick(f"trade_id {str(text)[:_SHOWN_CHARS_MAX]!r}, wanted a number")
+        raise BadTick(f"trade_id {str(text)[:_SHOWN_CHARS_MAX]!r}, wanted a number of up to 18 digits")
     return int(text)
 
 
@@ -327,7 +346,7 @@ def _instrument(product: frames.Product, known: Instrument | None) -> Instrument
         before.lot_size if product.base_increment is UNSET else _step(product.base_increment),
         before.aliases if name is UNSET else [name] if name and name != product.id else [],
     )
-    return known if known is None and instrument == before else instrument
+    return known if known is None and instrument == before else definition(instrument)
 
 
 def _step(text: str | None) -> str | None:
@@ -337,6 +356,8 @@ def _step(text: str | None) -> str | None:
 def _facts(product: frames.Product, known: frames.Facts) -> frames.Facts:
     """Whether the product trades, with what the entry leaves out as it was."""
     said = {name: getattr(product, name) for name in frames.Facts.__struct_fields__}
+    for text in (product.status, product.status_message):
+        reason(None if text is UNSET else text)
     return msgspec.structs.replace(known, **{name: value for name, value in said.items() if value is not UNSET})
 
 

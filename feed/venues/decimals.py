@@ -35,6 +35,7 @@ DECIMALS_MAX: Final = 18
 _PLAIN: Final = re.compile(
     rf"(?:0|[1-9][0-9]{{0,{DIGITS_MAX - 1}}})(?:\.[0-9]{{1,{DECIMALS_MAX}}})?", re.ASCII
 ).fullmatch
+_LONG: Final = re.compile(r"(0|[1-9][0-9]*)(?:\.([0-9]+))?", re.ASCII).fullmatch
 _SHOWN_CHARS_MAX: Final = 50
 _REMEMBERED_MAX: Final = 8192
 _DIGITS: Final = b"0123456789"
@@ -54,7 +55,7 @@ def canonical(text: str) -> str:
         BadTick: the text is no plain number.
     """
     if _PLAIN(text) is None:
-        raise BadTick(f"number {text[:_SHOWN_CHARS_MAX]!r}, wanted digits with at most one point inside")
+        raise BadTick(f"number {text[:_SHOWN_CHARS_MAX]!r}, wanted {_wanted(text)}")
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
@@ -82,6 +83,17 @@ def signed(text: str) -> str:
         return canonical(text)
     number = canonical(text[1:])
     return number if number == "0" else f"-{number}"
+
+
+def _wanted(text: str) -> str:
+    """What a text is not that is no plain number."""
+    found = _LONG(text)
+    if found is None:
+        return "digits with at most one point inside"
+    before, after = found.groups("")
+    if len(before) > DIGITS_MAX:
+        return f"at most {DIGITS_MAX} digits before the point, not {len(before)}"
+    return f"at most {DECIMALS_MAX} digits after the point, not {len(after)}"
 
 
 def canonical_levels(levels: Sequence[tuple[str, str]]) -> list[Level]:

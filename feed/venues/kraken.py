@@ -24,6 +24,7 @@ Sources: https://docs.kraken.com/exchange/api-reference/spot-websocket-v1 and -v
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 import msgspec
@@ -35,7 +36,9 @@ from feed.venues import kraken_frames as frames
 from feed.venues.decimals import canonical, positive
 from feed.venues.kraken_book import DEPTHS, BookLevel, Change, ask, bid
 from feed.venues.kraken_streams import V2, V2_BESIDE, Streams
+from feed.venues.legible import IN_DOUBT, leading
 from feed.venues.symbol import Symbol, Tick
+from feed.venues.texts import definition, reason
 from feed.venues.times import iso_ns, seconds_ns
 
 _SHOWN_CHARS_MAX: Final = 50
@@ -54,6 +57,9 @@ _ACTIONS: Final[dict[str, Action]] = {
     "maintenance": "halt",
     "delisted": "close",
 }
+_CHANNELS_V1: Final = {"book": "book", "trade": "trades", "ticker": "quotes"}
+_ARRAY_END: Final = re.compile(rb',\s*"([a-z]+(?:-[0-9]+)?)"\s*,\s*"[^"\\]+"\s*\]\s*\Z').search
+_ARRAY_END_BYTES: Final = 200
 _NO_QUOTE: Final = Quote(None, None, None, None)
 
 
@@ -107,6 +113,17 @@ class Kraken:
                 raise self._spoiled(of.channel, V2, error) from error
             self._apply_v2(entry.head, read, tick.ts_recv)
 
+    def refused(self, tick: Tick) -> None:
+        """Puts in doubt what the tick may have held."""
+        channel, stream = _speaks_of(tick.value)
+        if channel is None:
+            self._streams.lose("gap", *self._streams.names)
+            self._symbol.in_doubt(*IN_DOUBT)
+        elif channel == "book":
+            self._lose(stream)
+        else:
+            self._symbol.in_doubt(channel)
+
     def save(self) -> bytes:
         """The private state: positions, and the books as sent."""
         state = self._state
@@ -156,6 +173,7 @@ class Kraken:
                 instrument = self._symbol.instrument_known
                 for pair in read:
                     instrument = _instrument(pair, instrument)
+                said = [_action(pair.status) for pair in read if isinstance(pair.status, str) and pair.status]
         except (BadTick, *frames.UNREADABLE) as error:
             raise self._spoiled(frames.OF_PAIRS[channel].channel, V2, error) from error
         if channel == "book":
@@ -167,7 +185,7 @@ class Kraken:
             if quotes:
                 self._symbol.quote(*quotes[-1])
         else:
-            self._take_pairs(read, instrument)
+            self._take_pairs(said, instrument)
 
     def _apply_answer(self, head: frames.Head, ts_recv: int) -> None:
         frames.keys_of(head)
@@ -194,10 +212,13 @@ class Kraken:
 
     def _spoiled(self, channel: Any, stream: str, why: Exception) -> BadTick:
         if channel == "book":
-            # which of v2's streams it was is not known
-            self._streams.lose("gap", *((V2, V2_BESIDE) if stream == V2 else (stream,)))
+            self._lose(stream)
             channel = None
         return self._symbol.spoiled(channel, why)
+
+    def _lose(self, stream: str) -> None:
+        # which of v2's streams it was is not known
+        self._streams.lose("gap", *((V2, V2_BESIDE) if stream == V2 else (stream,)))
 
     def _take_trades_v1(self, trades: list[Trade]) -> None:
         if self._state.trade is not None:
@@ -241,12 +262,11 @@ class Kraken:
         asks = _top(ask, ask_size) if ask else (known.ask_price, known.ask_size)
         return Quote(*bids, *asks)
 
-    def _take_pairs(self, pairs: list[frames.PairV2], instrument: Instrument | None) -> None:
+    def _take_pairs(self, said: list[tuple[Action, str | None]], instrument: Instrument | None) -> None:
         if instrument is not None:
             self._symbol.instrument(instrument, None)
-        said = [pair.status for pair in pairs if isinstance(pair.status, str) and pair.status]
         if said:
-            self._symbol.status(*_action(said[-1]), None)
+            self._symbol.status(*said[-1], None)
 
 
 def keys(frame: bytes) -> list[str]:
@@ -282,6 +302,35 @@ def wide(frame: bytes) -> tuple[Action, str | None] | None:
     except frames.UNREADABLE as error:
         raise BadTick(f"frame cannot be read: {error}") from error
     return None
+
+
+def _speaks_of(frame: bytes) -> tuple[str | None, str]:
+    """The channel of a refused frame, empty where it is none of a symbol, None where nothing says it; and its stream.
+
+    When trades were subscribed again is a word about trades.
+    """
+    if frame.startswith(b"["):
+        try:
+            part, _ = frames.array(frame)
+            name = "" if part is None else part.channel
+        except (BadTick, *frames.UNREADABLE):
+            end = _ARRAY_END(frame[-_ARRAY_END_BYTES:])
+            if end is None:
+                return None, ""
+            name = end[1].decode()
+        return _CHANNELS_V1.get(name.partition("-")[0], ""), name
+    try:
+        head = frames.HEAD(frame)
+        said = {"channel": head.channel, "method": head.method, "event": head.event, "error": head.error}
+        said["channelName"] = head.channel_name
+    except frames.UNREADABLE:
+        said = {**leading(frame)}
+    if not any(said.get(name) for name in ("channel", "method", "event", "error")):
+        return None, ""
+    if said.get("event") == "subscriptionStatus" and said.get("channelName") == "trade":
+        return "trades", ""
+    of = frames.OF_PAIRS.get(said.get("channel", ""))
+    return "" if of is None else of.channel, V2
 
 
 def _change_v1(books: list[frames.BookV1]) -> Change:
@@ -400,7 +449,7 @@ def _instrument(pair: frames.PairV2, known: Instrument | None) -> Instrument | N
         _step(pair.qty_increment, pair.qty_precision, before.lot_size),
         [],
     )
-    return known if known is None and instrument == before else instrument
+    return known if known is None and instrument == before else definition(instrument)
 
 
 def _step(increment: Raw, precision: int | None, before: str | None) -> str | None:
@@ -413,4 +462,4 @@ def _step(increment: Raw, precision: int | None, before: str | None) -> str | No
 
 
 def _action(status: str) -> tuple[Action, str | None]:
-    return _ACTIONS.get(status, "unknown"), None if status == "online" else status
+    return _ACTIONS.get(status, "unknown"), None if status == "online" else reason(status)

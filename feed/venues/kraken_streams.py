@@ -123,6 +123,11 @@ class Streams:
         state.books = [book.save(stream) for stream, book in self._books.items()]
         state.main, state.unproven, state.depths = self._main, self._unproven, self._depths
 
+    @property
+    def names(self) -> list[str]:
+        """The streams that have a book."""
+        return list(self._books)
+
     def load(self, state: Saved) -> None:
         """Takes up what `save` gave."""
         self._books = {saved.stream: Book.load(saved) for saved in state.books}

@@ -32,13 +32,18 @@ class Counts(Struct):
     """What a source has counted since it started, or since it was restored.
 
     `bad_entries`: entries that could not be used. `copies`: trades that were known. `epochs`: how often a venue's ids
-    of trades, of book updates or of quotes have begun anew.
+    of trades, of book updates or of quotes have begun anew. `bars_untold`: bars that cannot be written; `trades_late`,
+    `trades_ahead`: trades that are in no bar; `bars_of`: of which symbol the last of these three was.
     """
 
     bad_entries: int = 0
     changes_lost: int = 0
     copies: int = 0
     epochs: int = 0
+    bars_untold: int = 0
+    trades_ahead: int = 0
+    trades_late: int = 0
+    bars_of: str = ""
 
 
 class Word(NamedTuple):
@@ -112,7 +117,7 @@ class Now:
 
     def save(self) -> bytes:
         """What is known of the venue as a whole: the private state of `ALL`."""
-        nothing = SavedBars([], NEVER, 0)
+        nothing = SavedBars([], NEVER)
         saved = SavedSymbol(
             ALL,
             self.clock,

@@ -45,6 +45,7 @@ _DATA: Final[dict[Kind, msgspec.json.Decoder[Any]]] = {
     "status": msgspec.json.Decoder(Status),
     "instruments": msgspec.json.Decoder(Instrument),
 }
+_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _NAMES: Final = msgspec.json.Decoder(list[str])
 _SAVED: Final = msgspec.json.Decoder(SavedSymbol)
 
@@ -140,7 +141,8 @@ class Source:
         """Does what one tick says; `read` is what `ahead` gave for it. The entries of it that cannot be used, if any.
 
         Raises:
-            BadTick: the tick cannot be used; nothing has changed but the clock.
+            BadTick: the tick cannot be used; nothing has changed but the clock, and what the tick may have held of the
+                symbols that its key or its header names is in doubt.
         """
         bad: Sequence[BadEntry] = ()
         now = self.now
@@ -148,10 +150,15 @@ class Source:
         if self._asleep and self._asleep[-1][0] < tick.seq:
             self._wake(tick.seq)
         if tick.ts_kafka == NEVER_WRITTEN and (ts_recv == NO_TIME or ts_recv >= NS_MIN):
-            ts_recv = untimed(now, tick, self._first)
+            try:
+                ts_recv = untimed(now, tick, self._first)
+            except BadTick:
+                self._doubt_untimed(tick)
+                raise
             if ts_recv != tick.ts_recv:
                 tick = replace(tick, ts_recv=ts_recv)
         if not NS_MIN <= ts_recv <= tick.ts_kafka + self._ahead_max_ns:
+            self._doubt_untimed(tick)
             raise BadTick(_odd_time(tick))
         now.seq, now.ts_recv = tick.seq, str(ts_recv)
         if ts_recv > now.clock:
@@ -167,13 +174,18 @@ class Source:
                 except BadEntry as error:
                     bad = [error, *self._ended(symbol)]
                 except BadTick:
+                    self._doubt(tick)
                     raise
                 except Exception as error:
                     bad = [symbol.unforeseen(error)]
                 if symbol.bars.due < symbol.bars.scheduled:
                     self._schedule(symbol)
             elif not tick.key:
-                bad = self._apply_without_key(tick)
+                try:
+                    bad = self._apply_without_key(tick)
+                except BadTick:
+                    self._doubt(tick)
+                    raise
             elif tick.key not in self._sleeping:
                 self._bear(tick, tick.key)
         finally:
@@ -357,12 +369,30 @@ class Source:
             return [symbol.unforeseen(error)]
         return []
 
+    def _doubt_untimed(self, tick: Tick) -> None:
+        """`_doubt`, of a tick that has no time: what is told of it is told at the source's clock."""
+        self.now.seq, self.now.ts_recv = tick.seq, str(self.now.clock)
+        self._doubt(tick)
+
+    def _doubt(self, tick: Tick) -> None:
+        """A tick is refused as a whole: what it may have held of the symbols that it is said to be of is in doubt."""
+        for name in [tick.key] if tick.key else _named(tick):
+            known = self._symbols.get(name)
+            if known is None:
+                continue
+            symbol, machine = known
+            try:
+                machine.refused(tick)
+                symbol.end_tick()
+            except Exception as error:
+                raise symbol.unforeseen(error) from error
+
     def _meant(self, tick: Tick, entries: Mapping[str, object]) -> list[str]:
         """The symbols of a frame without a key that are this source's."""
         if tick.symbols is not None:
             try:
                 told = set(_NAMES.decode(tick.symbols))
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            except _UNREADABLE as error:
                 raise BadTick(f"header `symbols`, wanted a list of names as JSON: {error}") from error
             return [name for name in entries if name in told]
         own = [name for name in entries if name in self._symbols or name in self._sleeping or self._is_own(name)]
@@ -403,6 +433,14 @@ def _read_ahead(read: Callable[[Sequence[Tick]], Sequence[object]], ticks: Seque
         return read(ticks)
     except Exception:
         return [None] * len(ticks)
+
+
+def _named(tick: Tick) -> list[str]:
+    """The symbols that a header names, as far as it can be read."""
+    try:
+        return list(dict.fromkeys(_NAMES.decode(tick.symbols or b"[]")))
+    except _UNREADABLE:
+        return []
 
 
 def _odd_time(tick: Tick) -> str:

@@ -37,8 +37,9 @@ from feed.model import (
 )
 from feed.model import Gap as GapMessage
 from feed.parts import parted
-from feed.venues.bars import Bars
+from feed.venues.bars import Bars, Odd
 from feed.venues.known import KnownTrades
+from feed.venues.legible import IN_DOUBT
 from feed.venues.levels import Levels
 from feed.venues.now import Counts, Last, Now, SavedSymbol, strictest
 from feed.venues.tick import Rules as Rules
@@ -72,6 +73,10 @@ class Machine(Protocol):
     def apply_entry(self, tick: Tick, entry: Any) -> None:
         """As `apply`, of what the venue's `entries` gave for this symbol of a frame without a key."""
 
+    def refused(self, tick: Tick) -> None:
+        """Tells the symbol what is in doubt since a tick of it that was refused as a whole, by what is legible of it:
+        the book, the trades, both, or nothing where its kind is legible and says nothing of them. Raises nothing."""
+
     def save(self) -> bytes:
         """The machine's private state, as JSON; the book is saved by the symbol."""
 
@@ -85,7 +90,7 @@ class Symbol:
     def __init__(self, name: str, venue_symbol: str, now: Now, rules: Rules) -> None:
         self.name = name
         self.venue_symbol = venue_symbol
-        self.bars = Bars(rules.bars)
+        self.bars = Bars(rules.bars, self._count_odd)
         self._now = now
         self._rules = rules
         self._makes_bars = bool(rules.bars.intervals)
@@ -157,6 +162,11 @@ class Symbol:
                     known.newest = time
             if add is not None:
                 add(time, trade.price, trade.size, clock)
+
+    def _count_odd(self, what: Odd, count: int) -> None:
+        counts = self._now.counts
+        setattr(counts, what, getattr(counts, what) + count)
+        counts.bars_of = self.name
 
     def count_trades(self) -> None:
         """The venue's ids of trades are consecutive."""
@@ -262,18 +272,22 @@ class Symbol:
         A book that missed a change is stale, and trades that were missed are a hole; other channels hold one thing,
         and the next word of the venue replaces it.
         """
-        if channel == "book":
-            self.book_stale("gap")
-        elif channel == "trades":
-            self.hole()
+        self.in_doubt(channel)
         self._now.counts.bad_entries += 1
         return BadEntry(f"entry of {self.venue_symbol}: {why}")
+
+    def in_doubt(self, *channels: str | None) -> None:
+        """A tick that may have held something of these channels cannot be read: the book is stale until a snapshot,
+        a gap goes out before the next trades. Of other channels nothing is in doubt."""
+        if "book" in channels:
+            self.book_stale("gap")
+        if "trades" in channels:
+            self.hole()
 
     def unforeseen(self, error: Exception) -> Unforeseen:
         """A tick ended in an exception that nobody has expected, and so ends here: what it has left is in doubt; the
         error to be told."""
-        self.book_stale("gap")
-        self.hole()
+        self.in_doubt(*IN_DOUBT)
         self._now.counts.bad_entries += 1
         try:
             self.end_tick()

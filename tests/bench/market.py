@@ -61,6 +61,15 @@ def quote(number: int, ts_event: int) -> bytes:
     )
 
 
+def trade(number: int, ts_event: int) -> bytes:
+    """A tick of one trade."""
+    price = 60 + number % 37
+    return (
+        b'{"channel":"trades","ts_event":"%d","data":[{"price":"%d.%d","size":"1","side":"buy","trade_id":"%d","ts_event":null}]}'
+        % (ts_event, price, number % 9 + 1, number)
+    )
+
+
 def ladder(number: int, levels: int, ts_event: int) -> bytes:
     """A tick of a whole book of so many levels a side."""
     middle = 6_000 + number % 997
@@ -131,7 +140,8 @@ class Corpus:
     """The log of all partitions: `opening`, then lots of `record_updates` quotes of random symbols, one partition after
     the other, made as far as somebody asks for them."""
 
-    def __init__(self, symbols: int, record_updates: int) -> None:
+    def __init__(self, symbols: int, record_updates: int, *, every_kind: bool = False) -> None:
+        """`every_kind`: each symbol begins with a trade (and so with bars), a quote and a book of five levels."""
         self.record_updates = record_updates
         self._chooser = random.Random(_SEED)
         names = [symbol_names(symbols)[number::PARTITIONS] for number in range(PARTITIONS)]
@@ -142,6 +152,9 @@ class Corpus:
         self.opening: list[Lot] = []
         for partition, own in zip(self._partitions, names, strict=True):
             self.opening += [partition.open(), partition.lot((name, self._quote()) for name in own)]
+            if every_kind:
+                self.opening.append(partition.lot((name, trade(at, DUE)) for at, name in enumerate(own)))
+                self.opening.append(partition.lot((name, ladder(at, 5, DUE)) for at, name in enumerate(own)))
 
     def lots(self, updates: int) -> list[Lot]:
         """The first lots, which hold so many updates or a few more."""

@@ -7,6 +7,7 @@ from typing import Final
 from tests.bench import (
     connections,
     deflate,
+    hostile,
     latencies,
     micro,
     neighbours,
@@ -28,6 +29,7 @@ PARTS: Final[tuple[Part, ...]] = (
     *side_by_side.PARTS,
     *latencies.PARTS,
     *neighbours.PARTS,
+    hostile.PART,
     *connections.PARTS,
     starting.PART,
     *recording.PARTS,

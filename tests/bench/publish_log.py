@@ -139,7 +139,7 @@ def main() -> None:
     """Makes the corpus, then plays it as often as it is told to, until its input ends."""
     gc.set_threshold(50_000, 20, 20)
     told = json.loads(sys.stdin.readline())
-    corpus = Corpus(told["symbols"], told["record_updates"])
+    corpus = Corpus(told["symbols"], told["record_updates"], every_kind=told.get("every_kind", False))
     for line in sys.stdin:
         _run(corpus, json.loads(line))
 

@@ -77,9 +77,9 @@ class Publisher:
 
 
 @contextlib.contextmanager
-def publisher(stage: Stage, symbols: int, record_updates: int) -> Iterator[Publisher]:
-    """A publisher of updates of so many symbols, so many in a record."""
-    told = {"symbols": symbols, "record_updates": record_updates}
+def publisher(stage: Stage, symbols: int, record_updates: int, *, every_kind: bool = False) -> Iterator[Publisher]:
+    """A publisher of updates of so many symbols, so many in a record; `every_kind`: they have four kinds each."""
+    told = {"symbols": symbols, "record_updates": record_updates, "every_kind": every_kind}
     with tool("publish_log", told, log=stage.log) as child:
         yield Publisher(child)
 

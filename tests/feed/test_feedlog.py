@@ -6,13 +6,15 @@ import itertools
 import json
 import random
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
 from feed.channels.reader import HoleInLog, LogReader
-from feed.channels.record import Record
+from feed.channels.record import PART_BYTES_MAX, Record
 from feed.errors import BadTick
-from feed.feedlog import Ahead, Opening, Restored, Round, Step, Writer
+from feed.feedlog import Ahead, Opening, Restored, Round, Step, Writer, values_of
+from feed.model import Book, Snapshot, State
 from feed.venues.source import Source
 from feed.venues.symbol import Rules, Tick
 from feed.venues.tick import NEVER_WRITTEN, NO_TIME
@@ -208,6 +210,22 @@ def test_what_the_log_says_while_a_step_waits_covers_nothing_of_it(seed: int) ->
             continue
     assert sum(record.waits_ms == 2_500 for record in log) > 10
     assert updates_of(log) == unbroken(ticks)
+
+
+def test_a_state_is_not_cut_from_its_snapshot() -> None:
+    state = State("x/0@a", "book", "X:A", 7, "stale", "gap", "7")
+
+    def book(levels: int) -> Snapshot:
+        return Snapshot(
+            "book", "X:A", "x/0@a", 7, None, "7", Book([(f"{n}", "1") for n in range(10**6, 10**6 + levels)], [])
+        )
+
+    size = len(msgspec.json.encode(book(1001))) - len(msgspec.json.encode(book(1000)))
+    for levels in range(PART_BYTES_MAX // size - 40, PART_BYTES_MAX // size):
+        *_, last = values_of([book(100), book(levels), state])
+        assert [one["type"] for one in json.loads(last)][-2:] == ["snapshot", "state"]
+    # those of many symbols in one tick are cut anywhere
+    assert len(values_of([state] * (PART_BYTES_MAX // 100))) > 1
 
 
 def test_a_book_of_8_mb_goes_out_in_parts_and_comes_back() -> None:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
+from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from feed.channels.record import Record, headers_of
 from feed.errors import CorruptLog
+from feed.floors import EARLIEST
 from feed.follower import Followed, Follower
 from feed.kafka.fetch import Stream
+from feed.told import Told
 
 pytestmark = pytest.mark.anyio
 
@@ -39,6 +44,8 @@ class Kafka:
         self.there = {name.replace("_", "."): count for name, count in topics.items()}
         self.broken: set[str] = set()
         self.ends: dict[str, int] = {}
+        self.log: list[Any] = []
+        self.read_times = 0
         self.reachable, self.overdue = True, False
 
     async def topics(self) -> dict[str, int]:
@@ -48,6 +55,10 @@ class Kafka:
         if partition.topic in self.broken:
             raise CorruptLog("floor 9 of the record at offset 4 lies beyond it")
         return 0, self.ends.get(partition.topic, 0)
+
+    async def read(self, *_: Any) -> AsyncIterator[list[Any]]:
+        self.read_times += 1
+        yield self.log
 
     def follow(self, partition: Any, start: int) -> Any:
         return Stream(partition, start, asyncio.Event())
@@ -147,7 +158,7 @@ async def test_who_is_served_while_another_log_is_read_hears_of_a_source_that_ha
     found = follower(kafka, watcher, kraken=True, coinbase=True)
     told: list[tuple[object, ...]] = []
     found._sink = SimpleNamespace(source_state=lambda *state: told.append(state[:3]))  # type: ignore[assignment]
-    found._floors = SimpleNamespace(start=at_the_begin)  # type: ignore[assignment]
+    found._floors = SimpleNamespace(of=at_the_begin)  # type: ignore[assignment]
     await look(found)
     for followed in found._logs.values():
         followed.source = f"{followed.name}@x"
@@ -159,3 +170,83 @@ async def test_who_is_served_while_another_log_is_read_hears_of_a_source_that_ha
 
 async def at_the_begin(*_: object) -> int:
     return 0
+
+
+def lying(source: str, kind: str = "data", *, ends: str = "") -> Any:
+    """A record as it lies in a log."""
+    fields = {"after": 0, "first": 0, "last": 0, "partitions": 1, "version": "2.x", "floor": 0, "since": -1, "end": 1}
+    record = Record(source=source, kind=kind, ends=ends, **fields)  # type: ignore[arg-type]
+    return SimpleNamespace(offset=0, value=record.value, headers=headers_of(record))
+
+
+A, B = "kraken/0@a", "kraken/0@b"
+
+
+@pytest.mark.parametrize(
+    ("log", "anew"),
+    [
+        ([lying(A, "source"), lying(A), lying(B)], False),  # somebody else writes, void
+        ([lying(A, "source"), lying(B, "source", ends="kraken/0@z"), lying(B)], False),
+        ([lying(B, "source"), lying(B)], True),  # made anew
+        ([lying("kraken/0@z", "source"), lying(B, "source", ends="kraken/0@z"), lying(B)], True),
+    ],
+)
+async def test_where_only_void_records_come_the_log_says_why(log: list[Any], anew: bool) -> None:
+    kafka = Kafka(feed_kraken=1)
+    found = follower(kafka, Watcher(), kraken=True)
+    await look(found)
+    (where, followed), *_ = found._logs.items()
+    stream = followed.stream
+    left: list[Stream] = []
+    found._fetcher.leave = left.append  # type: ignore[method-assign]
+    followed.reader.source, followed.source, followed.reader.void, followed.reader.pos = A, A, 1, 0
+    kafka.log = log
+    found._watch()
+    assert not followed.doubted  # not before a writer would have said something
+    followed.record_at -= 3
+    found._watch()
+    assert followed.doubted
+    await look(found)
+    now = found._logs[where]
+    assert (now is not followed, left) == ((True, [stream]) if anew else (False, []))
+    told = SimpleNamespace(opened=lambda *how: opened.append(how), data=lambda *_: None, stands=lambda *_: None)
+    opened: list[tuple[object, ...]] = []
+    now.read(log, told, time.monotonic(), lambda *_: None, None, Told(logging.getLogger()))  # type: ignore[arg-type]
+    if anew:  # what was there before is replaced, and nobody knows what is missing
+        assert opened[0] == (log[0].headers[0][1].decode(), A, False, True)
+    else:
+        await look(found)
+        assert kafka.read_times == 1  # once, until a valid record comes
+
+
+async def test_a_log_that_ends_before_where_it_was_read_is_another_one() -> None:
+    kafka = Kafka(feed_kraken=1)
+    found = follower(kafka, Watcher(), kraken=True)
+    await look(found)
+    (where, followed), *_ = found._logs.items()
+    followed.source, followed.stream.position = A, 7
+    followed.lose(None)
+    await look(found)
+    opened: list[tuple[object, ...]] = []
+    told = SimpleNamespace(opened=lambda *how: opened.append(how))
+    log = [lying(B, "source")]
+    found._logs[where].read(log, told, time.monotonic(), lambda *_: None, None, Told(logging.getLogger()))  # type: ignore[arg-type]
+    assert opened == [(B, A, False, True)]
+
+
+async def test_a_partition_that_is_added_is_read_from_its_begin() -> None:
+    kafka = Kafka(feed_kraken=1)
+    found = follower(kafka, Watcher(), kraken=True)
+    asked: list[tuple[int, object]] = []
+
+    async def of(partition: Any, wanted: object, begin: int, end: int) -> int:
+        asked.append((partition.partition, wanted))
+        return begin
+
+    found._floors = SimpleNamespace(of=of)  # type: ignore[assignment]
+    await look(found)
+    kafka.there["feed.kraken"], kafka.ends["feed.kraken"] = 2, 50
+    await look(found)
+    await look(found)
+    assert asked == [(0, None), (1, EARLIEST)]
+    assert not found._added

@@ -43,6 +43,9 @@ class Toy:
     def apply_entry(self, tick: Tick, entry: object) -> None:
         self.apply(tick)
 
+    def refused(self, tick: Tick) -> None:
+        self.symbol.in_doubt("book", "trades")
+
     def save(self) -> bytes:
         return b"%d" % self.frames
 

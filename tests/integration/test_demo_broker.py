@@ -10,9 +10,9 @@ from aiokafka.structs import TopicPartition
 from feed.channels.past import Cut
 from feed.channels.record import Record, headers_of
 from feed.demo.broker import DemoBroker
-from feed.gateway.places import OutOfRange, Place, place_of, records
 from feed.gateway.walker import FeedLogs
 from feed.kafka.append import Appender
+from feed.places import OutOfRange, Place, place_of, records
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 

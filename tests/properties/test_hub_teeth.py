@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from feed.channels import flush as flush_module
+from feed.channels import intake
 from feed.channels import tally as tally_module
 from feed.channels.channel import Channel
 from feed.channels.cursor import Reader
@@ -157,6 +158,25 @@ def what_follows_a_run_stands_alone(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(flush_module.Flush, "list_of", lambda self, listing: self.changed.setdefault(listing.id, []))
 
 
+def a_state_is_that_of_the_snapshot_before_it(patch: pytest.MonkeyPatch) -> None:
+    honest = intake.keyframes
+
+    def keyframes(source: Any, value: bytes) -> Any:
+        found: list[Any] = []
+        for head, folded in honest(source, value):
+            if folded.messages or not found:
+                found.append((head, folded))
+            else:
+                found[-1] = found[-1][0], found[-1][1]._replace(state=folded.state)
+        return found
+
+    patch.setattr(intake, "keyframes", keyframes)
+
+
+def who_joins_live_hears_of_no_state(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Channel, "doubt_at", lambda self, position: [])
+
+
 FAULTS = [
     entries_are_lost_in_silence,
     a_resume_repeats_an_update,
@@ -178,6 +198,8 @@ FAULTS = [
     a_run_is_dropped_at_its_first_update,
     runs_of_a_symbol_follow_each_other,
     what_follows_a_run_stands_alone,
+    a_state_is_that_of_the_snapshot_before_it,
+    who_joins_live_hears_of_no_state,
 ]
 
 

@@ -122,6 +122,8 @@ class Gateway:
             if depth:
                 request = {**request, "channels": ["book"], "depth": depth}
             self.take(client, session.receive(client.ask(request), 1))
+            while session.under_way:
+                self.take(client, session.wake(1))
 
     def take(self, client: Client, frames: bytes) -> None:
         for payload in payloads(frames):

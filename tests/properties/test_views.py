@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import random
 from bisect import bisect_right
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -52,9 +53,13 @@ class Viewer:
         for payload in payloads(frames):
             self.client.receive(payload)
 
-    def ask(self, now: int, **request: Any) -> dict[str, Any]:
+    def ask(self, now: int, between: Callable[[], None] = lambda: None, **request: Any) -> dict[str, Any]:
+        """`between`: what happens between the steps of the request."""
         text = self.client.ask({key: value for key, value in request.items() if value is not None})
         self.take(self.session.receive(text, now))
+        while self.session.under_way:
+            between()
+            self.take(self.session.wake(now))
         answer = self.client.answers[list(self.client.answers)[-1]]
         if request["op"] == "subscribe":
             view = request["every_ms"], request["depth"]
@@ -100,8 +105,10 @@ class World:
             self.market.tick(changes, hole=chance.random() < 0.1, skip=chance.randrange(1, 4), parts=parts)
             for kind in kinds:
                 self.note(kind, symbol)
-            if chance.random() < 0.1 and ("book", symbol) in self.market.truths:
-                self.market.stale(symbol, chance.choice(["gap", None]))
+            if chance.random() < 0.1:
+                # of a book without an update that may be all that is known
+                known = self.market.truth("book", symbol).begun
+                self.market.stale(symbol, chance.choice(["gap", None]) if known else "gap")
 
     def note(self, kind: str, symbol: str) -> None:
         truth = self.market.truth(kind, symbol)
@@ -166,12 +173,21 @@ class World:
             "depth": depth,
             "wait": wait,
         }
-        answer = viewer.ask(self.now, op="subscribe", **request)
+        answer = viewer.ask(self.now, self.between, op="subscribe", **request)
         assert all(result["ok"] or result["code"] == "unknown_symbol" for result in answer["results"])
+
+    def between(self) -> None:
+        """What goes on between two steps of a request."""
+        match self.chance.randrange(6):
+            case 0:
+                self.tick()
+            case 1 | 2:
+                self.read()
+                self.flush()
 
     def unsubscribe(self, viewer: Viewer) -> None:
         kinds = self.chance.sample(KINDS, 2)
-        viewer.ask(self.now, op="unsubscribe", channels=kinds, symbols=[self.chance.choice(TARGETS)])
+        viewer.ask(self.now, self.between, op="unsubscribe", channels=kinds, symbols=[self.chance.choice(TARGETS)])
 
     def reconnect(self, viewer: Viewer) -> None:
         """Drops and comes back with its marks, seeing its channels as before, or in another way."""
@@ -237,17 +253,22 @@ class World:
             for viewer in self.viewers:
                 viewer.full = False
                 self.drain(viewer)
+        assert list(self.hub.sources) == [self.market.source]
         for viewer in self.viewers:
             assert not viewer.session.due
             for kind, symbol in viewer.client.awaited:
                 truth = self.market.truths.get((kind, symbol))
-                assert truth is None or not truth.begun, f"{kind} of {symbol} has begun"
+                assert truth is None or not (truth.begun or truth.stale), f"{kind} of {symbol} has begun"
             marks = viewer.client.marks
             viewer.take(viewer.session.heartbeat(self.now))
+            assert viewer.client.marks.keys() <= {self.market.source}
             for channel in viewer.client.channels.values():
                 if not channel.open or channel.waiting or channel.source != self.market.source:
                     continue
                 assert viewer.client.marks.get(self.market.source, -1) >= marks.get(self.market.source, -1)
+                truth = self.market.truths.get((channel.kind, channel.symbol))
+                told = "stale" if truth is not None and truth.stale else "ok"
+                assert channel.state[1] == told, f"{channel} is told {channel.state}"
                 states = self.states.get((self.market.source, channel.kind, channel.symbol))
                 if states and _whole(channel):
                     channel.pos = max(channel.pos, states[-1][0])

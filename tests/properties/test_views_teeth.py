@@ -8,6 +8,7 @@ import pytest
 
 from feed.channels.channel import Channel
 from feed.channels.join import Join
+from feed.channels.log import Entry
 from feed.channels.merging import Best, Quotes, _Side
 from feed.channels.readers import Readers
 from feed.channels.state import Body
@@ -114,6 +115,15 @@ def a_beginning_is_forgotten(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(View, "_wants", lambda self, raw: False)
 
 
+def a_state_alone_is_not_told(patch: pytest.MonkeyPatch) -> None:
+    honest = _Seen.told
+
+    def told(self: _Seen, entries: list[Entry]) -> Any:
+        return honest(self, [entry for entry in entries if not entry[2].startswith(b"state")])
+
+    patch.setattr(_Seen, "told", told)
+
+
 FAULTS = [
     a_level_that_leaves_is_not_named,
     a_level_that_enters_is_not_named,
@@ -127,6 +137,7 @@ FAULTS = [
     a_view_that_was_made_ahead_repeats,
     a_new_source_is_not_told,
     a_beginning_is_forgotten,
+    a_state_alone_is_not_told,
 ]
 
 

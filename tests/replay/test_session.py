@@ -323,7 +323,7 @@ def test_subscriptions_are_limited_as_on_a_live_stream(folder: Path) -> None:
 def test_a_list_costs_what_it_walks_over(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     desk = Desk(folder, settings=SessionSettings(requests_per_second=10, requests_burst=100))
     desk.ask(op="subscribe", channels=ALL, symbols=["*"])
-    monkeypatch.setattr("feed.protocol.line.CHANNELS_A_TOKEN", 0.1)
+    monkeypatch.setattr("feed.protocol.line.CHANNELS_A_TOKEN", desk.session.selection.count / 60)
     text = b'[{"op":"list","id":"a"},{"op":"list","id":"b"}]'
     answers = [m for frame in payloads(desk.session.receive(text, desk.now)) for m in json.loads(frame)]
     assert [answer["id"] for answer in answers] == ["a"]
@@ -392,10 +392,16 @@ def random_walk(desk: Desk, truth: Truth, chooser: random.Random) -> None:
     def at() -> str:
         return text_of(chooser.randrange(truth.begin, truth.end + 2))
 
+    def leave() -> None:
+        desk.ask(op="unsubscribe", channels=some(ALL), symbols=some(names))
+        # who gives a channel up forgets where it was: a replay that is moved meanwhile says nothing of it
+        for channel in set(desk.client.channels) - set(desk.session.selection.chosen):
+            del desk.client.channels[channel]
+
     acts: list[tuple[int, Any]] = [
         (3, lambda: desk.subscribe(some(ALL), some(names))),
         (1, lambda: desk.subscribe(some(ALL), some(names), from_=chooser.choice(["snapshot", "live"]))),
-        (2, lambda: desk.ask(op="unsubscribe", channels=some(ALL), symbols=some(names))),
+        (2, leave),
         (4, lambda: desk.replay("play")),
         (3, lambda: desk.replay("pause")),
         (2, lambda: desk.replay("seek", time=at())),

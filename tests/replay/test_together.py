@@ -16,7 +16,7 @@ from tests.feed.recorder.tape import Log, Tape
 NAMES = ("whole", "first", "second")
 
 
-@pytest.fixture(scope="module", params=[3, 8])
+@pytest.fixture(scope="module", params=[3, 8, 17])
 def folders(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> dict[str, str]:
     """A whole recording; one whose recorder was down in the middle for longer than the log reached back; one that began
     late and was ended early, and was there then."""
@@ -46,9 +46,14 @@ def folders(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReq
     return {name: str(root / name) for name in NAMES}
 
 
-def told(recording: Face) -> list[bytes]:
-    """Messages but snapshots: a recorder that begins late begins with some."""
-    return [message for message in recording.messages() if b'"type":"snapshot"' not in message]
+def told(recording: Face) -> dict[tuple[str, str], list[bytes]]:
+    """The messages of each channel but snapshots: a recorder that begins late begins with some."""
+    found: dict[tuple[str, str], list[bytes]] = {}
+    for message in recording.messages():
+        read = head(message)
+        if read["type"] != "snapshot":
+            found.setdefault((read["channel"], read["symbol"]), []).append(message)
+    return found
 
 
 def test_messages_come_once_and_a_hole_that_is_filled_is_none(folders: dict[str, str]) -> None:

@@ -90,12 +90,18 @@ class Link:
         self.take(self.session.open(now))
         if self.client.channels:
             for text in self.client.resume():
-                self.take(self.session.receive(text, now))
+                self.answer(text, now)
         self.ask({"op": "subscribe", "channels": list(KINDS), "symbols": ["*"]}, now)
 
     def ask(self, request: dict[str, Any], now: int) -> None:
         if self.session is not None:
-            self.take(self.session.receive(self.client.ask(request), now))
+            self.answer(self.client.ask(request), now)
+
+    def answer(self, text: bytes, now: int) -> None:
+        assert self.session is not None
+        self.take(self.session.receive(text, now))
+        while self.session.under_way:
+            self.take(self.session.wake(now))
 
     def heartbeat(self, now: int) -> None:
         if self.session is not None and not self.full:

@@ -114,7 +114,7 @@ export class Stream {
     const known = this.channels.has(result.channel + " " + result.symbol);
     const channel = this.channel(result);
     if (result.mode === "snapshot") channel.waiting = true;
-    else if (result.mode === "live") { channel.pos = result.seq ?? -1; channel.waiting = false; }
+    else if (result.mode === "live") Object.assign(channel, { pos: result.seq ?? -1, waiting: false, stateSeq: -1 });
     else if (!known || channel.waiting) {   // resumed, but we never had its state
       channel.waiting = true;
       this.again(result);

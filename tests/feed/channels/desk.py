@@ -44,6 +44,8 @@ class Link:
             request["from"] = fields.pop("start")
         text = self.client.ask(request | fields)
         self.take(self.session.receive(text, self.now))
+        while self.session.under_way:
+            self.take(self.session.wake(self.now))
         return self.client.answers[list(self.client.answers)[-1]] if self.client.answers else {}
 
     def subscribe(self, channels: str, symbols: str, **fields: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import pytest
 
 from feed.model import Book, Quote
 from tests.feed.channels.desk import Desk, Link
-from tests.truth import TrueSource
+from tests.truth import TrueSource, some_data
 
 encode = msgspec.json.encode
 
@@ -129,6 +129,75 @@ def test_a_state_alone_is_taken_up_from_a_keyframe() -> None:
     assert link.channel("book", "X:A").state == (1, "ok", None)
     assert link.channel("book", "X:A").book() == ({"1": "1"}, {})
     assert [m["type"] for m in sent(link, "book")] == ["state", "update", "state"]
+
+
+@pytest.mark.parametrize("kinds", ["trades", "trades quotes status", ""])
+class TestABookOfWhichOnlyAStateIsKnown:
+    """A change came before any snapshot. Its symbol has other channels, or none."""
+
+    def desk(self, kinds: str) -> Desk:
+        desk = Desk()
+        if kinds:
+            desk.tick(kinds)
+        desk.source.stale("X:A", "gap")
+        desk.read()
+        return desk
+
+    def goes_on(self, desk: Desk) -> None:
+        desk.switch("x/0@b", carries=True)
+        desk.keyframe()
+        desk.read()
+
+    def test_who_has_it_is_told_in_the_new_source(self, kinds: str) -> None:
+        desk = self.desk(kinds)
+        link = subscribed(desk, f"{kinds} book")
+        self.goes_on(desk)
+        assert [(m["type"], m["source"]) for m in sent(link, "book")[-3:]] == [
+            ("gap", "x/0@b"),
+            ("snapshot", "x/0@b"),
+            ("state", "x/0@b"),
+        ]
+        assert link.channel("book", "X:A").state[1:] == ("stale", "gap")
+
+    @pytest.mark.parametrize("symbols", ["X:A", "X:*"])
+    @pytest.mark.parametrize("start", [None, "live", {"last": 3}])
+    def test_who_joins_is_told(self, kinds: str, symbols: str, start: Any) -> None:
+        desk = self.desk(kinds)
+        self.goes_on(desk)
+        link = desk.link()
+        link.subscribe(f"{kinds} book", symbols, **({} if start is None else {"start": start}))
+        link.drain()
+        assert [m["type"] for m in sent(link, "book")] == ["state"]
+        assert link.channel("book", "X:A").state[1:] == ("stale", "gap")
+        told = [message for payload in link.frames for message in json.loads(payload)]
+        if symbols != "X:A":
+            of_book = [m["type"] for m in told if m.get("channel") == "book"]
+            assert of_book == ["joined", "state"]
+
+    def test_snapshots_tell_it(self, kinds: str) -> None:
+        desk = self.desk(kinds)
+        self.goes_on(desk)
+        (state,) = desk.hub.snapshot("book", "X:A") or []
+        assert json.loads(state)["state"] == "stale"
+        for kind in kinds.split():
+            assert [json.loads(m)["type"] for m in desk.hub.snapshot(kind, "X:A") or []] == ["snapshot"]
+
+
+def test_who_joins_a_stale_book_live_is_told() -> None:
+    desk = Desk()
+    desk.step("book")
+    desk.source.stale("X:A", "checksum")
+    desk.read()
+    link = desk.link()
+    link.subscribe("book", "X:A", start="live")
+    assert [m["type"] for m in sent(link, "book")] == ["state"]
+    desk.tick("book")
+    desk.source.stale("X:A", None, skip=0)
+    desk.read()
+    assert link.channel("book", "X:A").state[1:] == ("ok", None)
+    late = desk.link()
+    late.subscribe("book", "X:A", start="live")
+    assert sent(late, "book") == []
 
 
 def test_a_snapshot_in_parts_is_taken_up_from_records_that_follow_each_other() -> None:
@@ -404,6 +473,38 @@ class TestMoves:
         desk.step("book")
         assert link.channel("book", "X:A").holds() == nothing
         assert link.session.reader.marks() == {"x/0@a": 1, "x/1@a": 1001}
+
+    def test_of_one_that_comes_back_every_trade_is_an_update(self) -> None:
+        desk = Desk()
+        desk.step("trades quotes")
+        link = subscribed(desk, "trades quotes")
+        other = TrueSource("x/1@a", 1000)
+        other.tick([("trades", "X:A", some_data("trades", 1)), ("quotes", "X:A", some_data("quotes", 1))])
+        pos, last, value = other.record()
+        desk.hub.data("x/1@a", pos, last, value, 0)
+        desk.flush()
+        for skip in (2000, 1, 1):
+            desk.source.tick([("trades", "X:A", some_data("trades", skip))], skip=skip)
+            desk.read()
+            desk.flush()
+        desk.source.tick([("quotes", "X:A", some_data("quotes", 1))])
+        desk.read()
+        desk.flush()
+        desk.keyframe()
+        desk.flush()
+        desk.step("trades quotes")
+        updates = [m["seq"] for m in sent(link, "trades") if m["type"] == "update"]
+        assert updates == [1001, 2000, 2001, 2002, 2004]
+        gap = link.channel("trades", "X:A").gaps[-1]
+        assert (gap["reason"], gap["prev"], gap["seq"], gap["lost"]) == ("source", 1001, 0, True)
+        assert not link.client.holes
+        late = subscribed(desk, "trades quotes")
+        for client in (link, late):
+            for kind in ("trades", "quotes"):
+                assert client.channel(kind, "X:A").source == "x/0@a"
+                assert client.channel(kind, "X:A").pos == 2004
+        desk.agrees(late, "trades")
+        desk.agrees(link, "quotes")
 
     def test_between_keyframes_only_the_later_one_wins(self) -> None:
         desk = Desk()

@@ -10,6 +10,7 @@ from feed.channels.channel import Channel, Listing, Source
 from feed.channels.flush import Flush
 from feed.channels.log import Entry, Log, Run, entries_of, in_order
 from feed.channels.message import JOINT
+from feed.channels.roster import Roster
 from feed.channels.spec import RAW
 
 
@@ -107,7 +108,9 @@ def test_a_symbol_has_runs_or_entries_in_a_flush() -> None:
     quotes.pos_text = b"6"
     flush.follow(quotes, update(6))
     flush.told.append(quotes)
-    flush.commit({7: listing}, {}, RAW)
+    roster = Roster()
+    roster.add(listing)
+    flush.commit(roster, RAW)
     assert not flush.runs
     assert flush.said(7, quotes.bit) == ([update(3), update(5), state(5), update(6)], 3)
     assert flush.said(7, quotes.bit | trades.bit)[1] == 4
@@ -124,7 +127,9 @@ def test_a_committed_run_is_one_text() -> None:
     assert channel.run is not None
     channel.run.append(update(5))
     channel.pos_text = b"5"
-    flush.commit({7: listing}, {}, RAW)
+    roster = Roster()
+    roster.add(listing)
+    flush.commit(roster, RAW)
     assert channel.run is None
     assert flush.runs == {7: [Run(5, channel.bit, update(3) + JOINT + update(5), 2)]}
     assert flush.said(7, channel.bit) == ([update(3) + JOINT + update(5)], 2)

@@ -13,9 +13,9 @@ from msgspec.structs import replace
 from feed.channels.hub import Hub, HubSettings
 from feed.channels.reader import LogReader
 from feed.channels.record import Record, headers_of
-from feed.gateway.places import OutOfRange
 from feed.gateway.recordings import Recordings
 from feed.gateway.walker import Walker
+from feed.places import OutOfRange
 from feed.protocol.session import SessionSettings
 from tests.feed.channels.desk import Link
 from tests.feed.recorder.made_up import MadeUp

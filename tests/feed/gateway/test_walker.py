@@ -11,8 +11,8 @@ from msgspec.structs import replace
 from feed.channels.past import Cut
 from feed.errors import CorruptLog, Unreachable
 from feed.gateway import walker
-from feed.gateway.places import place_of
 from feed.model import KINDS
+from feed.places import place_of
 from feed.protocol.session import SessionSettings
 from feed.protocol.walks import WALKS_MAX
 from feed.times import text_of

@@ -10,6 +10,8 @@ from feed.metrics import Metrics
 from feed.normalizer import numbers
 from feed.normalizer.numbers import Numbers, PartitionNumbers
 from feed.told import Told
+from feed.venues.now import Counts
+from feed.venues.tick import Tick
 
 
 class Clock:
@@ -86,3 +88,18 @@ def test_what_is_no_longer_ours_counts_no_more_but_what_was_counted_stays(clock:
     assert b'feed_updates_total{partition="0",venue="kraken"} 9.0' in text
     assert b"feed_lag_seconds{" not in text
     assert b"feed_partitions_owned{" not in text
+
+
+def test_odd_bars_are_named_once_a_minute_with_their_symbol(caplog: pytest.LogCaptureFixture) -> None:
+    all_, metrics = Numbers(), Metrics()
+    all_.register(metrics)
+    one = all_.of("acme", 3)
+    for _ in range(3):
+        one.took([Tick(7, "X", b"", 5, 5)], 1, Counts(copies=4, bars_untold=2, bars_of="ACME:X"))
+    one.took([Tick(8, "Y", b"", 5, 5)], 1, Counts(trades_late=1, bars_of="ACME:Y"))
+    assert one.odd == {"copies": 12, "bars_untold": 6, "trades_late": 1}
+    assert b'feed_oddities_total{partition="3",reason="bars_untold",venue="acme"} 6.0' in metrics.export()
+    assert [record.getMessage() for record in caplog.records] == [
+        "acme/3: ACME:X: a bar is not told: its volume has more than 20 digits before the point (2 times)",
+        "acme/3: ACME:Y: a trade came too late for the bars that are kept",
+    ]

@@ -95,7 +95,7 @@ class Gateway:
 
     def __init__(self, start: int) -> None:
         self.hub = Hub(HubSettings())
-        stream: Any = SimpleNamespace(waits=SimpleNamespace(waited=lambda *_: 0.0), taken=0, vanished=False)
+        stream: Any = SimpleNamespace(waits=SimpleNamespace(waited=lambda *_: 0.0), taken=0, foreign=0)
         self.log = FollowedLog("feed.acme/0", stream, start, start, Patience(2, 60, 2), 0.0)
         self.read_to = start
 
@@ -142,3 +142,55 @@ async def test_who_opens_after_a_writer_that_was_killed_writes_all_states(writte
         assert gateway.log.verdict(1.1).reason is None
         assert list(gateway.hub.sources) == [last.source]
         assert {listing.owner.name for listing in gateway.hub.names.values()} == {last.source}
+
+
+def record(source: str, offset: int, **more: Any) -> Record:
+    fields = {"after": -1, "first": -1, "last": -1, "first_crc": -1, "crc": -1, "partitions": 1, "version": "2.a"}
+    return Record(source=source, offset=offset, **{"kind": "data", "floor": 0, "since": -1, "end": 0, **fields, **more})
+
+
+def read_again(gateway: Gateway, records: Sequence[Record]) -> Gateway:
+    """The log is followed anew, from records on that do not follow those that were read."""
+    again = Gateway(0)
+    again.hub = gateway.hub
+    again.log.go_on_from(gateway.log)
+    again.read(records)
+    return again
+
+
+@pytest.mark.parametrize("between", [False, True])
+def test_a_source_whose_end_was_not_read_is_forgotten(between: bool) -> None:
+    """`between`: one began and ended while nothing was read."""
+    gateway = Gateway(0)
+    gateway.read([record("acme/0@a", 0, after=-1, first=0, last=3, end=4)])
+    assert list(gateway.hub.sources) == ["acme/0@a"]
+    opens = record("acme/0@c", 7, kind="source", ends="acme/0@b" if between else "acme/0@a", last=3)
+    again = read_again(gateway, [opens, record("acme/0@c", 8, after=3, first=4, last=5, end=6)])
+    assert list(again.hub.sources) == ["acme/0@c"]
+    source = again.hub.sources["acme/0@c"]
+    assert (source.ended, source.complete) == ("acme/0@a", False)
+    assert again.hub.followed(frozenset("*")) == {source}
+    # its own beginning read again ends nothing
+    assert list(read_again(again, [opens, record("acme/0@c", 8, after=3, first=4, last=5, end=6)]).hub.sources) == [
+        "acme/0@c"
+    ]
+
+
+def test_a_source_that_never_had_a_tick_is_not_silent() -> None:
+    def alive(end: int) -> Record:
+        return record("acme/0@a", 0, end=end)
+
+    never, quiet = Gateway(0), Gateway(0)
+    never.read([alive(0)])
+    quiet.read([alive(4)])
+    for gateway, reason in ((never, None), (quiet, "silent")):
+        gateway.log.record_at = 70.0
+        assert gateway.log.verdict(70.0).reason == reason
+        again = FollowedLog("feed.acme/0", gateway.log.stream, 0, 0, Patience(2, 60, 2), 70.0)
+        again.go_on_from(gateway.log)
+        assert again.verdict(70.0).reason == reason
+    never.read_to = 0
+    never.read([replace(alive(1), after=-1, first=0, last=0)])
+    assert never.log.verdict(2.0).reason is None
+    never.log.record_at = 70.0
+    assert never.log.verdict(70.0).reason == "silent"

@@ -33,6 +33,7 @@ class Record(NamedTuple):
     value: bytes | None = b"{}"
     offset: int = 5
     timestamp: int = MS
+    timestamp_type: int | None = 1
 
 
 def test_what_a_record_holds() -> None:
@@ -88,3 +89,15 @@ def test_when_a_tick_came(timestamp: int, headers: tuple[tuple[str, bytes], ...]
     assert tick.ts_recv == ts_recv
     assert (tick.ts_kafka == timestamp * 1_000_000) is bounded
     assert bounded or tick.ts_kafka > 2**62
+
+
+@pytest.mark.parametrize("late_s", [120, 86_400 * 365])
+@pytest.mark.parametrize("stamp", [0, None])
+def test_a_producer_may_stamp_the_time_of_the_event(stamp: int | None, late_s: int) -> None:
+    value = b'{"channel":"trades","data":[{"price":"1","size":"2","side":null,"trade_id":null,"ts_event":null}]}'
+    received = [("ts_recv", b"%d" % ((MS + late_s * 1000) * 1_000_000))]
+    source = Source(venue("anyone"), "anyone/0@a", Rules())
+    with pytest.raises(BadTick, match="wanted at most a little after"):
+        source.apply(tick_of(Record(received, value=value)))  # type: ignore[arg-type]  # a fake
+    assert source.apply(tick_of(Record(received, value=value, offset=6, timestamp_type=stamp))) == ()  # type: ignore[arg-type]
+    assert len(source.take()) > 0

@@ -71,6 +71,7 @@ class Tape:
         taken, spans = self.session.take(positions)
         if not spans:
             return
+        self.commits.received_ns = self.session.received_ns
         self.commits.write(taken, spans)
         fresh, self.session.fresh = self.session.fresh, set()
         due = self.commits.due()
@@ -115,8 +116,10 @@ class _Followed:
         self.source = ""
         self.open = False
         wanted = session.starts(log.name, log.begin, len(log.records))
-        if wanted is None or wanted >= len(log.records):
-            start = log.records[-1].floor if wanted is not None else log.begin
+        if not isinstance(wanted, int):
+            start = next(record.floor for record in log.records[log.begin :] if record.floor >= log.begin)
+        elif wanted >= len(log.records):
+            start = log.records[-1].floor
         else:
             start = log.records[wanted].floor
         self.at = self.taken = max(start, log.begin)

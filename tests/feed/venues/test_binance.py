@@ -427,8 +427,8 @@ def test_frames_of_other_kinds_mean_nothing(venue: str, frame: Any, key: str) ->
 @pytest.mark.parametrize(
     ("frame", "wanted"),
     [
-        (trade(3, s="ETHUSDT"), []),
-        ({"e": "trade", "s": 5}, []),
+        (trade(3, s="ETHUSDT"), ["trades"]),
+        ({"e": "trade", "s": 5}, ["trades"]),
         (trade(3, p="-1"), ["trades"]),
         (trade(3, p="0"), ["trades"]),
         (trade(3, q="0.0"), ["trades"]),

@@ -50,7 +50,27 @@ GOOD = [
     made("quotes", {**QUOTE, "bid_price": "-0.50", "ask_price": "0.0", "ask_size": "0"}),
     book([["-1.50", "2"], ["0", "1"]], [["-0.5", "0"]], snapshot=True),
 ]
+LAST = str(2**63 - 1)
+GOOD += [
+    made("quotes", QUOTE, ts_event=LAST),
+    made("trades", [{**TRADE, "ts_event": LAST}], ts_event=None),
+    made("status", {"action": "halt", "reason": "\u0001" * 1000}),
+    made("instruments", {**INSTRUMENT, "venue": "v" * 64, "kind": "k" * 64, "aliases": ["é" * 64] * 16}),
+]
 BAD = [
+    made("quotes", QUOTE, ts_event=str(2**63)),
+    made("quotes", QUOTE, ts_event="9999999999999999999"),
+    made("quotes", QUOTE, ts_event="1" * 20),
+    made("trades", [{**TRADE, "ts_event": str(2**63)}]),
+    made("trades", [{**TRADE, "trade_id": "7" * 101}]),
+    made("status", {"action": "halt", "reason": "x" * 1001}),
+    made("instruments", {**INSTRUMENT, "aliases": ["a"] * 17}),
+    made("instruments", {**INSTRUMENT, "aliases": ["a" * 65]}),
+    *(
+        made("instruments", {**INSTRUMENT, name: "a" * 65})
+        for name in ("venue", "venue_symbol", "kind", "base", "quote")
+    ),
+    made("quotes", QUOTE, symbol="a" * 65),
     made("bars", []),
     made("trades", []),
     made("trades", [{key: value for key, value in TRADE.items() if key != "side"}]),
@@ -107,11 +127,12 @@ def test_bad_tick_is_refused_by_code_and_schema(tick: Any) -> None:
     assert len(feed(tick).played.bad) == 1
     assert without_doubts(feed.played.source, NAME) == before
     channel = tick.get("channel") if isinstance(tick, dict) else None
-    assert doubts(feed.played.source, NAME) == ([channel] if channel in ("book", "trades") else [])
+    wanted = ["book", "trades"] if channel is None else [channel] if channel in ("book", "trades") else []
+    assert doubts(feed.played.source, NAME) == wanted
 
 
 def test_prices_may_be_zero_or_negative() -> None:
-    feed = Feeder("anyone", NAME)(GOOD[8], GOOD[-2], GOOD[-1])
+    feed = Feeder("anyone", NAME)(GOOD[8], GOOD[11], GOOD[12])
     assert [trade.price for trade in feed.folded.trades] == ["-37.63", "0"]
     assert feed.folded.quotes[0][0] == Quote("-0.5", "2", "0", "0")
     feed(made("quotes", {"bid_price": "0", "bid_size": "1", "ask_price": None, "ask_size": None}))
@@ -158,6 +179,27 @@ def test_time_of_another_unit_is_refused_by_its_name(time: str, unit: str) -> No
     feed = Feeder("anyone", NAME)(made("quotes", QUOTE, ts_event=time), made("trades", [{**TRADE, "ts_event": time}]))
     assert [f"looks like {unit}," in reason for _, reason in feed.played.bad] == [True, True]
     assert feed.folded.quotes == feed.folded.trades == []
+
+
+def test_what_is_too_long_says_so() -> None:
+    feed = Feeder("anyone", NAME)(
+        made("trades", [{**TRADE, "price": "1" * 21}]),
+        made("trades", [{**TRADE, "size": "0." + "1" * 19}]),
+        made("quotes", QUOTE, ts_event=str(2**63)),
+        made("status", {"action": "halt", "reason": "x" * 1_000_000}),
+    )
+    assert [reason.partition(": ")[2].partition(", ")[2] for _, reason in feed.played.bad] == [
+        "wanted at most 20 digits before the point, not 21",
+        "wanted at most 18 digits after the point, not 19",
+        "wanted nanoseconds since 1970 up to 9223372036854775807",
+        "wanted at most 1000",
+    ]
+
+
+def test_what_is_said_of_the_whole_venue_is_bounded_too() -> None:
+    feed = Feeder("anyone", "")(made("status", {"action": "halt", "reason": "x" * 1001}))
+    assert "reason of 1001 characters" in feed.played.bad[0][1]
+    assert list(feed.played.source) == []
 
 
 def test_each_channel() -> None:

@@ -202,8 +202,8 @@ def changed(*changes: list[Any], **more: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("frame", "wanted"),
     [
-        (match(3, product_id="A-B"), []),
-        ({"channel": "", "type": ""}, []),
+        (match(3, product_id="A-B"), ["trades"]),
+        ({"channel": "", "type": ""}, ["book", "trades"]),
         (match(3, price="-1"), ["trades"]),
         (match(3, size="0"), ["trades"]),
         (match(3, size="1e5"), ["trades"]),
@@ -278,20 +278,24 @@ def test_what_stands_at_another_product_does_not_matter() -> None:
 
 
 @pytest.mark.parametrize(
-    "frame",
+    ("frame", "wanted"),
     [
-        {"type": "status", "products": [{"id": NAME}, {"id": 5}]},
-        {"type": "status", "products": [{"id": NAME}, {}]},
-        {"type": "status", "products": [{"id": NAME}, []]},
-        advanced("market_trades", {"type": "update", "trades": [traded(1), {**traded(2), "product_id": None}]}),
-        advanced("l2_data", l2_event("update"), {"type": "update", "updates": []}),
+        ({"type": "status", "products": [{"id": NAME}, {"id": 5}]}, []),
+        ({"type": "status", "products": [{"id": NAME}, {}]}, []),
+        ({"type": "status", "products": [{"id": NAME}, []]}, []),
+        (
+            advanced("market_trades", {"type": "update", "trades": [traded(1), {**traded(2), "product_id": None}]}),
+            ["trades"],
+        ),
+        (advanced("l2_data", l2_event("update"), {"type": "update", "updates": []}), ["book"]),
     ],
 )
-def test_a_frame_with_an_entry_of_no_product_is_bad_as_a_whole(frame: dict[str, Any]) -> None:
-    feed = product()(match(1), frame)
+def test_a_frame_with_an_entry_of_no_product_is_bad_as_a_whole(frame: dict[str, Any], wanted: list[str]) -> None:
+    snapshot = {"type": "snapshot", "product_id": NAME, "bids": [["1", "1"]], "asks": []}
+    feed = product()(snapshot, match(1), frame)
     assert len(feed.played.bad) == 1
     assert not feed.played.bad[0][1].startswith("entry of")
-    assert doubts(feed.played.source, NAME) == []
+    assert doubts(feed.played.source, NAME) == wanted
 
 
 def test_levels_with_more_elements_than_known() -> None:

@@ -676,16 +676,16 @@ def test_wide(frame: Any, wanted: Any) -> None:
         (v1({"a": [["1.0", "1.0", "yesterday"]], "c": "1"}), ["book"]),
         (v1({"a": [["1.0", "1.0", "1618678142557"]], "c": "1"}), ["book"]),
         (v1({"a": [level("1.0", "1.0")], "c": "1"}, channel="book-x"), []),
-        (v1({"a": [level("1.0", "1.0")], "c": "1"}, pair="A/B"), []),
+        (v1({"a": [level("1.0", "1.0")], "c": "1"}, pair="A/B"), ["book"]),
         (v1([["1.0", "1.0", "5.5", "x", "l", ""]], channel="trade"), ["trades"]),
         (v1([["1.0", "1.0"]], channel="trade"), ["trades"]),
         (v1({"a": ["1", 1], "b": ["1", 1, "1"]}, channel="ticker"), []),
-        ([1, 2, 3], []),
-        ({"foo": 1}, []),
+        ([1, 2, 3], ["book", "trades"]),
+        ({"foo": 1}, ["book", "trades"]),
         (v2("trade", {**trade_v2(1, V1), "side": "odd"}), ["trades"]),
         (v2("ticker", {"symbol": V1, "bid": raw("-1")}), []),
-        (v2("trade", trade_v2(1, V1), {**trade_v2(1), "symbol": 5}), []),
-        (v2("trade", trade_v2(1, V1), {"side": "buy"}), []),
+        (v2("trade", trade_v2(1, V1), {**trade_v2(1), "symbol": 5}), ["trades"]),
+        (v2("trade", trade_v2(1, V1), {"side": "buy"}), ["trades"]),
     ],
 )
 def test_odd_entry_is_refused_and_only_puts_its_channel_in_doubt(frame: Any, wanted: list[str]) -> None:
@@ -705,8 +705,9 @@ def test_v2_numbers_are_plain_numbers(number: str) -> None:
     feed = Feeder("kraken", V2)(book_v2({"1.0": "1"}, {}, crc([], [("1.0", "1")]), "snapshot"))
     feed(book_v2({"2.0": number}, {}, 1), v2("trade", {**trade_v2(1), "qty": raw(number)}))
     assert len(feed.played.bad) == 2
-    malformed = number in ("NaN", '"1.0"')  # so no pair can be told
-    assert [state.reason for state in feed.folded.states] == ([] if malformed else ["gap"])
+    # where the frame cannot be read at all ("NaN"), its channel is legible
+    assert [state.reason for state in feed.folded.states] == ["gap"]
+    assert doubts(feed.played.source, V2) == ["book", "trades"]
 
 
 ODD_SNAPSHOTS = [

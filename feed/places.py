@@ -1,4 +1,4 @@
-"""Where a walk begins in a feed log: found by bisection, and by looking around.
+"""Where reading of the past begins in a feed log: found by bisection, and by looking around.
 
 Owns the search. A place is a record's floor, from which everything is known at a later offset; reading from any other
 offset could begin with a void record, or without the states of some symbols.

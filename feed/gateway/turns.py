@@ -1,0 +1,105 @@
+"""Turns: requests of all clients, one after the other, within a share of the loop's time.
+
+Owns when a client's requests may be worked on. While there is time to spare and nobody waits, at once; else in a line,
+a few milliseconds each, with rests between them that keep the share. So what some ask for delays the others' requests,
+and nobody's data. Leaves what is done in a turn to the connections, and how much of a request a turn does to
+`feed.protocol.line`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from time import perf_counter
+from typing import Final, Protocol
+
+_SLICE_SECONDS: Final = 0.002
+_SAVED_SECONDS_MAX: Final = 0.005
+"""So much of the share may be used at once after a pause."""
+
+
+class Asker(Protocol):
+    """A connection, as far as turns know it."""
+
+    def take_turn(self) -> None:
+        """Works on its requests for a while; lines up again while there is more."""
+        ...
+
+
+class Turns:
+    """Whose turn it is. `when_idle` calls back as soon as no flush is under way."""
+
+    def __init__(
+        self, share: float, when_idle: Callable[[Callable[[], None]], None], clock: Callable[[], float] = perf_counter
+    ) -> None:
+        self._share = share
+        self._when_idle = when_idle
+        self._clock = clock
+        self._line: deque[Asker] = deque()
+        self._lined: set[int] = set()
+        self._saved = _SAVED_SECONDS_MAX
+        self._saved_at = clock()
+        self._taking: Asker | None = None
+        self._until = 0.0
+        self._timer: asyncio.Handle | None = None
+
+    def __len__(self) -> int:
+        return len(self._line)
+
+    def open_to(self, asker: Asker) -> bool:
+        """Whether its next request may be worked on now."""
+        now = self._clock()
+        if self._taking is not None:
+            return self._taking is asker and now < self._until
+        return not self._line and self._fill(now) > 0
+
+    def spent(self, seconds: float) -> None:
+        """Requests have taken so much of the loop's time."""
+        self._saved -= seconds
+
+    def line_up(self, asker: Asker) -> None:
+        """It is to have a turn, after those who wait already."""
+        if id(asker) not in self._lined:
+            self._lined.add(id(asker))
+            self._line.append(asker)
+            self._set_timer()
+
+    def leave(self, asker: Asker) -> None:
+        """It is gone."""
+        if id(asker) in self._lined:
+            self._lined.discard(id(asker))
+            self._line.remove(asker)
+
+    def _fill(self, now: float) -> float:
+        self._saved = min(self._saved + (now - self._saved_at) * self._share, _SAVED_SECONDS_MAX)
+        self._saved_at = now
+        return self._saved
+
+    def _set_timer(self) -> None:
+        if self._line and self._timer is None and self._taking is None:
+            owed = -self._fill(self._clock())
+            loop = asyncio.get_running_loop()
+            if owed < 0:
+                self._timer = loop.call_soon(self._ring)
+            else:
+                self._timer = loop.call_later(owed / self._share, self._ring)
+
+    def _ring(self) -> None:
+        self._when_idle(self._serve)
+
+    def _serve(self) -> None:
+        """Turns for those who wait, as long as a slice of time allows."""
+        self._timer = None
+        self._until = self._clock() + _SLICE_SECONDS
+        try:
+            while self._line:
+                now = self._clock()
+                if now >= self._until or self._fill(now) <= 0:
+                    break
+                self._taking = self._line.popleft()
+                self._lined.discard(id(self._taking))
+                self._taking.take_turn()
+        finally:
+            self._taking = None
+            self._set_timer()

@@ -1,0 +1,189 @@
+"""What a request costs, and that it is done in steps: the ack after them, in order, and nothing of it before."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from feed.channels.channel import Channel, Listing
+from feed.channels.cursor import Reader
+from feed.channels.roster import Roster
+from feed.channels.steps import STEP_CHANNELS
+from feed.protocol.session import Session, SessionSettings
+from tests.feed.channels.desk import Desk, Link
+from tests.reference_client import payloads
+
+KINDS = ["trades", "quotes"]
+
+
+def market(symbols: int = 600, **settings: Any) -> Desk:
+    """Two venues, the first with nearly all symbols."""
+    made = Desk(session=SessionSettings(**settings) if settings else None)
+    for number in range(symbols):
+        made.tick("trades quotes", f"X:{number:04}")
+    for number in range(3):
+        made.tick("trades quotes", f"Y:{number:04}")
+    made.read()
+    return made
+
+
+def text(op: str, id_: int = 1, **fields: Any) -> bytes:
+    return json.dumps({"op": op, "id": id_, **fields}).encode()
+
+
+def said(frames: bytes) -> list[dict[str, Any]]:
+    return [message for payload in payloads(frames) for message in json.loads(payload)]
+
+
+def test_a_pattern_looks_at_no_other_venue(monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = market()
+    looked: list[int] = []
+    honest = Roster.of
+
+    def of(self: Roster, prefix: str) -> Mapping[int, Listing]:
+        looked.append(len(honest(self, prefix)))
+        return honest(self, prefix)
+
+    monkeypatch.setattr(Roster, "of", of)
+    link = desk.link()
+    link.subscribe("trades quotes", "Y:*")
+    link.drain()
+    link.ask("unsubscribe", "trades quotes", "Y:* " + " ".join(f"V{number}:*" for number in range(100)))
+    assert max(looked) == 3
+
+
+def test_the_cost_is_known_and_taken_before_any_of_it_is_done() -> None:
+    desk = market(requests_burst=4, requests_per_second=1)
+    made = Session(desk.hub, None, desk.session)
+    patterns = [f"V{number}:*" for number in range(1_000)]
+    assert [m["type"] for m in said(made.receive(text("list"), 1))] == ["ack"]
+    frames = made.receive(text("unsubscribe", 2, channels=["trades"], symbols=patterns), 1)
+    while made.under_way:
+        frames += made.wake(1)
+    assert [m["type"] for m in said(frames)] == ["ack"]
+    # three tokens for a thousand patterns: none are left for a fourth request
+    assert made.receive(text("subscribe", 3, channels=["trades"], symbols=["X:*"]), 1) == b""
+    assert not made.under_way
+    assert not made.reader.wanted.count
+    assert made.wake_at is not None
+    assert [m["type"] for m in said(made.wake(made.wake_at))][:1] == ["ack"]
+    assert made.reader.wanted.count == 1
+
+
+def test_everything_fits_the_burst() -> None:
+    settings = SessionSettings()
+    assert settings.requests_burst >= 1 + 12_004 / 500
+
+
+def test_a_large_request_is_done_in_steps_and_answered_in_its_place() -> None:
+    desk = market()
+    made = Session(desk.hub, None, SessionSettings())
+    names = [f"X:{number:04}" for number in range(600)]
+    frames = made.receive(text("subscribe", 1, channels=KINDS, symbols=names), 1)
+    assert frames == b""
+    steps = 0
+    assert made.receive(text("ping", 2), 1) == b""
+    while made.under_way:
+        assert not said(frames)
+        assert not made.due
+        assert made.pull(1 << 20, 1) == b""
+        desk.step("trades", "X:0001")  # others go on meanwhile
+        frames += made.wake(1)
+        steps += 1
+    assert steps >= 1_200 // STEP_CHANNELS
+    answers = [message for message in said(frames) if message["type"] in ("ack", "pong")]
+    assert [answer["id"] for answer in answers] == [1, 2]
+    assert len(answers[0]["results"]) == 1_200
+    assert said(frames)[0]["type"] == "ack"
+
+
+def test_what_a_client_that_has_gone_has_asked_for_is_not_done() -> None:
+    desk = market()
+    made = Session(desk.hub, None, SessionSettings())
+    made.receive(text("subscribe", 1, channels=KINDS, symbols=[f"X:{number:04}" for number in range(600)]), 1)
+    assert made.under_way
+    done = made.reader.wanted.count
+    made.close()
+    assert not made.under_way
+    assert made.wake(1) == b""
+    assert done < 1_200
+    assert not desk.hub.behind
+
+
+def joined(desk: Desk, **fields: Any) -> tuple[Link, list[bytes]]:
+    link = desk.link()
+    link.subscribe("trades quotes", "*", **fields)
+    link.drain(32 * 1024)
+    return link, link.frames[2:]
+
+
+@pytest.mark.parametrize("start", [None, "live", {"marks": {"x/0@a": 10}}, {"last": 1}])
+def test_equal_joins_get_equal_messages_however_many_there_were_before(start: Any) -> None:
+    desk = market(40)
+    fields = {} if start is None else {"start": start}
+    first, came = joined(desk, **fields)
+    second, same = joined(desk, **fields)
+    assert [json.loads(frame) for frame in same] == [json.loads(frame) for frame in came]
+    assert second.session.reader.selection is first.session.reader.selection
+    assert second.session.readers.account() == first.session.readers.account()
+    # one that comes after a change gets what is true then
+    desk.step("trades quotes", "X:0007")
+    third, _ = joined(desk, **fields)
+    desk.step("trades quotes", "X:0007")
+    if start is None:
+        for link in (first, second, third):
+            desk.agrees(link, "trades", "X:0007")
+            desk.agrees(link, "quotes", "X:0007")
+
+
+def test_equal_joins_are_worked_out_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = market(200)
+    begun: list[Channel] = []
+    honest = Reader._begin
+
+    def begin(self: Reader, channel: Channel, *rest: Any, **more: Any) -> None:
+        begun.append(channel)
+        honest(self, channel, *rest, **more)
+
+    monkeypatch.setattr(Reader, "_begin", begin)
+    joined(desk)
+    assert len(begun) == 406
+    joined(desk)
+    joined(desk)
+    once = len(begun)
+    assert once < 430  # but for the symbols at the end of a page
+    desk.step("trades", "X:0001")
+    joined(desk)
+    assert once < len(begun) < once + 40
+
+
+def test_patterns_that_are_left_count_for_the_limit_too() -> None:
+    desk = market(3, patterns_max=2)
+    link = desk.link()
+    link.subscribe("trades", "*")
+    results = link.ask("unsubscribe", "trades", "X:* Y:*")["results"]
+    assert [result.get("code") for result in results] == [None, "subscription_limit"]
+    listed = link.ask("list")["results"]
+    assert [(one["symbol"], one["matched"], one["without"]) for one in listed] == [("*", 3, ["X:*"])]
+
+
+def test_a_list_names_what_was_taken_out_of_a_pattern() -> None:
+    desk = market(3)
+    link = desk.link()
+    link.subscribe("trades quotes", "*")
+    link.ask("unsubscribe", "trades", "X:0001 Y:*")
+    listed = {one["channel"]: one for one in link.ask("list")["results"]}
+    assert listed["trades"]["without"] == ["Y:*", "X:0001"]
+    assert listed["trades"]["matched"] == 2
+    assert "without" not in listed["quotes"]
+
+
+def test_parameters_can_be_given_back_as_results_tell_them() -> None:
+    desk = market(3)
+    link = desk.link()
+    told = link.subscribe("quotes", "X:0001")["results"][0]
+    again = link.subscribe("quotes", "X:0001", every_ms=told["every_ms"], depth=told["depth"], on_lag=told["on_lag"])
+    assert again["ok"]

@@ -1,0 +1,23 @@
+"""Requests in the smallest steps, so the market goes on between all of them; and what is shared in small blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from feed.channels import cursor, readers, selection, shared, subscription, views
+from feed.protocol import line
+
+
+@pytest.fixture(autouse=True, scope="module")
+def smallest_steps() -> Iterator[None]:
+    """A step is one channel."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(line, "STEP_CHANNELS", 1)
+        for module in (cursor, shared):
+            patch.setattr(module, "BLOCK_SYMBOLS", 2)
+        patch.setattr(selection, "_WIDE", 2)
+        for module in (readers, subscription, views):
+            patch.setattr(module, "STRIDE", 1)
+        yield
