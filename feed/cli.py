@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 
-from feed.command import run, say
+from feed.command import run, say, version
 
 if TYPE_CHECKING:
     from feed.gateway.app import Routes
@@ -36,6 +36,7 @@ app = App(
     name="feed",
     help="Market data from Kafka to WebSocket clients: snapshot on join, exact resume.",
     help_format="plaintext",
+    version=version,
     version_flags=["--version"],
 )
 config = App(name="config", help="Show, check or write the settings.", help_format="plaintext")

@@ -23,6 +23,17 @@ UNREACHABLE: Final = 3
 INTERRUPTED: Final = 130
 
 
+def version() -> str:
+    """The version that is installed."""
+    from importlib.metadata import PackageNotFoundError
+    from importlib.metadata import version as installed
+
+    try:
+        return installed("market-feed")
+    except PackageNotFoundError:
+        return "unknown"
+
+
 def run(app: App, arguments: Sequence[str] | None = None) -> int:
     """Runs the command of `arguments` (those of the process); gives its exit code."""
     from cyclopts import CycloptsError

@@ -41,7 +41,9 @@ def ns_of(moment: int | str) -> int:
         digits = moment.lstrip("-").lstrip("0")
         if len(digits) > _DIGITS_MAX:
             raise ValueError(f"time of {len(digits)} digits, wanted nanoseconds since 1970 or RFC 3339")
-        return _integer(int(moment), moment[:_SHOWN_CHARS_MAX])
+        # without its zeros: Python refuses to read thousands of digits
+        sign = -1 if moment.startswith("-") else 1
+        return _integer(sign * int(digits or "0"), moment[:_SHOWN_CHARS_MAX])
     return _rfc_3339(moment)
 
 

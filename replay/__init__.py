@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from replay.opened import Opened
+    from replay.together import Together
 
 
-def open(path: str, *, verify: bool = True) -> Opened:  # reads as what it does: replay.open
+@overload
+def open(path: str, /, *, verify: bool = True) -> Opened: ...
+
+
+@overload
+def open(path: str, another: str, /, *more: str, verify: bool = True) -> Together: ...
+
+
+def open(path: str, /, *more: str, verify: bool = True) -> Opened | Together:  # reads as what it does: replay.open
     """A recording in a folder, or at any URI that pyarrow knows; still being written, or torn by a crash.
 
+    Several recordings of the same feed logs are read as one: each message once, and what one lacks from another.
     `verify`: each batch is compared with its checksum before it is used.
 
     Raises:
         ConfigError: there is no such folder.
         CorruptRecording: a file is damaged.
     """
+    if more:
+        from replay.together import Together
+
+        return Together([str(one) for one in (path, *more)], verify=verify)
     from replay.opened import Opened
 
     return Opened(str(path), verify=verify)

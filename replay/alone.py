@@ -5,6 +5,7 @@ Owns the page and the list of symbols that stand in for the live ones, and how i
 
 from __future__ import annotations
 
+import asyncio
 from html import escape
 from typing import TYPE_CHECKING, Final
 
@@ -13,10 +14,10 @@ from starlette.responses import HTMLResponse
 
 from feed.checks import Check
 from feed.command import say
-from feed.errors import BadRequest, ConfigError
+from feed.errors import BadRequest, ConfigError, FeedError
 from feed.gateway.answers import json_answer, told
 from feed.gateway.pages import HEADERS
-from feed.gateway.recordings import Range, Recordings, range_of
+from feed.gateway.recordings import Range, Recordings
 from feed.gateway.server import build_server, serve
 from feed.metrics import Metrics
 from feed.model import KINDS
@@ -43,6 +44,8 @@ _PAGE: Final = """<!doctype html><html lang="en"><meta charset="utf-8"><title>fe
 <section><h2><code>/v1/history</code></h2><p>All of a range at once, as Arrow, NDJSON or CSV: <a href="/docs">HTTP</a>.
 <a href="/v1/symbols">symbols</a>, <a href="/v1/status">status</a>.</p></section></main></html>
 """
+_LOOK_SECONDS: Final = 2.0
+"""Between two looks at what there is."""
 
 
 async def run_alone(settings: Settings) -> None:
@@ -54,20 +57,20 @@ async def run_alone(settings: Settings) -> None:
     """
     gateway = make_gateway(settings, Metrics(), live=False)
     assert gateway.recordings is not None
-    found = await gateway.recordings.run(lambda: _range(gateway.recordings))
-    words = f"{text_of(found.begin)} to {text_of(found.end)}" if found else "nothing is recorded yet"
-    gateway.health.others.append(lambda: Check("recording", True, words))
+    recordings = gateway.recordings
+    watch = _Watch(await recordings.run(lambda: _range(recordings)))
+    gateway.health.others.append(watch.check)
     refuse_used_port(settings.serve.host, settings.serve.port)
     server = build_server(gateway, add_routes, add_alone)
 
     def tell() -> None:
         host = f"[{settings.serve.host}]" if ":" in settings.serve.host else settings.serve.host
-        say(f"{settings.serve.recordings}: {words}")
+        say(f"{settings.serve.recordings}: {watch.words}")
         say(f"replay  ws://{host}:{server.port}/v1/replay")
         say(f"page    http://{host}:{server.port}/")
         say(f"docs    http://{host}:{server.port}/docs")
 
-    await together([serve(server), when_ready(server, tell)])
+    await together([serve(server), when_ready(server, tell), watch.run(recordings)])
 
 
 def add_alone(app: FastAPI, gateway: Gateway) -> None:
@@ -95,14 +98,39 @@ def add_alone(app: FastAPI, gateway: Gateway) -> None:
         return json_answer([{**row, "source": sources[symbol]} for symbol, row in rows.items()])
 
 
-def _range(recordings: Recordings | None) -> Range | None:
-    assert recordings is not None
+class _Watch:
+    """What there is, as of a moment ago: a folder may grow, and be moved away."""
+
+    def __init__(self, found: Range | None) -> None:
+        self._there = True
+        self.words = _words(found)
+
+    def check(self) -> Check:
+        """Whether the recording is there, and from when to when it is."""
+        return Check("recording", self._there, self.words)
+
+    async def run(self, recordings: Recordings) -> None:
+        """Looks again and again."""
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            try:
+                self.words = _words(await recordings.run(lambda: _range(recordings)))
+                self._there = True
+            except FeedError as error:
+                self.words, self._there = str(error), False
+
+
+def _words(found: Range | None) -> str:
+    return f"{text_of(found.begin)} to {text_of(found.end)}" if found else "nothing is recorded yet"
+
+
+def _range(recordings: Recordings) -> Range | None:
     try:
         recording = recordings.open()
     except BadRequest as error:
         raise ConfigError(f"no recording in {recordings.path}") from error
     try:
-        return range_of(recording)
+        return recordings.range_of(recording)
     except BadRequest:
         return None
     finally:
@@ -113,7 +141,7 @@ def _look(recordings: Recordings) -> tuple[Range | None, dict[tuple[str, str], s
     """When and what was recorded, as it is now."""
     recording = recordings.open()
     try:
-        return range_of(recording), recordings.catalog.channels(recording)
+        return recordings.range_of(recording), recordings.catalog.channels(recording)
     except BadRequest:
         return None, {}
     finally:

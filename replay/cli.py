@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from cyclopts import App, Parameter
 
-from feed.command import run, say
+from feed.command import run, say, version
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +38,8 @@ app = App(
     name="replay",
     help="Plays recorded market data as if it were live.",
     help_format="plaintext",
-    version_flags=[],
+    version=version,
+    version_flags=["--version"],
 )
 
 

@@ -109,6 +109,12 @@ class Flow:
         self._halt("ended")
         self.state = None
 
+    def close(self) -> None:
+        """Its client is gone: nothing of what was read is kept."""
+        self.pages = Pages()
+        self.out.clear()
+        self.order = self.state = None
+
     def restart(
         self, picked: Picked, chosen: Set[Channel], standing: Iterable[Channel], *, moves: bool = False
     ) -> None:

@@ -11,6 +11,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 
 from feed.errors import FeedError
@@ -50,35 +51,13 @@ class BookAt(NamedTuple):
         )
 
 
-class Opened:
-    """A recording. Times are nanoseconds, RFC 3339 text, dates or datetimes, on the clock by which ticks were received.
+class Face:
+    """What users ask of one recording (`Opened`) or of several (`together`): tables, books, messages.
 
-    `start` is in the range, `end` is not. Tables are pyarrow's: `.to_pandas()`, `polars.from_arrow(…)`, or a name in a
-    query of DuckDB.
+    Times are nanoseconds, RFC 3339 text, dates or datetimes, on the clock by which ticks were received. `start` is in
+    the range, `end` is not. Tables are pyarrow's: `.to_pandas()`, `polars.from_arrow(…)`, or a name in a query of
+    DuckDB.
     """
-
-    def __init__(self, path: str, *, verify: bool = True) -> None:
-        self._recording = Recording(path, verify=verify)
-        self._path = path
-
-    def __repr__(self) -> str:
-        files = sum(len(shelf) for shelf in self._recording.shelves.values())
-        return f"<recording {self._path}: {files} files>"
-
-    def __enter__(self) -> Opened:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Closes all files."""
-        self._recording.close()
-
-    @property
-    def recording(self) -> Recording:
-        """What lies below: pages and states."""
-        return self._recording
 
     # ---- tables
 
@@ -124,15 +103,100 @@ class Opened:
         snapshots: bool = False,
         columns: Iterable[str] | None = None,
     ) -> pa.Table:
-        """Rows in order of the recording's clock; with `snapshots` also the keyframes, and the columns for order.
+        """Rows of any table."""
+        raise NotImplementedError
+
+    def messages(
+        self,
+        channels: str | Iterable[str] = KINDS,
+        symbols: Symbols = None,
+        start: Moment | None = None,
+        end: Moment | None = None,
+    ) -> Iterator[bytes]:
+        """The messages of the live stream, byte for byte, in order; from a `start` on, first how each channel stood.
 
         Raises:
             CorruptRecording: a batch is damaged.
         """
-        batches = list(self.batches(name, symbol, start, end, snapshots=snapshots, columns=columns))
+        for _, message in self._timed(channels, symbols, start, end):
+            yield message
+
+    def play(
+        self,
+        speed: Speed = 1.0,
+        channels: str | Iterable[str] = KINDS,
+        symbols: Symbols = None,
+        start: Moment | None = None,
+        end: Moment | None = None,
+    ) -> Iterator[bytes]:
+        """The same at recorded pace, at a factor, or `"max"`; waits where nothing is due."""
+        pacing = Pacing(speed)
+        for at, message in self._timed(channels, symbols, start, end):
+            if at and (wait := pacing.wait_ns(at, clock.monotonic_ns())):
+                clock.sleep(seconds(wait))
+            yield message
+
+    def _timed(
+        self, channels: str | Iterable[str], symbols: Symbols, start: Moment | None, end: Moment | None
+    ) -> Iterator[tuple[int, bytes]]:
+        """Messages with their clocks; 0: how a channel stood."""
+        raise NotImplementedError
+
+
+class Opened(Face):
+    """A recording."""
+
+    def __init__(self, path: str, *, verify: bool = True) -> None:
+        self._recording = Recording(path, verify=verify)
+        self._path = path
+
+    def __repr__(self) -> str:
+        files = sum(len(shelf) for shelf in self._recording.shelves.values())
+        return f"<recording {self._path}: {files} files>"
+
+    def __enter__(self) -> Opened:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes all files."""
+        self._recording.close()
+
+    @property
+    def recording(self) -> Recording:
+        """What lies below: pages and states."""
+        return self._recording
+
+    # ---- tables
+
+    def table(
+        self,
+        name: str,
+        symbol: Symbols = None,
+        start: Moment | None = None,
+        end: Moment | None = None,
+        *,
+        snapshots: bool = False,
+        columns: Iterable[str] | None = None,
+    ) -> pa.Table:
+        """Rows in order of the recording's clock; with `snapshots` also the keyframes, and the columns for order.
+
+        Sources that were behind in the files are in their places by time, so this reads all of it before it gives any.
+
+        Raises:
+            CorruptRecording: a batch is damaged.
+        """
+        wanted = list(columns) if columns is not None else columns_of(name, snapshots=snapshots)
+        batches = list(self.batches(name, symbol, start, end, snapshots=snapshots, columns=SCHEMAS[name].names))
         if not batches:
-            return _empty(name, snapshots=snapshots, columns=columns)
-        return pa.Table.from_batches(batches).unify_dictionaries()
+            return empty(name, wanted)
+        clock, at = (np.concatenate(values) for values in zip(*map(order_of, batches), strict=True))
+        found = pa.Table.from_batches(batches).unify_dictionaries()
+        order = in_time(clock, at, found.column("source"))
+        found = found.select(wanted)
+        return found if order is None else found.take(pa.array(order))
 
     def batches(
         self,
@@ -144,9 +208,12 @@ class Opened:
         snapshots: bool = False,
         columns: Iterable[str] | None = None,
     ) -> Iterator[pa.RecordBatch]:
-        """The same, a block after the other, so that a table of any length passes through."""
+        """The same, a block after the other as they lie in the files, so that a table of any length passes through.
+
+        Rows of one source are in order; a source that was behind comes where it was written.
+        """
         shelf = self._recording.shelves[name]
-        chosen = _chosen(KINDS, symbol)
+        chosen = chosen_of(KINDS, symbol)
         first = 0 if start is None else ns_of(start)
         last = NEVER if end is None else ns_of(end)
         wanted = list(columns) if columns is not None else columns_of(name, snapshots=snapshots)
@@ -206,36 +273,6 @@ class Opened:
                 asks += [(Decimal(price), Decimal(size)) for price, size in read["data"]["asks"]]
         return BookAt(symbol, found.source, found.seq, bids, asks)
 
-    def messages(
-        self,
-        channels: str | Iterable[str] = KINDS,
-        symbols: Symbols = None,
-        start: Moment | None = None,
-        end: Moment | None = None,
-    ) -> Iterator[bytes]:
-        """The messages of the live stream, byte for byte, in order; from a `start` on, first how each channel stood.
-
-        Raises:
-            CorruptRecording: a batch is damaged.
-        """
-        for _, message in self._timed(channels, symbols, start, end):
-            yield message
-
-    def play(
-        self,
-        speed: Speed = 1.0,
-        channels: str | Iterable[str] = KINDS,
-        symbols: Symbols = None,
-        start: Moment | None = None,
-        end: Moment | None = None,
-    ) -> Iterator[bytes]:
-        """The same at recorded pace, at a factor, or `"max"`; waits where nothing is due."""
-        pacing = Pacing(speed)
-        for at, message in self._timed(channels, symbols, start, end):
-            if at and (wait := pacing.wait_ns(at, clock.monotonic_ns())):
-                clock.sleep(seconds(wait))
-            yield message
-
     def info(self) -> Summary:
         """What is in it."""
         from replay.summary import summary_of
@@ -245,7 +282,7 @@ class Opened:
     def _timed(
         self, channels: str | Iterable[str], symbols: Symbols, start: Moment | None, end: Moment | None
     ) -> Iterator[tuple[int, bytes]]:
-        chosen = _chosen([channels] if isinstance(channels, str) else channels, symbols)
+        chosen = chosen_of([channels] if isinstance(channels, str) else channels, symbols)
         first = Cut(-1 if start is None else ns_of(start) - 1)
         last = Cut(NEVER if end is None else ns_of(end) - 1)
         if start is not None:
@@ -256,7 +293,7 @@ class Opened:
             yield from zip(page.clock.tolist(), page.messages.cast(pa.binary()).to_pylist(), strict=True)
 
 
-def _chosen(kinds: Iterable[str], symbols: Symbols) -> Chosen:
+def chosen_of(kinds: Iterable[str], symbols: Symbols) -> Chosen:
     if symbols is None:
         return Chosen(kinds)
     return Chosen(kinds, [symbols] if isinstance(symbols, str) else symbols)
@@ -268,8 +305,19 @@ def columns_of(name: str, *, snapshots: bool) -> list[str]:
     return names if snapshots else [n for n in names if n not in _OUR_COLUMNS and n != "is_snapshot"]
 
 
-def _empty(name: str, *, snapshots: bool, columns: Iterable[str] | None) -> pa.Table:
-    wanted = list(columns) if columns is not None else columns_of(name, snapshots=snapshots)
+def in_time(clock: np.ndarray, at: np.ndarray, source: pa.ChunkedArray) -> np.ndarray | None:
+    """The order of rows by clock, source and tick, as messages have it; None where they are in it."""
+    later = np.diff(clock)
+    if (later > 0).all():
+        return None
+    names = source.combine_chunks()
+    ranks = np.argsort(np.argsort(np.array(names.dictionary.to_pylist(), object), kind="stable"), kind="stable")
+    by_name = ranks[names.indices.to_numpy()]
+    order = np.lexsort((at, by_name, clock))  # stable: rows of one message stay together
+    return None if np.array_equal(order, np.arange(len(order))) else order
+
+
+def empty(name: str, wanted: list[str]) -> pa.Table:
     return pa.schema([SCHEMAS[name].field(column) for column in wanted]).empty_table()
 
 

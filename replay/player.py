@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
 from feed.errors import BadRequest
-from feed.gateway.recordings import Recordings, range_of
+from feed.gateway.recordings import Recordings
 from feed.recording.chosen import Picked
 from feed.recording.recording import Recording
 from feed.recording.shelf import Cut
@@ -58,7 +58,7 @@ class Reader:
         with self._lock:
             try:
                 self._recording = self._recordings.open()
-                found = range_of(self._recording)
+                found = self._recordings.range_of(self._recording)
             except BadRequest:
                 return None
             channels = frozenset(self._recordings.catalog.channels(self._recording))

@@ -17,7 +17,7 @@ from starlette.responses import StreamingResponse
 from feed.errors import BadRequest
 from feed.gateway.answers import ERROR_ANSWER, Told, error_answer
 from feed.gateway.app import admitted, refuse, upgrade_needed
-from feed.gateway.recordings import Range, Recordings, Walk, range_of
+from feed.gateway.recordings import Range, Recordings, Walk
 from feed.gateway.ws import SUBPROTOCOL
 from feed.model import KINDS
 from feed.recording.chosen import Chosen, unknown_words
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
 _TIMES: Final = ["2026-11-20", "2026-11-20T14:30:00Z", "1795467600000000000"]
 _STATUS: Final = {"no_recording": 404, "unknown_symbol": 404}
-_PARAMETERS: Final = ("channel", "symbols", "start", "end")
 _ANSWERS: Final[Told] = {
     200: {"description": "The rows or messages, in the form asked for", "content": {kind: {} for kind in FORMS}},
     "4XX": ERROR_ANSWER,
@@ -82,6 +81,11 @@ def _add_replay(app: FastAPI, gateway: Gateway, recordings: Recordings) -> None:
             await refuse(gateway, websocket, 500, "the recording is damaged")
             recordings.later(reader.close)
             return
+        except OSError:
+            _logger.exception("a replay cannot begin")
+            await refuse(gateway, websocket, 503, "the recording cannot be opened now")
+            recordings.later(reader.close)
+            return
         finally:
             opening -= 1
         try:
@@ -124,13 +128,14 @@ def _add_history(app: FastAPI, gateway: Gateway, recordings: Recordings) -> None
         """
         nonlocal busy
         try:
-            _refuse_unknown(request)
             wanted = _wanted(channel, symbols, start, end)
             form = _form(request.headers.get("accept", ""))
         except BadRequest as refused:
             return error_answer(_STATUS.get(refused.code, 400), refused.code, refused.message)
         except LookupError:
-            return error_answer(406, "bad_message", f"wanted one of {', '.join(FORMS)}")
+            answer = error_answer(406, "bad_message", f"wanted one of {', '.join(FORMS)}")
+            answer.headers["vary"] = "accept"
+            return answer
         if busy >= gateway.settings.limits.histories_max:
             return error_answer(503, "source_unavailable", "too many histories are being read")
         walk = Walk(recordings, _Walking(recordings, wanted, form))
@@ -150,12 +155,16 @@ def _add_history(app: FastAPI, gateway: Gateway, recordings: Recordings) -> None
             done()
             _logger.exception("a history cannot begin")
             return error_answer(500, "internal", "the recording is damaged")
+        except OSError:
+            done()
+            _logger.exception("a history cannot begin")
+            return error_answer(503, "source_unavailable", "the recording cannot be opened now")
         except BaseException:
             done()
             raise
         assert isinstance(found, Range)
         connection: HttpProtocol | None = request.scope["state"].get("http")
-        headers = {"cache-control": "no-store", "feed-recorded-until": str(found.end)}
+        headers = {"cache-control": "no-store", "vary": "accept", "feed-recorded-until": str(found.end)}
         return _Pieces(_pieces(cast("Walk[Piece]", walk), connection), done, form, headers)
 
 
@@ -169,7 +178,7 @@ class _Walking:
 
     def __call__(self, recording: Recording) -> Iterator[Range | Piece]:
         wanted = self._wanted
-        found = range_of(recording)
+        found = self._recordings.range_of(recording)
         known = {symbol for _, symbol in self._recordings.catalog.channels(recording)}
         if unknown := wanted.chosen.names - known:
             raise BadRequest("unknown_symbol", f"nothing is recorded of {unknown_words(unknown)}")
@@ -203,13 +212,6 @@ async def _pieces(walk: Walk[Piece], connection: HttpProtocol | None) -> AsyncIt
     except CorruptRecording:
         _logger.exception("a history breaks off")
         raise
-
-
-def _refuse_unknown(request: Request) -> None:
-    """A parameter that is misspelt would be taken for one that was left out: everything would come."""
-    for name in request.query_params:
-        if name not in _PARAMETERS:
-            raise BadRequest("bad_message", f"found the parameter {name!r}, wanted one of {', '.join(_PARAMETERS)}")
 
 
 def _wanted(channel: str, symbols: str, start: str | None, end: str | None) -> Wanted:

@@ -10,7 +10,7 @@ ack of a subscribe can say where each channel begins, as on a live stream.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple, NoReturn
 
 import msgspec
 from msgspec import UNSET
@@ -46,6 +46,14 @@ class _Plan(NamedTuple):
     results: list[Result]
     new: frozenset[Channel]
     mode: Literal["snapshot", "live"]
+
+
+def _gone(request: Request, received_ns: int, now_ns: int) -> NoReturn:
+    raise BadRequest("bad_message", "the connection is gone")
+
+
+def _touches_nothing(request: Request) -> int:
+    return 0
 
 
 class ReplaySession:
@@ -107,9 +115,13 @@ class ReplaySession:
         return message_frame(Goaway(reason, after_ms, self.flow.pages.marks()))
 
     def close(self) -> None:
-        """The connection is gone."""
+        """The connection is gone, and with it all that was read for it and what it asked for."""
         self.closed = True
-        self.flow.pages.clear()
+        self.flow.close()
+        self._plan, self._found = None, {}
+        # a line and its session hold each other: what is left of this one would wait for a collection
+        self._line.close()
+        self._line = Line(self._settings, _gone, _touches_nothing)
         self._changed()
 
     def receive(self, text: bytes, now_ns: int) -> bytes:

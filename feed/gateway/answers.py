@@ -1,7 +1,7 @@
 """Answers over HTTP: JSON, errors of the protocol, and what a route's description says of them.
 
-Owns their forms, and that large ones are made once for all who ask meanwhile, or in slices of time. Leaves what is in
-them to the routes.
+Owns their forms, that no parameter is passed over, and that large ones are made once for all who ask meanwhile, or in
+slices of time. Leaves what is in them to the routes.
 """
 
 from __future__ import annotations
@@ -9,11 +9,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable
 from time import perf_counter
-from typing import Any, Final
+from typing import Any, Final, get_args, get_origin
 
 import msgspec
 from fastapi import Response
+from fastapi.routing import APIRoute
+from starlette.requests import HTTPConnection
 
+from feed.errors import BadRequest
 from feed.protocol.line import error_of
 
 JSON: Final = "application/json"
@@ -27,6 +30,40 @@ ERROR_ANSWER: Final = {
 }
 
 Told = dict[int | str, dict[str, Any]]  # FastAPI's own type for what a route says of its answers
+
+
+_CHARS_SHOWN_MAX: Final = 40
+_PAGES: Final = ("/board/", "/docs")
+
+
+async def only_known(connection: HTTPConnection) -> None:
+    """Refuses parameters that a route does not have, or has once: who misspells one would get another answer.
+
+    Raises:
+        BadRequest: names the first of them.
+    """
+    route = connection.scope.get("route")
+    if connection.scope["type"] != "http" or not isinstance(route, APIRoute) or _is_page(route.path):
+        return
+    several = {field.alias: _is_list(field.field_info.annotation) for field in route.dependant.query_params}
+    seen: set[str] = set()
+    for name, _ in connection.query_params.multi_items():
+        shown = repr(name[:_CHARS_SHOWN_MAX])
+        if name not in several:
+            wanted = f"one of {', '.join(several)}" if several else "none"
+            raise BadRequest("bad_message", f"found the parameter {shown}, wanted {wanted}")
+        if name in seen and not several[name]:
+            raise BadRequest("bad_message", f"found the parameter {shown} twice, wanted it once")
+        seen.add(name)
+
+
+def _is_page(path: str) -> bool:
+    """Whether it is for people: browsers come with whatever parameters a link has."""
+    return path == "/" or path.startswith(_PAGES)
+
+
+def _is_list(annotation: object) -> bool:
+    return any(get_origin(one) is list for one in (annotation, *get_args(annotation)))
 
 
 def json_answer(body: object, status: int = 200) -> Response:

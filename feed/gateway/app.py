@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Final, cast
 
 import msgspec
-from fastapi import FastAPI, Request, Response, WebSocket
+from fastapi import Depends, FastAPI, Request, Response, WebSocket
 from fastapi import Path as PathParameter
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -20,7 +20,8 @@ from starlette.responses import HTMLResponse, PlainTextResponse
 
 import schemas
 from feed.checks import failing, in_words, is_ready
-from feed.gateway.answers import ERROR_ANSWER, JSON, Made, bytes_answer, error_answer, json_answer, told
+from feed.errors import BadRequest
+from feed.gateway.answers import ERROR_ANSWER, JSON, Made, bytes_answer, error_answer, json_answer, only_known, told
 from feed.gateway.clients import add_clients, worst
 from feed.gateway.flow import add_health
 from feed.gateway.origin import allowed, subprotocol
@@ -51,6 +52,8 @@ def create_app(gateway: Gateway, *more: Routes) -> FastAPI:
         + ("/v1/stream." if gateway.live else "/v1/replay."),
         docs_url=None,
         redoc_url=None,
+        dependencies=[Depends(only_known)],
+        responses={400: ERROR_ANSWER},
     )
     add_probes(app, gateway)
     pages = Pages()
@@ -74,6 +77,10 @@ def create_app(gateway: Gateway, *more: Routes) -> FastAPI:
     async def refused(request: Request, error: Exception) -> Response:
         status = cast(HTTPException, error).status_code
         return PlainTextResponse(f"{cast(HTTPException, error).detail}\n", status, cast(HTTPException, error).headers)
+
+    @app.exception_handler(BadRequest)
+    async def odd(request: Request, error: Exception) -> Response:
+        return error_answer(400, cast(BadRequest, error).code, cast(BadRequest, error).message)
 
     @app.exception_handler(RequestValidationError)
     async def unreadable(request: Request, error: Exception) -> Response:

@@ -13,10 +13,9 @@ import numpy as np
 import pyarrow as pa
 
 from feed.model import KINDS
-from feed.recording.files import RecordedFile
-from feed.recording.folder import Folder, Place
+from feed.recording.notes import Gone
 from feed.recording.recording import Recording
-from feed.recording.tables import SCHEMAS
+from feed.recording.shelf import Shelf
 
 Channel = tuple[str, str]
 """Kind and symbol."""
@@ -42,8 +41,8 @@ class Catalog:
             self._forget(recording)
             for kind in KINDS:
                 shelf = recording.shelves[kind]
-                for number, place in enumerate(shelf.places):
-                    names = self._known.get(place.path) or self._look(recording.folder, place, shelf.file(number))
+                for number in range(len(shelf)):
+                    names = self._names(shelf, number)
                     found.update({(kind, symbol): source for symbol, source in names.items()})
         return found
 
@@ -53,35 +52,25 @@ class Catalog:
         self._known = {path: names for path, names in self._known.items() if path in there}
         self._open = {path: names for path, names in self._open.items() if path in there}
 
-    def _look(self, folder: Folder, place: Place, file: RecordedFile) -> dict[str, str]:
-        count = len(file.blocks)
-        seen, names = self._open.get(place.path, (0, {}))
-        if seen < count or place.sealed:
-            names = _names_in(folder, place, file, count)
-        if place.sealed:
-            self._known[place.path] = names
-        else:
-            self._open[place.path] = count, names
-        return names
-
-
-def _names_in(folder: Folder, place: Place, file: RecordedFile, count: int) -> dict[str, str]:
-    names: dict[str, str] = {}
-    schema = SCHEMAS[place.table]
-    options = pa.ipc.IpcReadOptions(use_threads=False, included_fields=[schema.get_field_index(n) for n in _NAMES])
-    try:
-        with folder.fs.open_input_file(f"{folder.root}/{place.path}") as stream:
-            if place.sealed:
-                reader = pa.ipc.open_file(stream, options=options)
-                batches = (reader.get_batch(number) for number in range(count))
-            else:
-                opened = pa.ipc.open_stream(stream, options=options)
-                batches = (opened.read_next_batch() for _ in range(count))
-            for batch in batches:
+    def _names(self, shelf: Shelf, number: int) -> dict[str, str]:
+        path = shelf.places[number].path
+        if (names := self._known.get(path)) is not None:
+            return names
+        try:
+            file = shelf.file(number)
+        except Gone:
+            return {}
+        # of a file that grows only what is new is read
+        seen, names = self._open.get(path, (0, {}))
+        if seen < len(file.blocks) or file.place.sealed:
+            names = names.copy()
+            for batch in file.columns_from(seen, _NAMES):
                 _add(batch, names)
-    except (pa.ArrowInvalid, OSError, EOFError, ValueError) as error:
-        raise file.corrupt(f"names cannot be read: {error}") from error
-    return names
+        if file.place.sealed:
+            self._known[path] = names
+        else:
+            self._open[path] = len(file.blocks), names
+        return names
 
 
 def _add(batch: pa.RecordBatch, names: dict[str, str]) -> None:

@@ -17,8 +17,10 @@ from typing import Final, Generic, NamedTuple, TypeVar
 
 from feed.errors import BadRequest, ConfigError
 from feed.gateway.catalog import Catalog
+from feed.recording.grown import Grown
+from feed.recording.notes import Gone
 from feed.recording.recording import Recording
-from feed.recording.shelf import FILES_OPEN_MAX, NEVER
+from feed.recording.shelf import FILES_OPEN_MAX, NEVER, Shelf
 from feed.recording.tables import TABLES
 
 THREADS: Final = 4
@@ -41,6 +43,8 @@ class Recordings:
     def __init__(self, path: str) -> None:
         self.path = path
         self.catalog = Catalog()
+        self._begins = Begins()
+        self._grown = Grown()
         self._threads: ThreadPoolExecutor | None = None
 
     def open(self) -> Recording:
@@ -51,9 +55,17 @@ class Recordings:
             CorruptRecording: a file is damaged.
         """
         try:
-            return Recording(self.path)
+            return Recording(self.path, grown=self._grown)
         except ConfigError as error:
             raise BadRequest("no_recording", "this server has no recording yet") from error
+
+    def range_of(self, recording: Recording) -> Range:
+        """From when to when it is; blocks.
+
+        Raises:
+            BadRequest: `no_recording`, there is no row in it.
+        """
+        return range_of(recording, self._begins)
 
     async def run(self, act: Callable[[], Result]) -> Result:
         """Does something that blocks in one of the threads."""
@@ -120,20 +132,47 @@ class Walk(Generic[Item]):
                 self._recording = None
 
 
-def range_of(recording: Recording) -> Range:
-    """From when to when a recording is.
+class Begins:
+    """Clocks of the first rows in the files of one folder, so that none is looked through twice; may be shared."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[int, int]] = {}
+        self._lock = threading.Lock()
+
+    def of(self, recording: Recording) -> int:
+        """The clock of the first row of any source; `NEVER` where there is no row."""
+        found: dict[str, tuple[int, int]] = {}
+        with self._lock:
+            for shelf in recording.shelves.values():
+                for number, place in enumerate(shelf.places):
+                    known = self._known.get(place.path)
+                    if known is None or not place.sealed:
+                        known = _first_clock(shelf, number, known or (0, NEVER))
+                    found[place.path] = known
+            self._known = found
+        return min((clock for _, clock in found.values()), default=NEVER)
+
+
+def _first_clock(shelf: Shelf, number: int, known: tuple[int, int]) -> tuple[int, int]:
+    """Of how many blocks of a file the smallest clock is known, and that clock."""
+    seen, clock = known
+    try:
+        blocks = shelf.blocks(number)
+    except Gone:
+        return known
+    for block in blocks[seen:]:
+        if not block.note.keyframes:
+            clock = min([clock, *(span.first_clock for span in block.note.sources.values() if span.rows)])
+    return len(blocks), clock
+
+
+def range_of(recording: Recording, begins: Begins | None = None) -> Range:
+    """From when to when a recording is: a source that lags in the files may have the oldest row in any of them.
 
     Raises:
         BadRequest: `no_recording`, there is no row in it.
     """
-    begin = NEVER
-    for shelf in recording.shelves.values():
-        for spot in shelf.spots():
-            note = shelf.block(spot).note
-            clocks = [span.first_clock for span in note.sources.values() if span.rows]
-            if clocks and not note.keyframes:
-                begin = min(begin, *clocks)
-                break
+    begin = (begins or Begins()).of(recording)
     if begin == NEVER:
         raise BadRequest("no_recording", "nothing is recorded yet")
     return Range(begin, max(begin, *(span.clock for span in recording.positions.values())))

@@ -36,8 +36,15 @@ class End(NamedTuple):
     offset: int
 
 
+class Found(NamedTuple):
+    """What a recording has for a walk: where its partitions end, and the tape."""
+
+    ends: dict[str, End]
+    tape: Tape
+
+
 class Reel:
-    """A recording that is read for one walk. Close it."""
+    """A recording that is read for one walk. Close it. `ends` and `tape` are known when it is open."""
 
     def __init__(
         self, recordings: Recordings, kinds: list[str], symbols: list[str], cuts: Mapping[str, LogCut]
@@ -46,7 +53,8 @@ class Reel:
         chosen = Chosen([kind for kind in kinds if kind in KINDS], symbols)
         self.ends: dict[str, End] = {}
         self.tape: Tape | None = None
-        self._walk = Walk(recordings, lambda recording: self._read(recording, chosen, cuts))
+        # nothing that is read holds this reel: it goes, and all goes
+        self._walk: Walk[Found | list[Said]] = Walk(recordings, lambda recording: _read(recording, chosen, cuts))
 
     async def open(self) -> bool:
         """Reads how the channels stood, and where the recording ends; False where it has nothing for this walk.
@@ -55,7 +63,9 @@ class Reel:
             BadRequest: `no_recording`.
             CorruptRecording: a batch is damaged.
         """
-        await self._walk.next()
+        found = await self._walk.next()
+        if isinstance(found, Found):
+            self.ends, self.tape = found
         return self.tape is not None
 
     async def next(self) -> list[Said] | None:
@@ -64,54 +74,57 @@ class Reel:
         Raises:
             CorruptRecording: a batch is damaged.
         """
-        return await self._walk.next()
+        said = await self._walk.next()
+        assert not isinstance(said, Found)
+        return said
 
     def close(self) -> None:
         """Closes the recording; does not wait for it."""
         self._walk.close()
 
-    def _read(self, recording: Recording, chosen: Chosen, cuts: Mapping[str, LogCut]) -> Iterator[list[Said]]:
-        begins = _begins(recording, chosen)
-        ends = {partition: end for partition, end in _ends(recording).items() if partition in cuts}
-        first: Mapping[str, LogCut] = {partition: cuts[partition] for partition in ends}
-        marks = {cut.source: cut.mark for cut in first.values() if cut.source}
-        if marks:
-            # of a source that was not recorded at its mark the feed log is all that there is
-            ends = {
-                partition: end
-                for partition, end in ends.items()
-                if end.source in marks and begins.get(end.source, _Begin(0, 0, -1)).tick <= marks[end.source]
-            }
-            cut, reason = Cut(-1, {end.source: marks[end.source] for end in ends.values()}), False
-        else:
-            time = max((cut.time for cut in first.values() if cut.time is not None), default=0)
-            begin = max((b.clock for name, b in begins.items() if name.partition("@")[0] in ends), default=time)
-            cut, reason = Cut(max(time, begin)), begin > time
-        if not ends or not chosen.kinds:
-            return
-        wanted = {end.source for end in ends.values()}
-        partitions = set(ends)
-        stood: dict[Key, Stood] = {}
-        if not marks:
-            for (kind, symbol), found in recording.standing(chosen, cut).items():
-                if found.source.partition("@")[0] in partitions:
-                    stood[kind, symbol] = Stood(found.source, found.seq, found.messages)
-        lasts = {
-            key: last
-            for key, last in last_seqs(recording.shelves, chosen.kinds).items()
-            if chosen.symbol(key[1]) and last[0].partition("@")[0] in partitions
+
+def _read(recording: Recording, chosen: Chosen, cuts: Mapping[str, LogCut]) -> Iterator[Found | list[Said]]:
+    """What there is, where there is anything for these cuts; then the messages."""
+    begins = _begins(recording, chosen)
+    ends = {partition: end for partition, end in _ends(recording).items() if partition in cuts}
+    first: Mapping[str, LogCut] = {partition: cuts[partition] for partition in ends}
+    marks = {cut.source: cut.mark for cut in first.values() if cut.source}
+    if marks:
+        # of a source that was not recorded at its mark the feed log is all that there is
+        ends = {
+            partition: end
+            for partition, end in ends.items()
+            if end.source in marks and begins.get(end.source, _Begin(0, 0, -1)).tick <= marks[end.source]
         }
-        self.ends = ends
-        self.tape = Tape(
-            {end.source: end.tick for end in ends.values()},
-            lasts,
-            stood,
-            resumes={name: mark for name, mark in marks.items() if name in wanted},
-            reason="evicted" if reason else None,
-        )
-        yield []
-        for page in recording.pages(chosen, cut, separator=""):
-            yield from _pieces(page, partitions)
+        cut, reason = Cut(-1, {end.source: marks[end.source] for end in ends.values()}), False
+    else:
+        time = max((cut.time for cut in first.values() if cut.time is not None), default=0)
+        begin = max((b.clock for name, b in begins.items() if name.partition("@")[0] in ends), default=time)
+        cut, reason = Cut(max(time, begin)), begin > time
+    if not ends or not chosen.kinds:
+        return
+    wanted = {end.source for end in ends.values()}
+    partitions = set(ends)
+    stood: dict[Key, Stood] = {}
+    if not marks:
+        for (kind, symbol), found in recording.standing(chosen, cut).items():
+            if found.source.partition("@")[0] in partitions:
+                stood[kind, symbol] = Stood(found.source, found.seq, found.messages)
+    lasts = {
+        key: last
+        for key, last in last_seqs(recording.shelves, chosen.kinds).items()
+        if chosen.symbol(key[1]) and last[0].partition("@")[0] in partitions
+    }
+    tape = Tape(
+        {end.source: end.tick for end in ends.values()},
+        lasts,
+        stood,
+        resumes={name: mark for name, mark in marks.items() if name in wanted},
+        reason="evicted" if reason else None,
+    )
+    yield Found(ends, tape)
+    for page in recording.pages(chosen, cut, separator=""):
+        yield from _pieces(page, partitions)
 
 
 def _pieces(page: Page, partitions: set[str]) -> Iterator[list[Said]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, TypeVar
 
 import pyarrow as pa
@@ -30,6 +30,7 @@ from feed.recording.frames import (
     decoded_bytes,
     frames,
 )
+from feed.recording.grown import Grown, Walked
 from feed.recording.notes import Block, CorruptRecording, Index, Note, index_of, note_of
 from feed.recording.tables import SCHEMAS, as_now, is_of, rules_of
 
@@ -51,8 +52,10 @@ class RecordedFile:
         OSError: it cannot be opened now: too few file descriptors, no permission.
     """
 
-    def __init__(self, folder: Folder, place: Place) -> None:
+    def __init__(self, folder: Folder, place: Place, grown: Grown | None = None) -> None:
+        """`grown`: what is known of open files that were walked over before."""
         self.place = place
+        self._grown = grown
         self.table = place.table
         self.torn_bytes = 0
         self.rules = FoldRules()
@@ -63,6 +66,7 @@ class RecordedFile:
         self._run: dict[int, pa.RecordBatch] = {}
         self._verified: set[int] = set()
         self._held = -1
+        self._file: pa.NativeFile = pa.BufferReader(b"")
         path = f"{folder.root}/{place.path}"
         try:
             if folder.local:
@@ -128,6 +132,29 @@ class RecordedFile:
         for number in range(len(self.blocks)):
             yield self.batch(number)
 
+    def columns_from(self, start: int, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """Some columns of the blocks from one on, of which nothing else is decoded; checksums are not compared.
+
+        Raises:
+            CorruptRecording: a block cannot be read.
+        """
+        columns = [SCHEMAS[self.table].get_field_index(name) for name in names]
+        count = len(self.blocks)
+        try:
+            if self.place.sealed:
+                options = pa.ipc.IpcReadOptions(use_threads=False, included_fields=columns)
+                reader = pa.ipc.open_file(self._file, options=options)
+                yield from (reader.get_batch(number) for number in range(start, count))
+                return
+            while start < count:
+                first, stop = self.blocks[start], start + 1
+                while stop < count and self.blocks[stop].end - first.start < _RUN_BYTES:
+                    stop += 1
+                yield from self._stream(start, stop, columns)
+                start = stop
+        except _UNREADABLE as error:
+            raise self.corrupt(f"cannot be read: {error}") from error
+
     def close(self) -> None:
         """Lets go of it."""
         self._run.clear()
@@ -164,8 +191,11 @@ class RecordedFile:
 
     def _open_part(self) -> None:
         start = 0
+        if self._grown is not None and (known := self._grown.known(self._held, self.size)) is not None:
+            start, self.blocks, self._dictionaries = known.end, known.blocks.copy(), known.dictionaries.copy()
+            self._take_schema(known.schema)
         try:
-            for frame in frames(self.read_at, 0, self.size):
+            for frame in frames(self.read_at, start, self.size):
                 if frame.kind == BATCH:
                     note = _readable(note_of, frame.note, frame.start)
                     self.blocks.append(Block(start, frame.end, note))
@@ -178,6 +208,9 @@ class RecordedFile:
             if self._more_after(error.at):
                 raise
         self.torn_bytes = self.size - start
+        if self._grown is not None and self.blocks:
+            whole = [frame for frame in self._dictionaries if frame.end <= start]
+            self._grown.learn(self._held, Walked(start, self._schema, self.blocks.copy(), whole))
 
     def _more_after(self, at: int) -> bool:
         """Whether a whole batch lies further on: then this is no torn tail."""
@@ -196,6 +229,7 @@ class RecordedFile:
     def _take_schema(self, schema: pa.Schema) -> None:
         if not is_of(self.table, schema):
             raise Damaged(f"{len(schema)} columns, wanted those of {self.table}", 0)
+        self._schema = schema
         self.columns = len(schema)
         self.rules = rules_of(schema)
 
@@ -236,10 +270,15 @@ class RecordedFile:
             if verify and not self._good(last + 1):
                 break
             last += 1
-        head = b"".join(self.read_at(f.start, f.end - f.start) for f in self._dictionaries if f.end <= first.start)
-        data = head + self._buffer(first.start, self.blocks[last].end).to_pybytes()
-        reader = pa.ipc.open_stream(data, options=pa.ipc.IpcReadOptions(use_threads=False))
-        self._run = dict(enumerate((reader.read_next_batch() for _ in range(number, last + 1)), number))
+        self._run = dict(enumerate(self._stream(number, last + 1), number))
+
+    def _stream(self, start: int, stop: int, columns: list[int] | None = None) -> Iterator[pa.RecordBatch]:
+        """Blocks of an open file, as a stream of their own."""
+        begin, end = self.blocks[start].start, self.blocks[stop - 1].end
+        head = b"".join(self.read_at(f.start, f.end - f.start) for f in self._dictionaries if f.end <= begin)
+        data = head + self._buffer(begin, end).to_pybytes()
+        reader = pa.ipc.open_stream(data, options=pa.ipc.IpcReadOptions(use_threads=False, included_fields=columns))
+        return (reader.read_next_batch() for _ in range(start, stop))
 
     def _good(self, number: int) -> bool:
         try:

@@ -20,6 +20,7 @@ from feed.recording.tables import TABLES
 SEALED: Final = ".arrow"
 PART: Final = ".arrow.part"
 _NS: Final = 1_000_000_000
+_LISTINGS_MAX: Final = 20
 _PLACE: Final = re.compile(r"([a-z]+)/date=(\d{4}-\d\d-\d\d)/(\d{12})-[0-9TZ]+(\.arrow|\.arrow\.part)").fullmatch
 
 
@@ -31,6 +32,11 @@ class Place(NamedTuple):
     commit: int
     sealed: bool
     size: int
+
+
+def sealed_of(place: Place) -> Place:
+    """What a file that is written will be."""
+    return place._replace(path=place.path.removesuffix(PART) + SEALED, sealed=True)
 
 
 class Folder:
@@ -57,7 +63,19 @@ class Folder:
         return isinstance(self.fs, fs.LocalFileSystem)
 
     def places(self, tables: Sequence[str] = TABLES) -> list[Place]:
-        """The files of these tables, in the order in which they were begun."""
+        """The files of these tables, in the order in which they were begun.
+
+        A folder that changes while it is listed may show a file that is sealed just then under neither name: it is
+        listed until nothing has changed.
+        """
+        found = self._listed(tables)
+        for _ in range(_LISTINGS_MAX if self.local else 0):
+            before, found = found, self._listed(tables)
+            if [place.path for place in found] == [place.path for place in before]:
+                break
+        return found
+
+    def _listed(self, tables: Sequence[str]) -> list[Place]:
         found: list[Place] = []
         for table in tables:
             selector = fs.FileSelector(f"{self.root}/{table}", recursive=True, allow_not_found=True)

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from feed.model import KINDS
 from feed.recording.chosen import Chosen
-from feed.recording.notes import Note, Span
+from feed.recording.notes import Gone, Note, Span
 from feed.recording.shelf import NEVER, Cut, Shelf, Spot
 from feed.recording.tables import GAPS, STATES
 from feed.recording.text import messages_of
@@ -129,7 +129,7 @@ class Reading:
         self._end = end
         self._separator = separator
         self.sources, self.symbols = Names(), Names()
-        self._tables = [_Table(self, shelves[table]) for table in chosen.tables if table in shelves]
+        self._shelves = [shelves[table] for table in chosen.tables if table in shelves]
 
     def pages(self) -> Iterator[Page]:
         """All of it.
@@ -151,7 +151,8 @@ class Reading:
         Raises:
             CorruptRecording: a batch is damaged.
         """
-        lanes = [lane for table in self._tables for lane in table.lanes]
+        # lanes hold their table, and tables this reading; nothing of it is held back, so all goes with the iterator
+        lanes = [lane for shelf in self._shelves for lane in _Table(self, shelf).lanes()]
         while lanes:
             bound = min(lane.bound for lane in lanes)
             parts = [part for lane in lanes for part in lane.take(bound)]
@@ -242,20 +243,32 @@ class Part(NamedTuple):
 
 
 class _Table:
-    """One table as it is read: its lanes, and the blocks that were decoded last."""
+    """One table as it is read, and the blocks of it that were decoded last."""
 
     def __init__(self, reading: Reading, shelf: Shelf) -> None:
         self.rank = RANKS[shelf.table]
         self._reading = reading
         self._shelf = shelf
         self._decoded: OrderedDict[Spot, Rows] = OrderedDict()
+
+    def lanes(self) -> list[_Lane]:
+        """A lane for each source that has rows between the cuts."""
+        while True:
+            try:
+                return [_Lane(self, source, spots) for source, spots in self._ahead().items()]
+            except Gone:
+                continue  # nothing was given yet: it begins behind what was deleted
+
+    def _ahead(self) -> dict[str, list[tuple[Spot, int]]]:
+        """For each source the blocks to load, and the clock of their first row."""
+        reading, shelf = self._reading, self._shelf
         ahead: dict[str, list[tuple[Spot, int]]] = {}
         for spot in shelf.spots(shelf.start(reading.start)):
             note = shelf.block(spot).note
             for source, span in note.sources.items():
                 if reading.wants(source, span, note):
                     ahead.setdefault(source, []).append((spot, span.first_clock))
-        self.lanes = [_Lane(self, source, spots) for source, spots in ahead.items()]
+        return ahead
 
     def rows(self, spot: Spot) -> Rows:
         """A block, decoded; lanes that are at the same place share it."""

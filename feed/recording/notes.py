@@ -19,6 +19,10 @@ class CorruptRecording(FeedError):
     """A file of a recording is damaged, or is none; the text names file and batch."""
 
 
+class Gone(CorruptRecording):
+    """A file of a recording was there when it was listed, and is not any more: deleted, or sealed since."""
+
+
 class Span(Struct, array_like=True, frozen=True):
     """One source in a batch.
 

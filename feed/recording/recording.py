@@ -7,15 +7,19 @@ as it was at one moment. Everything that reads recordings goes through here.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 from feed.channels.state import FoldRules
 from feed.recording.chosen import Chosen
 from feed.recording.folder import Folder
+from feed.recording.grown import Grown
 from feed.recording.merge import Page, Reading
-from feed.recording.notes import Span
+from feed.recording.notes import Gone, Span
 from feed.recording.shelf import FROM_BEGIN, TO_END, Cut, Shelf, common_commit
 from feed.recording.standing import Channel, Standing, standing_at
 from feed.recording.tables import TABLES
+
+_OPENINGS_MAX: Final = 50
 
 
 class Recording:
@@ -28,14 +32,35 @@ class Recording:
         CorruptRecording: a file is damaged.
     """
 
-    def __init__(self, path: str, *, verify: bool = True, tables: Sequence[str] = TABLES) -> None:
+    def __init__(
+        self, path: str, *, verify: bool = True, tables: Sequence[str] = TABLES, grown: Grown | None = None
+    ) -> None:
+        """`grown`: what is known of its open files, for those who open it again and again."""
         self.folder = Folder(path)
-        places = self.folder.places(tables)
-        self.shelves = {
-            table: Shelf(self.folder, table, [place for place in places if place.table == table], verify=verify)
-            for table in tables
-        }
-        self.limit = self._settle()
+        self.shelves: dict[str, Shelf] = {}
+        for left in reversed(range(_OPENINGS_MAX)):
+            places = self.folder.places(tables)
+            self.shelves = {
+                table: Shelf(
+                    self.folder,
+                    table,
+                    [place for place in places if place.table == table],
+                    verify=verify,
+                    grown=grown,
+                )
+                for table in tables
+            }
+            try:
+                self.limit = self._settle()
+                return
+            except Gone:
+                # sealed or deleted since it was listed: what there is now is the recording
+                self.close()
+                if not left:
+                    raise
+            except BaseException:
+                self.close()
+                raise
 
     @property
     def positions(self) -> dict[str, Span]:
@@ -74,7 +99,11 @@ class Recording:
         Raises:
             CorruptRecording: a batch is damaged.
         """
-        return standing_at(self.shelves, chosen, cut, self.rules)
+        while True:
+            try:
+                return standing_at(self.shelves, chosen, cut, self.rules)
+            except Gone:
+                continue  # what was deleted does not count any more, nor what lies before it
 
     def close(self) -> None:
         """Closes all files."""
@@ -82,6 +111,15 @@ class Recording:
             shelf.close()
 
     def _settle(self) -> int:
+        """Opens what may change: files that are written, which stay open, and those with which tables end.
+
+        Raises:
+            Gone: one of them is not there any more.
+        """
+        for shelf in self.shelves.values():
+            for number, place in enumerate(shelf.places):
+                if not place.sealed:
+                    shelf.file(number)
         parts: dict[str, int | None] = {}
         sealed: dict[str, int | None] = {}
         for table, shelf in self.shelves.items():

@@ -6,6 +6,7 @@ all tables at the same positions. Leaves rows to those who take them.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
@@ -13,8 +14,9 @@ from typing import Final, NamedTuple
 import pyarrow as pa
 
 from feed.recording.files import RecordedFile
-from feed.recording.folder import PART, SEALED, Folder, Place
-from feed.recording.notes import Block, CorruptRecording, Span
+from feed.recording.folder import Folder, Place
+from feed.recording.grown import Grown
+from feed.recording.notes import Block, Gone, Span
 
 FILES_OPEN_MAX: Final = 8
 NEVER: Final = 2**63 - 1
@@ -30,13 +32,17 @@ class Spot(NamedTuple):
 class Shelf:
     """One table. `limit`: blocks of later commits are not there yet."""
 
-    def __init__(self, folder: Folder, table: str, places: list[Place], *, verify: bool = True) -> None:
+    def __init__(
+        self, folder: Folder, table: str, places: list[Place], *, verify: bool = True, grown: Grown | None = None
+    ) -> None:
         self.table = table
         self.limit = NEVER
         self._folder = folder
         self._places = places
         self._verify = verify
+        self._grown = grown
         self._open: OrderedDict[int, RecordedFile] = OrderedDict()
+        self._first = 0
 
     def __len__(self) -> int:
         return len(self._places)
@@ -51,6 +57,7 @@ class Shelf:
 
         Raises:
             CorruptRecording: it cannot be read.
+            Gone: it is not there any more. One that is being written is never gone after it was opened once.
         """
         found = self._open.get(number)
         if found is None:
@@ -67,19 +74,15 @@ class Shelf:
     def _file(self, number: int) -> RecordedFile:
         place = self._places[number]
         try:
-            return RecordedFile(self._folder, place)
+            return RecordedFile(self._folder, place, self._grown)
         except FileNotFoundError as error:
-            if place.sealed:
-                raise CorruptRecording(f"{place.path} was deleted while it was to be read") from error
-        # it was sealed since the folder was listed
-        self._places[number] = place._replace(path=place.path.removesuffix(PART) + SEALED, sealed=True)
-        return self._file(number)
+            raise Gone(f"{place.path} was deleted while it was to be read") from error
 
     def blocks(self, number: int) -> list[Block]:
         """The blocks of a file that count."""
         blocks = self.file(number).blocks
         if blocks and blocks[-1].note.commit > self.limit:
-            return [block for block in blocks if block.note.commit <= self.limit]
+            return blocks[: bisect_right(blocks, self.limit, key=lambda block: block.note.commit)]
         return blocks
 
     def block(self, spot: Spot) -> Block:
@@ -91,9 +94,24 @@ class Shelf:
         return self.file(spot.file).batch(spot.block, verify=self._verify)
 
     def spots(self, first_file: int = 0) -> Iterator[Spot]:
-        """All blocks from a file on, in order."""
-        for file in range(first_file, len(self._places)):
-            for block in range(len(self.blocks(file))):
+        """All blocks from a file on, in order.
+
+        Files are deleted from the oldest on: what lies before a deleted one does not count from then on.
+
+        Raises:
+            Gone: a file was deleted behind one of which blocks were given.
+        """
+        given = False
+        for file in range(max(first_file, self._first), len(self._places)):
+            try:
+                count = len(self.blocks(file))
+            except Gone:
+                self._first = file + 1
+                if given:
+                    raise
+                continue
+            given = given or bool(count)
+            for block in range(count):
                 yield Spot(file, block)
 
     def last(self) -> Block | None:
@@ -120,7 +138,10 @@ class Shelf:
         self._open.clear()
 
     def _begins_before(self, number: int, cut: Cut) -> bool:
-        blocks = self.blocks(number)
+        try:
+            blocks = self.blocks(number)
+        except Gone:
+            return True  # the oldest files are deleted first
         if not blocks:
             return False
         # a file begins with keyframes: what lies before its first block is what that one's positions cover

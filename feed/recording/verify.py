@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import google_crc32c
 
 from feed.recording.files import RecordedFile
-from feed.recording.folder import Folder, Place
+from feed.recording.folder import Folder, Place, sealed_of
 from feed.recording.frames import DIGITS, ZEROS
 from feed.recording.notes import CorruptRecording
 from feed.recording.seal import FOOTER_MARK
@@ -27,6 +27,11 @@ def faults_of(folder: Folder, place: Place) -> Iterator[str]:
     """
     try:
         file = RecordedFile(folder, place)
+    except FileNotFoundError:
+        # sealed since it was listed; or deleted, and then there is nothing to be wrong
+        if not place.sealed:
+            yield from faults_of(folder, sealed_of(place))
+        return
     except CorruptRecording as error:
         yield str(error)
         return

@@ -32,6 +32,8 @@ _BOOKS: Final = 200_000
 _PACED: Final = 5_000
 _PACED_NS: Final = 1_000_000
 _SEEKS: Final = 20
+_SESSIONS_FEW: Final = 10
+_SESSIONS_MANY: Final = 1_000
 _DEADLINE_S: Final = 300.0
 _CHUNK: Final = 1 << 20
 _ANONYMOUS: Final = re.compile(r"RssAnon:\s+(\d+) kB").search
@@ -42,6 +44,9 @@ ROWS: Final = Figure("replay as Arrow: trades and quotes", "rows a CPU second", 
 SEEK: Final = Figure("replay: a seek among 10 million updates", "ms", 200, less_is_better=True)
 PACE: Final = Figure("replay at speed 1: lateness, p99", "ms", 5, less_is_better=True)
 MEMORY: Final = Figure("replay: memory, of 10 million updates to 1 million", "times", 1.5, less_is_better=True)
+
+LEFT: Final = Figure("replay: memory left by 10 sessions that sought 10 times", "MiB", 120, less_is_better=True)
+GROWN: Final = Figure("replay: memory that 1,000 more sessions add", "MiB", 20, less_is_better=True)
 
 
 class _Client:
@@ -106,6 +111,7 @@ def _measure(stage: Stage) -> Iterator[Result]:
     yield Result(PACE, late[int(len(late) * 0.99)], note, paced == _PACED)
     note = f"{json_run['memory'] / 2**20:.0f} and {few_memory / 2**20:.0f} MiB"
     yield Result(MEMORY, json_run["memory"] / few_memory, note, many == _UPDATES)
+    yield from _left(stage, root / "few", few)
     shutil.rmtree(root)
 
 
@@ -150,6 +156,28 @@ def _seeks(stage: Stage, folder: Path, updates: int) -> Iterator[float]:
         client.close()
 
 
+def _left(stage: Stage, folder: Path, updates: int) -> Iterator[Result]:
+    """What sessions that are over leave in memory: of ten that seek ten times, then of a thousand that seek once."""
+    many = stage.scale.of(_SESSIONS_MANY, _SESSIONS_FEW)
+    seen: dict[int, int] = {}
+    with _serving(stage, folder) as (port, pid):
+        seen[0] = _memory(pid)
+        for number in range(1, _SESSIONS_FEW + many + 1):
+            client = _Client(port, ["trades", "quotes"])
+            client.replay("open", "ready", speed="max")
+            for seek in range(10 if number <= _SESSIONS_FEW else 1):
+                at = START_NS + updates * ((number + seek) * 7 % 20) // 20 * 20_000
+                client.replay("seek", "ready", time=str(at))
+            client.close()
+            if number == _SESSIONS_FEW or number % 100 == 0:
+                seen[number] = _memory(pid)
+        seen[number] = _memory(pid)
+    stage.keep("replaying", {"sessions": seen})
+    begin, few, last = (seen[count] / 2**20 for count in (0, _SESSIONS_FEW, number))
+    yield Result(LEFT, few - begin, f"{begin:.0f} MiB before, {few:.0f} after", updates == _FEW)
+    yield Result(GROWN, last - few, f"{last:.0f} MiB, one seek each", many == _SESSIONS_MANY)
+
+
 def _lateness(folder: Path, stage: Stage) -> Iterator[float]:
     """How many milliseconds after it was due each update came; that of the most punctual one is the path's."""
     seen: list[tuple[float, bytes]] = []
@@ -179,7 +207,7 @@ def _memory(pid: int) -> int:
 
 PART: Final = Part(
     "replaying",
-    "replays to one client: updates a CPU second, seeks, pace, memory",
-    (UPDATES, BOOK_LEVELS, ROWS, SEEK, PACE, MEMORY),
+    "replays to one client: updates a CPU second, seeks, pace, memory, and what is left of it",
+    (UPDATES, BOOK_LEVELS, ROWS, SEEK, PACE, MEMORY, LEFT, GROWN),
     _measure,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import socket
 import subprocess
@@ -16,6 +17,13 @@ REPLAY = [sys.executable, "-c", "from replay.cli import main; main()"]
 
 def _run(*command: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [FEED, REPLAY])
+def test_the_version_is_that_of_the_package(command: list[str], tmp_path: Path) -> None:
+    shown = _run(*command, "--version", cwd=tmp_path)
+    assert (shown.returncode, shown.stdout) == (0, f"{importlib.metadata.version('market-feed')}\n")
 
 
 @pytest.mark.slow

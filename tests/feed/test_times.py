@@ -51,6 +51,8 @@ def test_each_form(written: int | str, ns: int) -> None:
         (-1, "seconds"),
         ("-1", "seconds"),
         ("9" * 4400, "4400 digits"),
+        ("0" * 4400 + "1", "seconds"),
+        ("-" + "0" * 4400 + "1", "seconds"),
         (NS_MAX + 1, str(NS_MAX)),
         ("", "wanted"),
         ("now", "wanted"),

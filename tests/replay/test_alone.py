@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
+import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +66,27 @@ def test_a_client_that_knows_only_the_url_plays_it(at: str) -> None:
                 updates += message["type"] == "update"
                 state = message["state"] if message["type"] == "replay" else state
     assert updates > 20
+
+
+@pytest.mark.slow
+def test_a_folder_that_is_moved_away_is_not_ready(folder: Path, tmp_path: Path) -> None:
+    root, elsewhere = tmp_path / "recordings", tmp_path / "elsewhere"
+    shutil.copytree(folder, root)
+    with running(*REPLAY, "serve", str(root), "--port", "0", cwd=tmp_path) as command:
+        at = command.said(r"replay  ws://(\S+)/v1/replay")[1]
+        assert get(f"http://{at}/readyz")[0] == 200
+        root.rename(elsewhere)
+        _until(lambda: get(f"http://{at}/readyz")[0] == 503)
+        assert f"[-] recording: no recording in {root}" in get(f"http://{at}/readyz")[1]
+        elsewhere.rename(root)
+        _until(lambda: get(f"http://{at}/readyz")[0] == 200)
+
+
+def _until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_what_it_says_over_http(at: str) -> None:

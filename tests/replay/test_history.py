@@ -161,6 +161,8 @@ def test_a_time_is_the_clock_by_which_ticks_were_received(served: Running) -> No
         ({"channel": "trades", "symbols": "TOY:NOPE"}, None, 404, "unknown_symbol"),
         ({"channel": "trades", "start": "yesterday"}, None, 400, "bad_message"),
         ({"channel": "trades", "start": "9" * 30}, None, 400, "bad_message"),
+        ({"channel": "trades", "start": "9" * 4400}, None, 400, "bad_message"),
+        ({"channel": "trades", "end": "0" * 4400 + "1"}, None, 400, "bad_message"),
         ({"channel": "trades", "end": "1795973660"}, None, 400, "bad_message"),
         ({"channel": "trades", "start": "0"}, None, 400, "bad_message"),
         ({"channel": "trades", "start": "2026-11-21", "end": "2026-11-20"}, None, 400, "bad_position"),
@@ -168,8 +170,54 @@ def test_a_time_is_the_clock_by_which_ticks_were_received(served: Running) -> No
     ],
 )
 def test_refusals_are_named(served: Running, query: dict[str, str], accept: str | None, status: int, code: str) -> None:
-    found, _, body = get(served, accept, **query)
+    found, headers, body = get(served, accept, **query)
     assert (found, json.loads(body)["code"]) == (status, code)
+    assert headers.get("vary") == ("accept" if status == 406 else None)
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("channel=trades&chanel=book", "found the parameter 'chanel', wanted one of channel, symbols, start, end"),
+        ("channel=trades&channel=book", "found the parameter 'channel' twice, wanted it once"),
+        ("channel=trades&start=2026-11-20&start=2026-11-21", "found the parameter 'start' twice, wanted it once"),
+    ],
+)
+def test_a_parameter_that_is_unknown_or_there_twice_is_refused_by_its_name(
+    served: Running, query: str, said: str
+) -> None:
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(f"http://127.0.0.1:{served.port}/v1/history?{query}", timeout=20)
+    body = json.loads(refused.value.read())
+    assert (refused.value.code, body["code"], body["message"]) == (400, "bad_message", said)
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("/v1/snapshot/book/TOY:A?depth=10", "'depth'"),
+        ("/v1/symbols?venue=toy", "'venue'"),
+        ("/v1/status?x", "'x'"),
+        ("/v1/clients?limit=1&limit=2", "'limit' twice"),
+        ("/readyz?verbos=1", "'verbos'"),
+    ],
+)
+def test_no_route_passes_over_a_parameter(served: Running, path: str, said: str) -> None:
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(f"http://127.0.0.1:{served.port}{path}", timeout=20)
+    body = json.loads(refused.value.read())
+    assert (refused.value.code, body["type"]) == (400, "error")
+    assert said in body["message"]
+
+
+@pytest.mark.parametrize("path", ["/?utm_source=x", "/docs?x=1", "/board/board.css?v=2", "/v1/clients?limit=1"])
+def test_pages_take_what_a_link_has(served: Running, path: str) -> None:
+    with urllib.request.urlopen(f"http://127.0.0.1:{served.port}{path}", timeout=20) as answer:
+        assert answer.status == 200
+
+
+def test_what_hangs_on_accept_says_so_to_caches(served: Running) -> None:
+    assert get(served, channel="trades")[1]["vary"] == "accept"
 
 
 @pytest.mark.parametrize(
@@ -303,6 +351,7 @@ def test_a_damaged_block_breaks_the_answer_off(folder: Path, tmp_path: Path) -> 
         with pytest.raises(Exception, match="IncompleteRead"):
             get(running, channel="trades")
         assert get(running, channel="quotes")[0] == 200
-        path.write_bytes(data[: len(data) // 2])
+    path.write_bytes(data[: len(data) // 2])
+    with Running(GatewaySettings(port=0), recordings=root) as running:
         status, _, body = get(running, channel="quotes")
         assert (status, json.loads(body)["code"]) == (500, "internal")

@@ -141,8 +141,15 @@ def test_info_counts_what_is_there(recorded: tuple[Path, MadeUp], capsys: pytest
     counted = {(channel["channel"], channel["symbol"]): channel["updates"] for channel in told["channels"]}
     assert counted == {key: len(updates) for key, updates in truth_of([log]).items()}
     assert told["positions"] == {"toy/0@a": log.source.seq}
+    rows: dict[str, int] = {}
+    for channel in told["channels"]:
+        rows[channel["channel"]] = rows.get(channel["channel"], 0) + channel["rows"]
+    with replay.open(str(root)) as opened:
+        assert rows == {kind: opened.table(kind).num_rows for kind in rows}
+    assert told["rows"] == sum(rows.values()) > told["updates"]
     code, out, _ = ran("info", str(root), capsys=capsys)
     assert code == 0
+    assert f"{told['rows']:,} rows" in out
     assert f"{sum(counted.values()):,} updates" in out
 
 

@@ -118,9 +118,10 @@ def test_one_venue_is_asked_for(running: Running, query: str, status: int, reaso
     ("query", "words"),
     [
         ("?venue=krakn", "found the venue 'krakn', wanted one of coinbase, kraken"),
-        ("?venu=kraken", "found the parameter 'venu', wanted venue or silent"),
+        ("?venu=kraken", "found the parameter 'venu', wanted one of venue, silent"),
         ("?silent=yes", "found silent='yes', wanted fail"),
         ("?venue=kraken&x=1", "found the parameter 'x'"),
+        ("?venue=kraken&venue=coinbase&silent=fail&silent=fail", "found the parameter 'silent' twice"),
     ],
 )
 def test_what_is_not_known_is_refused_by_its_name(running: Running, query: str, words: str) -> None:
