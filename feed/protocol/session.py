@@ -167,8 +167,9 @@ class Session:
             return page
         if self._walks.due:
             page = self.wake(now_ns) if self._walks.answered else b""
-            if not self.due:
-                return page  # what was answered is in steps, or has pulled all
+            if self._line.amid:
+                return page  # what was answered is in steps
+            # also where nothing is due any more: a walk hears by this that there is room
             walking = len(self._walks)
             page += self._walks.pull(bytes_max)
             self._unmarked |= len(self._walks) < walking
