@@ -163,11 +163,11 @@ class Session:
             Close: 4008, the reader lagged on a channel with `on_lag: close`.
         """
         page = b""
-        if self._line.amid:
+        if self._is_amid():
             return page
         if self._walks.due:
             page = self.wake(now_ns) if self._walks.answered else b""
-            if self._line.amid:
+            if self._is_amid():
                 return page  # what was answered is in steps
             # also where nothing is due any more: a walk hears by this that there is room
             walking = len(self._walks)
@@ -185,6 +185,10 @@ class Session:
         self.readers.close()
 
     # ---- requests
+
+    def _is_amid(self) -> bool:
+        """Whether a request has done a part of its steps: nothing of it is sent before it is answered."""
+        return self._line.amid
 
     def receive(self, text: bytes, now_ns: int) -> bytes:
         """Takes one text message of the client; returns the frames that answer it, and a first page of data.
