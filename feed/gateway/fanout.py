@@ -154,7 +154,9 @@ class Fanout:
     async def room(self) -> None:
         """Returns when more may come in. What a client gets of one flush is one write, whether it reads or not, so no
         flush may grow until the loop has time for it."""
-        while self._hub.waiting_bytes >= self._room_bytes:
+        before = -1
+        while before != (waiting := self._hub.waiting_bytes) >= self._room_bytes:
+            before = waiting  # parts of a large update stay until its last one has come
             self._hurried = True
             self.notify()
             await self.shown()

@@ -157,7 +157,7 @@ class Line:
         if self._steps is not None:
             self._steps.close()
             self._steps = None
-        del self._do
+        del self._do, self._touched
 
     def take(self, text: bytes, now_ns: int) -> None:
         """Lines up what one text message of the client asks for.
