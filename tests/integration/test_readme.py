@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -80,6 +81,7 @@ def test_the_commands_do_what_is_said(folder: Path) -> None:
 
 def test_the_python_does_what_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
+    shutil.copytree("recordings", "recordings-of-another-host")
     recording = replay.open("recordings")
     names: dict[str, Any] = {}
     exec(python("replay.open").replace(A_TIME, recording.info().last), names)
