@@ -58,7 +58,7 @@ class Hub:
         self.flushes = 0
         self.changed = True
         self.due_ns: int | None = None
-        self.waiting_bytes = 0
+        self.waiting_bytes = self.kept_bytes = 0
         self.sent_at: list[float] = []
         self.calls: list[Reader] = []
         self._clock = clock
@@ -70,6 +70,7 @@ class Hub:
     def flush(self, now_ns: int) -> bool:
         self.flushes += 1
         self.sent_at.append(self._clock.now)
+        self.waiting_bytes = self.kept_bytes
         return self.changed
 
     def fan_out(self) -> Iterator[tuple[bytes, Sequence[Reader]]]:
@@ -346,11 +347,16 @@ async def test_no_more_comes_in_than_one_write_may_have(runs: Callable[[Fanout],
     await asyncio.wait_for(fanout.room(), 1)  # there is room
     assert hub.flushes == 1
     hub.waiting_bytes = 300_000
-    waiting = asyncio.ensure_future(fanout.room())
-    await turns()
-    assert hub.flushes > 1  # it is flushed now, however far apart flushes are
-    assert not waiting.done()
+    await asyncio.wait_for(fanout.room(), 1)
+    assert hub.flushes == 2  # it is flushed now, however far apart flushes are
     hub.selections[0] = b"x" * 30_000, hub.selections[0][1]
-    await asyncio.wait_for(waiting, 1)
+    hub.waiting_bytes = 300_000
+    await asyncio.wait_for(fanout.room(), 1)
+    assert hub.flushes == 3
     hub.waiting_bytes = 256 * 1024 * 10 - 1
     await asyncio.wait_for(fanout.room(), 1)
+    assert hub.flushes == 3
+    # parts of an update stay until its last one has come, so whoever brings that is let in
+    hub.waiting_bytes = hub.kept_bytes = 8 << 20
+    await asyncio.wait_for(fanout.room(), 1)
+    assert hub.flushes == 4
