@@ -173,6 +173,10 @@ def a_state_is_that_of_the_snapshot_before_it(patch: pytest.MonkeyPatch) -> None
     patch.setattr(intake, "keyframes", keyframes)
 
 
+def who_joins_live_hears_of_no_state(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Channel, "doubt_at", lambda self, position: [])
+
+
 FAULTS = [
     entries_are_lost_in_silence,
     a_resume_repeats_an_update,
@@ -195,6 +199,7 @@ FAULTS = [
     runs_of_a_symbol_follow_each_other,
     what_follows_a_run_stands_alone,
     a_state_is_that_of_the_snapshot_before_it,
+    who_joins_live_hears_of_no_state,
 ]
 
 
