@@ -69,7 +69,6 @@ class Channel:
         self.marked = False
         """Whether the client's marks were told while it was in step; those told before it began are not about it."""
         self.view: View = (None, None)
-        self.moved = False
         self.told: Parameters = (0, 0, "skip")
         self.partial = False
         """Whether it asked to know less than all: a snapshot of the last items, or updates from here on only."""
@@ -123,7 +122,6 @@ class Channel:
         view = every_ms, depth if self.kind == "book" else None
         if view != self.view:
             self.view = view
-            self.moved = True
             if not self.waiting:
                 self.chain = None  # what is merged next may begin before this client's position
 
@@ -153,9 +151,7 @@ class Channel:
         require(message["prev"] < message["seq"], f"prev is not below seq: {message}")
         require(not self.needs_gap, f"mode gap brought no gap before an update: {self}")
         require(message["seq"] > self.had, f"update at {message['seq']} after a resume at {self.had}: {self}")
-        # where a channel begins while its view is asked for, what its snapshot holds may be told once more
-        told = self.moved and message["seq"] <= self.pos
-        if self.chain is not None and not self.waiting and not self._parts and not told:
+        if self.chain is not None and not self.waiting and not self._parts:
             require(message["prev"] == self.chain, f"prev {message['prev']}, wanted {self.chain}: {self}")
         part = message.get("part", [1, 1])
         if self.waiting or message["seq"] <= self.pos:

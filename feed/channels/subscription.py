@@ -463,7 +463,10 @@ def leave(
         prefix, known = prefix_of(symbol), hub.roster.venues if venues is None else venues
         if limits is not None and wanted.patterns >= limits.patterns_max and wanted.needs_rule(prefix, bit, known):
             return Result(kind, symbol, ok=False, code="subscription_limit")
+        before = hub.current.number
         gone = yield from matched_by(hub, reader, prefix, bit)
+        late = [c for c in hub.matching(prefix, bit.bit_length() - 1) if c.born > before and wanted.has(c.listing, bit)]
+        gone = list(dict.fromkeys([*gone, *(channel.listing.name for channel in late)]))  # began between the steps
         reader.own()
         if not wanted.remove_pattern(prefix, bit, hub.listings, venues=known, always=always):
             return Result(kind, symbol, ok=False, code="not_subscribed")
