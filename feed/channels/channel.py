@@ -3,6 +3,8 @@
 Owns what a reader gets that starts fresh or goes on after a position, and how long entries are kept. Readers see only
 what `flush` has committed; what records say before that is `intake`'s, which keeps its own notes here (`pos_text` and
 below).
+
+(Over 400 lines: what a channel keeps, and what each kind of reader is given of it, are two sides of the same fields.)
 """
 
 from __future__ import annotations

@@ -6,6 +6,8 @@ takes records apart, `channel` holds a channel's state and log, `flush` commits 
 shares buffers, `cursor` serves readers that are not in step, `subscription` answers requests.
 
 From `flush` to the end of `fan_out` no reader may subscribe, unsubscribe or pull; `close` and `marks` may be called.
+
+(Over 400 lines: it is the door to all modules here, and most of it is methods of a few lines that name what they do.)
 """
 
 from __future__ import annotations

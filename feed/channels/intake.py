@@ -4,6 +4,8 @@ Owns what a message means for its channel: the next of its chain, a copy, a part
 case, an update that follows the one before, is decided by comparing bytes and never decodes JSON; everything else goes
 through `_unusual`. Leaves the validity of records to the log's reader, and makes nothing visible to readers: that is
 the commit's.
+
+(Over 400 lines: each kind of message changes the same open flush, and only together do they keep its chains.)
 """
 
 from __future__ import annotations

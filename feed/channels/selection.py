@@ -8,6 +8,8 @@ Each (symbol, kinds) that any selection has is a *slot*. A flush fills some of t
 these picks its own out of all in one call (`itemgetter`: a seventh of the time of giving each to each). A *wide*
 selection has no slots: finding a place for each of thousands of symbols, whenever its reader changes one of them, costs
 more than looking up those that a flush has changed.
+
+(Over 400 lines: buffers that many share, and who shares them, have to change in one step.)
 """
 
 from __future__ import annotations

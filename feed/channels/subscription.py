@@ -5,6 +5,8 @@ to the reader.
 
 A request is done in `Steps`: between two of them flushes may be sent to others, and channels begin, turn and go on. The
 reader is out of step meanwhile and is sent nothing; each step joins channels as of the flush that it finds.
+
+(Over 400 lines: subscribing and leaving are steps over the same reader, each undoing what the other does.)
 """
 
 from __future__ import annotations

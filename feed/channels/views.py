@@ -6,6 +6,8 @@ resuming, lagging and fanning out are what they are everywhere. What merged upda
 
 A view stands at the position up to which all that it was given has been sent. So marks are held back below what is
 still pending without further ado, and a reader that goes from the raw channel to a view (or back) goes on by position.
+
+(Over 400 lines: what a view owes, when that is due and who wants it is one state.)
 """
 
 from __future__ import annotations

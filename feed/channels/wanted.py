@@ -4,6 +4,8 @@ Owns the rule "a channel has one set of parameters, that of the last request tha
 earlier pattern", and the count for the limits. What patterns select is the same for all symbols of a venue, so it is
 worked out once a venue, and a change looks at no symbols but those of its pattern. Leaves where the reader stands in
 its channels to `cursor`.
+
+(Over 400 lines: names, patterns and exceptions decide together what one channel is.)
 """
 
 from __future__ import annotations
