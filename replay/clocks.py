@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from feed.recording.folder import FIRST_COMMIT
 from feed.recording.merge import order_of
 from feed.recording.recording import Recording
 from feed.recording.shelf import Shelf
@@ -21,7 +22,6 @@ from replay.timeline import Timeline
 
 TURNS_NS: Final = 1_000_000_000
 """So far at most the turns of a recording move a clock from the ticks."""
-_FIRST_COMMIT: Final = 1
 
 
 class Clocks:
@@ -114,7 +114,7 @@ def venue_of(source: str) -> str:
 def _begins(recording: Recording) -> dict[str, int]:
     """Where files before these are gone: the clocks that they left, by venue."""
     shelves: list[Shelf] = [shelf for shelf in recording.shelves.values() if len(shelf)]
-    if not shelves or min(shelf.places[0].commit for shelf in shelves) <= _FIRST_COMMIT:
+    if not shelves or min(shelf.places[0].commit for shelf in shelves) <= FIRST_COMMIT:
         return {}
     found: dict[str, int] = {}
     for shelf in shelves:

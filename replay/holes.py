@@ -2,12 +2,14 @@
 
 Owns which channels have a hole: those whose chain is broken and says nothing, and those that end where a batch was
 lost, since nobody knows what that held. Trades and bars go on behind it; of the others a snapshot makes up for it: of a
-book the keyframe that comes next, of the rest also the next update, which tells all.
+book the keyframe that comes next, of the rest also the next update, which tells all. Leaves states that were lost to
+`unsure`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -36,10 +38,25 @@ class Added(NamedTuple):
     commit: int
 
 
+class Lost(NamedTuple):
+    """Batches of a table that are not there: those of the commits after one and up to another."""
+
+    after: int
+    last: int
+
+
+class Keyframe(NamedTuple):
+    """A channel's state in the files: its place, and the commit that it is as of."""
+
+    clock: int
+    at: int
+    commit: int
+
+
 class Hole(NamedTuple):
     """A gap that is to be told: a channel, where it stood and where it goes on, and its place in the source's order.
 
-    `commit`: the first one at or after it. `made_up`: where a keyframe makes up for it, clock, tick and commit.
+    `commit`: the first one at or after it. `made_up`: the keyframe that makes up for it, where one does.
     """
 
     kind: str
@@ -50,7 +67,7 @@ class Hole(NamedTuple):
     clock: int
     at: int
     commit: int
-    made_up: tuple[int, int, int] | None = None
+    made_up: Keyframe | None = None
 
     @property
     def row(self) -> Added:
@@ -109,24 +126,71 @@ class Gaps:
         return (kind, symbol, prev) in self._ends or self._spans.get((kind, symbol, stood), _UNKNOWN) >= prev
 
 
-def holes_of(recording: Recording, lost: Mapping[str, int]) -> list[Hole]:
-    """All holes of which no gap tells. `lost`: tables that have lost batches, and before which commit at most.
+def holes_of(recording: Recording, lost: Mapping[str, Sequence[Lost]]) -> list[Hole]:
+    """All holes of which no gap tells. `lost`: what the tables have lost.
 
     Raises:
         CorruptRecording: a batch is damaged.
     """
-    gaps = Gaps(recording.shelves[GAPS])
-    kinds = KINDS if GAPS in lost else [kind for kind in KINDS if kind in lost]
-    return [hole for kind in kinds for hole in _Walk(recording, kind, gaps, lost.get(kind, NO_SEQ)).holes()]
+    gaps, spans = Gaps(recording.shelves[GAPS]), Spans(recording)
+    found: list[Hole] = []
+    for kind in KINDS if GAPS in lost else [kind for kind in KINDS if kind in lost]:
+        last = max((one.last for one in lost.get(kind, ())), default=NO_SEQ)
+        found += _Walk(recording.shelves[kind], gaps, spans, last).holes()
+    return found
+
+
+class Spans:
+    """Where each source stood at a commit, by any table's notes."""
+
+    def __init__(self, recording: Recording) -> None:
+        self._spans: dict[str, dict[int, Span]] = {}
+        for shelf in recording.shelves.values():
+            for spot in shelf.spots():
+                note = shelf.block(spot).note
+                for source, span in note.sources.items():
+                    self._spans.setdefault(source, {}).setdefault(note.commit, span)
+        self._commits = {source: sorted(found) for source, found in self._spans.items()}
+
+    def at(self, source: str, commit: int) -> Span | None:
+        """The last that is said up to a commit."""
+        commits = self._commits.get(source, [])
+        number = bisect_right(commits, commit)
+        return self._spans[source][commits[number - 1]] if number else None
+
+    def commit(self, source: str, clock: int, at: int) -> int:
+        """The first commit after which a source stands at this place, or behind it."""
+        spans = self._spans.get(source, {})
+        commits = self._commits.get(source, [])
+        number = bisect_left(commits, (clock, at), key=lambda commit: (spans[commit].clock, spans[commit].tick))
+        return commits[number] if number < len(commits) else NEVER
+
+
+def rounds(shelf: Shelf) -> Iterator[tuple[Note, list[pa.RecordBatch]]]:
+    """The rounds of keyframes of a table that are whole, each as its last note, and its batches."""
+    batches: list[pa.RecordBatch] = []
+    left = 0
+    for spot in shelf.spots():
+        note = shelf.block(spot).note
+        if not note.keyframes:
+            batches, left = [], 0
+            continue
+        batches = [*batches, shelf.rows(spot)] if batches and note.left == left - 1 else [shelf.rows(spot)]
+        left = note.left
+        if not left:
+            yield note, batches
+            batches = []
 
 
 class _Walk:
     """One kind's rows from the first to the last, and how each channel stands there."""
 
-    def __init__(self, recording: Recording, kind: str, gaps: Gaps, lost: int) -> None:
-        self._recording = recording
-        self._kind = kind
+    def __init__(self, shelf: Shelf, gaps: Gaps, spans: Spans, lost: int) -> None:
+        """`lost`: the commit up to which batches of this kind are not there."""
+        self._shelf = shelf
+        self._kind = shelf.table
         self._gaps = gaps
+        self._spans = spans
         self._lost = lost
         self._lasts: dict[tuple[str, str], _Last] = {}
         self._found: list[Hole] = []
@@ -134,15 +198,15 @@ class _Walk:
         """Books that wait for a keyframe: which hole it was."""
 
     def holes(self) -> list[Hole]:
-        lost, shelf = self._lost, self._recording.shelves[self._kind]
+        lost, shelf = self._lost, self._shelf
         for spot in shelf.spots():
             note = shelf.block(spot).note
             for row in _messages(shelf, spot):
                 (self._keyframe if note.keyframes else self._row)(row, note.commit)
         for (symbol, source), last in self._lasts.items():
-            span = _standing(self._recording, source, lost) if last.commit < lost else None
+            span = self._spans.at(source, lost) if last.commit <= lost else None
             if span is not None and span.tick > last.at:
-                self._add(_Row(symbol, source, span.tick, last.seq, span.clock, span.tick), last, span.tick, lost)
+                self._add(_Row(symbol, source, span.tick, last.seq, span.clock, span.tick), last, span.tick, lost + 1)
         for (symbol, source), number in self._open.items():
             found = self._found[number]
             self._found[number] = found._replace(seq=max(found.seq, self._lasts[symbol, source].seq))
@@ -151,17 +215,17 @@ class _Walk:
     def _keyframe(self, row: _Row, commit: int) -> None:
         key = row.symbol, row.source
         # what was there before the first file that is left is no hole
-        last = self._lasts.get(key, _NOTHING if commit <= self._lost else None)
+        last = self._lasts.get(key, _NOTHING if commit <= self._lost + 1 else None)
         number = self._open.get(key)
         if number is not None and commit >= self._found[number].commit:
-            made_up = row.clock, row.at, commit
+            made_up = Keyframe(row.clock, row.at, commit)
             self._found[number] = self._found[self._open.pop(key)]._replace(seq=row.seq, made_up=made_up)
         elif (
             last is not None
             and row.seq > last.seq
             and not self._gaps.explain(self._kind, row.symbol, last.seq, row.seq)
         ):
-            self._add(row, last, row.seq, commit, (row.clock, row.at, commit))
+            self._add(row, last, row.seq, commit, Keyframe(row.clock, row.at, commit))
         if last is None or row.seq >= last.seq:
             self._lasts[key] = _Last(row.seq, row.clock, row.at, commit)
 
@@ -175,7 +239,7 @@ class _Walk:
             self._add(row, last, row.prev if self._kind in (*LOST_KINDS, "book") else row.seq, commit)
         self._lasts[key] = _Last(row.seq, row.clock, row.at, commit)
 
-    def _add(self, row: _Row, last: _Last, seq: int, commit: int, made_up: tuple[int, int, int] | None = None) -> None:
+    def _add(self, row: _Row, last: _Last, seq: int, commit: int, made_up: Keyframe | None = None) -> None:
         # behind all that the channel said before, and before what it says next whatever the clocks
         clock, at = (last.clock + 1, last.at) if last.clock + 1 < row.clock else (row.clock, row.at)
         found = Hole(self._kind, row.symbol, row.source, last.seq, seq, clock, at, commit, made_up)
@@ -193,56 +257,64 @@ def _messages(shelf: Shelf, spot: Spot) -> Iterator[_Row]:
         yield _Row(*row)
 
 
-def _standing(recording: Recording, source: str, commit: int) -> Span | None:
-    """Where a source stood at a commit, by any table's notes."""
-    found: tuple[int, Span] | None = None
-    for shelf in recording.shelves.values():
-        for spot in shelf.spots():
-            note = shelf.block(spot).note
-            if note.commit <= commit and source in note.sources and (found is None or found[0] <= note.commit):
-                found = note.commit, note.sources[source]
-    return None if found is None else found[1]
-
-
 # ---- what is written
 
 
 def states_of(recording: Recording, holes: list[Hole]) -> list[Added]:
     """The states that follow the snapshots of these holes, which would say without them that all is well."""
     wanted = {(one.kind, one.symbol, one.source): one.made_up for one in holes if one.made_up is not None}
+    if not wanted:
+        return []
     found: dict[tuple[str, str, str], dict[str, Any]] = {}
     shelf = recording.shelves[STATES]
+    told: list[tuple[int, bool, list[str], list[dict[str, Any]]]] = []
     for spot in shelf.spots():
-        batch = _plain(shelf.rows(spot), SCHEMAS[STATES]) if wanted else None
-        for row in batch.to_pylist() if batch is not None and not shelf.block(spot).note.keyframes else ():
+        note = shelf.block(spot).note
+        if not note.keyframes:
+            told.append((note.commit, False, [], plain(shelf.rows(spot), SCHEMAS[STATES]).to_pylist()))
+    for note, batches in rounds(shelf):
+        rows = [row for batch in batches for row in plain(batch, SCHEMAS[STATES]).to_pylist()]
+        told.append((note.commit, True, note.keyframes, rows))
+    for commit, whole, sources, rows in sorted(told, key=lambda one: one[:2]):
+        if whole:  # who is not in it is well
+            for key in [key for key in found if key[2] in sources and commit <= wanted[key].commit]:
+                del found[key]
+        for row in rows:
             key = row["channel"], row["symbol"], row["source"]
             place = wanted.get(key)
-            if place is not None and (row["clock"], row["at"]) <= place[:2]:
+            if place is None:
+                continue
+            if commit <= place.commit if whole else (row["clock"], row["at"]) <= (place.clock, place.at):
                 found[key] = row
     added: list[Added] = []
     for key, row in found.items():
         place = wanted[key]
-        if row["state"] != "ok" and place is not None:
-            added.append(Added(row | {"clock": place[0], "at": place[1]}, place[2]))
+        if row["state"] != "ok":
+            added.append(Added(row | {"clock": place.clock, "at": place.at}, place.commit))
     return added
 
 
 def with_rows(blocks: list[Noted], added: list[Added]) -> list[Noted]:
-    """The batches of a file of gaps or states with these rows, in order: each in the first batch not before it."""
-    schema = blocks[0][0].schema.remove_metadata()
+    """The batches of a file of gaps or states with these rows, in order: each in the first batch not before it, or in
+    one more."""
+    schema, last = blocks[0][0].schema.remove_metadata(), blocks[-1][1]
     rows: dict[int, list[dict[str, Any]]] = {}
-    numbers = [number for number, (_, note) in enumerate(blocks) if not note.keyframes]
+    # a file may begin with an empty batch of the same commit as the next one
+    numbers = {note.commit: number for number, (_, note) in enumerate(blocks) if not note.keyframes}
     for one in added:
-        at = next((number for number in numbers if blocks[number][1].commit >= one.commit), numbers[-1])
+        at = next((number for commit, number in numbers.items() if commit >= one.commit), len(blocks))
         rows.setdefault(at, []).append(one.row)
-    plain = [_joined(_plain(batch, schema), rows.get(number, [])) for number, (batch, _) in enumerate(blocks)]
+    if len(blocks) in rows:
+        commit = max(last.commit, *(one.commit for one in added if one.commit < NEVER))
+        blocks = [*blocks, (blocks[0][0].slice(0, 0), Note(NO_CRC, commit, last.sources))]
+    joined = [_joined(plain(batch, schema), rows.get(number, [])) for number, (batch, _) in enumerate(blocks)]
     words = {field.name: Words() for field in schema if pa.types.is_dictionary(field.type)}
-    for batch in plain:
+    for batch in joined:
         for name, known in words.items():
             known.encoded(batch.column(name))
     return [
         (encoded := _encoded(batch, schema, words), _counted(note, encoded) if number in rows else note)
-        for number, (batch, (_, note)) in enumerate(zip(plain, blocks, strict=True))
+        for number, (batch, (_, note)) in enumerate(zip(joined, blocks, strict=True))
     ]
 
 
@@ -289,7 +361,7 @@ def _flagged(batch: pa.RecordBatch, name: str, flags: np.ndarray) -> pa.RecordBa
     return batch.set_column(batch.schema.names.index(name), batch.schema.field(name), pa.array(flags))
 
 
-def _plain(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+def plain(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     """The rows with words for indices and integers for times."""
     names = [
         (

@@ -6,7 +6,7 @@ What is missing then is told in the files, as gaps of reason `recording` (`holes
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -30,8 +30,9 @@ from feed.recording.shelf import NEVER
 from feed.recording.tables import GAPS, SCHEMAS, STATES, TABLES, TICKS, TIME, as_now, is_of, rules_of, schema_of
 from feed.recording.verify import faults_of
 from replay.clocks import received_of, timelines_of
-from replay.holes import holes_of, states_of, with_rows, with_snapshots
+from replay.holes import Lost, holes_of, states_of, with_rows, with_snapshots
 from replay.timeline import Timeline
+from replay.unsure import doubts_of
 
 KEPT_AS: Final = ".damaged"
 NEW: Final = ".new"
@@ -64,34 +65,33 @@ def repair(root: Path) -> Iterator[Mended]:
     lock.take()
     try:
         disk = Disk(root)
-        lost: dict[str, int] = {}
+        lost: dict[str, list[Lost]] = {}
         places = folder.places((*TABLES, TICKS))
         for place, behind in zip(places, [*places[1:], None], strict=True):
             if any(faults_of(folder, place)):
-                mended, commit = _mend(disk, place)
                 # up to where the next file of the table begins, or for ever
-                up_to = behind.commit if behind is not None and behind.table == place.table else NEVER
-                if mended.lost:
-                    lost[place.table] = max(lost.get(place.table, 0), commit if commit >= 0 else up_to)
+                end = behind.commit if behind is not None and behind.table == place.table else NEVER
+                mended, missing = _mend(disk, place, end)
+                lost.setdefault(place.table, []).extend(missing)
                 yield mended
         take_up(root, disk, KINDS)
-        if lost:
+        if any(lost.values()):
             _tell_holes(disk, lost)
         yield from _set_clocks(disk)
     finally:
         lock.release()
 
 
-def _mend(disk: Disk, place: Place) -> tuple[Mended, int]:
-    """Mends a file; with it the commit before which something of it was lost, -1 where that is not known."""
+def _mend(disk: Disk, place: Place, end: int) -> tuple[Mended, list[Lost]]:
+    """Mends a file that ends with a commit; with it what of it was lost."""
     data = (disk.root / place.path).read_bytes()
-    kept, lost, schema, known = _salvage(place, data)
+    kept, lost, schema, missing = _salvage(place, data, end)
     final = place.path.removesuffix(PART).removesuffix(SEALED) + SEALED
     _put_aside(disk, place.path)
     if not kept:
-        return Mended(place.path, 0, lost, None), -1
+        return Mended(place.path, 0, lost, None), missing
     write_sealed(disk, schema, iter(kept), final)
-    return Mended(place.path, len(kept), lost, final), known
+    return Mended(place.path, len(kept), lost, final), missing
 
 
 def _put_aside(disk: Disk, path: str) -> None:
@@ -105,13 +105,19 @@ def _put_aside(disk: Disk, path: str) -> None:
 # ---- holes
 
 
-def _tell_holes(disk: Disk, lost: Mapping[str, int]) -> None:
+def _tell_holes(disk: Disk, lost: Mapping[str, Sequence[Lost]]) -> None:
     """Writes gaps where batches were lost, and the snapshots that make up for them."""
     recording = Recording(str(disk.root))
     try:
-        end = recording.limit + 1
-        holes = holes_of(recording, {table: min(commit, end) for table, commit in lost.items()})
-        for table, added in ((GAPS, [hole.row for hole in holes]), (STATES, states_of(recording, holes))):
+        end = recording.limit
+        # where there is no commit in between, only keyframes or an index are gone
+        found = {
+            table: [Lost(one.after, min(one.last, end)) for one in missing if one.after < min(one.last, end)]
+            for table, missing in lost.items()
+        }
+        holes = holes_of(recording, {table: missing for table, missing in found.items() if missing})
+        states = [*states_of(recording, holes), *doubts_of(recording, found.get(STATES, []))]
+        for table, added in ((GAPS, [hole.row for hole in holes]), (STATES, states)):
             shelf = recording.shelves[table]
             for number in range(len(shelf)):
                 first = shelf.places[number].commit + 1 if number else 0
@@ -207,32 +213,40 @@ def _right_rows(batch: pa.RecordBatch, timelines: Mapping[str, Timeline]) -> pa.
 # ---- what is whole of a damaged file
 
 
-def _salvage(place: Place, data: bytes) -> tuple[list[Noted], int, pa.Schema, int]:
-    """The whole batches, how many are not, the schema to write them with, and the commit of the first one behind the
-    last that is not; -1 where there is none."""
+def _salvage(place: Place, data: bytes, end: int) -> tuple[list[Noted], int, pa.Schema, list[Lost]]:
+    """The whole batches, how many are not, the schema to write them with, and which commits those were of that are not
+    (`end`: the last one of the file)."""
     found: list[tuple[list[Frame], Frame | None, bool]] = list(_blocks(place, data))
     schema = SCHEMAS[place.table]
-    head, kept, lost = b"", [], 0
+    head, kept, count = b"", [], 0
     trusted = True
-    behind = -1
+    missing: list[Lost] = []
+    lost = False
+    last = place.commit - 1  # its first batches may be keyframes as of that commit
     for before, batch, whole in found:
+        made = None
         if batch is None or not whole or not trusted:
-            lost, behind = lost + 1, -1
             # an index in a batch is worth nothing without the dictionary that it points into
             trusted = trusted and (bool(head) and not any(frame.kind == DICTIONARY for frame in before))
-            continue
-        head += b"".join(data[frame.start : frame.end] for frame in before)
-        made = _decoded(place, head + data[batch.start : batch.end])
-        if made is None:
-            lost, behind = lost + 1, -1
+        else:
+            head += b"".join(data[frame.start : frame.end] for frame in before)
+            made = _decoded(place, head + data[batch.start : batch.end])
+        if batch is None or made is None:
+            count, lost = count + 1, True
             continue
         note = _note_of(batch)
-        if note is not None:  # else the index of a sealed file
-            kept.append((made, note))
-            behind = note.commit if behind < 0 else behind
+        if note is None:
+            continue  # the index of a sealed file
+        kept.append((made, note))
+        if lost:
+            # of a commit with keyframes the rows stand before these
+            missing.append(Lost(last, note.commit if note.keyframes else note.commit - 1))
+        lost, last = False, note.commit
+    if lost:
+        missing.append(Lost(last, end))
     if head:
         schema = schema_of(place.table, rules_of(pa.ipc.open_stream(head).schema))
-    return _same_dictionaries(kept), lost, schema, behind
+    return _same_dictionaries(kept), count, schema, missing
 
 
 def _blocks(place: Place, data: bytes) -> Iterator[tuple[list[Frame], Frame | None, bool]]:

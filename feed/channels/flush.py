@@ -100,6 +100,7 @@ class Flush:
         "standings",
         "states",
         "told",
+        "turned_bytes",
         "turns",
         "uneven",
     )
@@ -123,6 +124,8 @@ class Flush:
         """What becomes runs; nothing else has happened to their symbols so far."""
         self.born: dict[Channel, None] = {}
         self.turns: set[int] = set()
+        self.turned_bytes = 0
+        """The states that turns go on from: written as all is, but kept by their channels."""
         self.offers: list[tuple[Channel, Source, Folded]] = []
         self.states: list[tuple[Channel, Source, int, bytes]] = []
         self.told: list[Channel] = []

@@ -393,7 +393,7 @@ class Hub:
     @property
     def waiting_bytes(self) -> int:
         """What came in since the last flush."""
-        return self.intake.open.bytes
+        return self.intake.open.bytes + self.intake.open.turned_bytes
 
     def symbols(self) -> list[Found]:
         """All symbols, in alphabetical order."""

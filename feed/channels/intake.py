@@ -402,6 +402,8 @@ class Intake:
         channel.state_seq = NO_SEQ if base is None else base.covers
         turn = Turn(channel, source, base, tail, reason=reason, prev=prev, complete=complete, floor=floor)
         self.open.turns.add(channel.id)
+        if base is not None:
+            self.open.turned_bytes += sum(map(len, base.messages))
         self._add(channel, (TURN_SEQ, channel.bit, b"", turn))
 
     def _add(self, channel: Channel, entry: Entry) -> None:

@@ -22,13 +22,13 @@ from feed.channels.message import END, JOINT, KIND_BIT, PREV, START, head_of, sp
 from feed.channels.reader import HoleInLog, LogReader
 from feed.channels.record import EMPTY, Record
 from feed.channels.selection import closes, matched
-from feed.channels.steps import whole
 from feed.channels.subscription import Ask, Limits, Subscribing
 from feed.errors import CorruptLog
 from feed.symbols import is_pattern, prefix_of
 
 if TYPE_CHECKING:
     from feed.channels.channel import Channel
+    from feed.channels.steps import Steps
     from feed.channels.tape import Tape
     from feed.errors import DamagedRecord
     from feed.model import GapReason, OnLag, Result
@@ -246,7 +246,9 @@ class Past:
             for _ in self.hub.fan_out():
                 raise AssertionError("a past has no readers before it begins")
 
-    def begin(self, ask: Ask, limits: Limits, late: Mapping[str, GapReason], tape: Tape | None = None) -> list[Result]:
+    def begin(
+        self, ask: Ask, limits: Limits, late: Mapping[str, GapReason], tape: Tape | None = None
+    ) -> Steps[list[Result]]:
         """Subscribes as of the cut. `late`: sources that begin after what was asked for, and why.
 
         `tape`: what the client is sent before; this past then stands where the tape ends.
@@ -257,7 +259,7 @@ class Past:
             self._marks = ask.start.marks
         if tape is not None:
             ask = replace(ask, start=Start("marks", marks=tape.marks))
-        results = whole(Subscribing(self.hub, self.reader, ask, limits, broken).results())
+        results = yield from Subscribing(self.hub, self.reader, ask, limits, broken).results()
         for join in self.reader.joins:
             join.tells = None  # the client has caught up only when it is live
         for log in self.logs:

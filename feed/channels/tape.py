@@ -45,7 +45,8 @@ class Tape:
     """`marks`: up to which tick each source was recorded. `ends`: source and last `seq` of every recorded channel.
 
     `stood`: the channels at the begin; `resumes`: the marks that the client has instead. `reason`: why the tape begins
-    later than was asked for, if it does. `over`: all of it was given, or (`broke_off`) as much as could be read.
+    later than was asked for, if it does; `unheard`: why what was before a channel's first snapshot is not on it.
+    `over`: all of it was given, or (`broke_off`) as much as could be read.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Tape:
         *,
         resumes: Mapping[str, int],
         reason: GapReason | None,
+        unheard: GapReason = "recording",
     ) -> None:
         self.marks = marks
         self.ends = ends
@@ -65,6 +67,7 @@ class Tape:
         self._stood = stood
         self._resumes = resumes
         self._reason = reason
+        self._unheard = unheard
         self._ahead = deque(stood)
         self._given: deque[Said] = deque()
         self._last: dict[Key, bytes] = {}
@@ -150,7 +153,7 @@ class Tape:
             if said.message.startswith(b'{"type":"snapshot"') and said.source not in self._resumes:
                 # the recorder has heard of it only then: the client, who was told live, does not wait for a state
                 seq = head_of(said.message[len(START) : -len(END)]).seq
-                messages += _broken(said.kind, said.symbol, said.source, seq, "recording", [said.message])
+                messages += _broken(said.kind, said.symbol, said.source, seq, self._unheard, [said.message])
             else:
                 messages.append(said.message)
         else:

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 _NS_PER_MS: Final = 1_000_000
 _SWEEP_NS: Final = 1_000 * _NS_PER_MS
+_TELL_BYTES: Final = 256 * 1024
+"""About so much is told at a time: it is one write to each client, and a flush waits for it."""
 
 
 class _Seen:
@@ -163,8 +165,6 @@ class View:
         self.readers: dict[Reader, None] = {}
         self.due_ns: int | None = None
         """When what is pending has to be told, by the clock of `take`."""
-        self.turning: set[str] = set()
-        """Sources that channels have gone over to without their readers having been told yet."""
         self.left = False
         """Whether a reader has left a channel since the last look at which are wanted."""
         self.asking = 0
@@ -177,9 +177,19 @@ class View:
         self._swept_ns = 0
         self._seen: dict[int, dict[int, _Seen]] = {}
         self._pending: dict[_Seen, None] = {}
+        self._telling: dict[_Seen, None] = {}
+        """What was due and is still to be told, some with each flush."""
+        self._turns_pending: set[str] = set()
+        self._turns_telling: set[str] = set()
+        """Sources that channels have gone over to: of what is pending, and of what is being told."""
         for source in raw.sources.values():
             self._know(source)
         self._stand_at_once()
+
+    @property
+    def turning(self) -> set[str]:
+        """Sources that channels have gone over to without their readers having been told yet."""
+        return self._turns_pending | self._turns_telling
 
     # ---- channels
 
@@ -257,7 +267,8 @@ class View:
 
     def take(self, flush: Flush | None, now_ns: int) -> bool:
         """What the raw hub has committed (None: nothing); whether there is something to fan out."""
-        if self.left and not self._pending and not self.asking and abs(now_ns - self._swept_ns) >= _SWEEP_NS:
+        owes = self._pending or self._telling or self.asking
+        if self.left and not owes and abs(now_ns - self._swept_ns) >= _SWEEP_NS:
             self._swept_ns = now_ns
             self._sweep()
         if flush is not None:
@@ -286,23 +297,26 @@ class View:
                 found = own[id_].get(run.bit)
                 if found is not None:
                     found.came += run.entries()
-                    self._pending[found] = None
+                    if found not in self._telling:
+                        self._pending[found] = None
         for id_ in own.keys() & changed.keys():
             channels = own[id_]
             for entry in changed[id_]:
                 found = channels.get(entry[1])
                 if found is not None:
-                    if entry[3] is not None:
-                        self.turning.add(entry[3].source.name)
                     found.came.append(entry)
-                    self._pending[found] = None
+                    telling = found in self._telling
+                    if entry[3] is not None:
+                        (self._turns_telling if telling else self._turns_pending).add(entry[3].source.name)
+                    if not telling:
+                        self._pending[found] = None
         for seen in born:
             # a beginning is told at once: who asks for the channel in the meantime would find nothing
             self._pending.pop(seen, None)
             self._give(seen)
             seen.channel.made = seen.chain
         if not self._pending:
-            self.turning = set()
+            self._turns_pending = set()
 
     def _wants(self, raw: Channel) -> bool:
         """Whether a channel that begins was asked for while silent, or by a pattern."""
@@ -324,11 +338,21 @@ class View:
         )
 
     def _tell(self, now_ns: int) -> None:
-        self.due_ns, self._told_ns = None, now_ns
-        self.turning = set()
-        for seen in self._pending:
+        """What is pending, in the order in which it came; what is too much for one flush comes with the next ones."""
+        if not self._telling:
+            self._telling, self._pending = self._pending, {}
+            self._turns_telling, self._turns_pending = self._turns_pending, set()
+            self._told_ns = now_ns
+        told = 0
+        for seen in self._telling:
             self._give(seen)
-        self._pending = {}
+            told += 1
+            if self.hub.waiting_bytes >= _TELL_BYTES:
+                break
+        self._telling = dict.fromkeys([*self._telling][told:])
+        self.due_ns = now_ns if self._telling else None
+        if not self._telling:
+            self._turns_telling = set()
 
     def _give(self, seen: _Seen) -> None:
         """What is pending of a channel goes into the view's log."""
@@ -359,7 +383,7 @@ class View:
             self.hub.intake.openings = raw.intake.openings
             for source in raw.sources.values():
                 self._know(source).over = source.over
-        for seen in self._pending:
+        for seen in (*self._pending, *self._telling):
             held |= {seen.channel.source.name, seen.raw.source.name}
         own = self.hub.intake.sources
         for source in list(own.values()):

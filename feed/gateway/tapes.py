@@ -16,6 +16,7 @@ from feed.channels.tape import Key, Said, Stood, Tape
 from feed.gateway.recordings import Recordings, Walk
 from feed.model import KINDS, Kind
 from feed.recording.chosen import Chosen
+from feed.recording.folder import FIRST_COMMIT
 from feed.recording.merge import RANKS, Page
 from feed.recording.shelf import Cut
 from feed.recording.standing import last_seqs
@@ -96,11 +97,14 @@ def _read(recording: Recording, chosen: Chosen, cuts: Mapping[str, LogCut]) -> I
             for partition, end in ends.items()
             if end.source in marks and begins.get(end.source, _Begin(0, 0, -1)).tick <= marks[end.source]
         }
-        cut, reason = Cut(-1, {end.source: marks[end.source] for end in ends.values()}), False
+        cut, late, whole = Cut(-1, {end.source: marks[end.source] for end in ends.values()}), False, True
     else:
         time = max((cut.time for cut in first.values() if cut.time is not None), default=0)
         begin = max((b.clock for name, b in begins.items() if name.partition("@")[0] in ends), default=time)
-        cut, reason = Cut(max(time, begin)), begin > time
+        late = begin > time
+        # what was recorded from the recorder's begin on says itself which channels were there before: by a snapshot
+        whole = _whole(recording, chosen)
+        cut = Cut(time if whole else max(time, begin))
     if not ends or not chosen.kinds:
         return
     wanted = {end.source for end in ends.values()}
@@ -120,7 +124,8 @@ def _read(recording: Recording, chosen: Chosen, cuts: Mapping[str, LogCut]) -> I
         lasts,
         stood,
         resumes={name: mark for name, mark in marks.items() if name in wanted},
-        reason="evicted" if reason else None,
+        reason="evicted" if late and not whole else None,
+        unheard="evicted" if late else "recording",
     )
     yield Found(ends, tape)
     for page in recording.pages(chosen, cut, separator=""):
@@ -155,6 +160,12 @@ def _ends(recording: Recording) -> dict[str, End]:
         if span.offset >= 0 and (partition not in found or found[partition].offset < span.offset):
             found[partition] = End(source, span.tick, span.offset)
     return found
+
+
+def _whole(recording: Recording, chosen: Chosen) -> bool:
+    """Whether these kinds were recorded from the begin on, and nothing of them was deleted."""
+    shelves = [recording.shelves[kind] for kind in chosen.kinds]
+    return all(shelf.places[0].commit <= FIRST_COMMIT for shelf in shelves if len(shelf))
 
 
 class _Begin(NamedTuple):

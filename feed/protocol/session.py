@@ -257,7 +257,7 @@ class Session:
 
     def _list(self, request: List) -> Steps[Ack]:
         results = yield from self.readers.subscribed()
-        return ack(request.id, "list", self._walks.subscribed(results))
+        return ack(request.id, "list", (yield from self._walks.subscribed(results)))
 
     def _subscribe(self, request: Subscribe, received_ns: int, now_ns: int) -> Ack | Steps[Ack]:
         settings = self._settings
@@ -291,11 +291,14 @@ class Session:
         elif time is not None or (start is not None and start.mode == "marks" and len(raw) == len(request.channels)):
             walked = self._walks.results(ask, time)
             if walked is not None:
-                return self._acked(ask, walked)
+                return self._walking(ask, walked)
         return self._subscribing(ask, spec, raw)
 
+    def _walking(self, ask: Ask, walked: Steps[list[Result]]) -> Steps[Ack]:
+        return self._acked(ask, (yield from walked))
+
     def _subscribing(self, ask: Ask, spec: Spec, raw: list[str]) -> Steps[Ack]:
-        kept = self._walks.keep(ask, raw)
+        kept = yield from self._walks.keep(ask, raw)
         return self._acked(ask, (yield from self.readers.subscribe(ask, spec, self._walks.limits, kept)))
 
     def _acked(self, ask: Ask, results: list[Result]) -> Ack:
@@ -321,9 +324,9 @@ class Session:
         channels, symbols = request.channels, request.symbols
         if channels is UNSET or symbols is UNSET:
             gone = yield from self.readers.unsubscribe_all()
-            return ack(request.id, "unsubscribe", gone + self._walks.unsubscribe_all())
+            return ack(request.id, "unsubscribe", gone + (yield from self._walks.unsubscribe_all()))
         results = yield from self.readers.unsubscribe(channels, symbols, self._limits)
-        return ack(request.id, "unsubscribe", self._walks.unsubscribe(channels, symbols, results))
+        return ack(request.id, "unsubscribe", (yield from self._walks.unsubscribe(channels, symbols, results)))
 
 
 def _no_past(request: Subscribe) -> list[Result]:

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from feed.channels.handover import hand_over, leave
 from feed.channels.message import KIND_BIT, KIND_INDEX
 from feed.channels.past import Cut, Past
-from feed.channels.steps import whole
+from feed.channels.steps import STRIDE
 from feed.channels.subscription import Ask, Limits, Subscribing, subscribed, unsubscribe, unsubscribe_all
 from feed.model import Result
 from feed.protocol.line import NotYet
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from feed.channels.channel import Listing, Source
     from feed.channels.hub import Hub
     from feed.channels.readers import Readers
+    from feed.channels.steps import Steps
     from feed.channels.tape import Tape
     from feed.errors import BadRequest
     from feed.model import GapReason
@@ -127,8 +128,8 @@ class Walks:
             patterns_max=self._limits.patterns_max - sum(w.past.reader.wanted.patterns for w in self._walks),
         )
 
-    def results(self, ask: Ask, time: int | None) -> list[Result] | None:
-        """Does a subscribe from a time, or from marks; None: the past has nothing to add to what memory holds.
+    def results(self, ask: Ask, time: int | None) -> Steps[list[Result]] | None:
+        """The steps to a subscribe from a time, or from marks; None: the past has nothing to add to what memory holds.
 
         Raises:
             NotYet: it has still to be found where it begins.
@@ -149,10 +150,9 @@ class Walks:
             raise walk.refused
         if not walk.stands:
             raise NotYet
-        self._asking = None
         return self._begin(walk)
 
-    def keep(self, ask: Ask, raw: list[str]) -> dict[tuple[str, str], Result]:
+    def keep(self, ask: Ask, raw: list[str]) -> Steps[dict[tuple[str, str], Result]]:
         """A subscribe on the live stream: walks go on without what it begins anew, and what it takes into a view.
 
         The results of channels by name that it only changes, for those stay where they are. `raw`: the kinds that it
@@ -160,8 +160,8 @@ class Walks:
         """
         if ask.start is not None:
             raw = []
-        self._leave([kind for kind in ask.channels if kind not in raw], ask.symbols)
-        self._leave(raw, [symbol for symbol in ask.symbols if is_pattern(symbol)])
+        yield from self._leave([kind for kind in ask.channels if kind not in raw], ask.symbols)
+        yield from self._leave(raw, [symbol for symbol in ask.symbols if is_pattern(symbol)])
         kept: dict[tuple[str, str], Result] = {}
         for past in [walk.past for walk in self._walks]:
             wanted, names = past.reader.wanted, past.hub.names
@@ -170,25 +170,32 @@ class Walks:
                     bit = KIND_BIT.get(kind, 0)
                     if symbol in names and wanted.has(names[symbol], bit):
                         one = replace(ask, channels=[kind], symbols=[symbol])
-                        kept[kind, symbol] = whole(Subscribing(past.hub, past.reader, one, self._limits).results())[0]
+                        results = yield from Subscribing(past.hub, past.reader, one, self._limits).results()
+                        kept[kind, symbol] = results[0]
+                        if len(kept) % STRIDE == 0:
+                            yield STRIDE
         return kept
 
-    def unsubscribe(self, channels: list[str], symbols: list[str], results: list[Result]) -> list[Result]:
+    def unsubscribe(self, channels: list[str], symbols: list[str], results: list[Result]) -> Steps[list[Result]]:
         """Takes channels away from the walks too; `results`: what came of it on the live stream."""
-        for theirs in self._leave(channels, symbols):
+        for theirs in (yield from self._leave(channels, symbols)):
             results = [_either(one, other) for one, other in zip(results, theirs, strict=True)]
         return results
 
-    def unsubscribe_all(self) -> list[Result]:
+    def unsubscribe_all(self) -> Steps[list[Result]]:
         """Takes everything away; the results are what was there."""
-        results = [result for w in self._walks for result in whole(unsubscribe_all(w.past.hub, w.past.reader))]
+        results: list[Result] = []
+        for walk in list(self._walks):
+            results += yield from unsubscribe_all(walk.past.hub, walk.past.reader)
         for walk in list(self._walks):
             self._end(walk, told=False)
         return results
 
-    def subscribed(self, results: list[Result]) -> list[Result]:
+    def subscribed(self, results: list[Result]) -> Steps[list[Result]]:
         """What walks have, besides what the live stream has."""
-        every = results + [result for w in self._walks for result in whole(subscribed(w.past.hub, w.past.reader))]
+        every = results
+        for walk in list(self._walks):
+            every = every + (yield from subscribed(walk.past.hub, walk.past.reader))
         return sorted(every, key=lambda one: (isinstance(one.matched, int), KIND_INDEX[one.channel]))
 
     def close(self) -> None:
@@ -263,23 +270,24 @@ class Walks:
         )
         return cuts if missed else None
 
-    def _begin(self, walk: Walk) -> list[Result]:
+    def _begin(self, walk: Walk) -> Steps[list[Result]]:
         ask, past = walk.ask, walk.past
         sources = {_partition_of(log.reader.source): log.reader.source for log in past.logs if log.reader.source}
         for symbol in ask.symbols:
             listing = self._hub.names.get(symbol)
             if listing is not None:
                 past.expect(symbol, sources.get(_partition_of(listing.owner.name), listing.owner.name))
-        self._leave(ask.channels, ask.symbols)
-        whole(self._readers.unsubscribe(ask.channels, ask.symbols, self._limits))
+        yield from self._leave(ask.channels, ask.symbols)
+        yield from self._readers.unsubscribe(ask.channels, ask.symbols, self._limits)
         limits, every = self.limits, [reader.wanted for reader in self._readers]
         left = Limits(
             subscriptions_max=limits.subscriptions_max - sum(wanted.count for wanted in every),
             patterns_max=limits.patterns_max - sum(wanted.patterns for wanted in every),
         )
-        results = past.begin(ask, left, walk.late, walk.tape)
+        results = yield from past.begin(ask, left, walk.late, walk.tape)
         # what is not known begins in the present, however long the way from the past
         self._reader.take_over_awaited(past.reader)
+        self._asking = None
         self._walks.append(walk)
         if not past.reader.wanted.count:
             self._end(walk, told=False)
@@ -291,8 +299,11 @@ class Walks:
             return result
         return replace(result, matched=len(self._hub.matching(prefix_of(result.symbol), KIND_INDEX[result.channel])))
 
-    def _leave(self, channels: list[str], symbols: list[str]) -> list[list[Result]]:
-        found = [whole(unsubscribe(w.past.hub, w.past.reader, channels, symbols, self._limits)) for w in self._walks]
+    def _leave(self, channels: list[str], symbols: list[str]) -> Steps[list[list[Result]]]:
+        found: list[list[Result]] = []
+        for walk in list(self._walks):
+            past = walk.past
+            found += [(yield from unsubscribe(past.hub, past.reader, channels, symbols, self._limits))]
         for walk in list(self._walks):
             if not walk.past.reader.wanted.count:
                 self._end(walk, told=False)

@@ -96,8 +96,9 @@ class Commits:
                 found = {source: Span(*_position(positions[source]), *span) for source, span in rows.spans.items()}
                 spans = self._spans | found
             if table.misnamed and self._newest and table.part is not None and not table.part.rows:
-                self._leave(table)
-            part = table.part or self._begin(table, number - 1)
+                part = self._begin(table, self._leave(table))
+            else:
+                part = table.part or self._begin(table, number - 1)
             before = part.size
             part.write(table.empty if rows is None else rows.batch, number, spans)
             if rows is not None:
@@ -183,11 +184,17 @@ class Commits:
     def _newest(self) -> int:
         return max((span.clock for span in self._spans.values()), default=0)
 
-    def _leave(self, table: _Table) -> None:
-        """Gives a file up in which nothing but positions is, so that one with the right name takes its place."""
+    def _leave(self, table: _Table) -> int:
+        """Gives a file up in which nothing but positions is, so that one with the right name takes its place.
+
+        After which commit it began: so does the other one, there was nothing in between.
+        """
+        assert table.part is not None
+        commit = table.part.commit
         path = self.end(table.name)
         assert path is not None
         self._disk.remove(path)
+        return commit
 
     def _begin(self, table: _Table, commit: int) -> Part:
         newest = self._newest or self.received_ns

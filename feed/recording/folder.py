@@ -19,6 +19,8 @@ from feed.recording.tables import TABLES
 
 SEALED: Final = ".arrow"
 PART: Final = ".arrow.part"
+FIRST_COMMIT: Final = 1
+"""The number of a recording's first commit; its first files are called by it or by what is before it."""
 _NS: Final = 1_000_000_000
 _LISTINGS_MAX: Final = 20
 _PLACE: Final = re.compile(r"([a-z]+)/date=(\d{4}-\d\d-\d\d)/(\d{12})-[0-9TZ]+(\.arrow|\.arrow\.part)").fullmatch

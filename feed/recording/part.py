@@ -21,11 +21,12 @@ _NO_CRC: Final = ZEROS.decode()
 
 
 class Part:
-    """An open file; `rows` are those written."""
+    """An open file; `commit`: after which it begins; `rows` are those written."""
 
     def __init__(self, disk: Disk, table: str, commit: int, clock: int, rules: FoldRules) -> None:
         self.path = path_of(table, commit, clock)
         self.table = table
+        self.commit = commit
         self.rows = 0
         self._writer = BlockWriter(schema_of(table, rules), "stream")
         self._file = disk.create(self.path)

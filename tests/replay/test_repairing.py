@@ -71,7 +71,7 @@ def followed(stream: Stream) -> dict[tuple[str, str], list[int]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("table", ["trades", "book", "quotes", "bars", "gaps"])
+@pytest.mark.parametrize("table", ["trades", "book", "quotes", "bars", "gaps", "states"])
 def test_whatever_batch_is_lost_a_gap_tells_of_it(tmp_path: Path, table: str, seed: int) -> None:
     log = recorded(tmp_path, seed)
     chooser = random.Random(seed)
@@ -96,6 +96,50 @@ def test_whatever_batch_is_lost_a_gap_tells_of_it(tmp_path: Path, table: str, se
     for channel, updates in truth_of([log]).items():
         assert found.get(channel, []) == updates or channel in gaps
     assert list(repair(tmp_path)) == []
+
+
+def books_of(stream: Stream) -> dict[tuple[str, int], str]:
+    """For each update of a book that a client by the rule applies: the state that it has there."""
+    channels: dict[str, Any] = {}
+    found: dict[tuple[str, int], str] = {}
+    for *_, text in stream:
+        message = head(text)
+        if message["channel"] != "book":
+            continue
+        symbol, kind, seq = message["symbol"], message["type"], message["seq"]
+        source, pos, waiting, state, state_seq = channels.get(symbol, ("", -1, False, "ok", -1))
+        if kind == "gap" and (message["source"] != source or seq > pos):
+            source, pos, waiting = message["source"], seq, waiting or not message["lost"]
+        elif kind == "snapshot" and waiting:
+            source, pos, waiting, state, state_seq = message["source"], seq, False, "ok", -1
+        elif kind == "state" and message["source"] in (source, "") and seq >= state_seq:
+            state, state_seq = message["state"], seq
+        elif kind == "update" and not waiting and seq > pos:
+            pos = seq
+        channels[symbol] = source or message.get("source", ""), pos, waiting, state, state_seq
+        if pos >= 0 and not waiting:
+            found[symbol, pos] = state
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(12))
+def test_where_states_are_lost_no_stale_book_is_told_as_good(tmp_path: Path, seed: int) -> None:
+    recorded(tmp_path, seed)
+    chooser = random.Random(seed)
+    wanted = books_of(stream_of(Recording(str(tmp_path)), Chosen()))
+    count = len(Folder(str(tmp_path)).places(["states"]))
+    for number in {chooser.randrange(count), chooser.randrange(count)}:
+        blocks = Recording(str(tmp_path)).shelves["states"].file(number).blocks
+        damage(tmp_path, "states", number, chooser.randrange(1, len(blocks)))
+    assert sum(one.lost for one in repair(tmp_path))
+    recording = Recording(str(tmp_path))
+    assert Checked(recording).run().faults == []
+    found = books_of(stream_of(recording, Chosen()))
+    assert found.keys() == wanted.keys()
+    assert [key for key, state in found.items() if state == "ok" and wanted[key] == "stale"] == []
+    doubted = [key for key, state in found.items() if state != wanted[key]]
+    assert len(doubted) < len(found)
 
 
 def test_what_a_channel_said_last_may_have_been_lost(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from feed.channels import views
 from feed.channels.channel import Channel
 from feed.model import Book
 from tests.feed.channels.desk import Desk, Link
@@ -70,6 +71,47 @@ def test_what_a_client_was_sent_of_a_view_that_it_left_still_counts() -> None:
     assert link.session.readers.account() == before._replace(all=4, delivered=4)
     link.session.close()
     assert link.session.readers.account() == before._replace(all=4, delivered=4)
+
+
+def test_what_is_too_much_for_one_flush_is_told_by_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One write to each client would be as large as all that a view has; no channel is told more often for it."""
+    monkeypatch.setattr(views, "_TELL_BYTES", 1_000)
+    names = [f"X:{letter}" for letter in "ABCDEFGHIJKLMNOPQRST"]
+    desk = Desk()
+    for name in names:
+        desk.step("quotes", name)
+    link = desk.link()
+    link.subscribe("quotes", "*", every_ms=100)
+    link.drain()
+    desk.now += 100_000_000
+    for name in names:
+        desk.tick("quotes", name)
+    desk.read(flush=False)
+    sizes, told = [], []
+    for turn in range(40):
+        came = len(link.frames)
+        desk.flush()
+        sizes.append(sum(map(len, link.frames[came:])))
+        told += updates_of(link)[len(told) :]
+        if turn == 1:
+            assert 0 < len(told) < len(names)
+            desk.tick("quotes", told[0])
+            desk.tick("quotes", names[-1])
+            desk.read(flush=False)
+    assert max(sizes) < 1_500
+    assert told == names
+    assert desk.hub.due_ns is not None
+    assert desk.hub.due_ns > desk.now
+    desk.now += 100_000_000
+    desk.flush()
+    assert updates_of(link) == [*names, names[0]]
+    desk.agrees(link, "quotes")
+
+
+def updates_of(link: Link) -> list[str]:
+    """The symbols of all updates that it was sent, in order."""
+    messages = [message for payload in link.frames for message in json.loads(payload)]
+    return [m["symbol"] for m in messages if m["type"] == "update"]
 
 
 Told = tuple[int, int, str]
