@@ -6,6 +6,7 @@ Putting parts together again is the reader's business: take them in order, apply
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -28,36 +29,42 @@ Parted = TypeVar("Parted", Update, Snapshot)
 
 def parted(message: Parted) -> list[Parted]:
     """The message itself where it fits a frame, else its parts, `(1, n)` to `(n, n)`, each under 256 KiB."""
-    pieces = _pieces(message.data)
+    pieces = list(pieces_of(message.data))
     if len(pieces) <= 1:
         return [message]
-    return [replace(message, data=piece, part=(i, len(pieces))) for i, piece in enumerate(pieces, 1)]
+    return [part_of(message, pieces, number) for number in range(len(pieces))]
 
 
-def _pieces(data: Data) -> list[Data]:
+def part_of(message: Parted, pieces: list[Data], number: int) -> Parted:
+    """One part of a message, with one of its pieces."""
+    return replace(message, data=pieces[number], part=(number + 1, len(pieces)))
+
+
+def pieces_of(data: Data) -> Iterator[Data]:
+    """What goes into each part, cut piece by piece."""
     if isinstance(data, Book):
-        return _book_pieces(data)
-    if isinstance(data, list):
-        return _list_pieces(data)
-    return [data]
+        yield from _book_pieces(data)
+    elif isinstance(data, list):
+        yield from _list_pieces(data)
+    else:
+        yield data
 
 
-def _book_pieces(book: Book) -> list[Data]:
+def _book_pieces(book: Book) -> Iterator[Data]:
     count = len(book.bids) + len(book.asks)
     if count <= _LEVELS_FIT or _text_size(book.bids) + _text_size(book.asks) <= PART_TEXT_MAX:
-        return [book]
-    pieces: list[Data] = []
+        yield book
+        return
     piece, size = Book([], []), 0
     for side in ("bids", "asks"):
         for level in getattr(book, side):
             weight = len(level[0]) + len(level[1]) + _LEVEL_OVERHEAD
             if size + weight > PART_TEXT_MAX:
-                pieces.append(piece)
+                yield piece
                 piece, size = Book([], []), 0
             getattr(piece, side).append(level)
             size += weight
-    pieces.append(piece)
-    return pieces
+    yield piece
 
 
 def _text_size(levels: list[Level]) -> int:

@@ -16,12 +16,13 @@ import msgspec
 
 from feed.channels.log import Entry, Log
 from feed.channels.message import JOINT, KIND_BIT, KIND_INDEX, PREV, bare, head_of
-from feed.channels.state import Folded, FoldRules, empty, fold
+from feed.channels.state import Folded, FoldRules, empty, fold, folding
 from feed.model import KINDS, NO_SEQ, Gap, GapReason, Kind, Mode, Snapshot
 from feed.symbols import venue_of
 
 if TYPE_CHECKING:
     from feed.channels.flush import Flush
+    from feed.channels.steps import Steps
     from feed.channels.turn import Gathering
 
 NOTHING: Final = Folded(NO_SEQ, [], None, NO_SEQ)
@@ -309,6 +310,20 @@ class Channel:
             return base
         result = fold(self.kind, self.listing.name, self.source.name, base, tail, rules, last)
         if not last:
+            self.base = result
+            self.trim()
+        return result
+
+    def folded_steps(self, rules: FoldRules) -> Steps[Folded | None]:
+        """The steps to the whole state as of the first of them."""
+        base = self.base
+        if base is None:
+            return None
+        tail = self.log.after(base.covers)
+        if not tail:
+            return base
+        result = yield from folding(self.kind, self.listing.name, self.source.name, base, tail, rules)
+        if self.base is base:
             self.base = result
             self.trim()
         return result

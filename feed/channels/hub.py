@@ -32,6 +32,7 @@ from feed.channels.shared import Openings
 from feed.channels.spec import RAW, Spec
 from feed.channels.state import FoldRules
 from feed.channels.steps import Steps
+from feed.channels.steps import whole as all_of
 from feed.channels.tally import Tally
 from feed.channels.views import Views
 from feed.model import Kind, State, StateReason
@@ -407,11 +408,15 @@ class Hub:
 
         None: there is no such channel; an empty list: it waits for its state.
         """
+        return all_of(self.snapshot_steps(kind, symbol))
+
+    def snapshot_steps(self, kind: Kind, symbol: str) -> Steps[list[bytes] | None]:
+        """The steps to the same, as of the first of them: more than one for a book of a megabyte."""
         listing = self.names.get(symbol)
         channel = None if listing is None else listing.channels[KIND_INDEX[kind]]
         if channel is None:
             return None
-        folded = channel.folded(self.rules)
+        folded = yield from channel.folded_steps(self.rules)
         if folded is None:
             return []
         state = [] if folded.state is None else [folded.state]

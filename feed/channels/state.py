@@ -8,13 +8,14 @@ the last closed ones). Leaves when to fold to `channel`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from decimal import Decimal
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 from msgspec import Struct
 
+from feed.channels import books
 from feed.channels.message import END, JOINT, START, bare
+from feed.channels.steps import Steps, whole
 from feed.errors import CorruptLog
 from feed.model import (
     NO_SEQ,
@@ -23,15 +24,12 @@ from feed.model import (
     Data,
     Instrument,
     Kind,
-    Level,
     Quote,
     Snapshot,
     Status,
     Trade,
 )
-from feed.parts import parted
-
-_FLOAT_EXACT_CHARS: Final = 15
+from feed.parts import part_of, pieces_of
 
 
 class FoldRules(Struct, frozen=True):
@@ -72,7 +70,6 @@ _NO_ITEMS: Final = b'"data":[]'
 _BODIES: Final = msgspec.json.Decoder(Body)
 _TRADES: Final = msgspec.json.Decoder(list[Trade])
 _QUOTES: Final = msgspec.json.Decoder(Quote)
-_BOOKS: Final = msgspec.json.Decoder(Book)
 _BARS: Final = msgspec.json.Decoder(list[Bar])
 _STATUS: Final = msgspec.json.Decoder(Status)
 _INSTRUMENTS: Final = msgspec.json.Decoder(Instrument)
@@ -102,15 +99,26 @@ def fold(
     Raises:
         CorruptLog: a message cannot be read.
     """
+    return whole(folding(kind, symbol, source, start, entries, rules, last))
+
+
+def folding(
+    kind: Kind, symbol: str, source: str, start: Folded, entries: Iterable[bytes], rules: FoldRules, last: int = 0
+) -> Steps[Folded]:
+    """The steps to the same: more than one for a book of a megabyte.
+
+    Raises:
+        CorruptLog: a message cannot be read.
+    """
     try:
-        return _fold(kind, symbol, source, start, entries, rules, last)
+        return (yield from _folding(kind, symbol, source, start, entries, rules, last))
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise CorruptLog(f"{kind} of {symbol} cannot be folded: {error}") from error
 
 
-def _fold(
+def _folding(
     kind: Kind, symbol: str, source: str, start: Folded, entries: Iterable[bytes], rules: FoldRules, last: int
-) -> Folded:
+) -> Steps[Folded]:
     snapshot = [body_of(message) for message in start.messages]
     updates: list[Body] = []
     state, covers = start.state, start.covers
@@ -127,11 +135,25 @@ def _fold(
     newest = updates[-1] if updates else snapshot[-1] if snapshot else None
     if newest is None:
         return Folded(NO_SEQ, [], state, covers)
-    data = _FOLDS[kind](snapshot, updates, rules)
+    if kind == "book":
+        data: Data = yield from books.folded([body.data for body in snapshot], [body.data for body in updates])
+    else:
+        data = _FOLDS[kind](snapshot, updates, rules)
     if last and isinstance(data, list):
         data = _newest(data, last)
     folded = Snapshot(kind, symbol, source, newest.seq, newest.ts_event, newest.ts_recv, data)
-    return Folded(newest.seq, [bare(part) for part in parted(folded)], state, covers)
+    pieces: list[Data] = []
+    for piece in pieces_of(data):
+        pieces.append(piece)
+        if len(pieces) > 1:
+            yield books.STEP
+    if len(pieces) == 1:
+        return Folded(newest.seq, [bare(folded)], state, covers)
+    messages: list[bytes] = []
+    for number in range(len(pieces)):
+        messages.append(bare(part_of(folded, pieces, number)))
+        yield books.STEP
+    return Folded(newest.seq, messages, state, covers)
 
 
 def _that_count(kind: Kind, entries: list[bytes], rules: FoldRules) -> list[bytes]:
@@ -188,25 +210,6 @@ def _bars(snapshot: Sequence[Body], updates: Sequence[Body], rules: FoldRules) -
     return out
 
 
-def _book(snapshot: Sequence[Body], updates: Sequence[Body], rules: FoldRules) -> Book:
-    bids: dict[str, str] = {}
-    asks: dict[str, str] = {}
-    for body in (*snapshot, *updates):
-        book = _BOOKS.decode(body.data)
-        bids.update(book.bids)
-        asks.update(book.asks)
-    return Book(_side(bids, descending=True), _side(asks, descending=False))
-
-
-def _side(side: dict[str, str], *, descending: bool) -> list[Level]:
-    levels = [level for level in side.items() if level[1] != "0"]
-    # a float holds 15 digits: longer prices could be equal as floats
-    exact = max((len(price) for price, _ in levels), default=0) > _FLOAT_EXACT_CHARS
-    key: Callable[[str], Any] = Decimal if exact else float
-    levels.sort(key=lambda level: key(level[0]), reverse=descending)
-    return levels
-
-
 def _last_quote(snapshot: Sequence[Body], updates: Sequence[Body], rules: FoldRules) -> Quote:
     return _QUOTES.decode((updates or snapshot)[-1].data)
 
@@ -222,7 +225,6 @@ def _last_instrument(snapshot: Sequence[Body], updates: Sequence[Body], rules: F
 _FOLDS: Final[dict[Kind, Callable[[Sequence[Body], Sequence[Body], FoldRules], Data]]] = {
     "trades": _trades,
     "quotes": _last_quote,
-    "book": _book,
     "bars": _bars,
     "status": _last_status,
     "instruments": _last_instrument,

@@ -16,6 +16,7 @@ from fastapi import Response
 from fastapi.routing import APIRoute
 from starlette.requests import HTTPConnection
 
+from feed.channels.steps import Done, Steps
 from feed.errors import BadRequest
 from feed.protocol.line import error_of
 
@@ -76,27 +77,6 @@ def bytes_answer(body: bytes) -> Response:
     return Response(body, 200, {"cache-control": "no-store"}, JSON)
 
 
-class Made:
-    """Answers that are kept as long as what they tell is as it was, some megabytes of them."""
-
-    def __init__(self) -> None:
-        self._stamp: Hashable = None
-        self._kept: dict[Hashable, bytes] = {}
-        self._bytes = 0
-
-    def of(self, key: Hashable, stamp: Hashable, make: Callable[[], bytes]) -> bytes:
-        """The answer to one question, made where none is kept of this `stamp`, which is that of all questions."""
-        if stamp != self._stamp or self._bytes > _KEPT_BYTES_MAX:
-            self._stamp, self._kept, self._bytes = stamp, {}, 0
-        found = self._kept.get(key)
-        if found is None:
-            found = make()
-            if found:
-                self._kept[key] = found
-                self._bytes += len(found) + _KEPT_OVERHEAD_BYTES
-        return found
-
-
 class Together:
     """Work that is done in slices, once for all who ask while it goes on."""
 
@@ -110,6 +90,44 @@ class Together:
             running = self._running[key] = asyncio.ensure_future(make())
             running.add_done_callback(lambda _: self._running.pop(key, None))
         return await asyncio.shield(running)
+
+
+class Made:
+    """Answers that are kept as long as what they tell is as it was, some megabytes of them."""
+
+    def __init__(self) -> None:
+        self._stamp: Hashable = None
+        self._kept: dict[Hashable, bytes] = {}
+        self._bytes = 0
+        self._together = Together()
+
+    def of(self, key: Hashable, stamp: Hashable, make: Callable[[], bytes]) -> bytes:
+        """The answer to one question, made where none is kept of this `stamp`, which is that of all questions."""
+        found = self._found(key, stamp)
+        if found is None:
+            found = make()
+            self._keep(key, found)
+        return found
+
+    async def later(self, key: Hashable, stamp: Hashable, make: Callable[[], Awaitable[bytes]]) -> bytes:
+        """The same of one that is made in slices."""
+        found = self._found(key, stamp)
+        if found is None:
+            found = await self._together.of(key, make)
+            assert found is not None
+            if stamp == self._stamp:
+                self._keep(key, found)
+        return found
+
+    def _found(self, key: Hashable, stamp: Hashable) -> bytes | None:
+        if stamp != self._stamp or self._bytes > _KEPT_BYTES_MAX:
+            self._stamp, self._kept, self._bytes = stamp, {}, 0
+        return self._kept.get(key)
+
+    def _keep(self, key: Hashable, body: bytes) -> None:
+        if body and key not in self._kept:
+            self._kept[key] = body
+            self._bytes += len(body) + _KEPT_OVERHEAD_BYTES
 
 
 class Slices:
@@ -141,3 +159,15 @@ def error_answer(status: int, code: str, message: str) -> Response:
 def told(description: str, schema: dict[str, Any], kind: str = JSON) -> Told:
     """What a route says of its good answer."""
     return {200: {"description": description, "content": {kind: {"schema": schema}}}}
+
+
+async def in_slices(steps: Steps[Done]) -> Done:
+    """All of some work, which leaves others their turn."""
+    slices = Slices()
+    while True:
+        try:
+            next(steps)
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]  # that of the generator
+        if slices.over:
+            await slices.rest()

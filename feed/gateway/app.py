@@ -21,7 +21,17 @@ from starlette.responses import HTMLResponse, PlainTextResponse
 import schemas
 from feed.checks import failing, in_words, is_ready
 from feed.errors import BadRequest
-from feed.gateway.answers import ERROR_ANSWER, JSON, Made, bytes_answer, error_answer, json_answer, only_known, told
+from feed.gateway.answers import (
+    ERROR_ANSWER,
+    JSON,
+    Made,
+    bytes_answer,
+    error_answer,
+    in_slices,
+    json_answer,
+    only_known,
+    told,
+)
 from feed.gateway.clients import add_clients, worst
 from feed.gateway.flow import add_health
 from feed.gateway.origin import allowed, subprotocol
@@ -120,11 +130,11 @@ def _add_data(app: FastAPI, gateway: Gateway) -> None:
         if channel not in KINDS:
             return error_answer(404, "unknown_channel", f"found {channel!r}, wanted one of {', '.join(KINDS)}")
 
-        def made() -> bytes:
-            messages = hub.snapshot(channel, symbol)
+        async def made() -> bytes:
+            messages = await in_slices(hub.snapshot_steps(channel, symbol))
             return b"" if messages is None else b"[" + b",".join(messages) + b"]"
 
-        body = snapshots.of((channel, symbol), hub.current.number, made)
+        body = await snapshots.later((channel, symbol), hub.current.number, made)
         if not body:
             return error_answer(404, "unknown_symbol", f"no channel {channel} of {symbol!r}")
         return bytes_answer(body)

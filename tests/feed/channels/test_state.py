@@ -8,7 +8,7 @@ import pytest
 
 from feed.channels.channel import NOTHING
 from feed.channels.message import split, whole
-from feed.channels.state import Folded, FoldRules, fold
+from feed.channels.state import Folded, FoldRules, fold, folding
 from feed.errors import CorruptLog
 from feed.model import KINDS, Book, Kind, Trade
 from tests.truth import TrueSource, some_data
@@ -143,3 +143,26 @@ def test_updates_without_trades_do_not_hide_older_trades() -> None:
     entries[-1] = entries[-1][: entries[-1].index(b'"data":')] + b'"data":[]'
     (found,) = fold("trades", "X:A", source.source, NOTHING, entries, rules).messages
     assert found.count(b'"trade_id"') == 1
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_large_book_is_folded_in_steps_whatever_changes(seed: int) -> None:
+    """Levels that go, change and come, a few and very many, at exact prices of any length and sign."""
+    chooser = random.Random(seed)
+    prices = [f"{number / 16:.4f}".rstrip("0").rstrip(".") for number in range(-20_000, 20_000)]
+    prices = [price for price in prices if price != "-0"]
+    if seed % 2:
+        prices += [f"{number}.000000000000000{digit}" for number in range(2_000) for digit in (1, 2)]
+    source = TrueSource("x/0@a")
+    source.tick([("book", "X:A", Book([(p, "1") for p in chooser.sample(prices, 30_000)], []))])
+    _, _, value = source.record()
+    start = fold("book", "X:A", source.source, NOTHING, [b'},{"type":"'.join(split(value))], RULES)
+    for count in (3, 300, 20_000):
+        sizes = [chooser.choice(["0", "2"]) for _ in range(count)]
+        source.tick([("book", "X:A", Book(list(zip(chooser.sample(prices, count), sizes, strict=True)), []))])
+        _, _, value = source.record()
+        entries = [b'},{"type":"'.join(split(value))]
+        steps = folding("book", "X:A", source.source, start, entries, RULES)
+        assert sum(1 for _ in steps) > 5
+        start = fold("book", "X:A", source.source, start, entries, RULES)
+        assert [one for message in start.messages for one in whole(message)] == source.snapshot("book", "X:A")

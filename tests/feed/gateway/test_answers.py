@@ -9,6 +9,7 @@ import pytest
 
 from feed.gateway import answers
 from feed.gateway.answers import Made, Slices, Together
+from feed.model import Book
 from tests.gateways import Running
 from tests.integration.test_gateway import get, subscribe, until
 from tests.market import OTHER, SYMBOL, Market
@@ -74,9 +75,9 @@ def test_symbols_and_snapshots_are_made_once(monkeypatch: pytest.MonkeyPatch) ->
         market.open()
         hub = running.gateway.hub
         calls: list[str] = []
-        symbols, snapshot = hub.symbols, hub.snapshot
+        symbols, snapshot = hub.symbols, hub.snapshot_steps
         monkeypatch.setattr(hub, "symbols", lambda: calls.append("symbols") or symbols())
-        monkeypatch.setattr(hub, "snapshot", lambda *of: calls.append("snapshot") or snapshot(*of))
+        monkeypatch.setattr(hub, "snapshot_steps", lambda *of: calls.append("snapshot") or snapshot(*of))
         first = [get(running, "/v1/symbols") for _ in range(3)]
         assert [row["symbol"] for row in json.loads(first[0][1])] == sorted([SYMBOL, OTHER])
         assert len(set(first)) == 1
@@ -90,6 +91,31 @@ def test_symbols_and_snapshots_are_made_once(monkeypatch: pytest.MonkeyPatch) ->
         assert "bars" in get(running, "/v1/symbols")[1]
         assert get(running, f"/v1/snapshot/trades/{SYMBOL}")[1] == states[0][1]
         assert calls == ["symbols", "snapshot", "snapshot", "symbols", "snapshot"]
+
+
+def test_a_large_snapshot_is_made_in_slices_once_for_all_who_ask(monkeypatch: pytest.MonkeyPatch) -> None:
+    rests = 0
+    rest = Slices.rest
+
+    async def rested(self: Slices) -> None:
+        nonlocal rests
+        rests += 1
+        await rest(self)
+
+    monkeypatch.setattr(Slices, "over", True)
+    monkeypatch.setattr(Slices, "rest", rested)
+    with Running() as running:
+        market = Market(running)
+        market.open()
+        path = f"/v1/snapshot/book/{SYMBOL}"
+        levels = [(f"{number}.5", "1.123456789") for number in range(40_000, 0, -1)]
+        market.prev["book", SYMBOL] = -1
+        market.tick("book", SYMBOL, Book(levels[:20_000], []))
+        market.tick("book", SYMBOL, Book(levels[20_000:], []))
+        running.shown()
+        found = json.loads(get(running, path)[1])
+        assert sum(len(part["data"]["bids"]) for part in found) == 40_000
+        assert rests > 8
 
 
 def test_clients_are_told_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
