@@ -2,7 +2,8 @@
 
 Owns when a client's requests may be worked on. While there is time to spare and nobody waits, at once; else in a line,
 a few milliseconds each, with rests between them that keep the share. So what some ask for delays the others' requests,
-and nobody's data. Leaves what is done in a turn to the connections, and how much of a request a turn does to
+and nobody's data. Where the loop has little else to do requests get more than their share: when thousands join at once
+nobody gains by rests. Leaves what is done in a turn to the connections, and how much of a request a turn does to
 `feed.protocol.line`.
 """
 
@@ -11,12 +12,17 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from time import perf_counter
+from time import perf_counter, thread_time
 from typing import Final, Protocol
 
 _SLICE_SECONDS: Final = 0.002
 _SAVED_SECONDS_MAX: Final = 0.005
 """So much of the share may be used at once after a pause."""
+_TOGETHER: Final = 0.75
+"""What requests and all else may take together before requests are held to their share."""
+_LOOK_SECONDS: Final = 0.005
+_LOOKS_KEPT: Final = 0.9
+"""How much of what was found before counts at each look at what all else takes: about 50 ms of it."""
 
 
 class Asker(Protocol):
@@ -31,11 +37,20 @@ class Turns:
     """Whose turn it is. `when_idle` calls back as soon as no flush is under way."""
 
     def __init__(
-        self, share: float, when_idle: Callable[[Callable[[], None]], None], clock: Callable[[], float] = perf_counter
+        self,
+        share: float,
+        when_idle: Callable[[Callable[[], None]], None],
+        clock: Callable[[], float] = perf_counter,
+        cpu: Callable[[], float] = thread_time,
     ) -> None:
+        """`cpu`: what the loop has done so far, in seconds; what it did besides requests is others' work."""
         self._share = share
         self._when_idle = when_idle
         self._clock = clock
+        self._cpu = cpu
+        self._others = 1.0
+        """What all else takes of the time; all of it until it is known."""
+        self._looked_at, self._looked_cpu, self._asked = clock(), cpu(), 0.0
         self._line: deque[Asker] = deque()
         self._lined: set[int] = set()
         self._saved = _SAVED_SECONDS_MAX
@@ -57,6 +72,7 @@ class Turns:
     def spent(self, seconds: float) -> None:
         """Requests have taken so much of the loop's time."""
         self._saved -= seconds
+        self._asked += seconds
 
     def line_up(self, asker: Asker) -> None:
         """It is to have a turn, after those who wait already."""
@@ -71,8 +87,24 @@ class Turns:
             self._lined.discard(id(asker))
             self._line.remove(asker)
 
+    @property
+    def _rate(self) -> float:
+        """What requests may take of the time."""
+        return max(self._share, _TOGETHER - self._others)
+
+    def _look(self, now: float) -> None:
+        passed = now - self._looked_at
+        if passed < _LOOK_SECONDS:
+            return
+        cpu = self._cpu()
+        others = min(max(cpu - self._looked_cpu - self._asked, 0.0) / passed, 1.0)
+        kept = _LOOKS_KEPT ** (passed / _LOOK_SECONDS)
+        self._others = self._others * kept + others * (1 - kept)
+        self._looked_at, self._looked_cpu, self._asked = now, cpu, 0.0
+
     def _fill(self, now: float) -> float:
-        self._saved = min(self._saved + (now - self._saved_at) * self._share, _SAVED_SECONDS_MAX)
+        self._look(now)
+        self._saved = min(self._saved + (now - self._saved_at) * self._rate, _SAVED_SECONDS_MAX)
         self._saved_at = now
         return self._saved
 
@@ -83,7 +115,7 @@ class Turns:
             if owed < 0:
                 self._timer = loop.call_soon(self._ring)
             else:
-                self._timer = loop.call_later(owed / self._share, self._ring)
+                self._timer = loop.call_later(owed / self._rate, self._ring)
 
     def _ring(self) -> None:
         self._when_idle(self._serve)

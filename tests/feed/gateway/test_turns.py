@@ -53,7 +53,7 @@ async def worked_off(clock: Clock, turns: Turns) -> None:
 
 async def test_all_of_them_together_take_no_more_than_their_share() -> None:
     clock = Clock()
-    turns = Turns(0.25, at_once, clock)
+    turns = Turns(0.25, at_once, clock, clock)
     askers = [Asker(turns, clock, 20) for _ in range(5)]
     for asker in askers:
         turns.line_up(asker)
@@ -67,9 +67,25 @@ async def test_all_of_them_together_take_no_more_than_their_share() -> None:
     assert max(asker.done[-1] for asker in askers) - min(asker.done[-1] for asker in askers) < 0.1
 
 
+async def test_where_the_loop_has_little_else_to_do_they_get_more() -> None:
+    """Thousands that join at once would else wait for nobody."""
+    clock = Clock()
+    worked = 0.0
+    turns = Turns(0.25, at_once, clock, lambda: worked)
+    askers = [Asker(turns, clock, 40) for _ in range(5)]
+    for asker in askers:
+        turns.line_up(asker)
+    while len(turns):
+        before = sum(asker.left for asker in askers)
+        await asyncio.sleep(0.001)
+        clock.now += 0.001
+        worked += 0.0001 + (before - sum(asker.left for asker in askers)) * 0.001
+    assert 0.2 / 0.75 < clock.now < 0.2 / 0.4
+
+
 async def test_a_request_is_worked_on_at_once_where_nobody_waits() -> None:
     clock = Clock()
-    turns = Turns(0.25, at_once, clock)
+    turns = Turns(0.25, at_once, clock, clock)
     one, other = Asker(turns, clock, 1), Asker(turns, clock, 1)
     assert turns.open_to(one)
     turns.line_up(other)
@@ -85,7 +101,7 @@ async def test_a_request_is_worked_on_at_once_where_nobody_waits() -> None:
 
 async def test_one_that_is_gone_has_no_turn() -> None:
     clock = Clock()
-    turns = Turns(0.25, at_once, clock)
+    turns = Turns(0.25, at_once, clock, clock)
     one, other = Asker(turns, clock, 3), Asker(turns, clock, 3)
     turns.line_up(one)
     turns.line_up(other)
@@ -98,7 +114,7 @@ async def test_one_that_is_gone_has_no_turn() -> None:
 async def test_nothing_is_worked_on_while_a_flush_is_sent() -> None:
     clock = Clock()
     waiting: list[Callable[[], None]] = []
-    turns = Turns(0.25, waiting.append, clock)
+    turns = Turns(0.25, waiting.append, clock, clock)
     one = Asker(turns, clock, 1)
     turns.line_up(one)
     await asyncio.sleep(0)
