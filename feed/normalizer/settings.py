@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Final
 
 import msgspec
 from msgspec import Struct
@@ -10,6 +11,19 @@ from msgspec import Struct
 from feed.kafka.append import Compression
 from feed.venues.symbol import Rules
 from feed.venues.venue import CODE_VERSION
+
+_SETTINGS: Final = {
+    "trades_kept": "normalize.trades_in_snapshot",
+    "trade_id_runs_max": "normalize.trade_id_runs_max",
+    "quotes_from": "normalize.venue.<name>.quotes_from",
+    "symbols_max": "normalize.symbols_max",
+    "ts_recv_ahead_max_ns": "normalize.ts_recv_ahead_max_s (in ns)",
+    "bars.intervals": "normalize.bar_intervals",
+    "bars.grace_ns": "normalize.bar_grace_ms (in ns)",
+    "bars.every_ns": "normalize.bar_interval_min_ms (in ns)",
+    "bars.closed_kept": "normalize.bars_closed_kept",
+}
+"""What people call the rules."""
 
 
 class NormalizerSettings(Struct, frozen=True, kw_only=True):
@@ -57,7 +71,9 @@ def differences(own: Rules, theirs: str) -> str:
         return ""
     wanted = _flat(msgspec.to_builtins(own))
     names = [name for name in sorted(found.keys() | wanted.keys()) if found.get(name) != wanted.get(name)]
-    return ", ".join(f"{name} {found.get(name)!r} there and {wanted.get(name)!r} here" for name in names)
+    return ", ".join(
+        f"{_SETTINGS.get(name, name)} {found.get(name)!r} there and {wanted.get(name)!r} here" for name in names
+    )
 
 
 def _flat(tree: object, prefix: str = "") -> dict[str, object]:

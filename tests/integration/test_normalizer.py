@@ -302,7 +302,7 @@ async def test_of_other_settings_whoever_is_at_work_stays(kafka: str, fresh: Fre
                 log = await lab.until(199)
                 assert len({record.source for record in log}) == 1
                 said = [record.getMessage() for record in caplog.records if "stands by" in record.getMessage()]
-                assert "first:1" in said[0] and "trades_kept 100 there and 7 here" in said[0]
+                assert "first:1" in said[0] and "normalize.trades_in_snapshot 100 there and 7 here" in said[0]
         # nobody is at work any more: after a while others take over
         async with lab.normalizer(rules=Rules(trades_kept=7)):
             async with asyncio.timeout(DEADLINE_S):

@@ -108,7 +108,7 @@ async def test_other_settings_at_work_stay_and_are_named(clock: Clock) -> None:
         assert not refusal.for_good
         clock.pass_(1)
     assert "there 2" in str(refusal)
-    assert "trades_kept 7 there and 100 here" in str(refusal)
+    assert "normalize.trades_in_snapshot 7 there and 100 here" in str(refusal)
 
 
 async def test_they_are_taken_over_from_ten_seconds_after_their_last(clock: Clock) -> None:
