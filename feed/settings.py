@@ -228,7 +228,8 @@ class RequestSettings(Section):
     requests_refused_max: Positive = 100
     """After so many refusals without a pause the client is closed with 1008."""
     share: Annotated[float, Field(gt=0, le=1)] = 0.25
-    """The share of the loop's time that requests of all clients may take together; beyond it they wait, in turns."""
+    """The share of the loop's time that requests of all clients may take together where others need it; beyond it they
+    wait, in turns."""
     every_ms: tuple[Positive, ...] = (50, 100, 250, 1000)
     """Intervals at which views of channels are offered; none: no such views."""
     depth: tuple[Positive, ...] = (1, 10, 50)
