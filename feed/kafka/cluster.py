@@ -226,6 +226,12 @@ class Cluster:
             pass  # somebody else was faster: just as well
         finally:
             await admin.close()
+        for _ in range(_LOOK_UP_TRIES):
+            # a look at one that the brokers do not tell of yet is logged as an error by the client
+            known = await self.topics()
+            if all(known.get(name, 0) >= count for name, count in missing.items()):
+                break
+            await asyncio.sleep(_LOOK_UP_PAUSE_S)
         for name, count in missing.items():
             for partition in range(count):
                 await self.leader(TopicPartition(name, partition))
