@@ -24,11 +24,11 @@ from typing import Final, Literal
 from msgspec import Struct
 
 from feed.model import INTERVALS_NS, Bar, Interval
+from feed.venues.counters import AHEAD_MAX_NS
 from feed.venues.decimals import DIGITS_MAX
 
 NEVER: Final = 2**63 - 1
 _PENDING_MAX: Final = 256
-_AHEAD_MAX_NS: Final = 24 * 3600 * 1_000_000_000
 _ADD: Final = Context(prec=100).add
 _VOLUME_END: Final = Decimal(10**DIGITS_MAX)
 _UNKNOWN: Final = (-1, -1)
@@ -126,7 +126,7 @@ class Bars:
 
     def add(self, ts_event: int, price: str, size: str, clock: int) -> None:
         """Takes a trade; `due` is at most the end of the present pause between messages afterwards."""
-        if ts_event > clock + _AHEAD_MAX_NS:
+        if ts_event > clock + AHEAD_MAX_NS:
             self._odd("trades_ahead", 1)
             return
         pending = self._pending

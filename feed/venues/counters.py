@@ -26,6 +26,8 @@ from msgspec import Struct
 
 SOON_NS: Final = 1_000_000_000
 LATE_NS: Final = 60_000_000_000
+AHEAD_MAX_NS: Final = 24 * 3600 * 1_000_000_000
+"""A trade that is dated by more than this ahead of its source's clock has no date: it would hide all that follow."""
 
 
 def begins_anew(number: int, last: int, later_ns: int) -> bool:

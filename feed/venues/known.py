@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from feed.model import Trade
-from feed.venues.counters import begins_anew
+from feed.venues.counters import AHEAD_MAX_NS, begins_anew
 from feed.venues.ids import TradeIds
 from feed.venues.now import Counts, SavedSymbol
 
@@ -18,7 +18,8 @@ _ROUNDED_NS: Final = 1_000_000
 
 
 class KnownTrades:
-    """The trades of one symbol that were seen. `newest`: the latest time of any of them, nanoseconds.
+    """The trades of one symbol that were seen. `newest`: the latest time of any of them, nanoseconds; `clock` is
+    their source's.
 
     `are_counted`: the venue's ids are consecutive. Such a venue may write the time of one trade in milliseconds here
     and in microseconds there, so what is later by less than a millisecond is the same one.
@@ -30,7 +31,7 @@ class KnownTrades:
         self._ids = TradeIds(runs_max)
         self._aggregates = TradeIds(runs_max)
 
-    def sift(self, trades: list[Trade], counts: Counts, aggregated: bool) -> tuple[list[Trade], bool]:
+    def sift(self, trades: list[Trade], counts: Counts, aggregated: bool, clock: int) -> tuple[list[Trade], bool]:
         """Those that are new, and whether ids have begun anew with one of them.
 
         `aggregated`: their ids are those of aggregates, which count by themselves.
@@ -46,9 +47,9 @@ class KnownTrades:
             if trade_id is None or ids.add(trade_id):
                 new.append(trade)
                 continue
-            newest = max([newest, *(int(one.ts_event or 0) for one in new[compared:])])
+            newest = max([newest, *(dated(one, clock) for one in new[compared:])])
             compared = len(new)
-            if self._is_later(trade, newest):
+            if self._is_later(dated(trade, clock), newest):
                 self.forget(counts)
                 ids.add(trade_id)
                 new.append(trade)
@@ -57,16 +58,17 @@ class KnownTrades:
                 counts.copies += 1
         return new, anew
 
-    def add(self, trade: Trade) -> bool:
+    def add(self, trade: Trade, clock: int) -> bool:
         """Whether a trade that the venue has sent again is new; it is known afterwards."""
         if trade.trade_id is not None and not self._ids.add(trade.trade_id):
             return False
-        self.newest = max(self.newest, int(trade.ts_event or 0))
+        self.newest = max(self.newest, dated(trade, clock))
         return True
 
-    def restarts(self, last: int, number: int, ts_event: str | None) -> bool:
+    def restarts(self, last: int, number: int, ts_event: str | None, clock: int) -> bool:
         """Whether consecutive ids that stood at `last` have begun anew with this one."""
-        return ts_event is not None and begins_anew(number, last, int(ts_event) - self.newest)
+        time = None if ts_event is None else int(ts_event)
+        return time is not None and time <= clock + AHEAD_MAX_NS and begins_anew(number, last, time - self.newest)
 
     def forget(self, counts: Counts) -> None:
         """Ids have begun anew: none of the old ones is known any more."""
@@ -84,6 +86,11 @@ class KnownTrades:
         self._ids.load(saved.ids, saved.texts)
         self._aggregates.load(saved.aggregates, [])
 
-    def _is_later(self, trade: Trade, newest: int) -> bool:
-        least = _ROUNDED_NS if self.are_counted else 1
-        return trade.ts_event is not None and int(trade.ts_event) - newest >= least
+    def _is_later(self, time: int, newest: int) -> bool:
+        return time - newest >= (_ROUNDED_NS if self.are_counted else 1)
+
+
+def dated(trade: Trade, clock: int) -> int:
+    """When a trade happened; 0 where it does not say so, or cannot mean it."""
+    time = int(trade.ts_event or 0)
+    return time if time <= clock + AHEAD_MAX_NS else 0

@@ -38,6 +38,7 @@ from feed.model import (
 from feed.model import Gap as GapMessage
 from feed.parts import parted
 from feed.venues.bars import Bars, Odd
+from feed.venues.counters import AHEAD_MAX_NS
 from feed.venues.known import KnownTrades
 from feed.venues.legible import IN_DOUBT
 from feed.venues.levels import Levels
@@ -134,7 +135,7 @@ class Symbol:
         Whether the venue's ids have begun anew with one of them. `aggregated`: the ids are those of aggregates.
         """
         now, known = self._now, self._known
-        new, anew = known.sift(trades, now.counts, aggregated)
+        new, anew = known.sift(trades, now.counts, aggregated, now.clock)
         if not new:
             return False
         if anew and known.are_counted:
@@ -154,11 +155,12 @@ class Symbol:
     def _add_to_bars(self, trades: list[Trade]) -> None:
         known, clock = self._known, self._now.clock
         add = self.bars.add if self._makes_bars else None
+        bound = clock + AHEAD_MAX_NS
         for trade in trades:
             time = clock
             if trade.ts_event is not None:
                 time = int(trade.ts_event)
-                if time > known.newest:
+                if known.newest < time <= bound:
                     known.newest = time
             if add is not None:
                 add(time, trade.price, trade.size, clock)
@@ -186,7 +188,7 @@ class Symbol:
 
     def restarts(self, last: int, number: int, ts_event: str | None) -> bool:
         """Whether consecutive ids that stood at `last` begin anew with this one: what was missed nobody knows."""
-        if not self._known.restarts(last, number, ts_event):
+        if not self._known.restarts(last, number, ts_event, self._now.clock):
             return False
         self._known.forget(self._now.counts)
         self.hole()
@@ -197,7 +199,8 @@ class Symbol:
         if "trades" in self._last and self._last["trades"].seq != NO_SEQ:
             return
         self._last.setdefault("trades", Last())
-        self._trades.extend(trade for trade in trades if self._known.add(trade))
+        clock = self._now.clock
+        self._trades.extend(trade for trade in trades if self._known.add(trade, clock))
 
     def hole(self) -> None:
         """The venue's own sequence skipped trades: a gap goes out before the next update of this channel."""
@@ -400,7 +403,7 @@ class Symbol:
             trades: list[Trade] = data  # type: ignore[assignment]  # of the channel trades
             if last.seq == NO_SEQ:
                 self._trades.clear()
-            new = [trade for trade in trades if self._known.add(trade)]
+            new = [trade for trade in trades if self._known.add(trade, self._now.clock)]
             self._trades.extend(new)
             self._add_to_bars(new)
         else:

@@ -291,9 +291,21 @@ class Told(str):
 def test_a_frame_half_of_which_is_known_is_sifted_in_one_walk() -> None:
     known, counts = KnownTrades(runs_max=256), Counts()
     old = [Trade("1", "1", None, str(number), "5") for number in range(1000)]
-    known.sift(old, counts, aggregated=False)
+    known.sift(old, counts, aggregated=False, clock=0)
     new = [Trade("1", "1", None, str(number), Told(number)) for number in range(1000, 2000)]
     mixed = [trade for pair in zip(new, old, strict=True) for trade in pair]
-    assert known.sift(mixed, counts, aggregated=False) == (new, False)
+    assert known.sift(mixed, counts, aggregated=False, clock=0) == (new, False)
     assert counts.copies == 1000
     assert 0 < Told.reads <= len(new)
+
+
+def test_a_trade_that_is_dated_centuries_ahead_hides_no_new_ids_and_makes_none() -> None:
+    known, counts = KnownTrades(runs_max=256), Counts()
+    clock = 1_795_467_600_000_000_000
+    wild = Trade("1", "1", None, "7", str(clock + 230 * 365 * 86_400 * 10**9))
+    assert known.add(wild, clock)
+    assert known.sift([wild, wild], counts, aggregated=False, clock=clock + 10**9) == ([], False)
+    assert counts.copies == 2
+    assert known.add(Trade("1", "1", None, "8", str(clock)), clock)
+    again = [Trade("2", "1", None, number, str(clock + 10**9)) for number in ("7", "8")]
+    assert known.sift(again, counts, aggregated=False, clock=clock + 10**9) == (again, True)
