@@ -40,6 +40,8 @@ from feed.protocol.codec import Frames
 _EMPTY_BYTES: Final = 2
 _RECEIVED: Final = b'"ts_recv":"'
 _PLANS_MAX: Final = 16
+_FOLLOWED_MAX: Final = 64
+"""Of so many sets of venues it is kept which sources they have."""
 _ANEW_MAX: Final = 4
 """So often what patterns match is looked for anew since channels begin meanwhile; then without a pause."""
 _VIEW_WINDOW_PART: Final = 4
@@ -110,6 +112,7 @@ class Hub:
         self._called: list[Reader] = [] if raw is None else raw._called
         self._followed: dict[frozenset[str], frozenset[Source]] = {}
         self._followed_of = (0, 0)
+        self._open_venues: frozenset[str] = frozenset()
         self._waiters: dict[int, dict[Reader, None]] = {}
         part = msgspec.structs.replace(
             settings, resume_window_bytes_max=settings.resume_window_bytes_max // _VIEW_WINDOW_PART
@@ -140,11 +143,15 @@ class Hub:
         every = self.intake.by_index
         if self._followed_of != (standing := (len(every), self.intake.openings)):
             self._followed, self._followed_of = {}, standing
-        found = self._followed.get(venues)
+            self._open_venues = frozenset([one.venue.upper() for one in every if not one.over])
+        # clients may await names of venues that nobody has heard of, thousands of them, and others each time
+        asked = self._open_venues if "*" in venues else venues & self._open_venues
+        found = self._followed.get(asked)
         if found is None:
-            found = self._followed[venues] = frozenset(
-                [one for one in every if not one.over and ("*" in venues or one.venue.upper() in venues)]
-            )
+            if len(self._followed) >= _FOLLOWED_MAX:
+                self._followed.clear()
+            found = frozenset([one for one in every if not one.over and one.venue.upper() in asked])
+            self._followed[asked] = found
         return found
 
     def expect(self, symbol: str, source: str) -> None:
