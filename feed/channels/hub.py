@@ -24,6 +24,7 @@ from feed.channels.cursor import Reader
 from feed.channels.flush import Flush, Window
 from feed.channels.intake import Intake
 from feed.channels.join import ANNOUNCE_SHIFT, Page
+from feed.channels.lost import Lost
 from feed.channels.message import KIND_INDEX, bare, whole
 from feed.channels.pending import Plan
 from feed.channels.roster import Roster
@@ -104,6 +105,7 @@ class Hub:
         """Readers in step with channels that resumed ahead of this gateway."""
         self.readers = 0
         self.intake = Intake()
+        self._lost = Lost()
         self._before = self.current
         self._fanning = False
         self._newest = b""
@@ -448,14 +450,14 @@ class Hub:
         window = self.window
         while (oldest := window.overfull()) is not None:
             for reader in self._waiters.get(oldest.number - 1, ()):
-                window.note_standings(reader.cursor, reader.selection.masks, self.listings)
+                self._lost.add(reader.cursor)
+                break  # they have one cursor
+            passed = self._lost.pass_by(oldest, self.listings)
             for source, position in zip(self.intake.by_index, oldest.positions, strict=False):
                 source.evicted = max(source.evicted, position)
-            touched = [*oldest.changed, *oldest.runs]
-            window.evict()
             for openings in self._openings.values():
-                openings.touch(touched, self.current.number)
-            for id_ in touched:
-                for channel in self.listings[id_].channels:
-                    if channel is not None and channel.log:
-                        channel.trim()
+                openings.touch(chain(oldest.changed, oldest.runs), self.current.number)
+            window.evict()
+            for channel in passed:
+                if channel.log:
+                    channel.trim()
