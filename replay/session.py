@@ -108,7 +108,7 @@ class ReplaySession:
 
     def heartbeat(self, now_ns: int) -> bytes:
         """A heartbeat with the marks; they begin anew when the replay is moved."""
-        return self.wake(now_ns) + message_frame(Heartbeat(str(now_ns), self.flow.pages.marks(), None))
+        return message_frame(Heartbeat(str(now_ns), self.flow.pages.marks(), None))
 
     def goaway(self, reason: str, after_ms: int, now_ns: int) -> bytes:
         """The last frame before the server closes."""

@@ -421,13 +421,15 @@ class StreamProtocol(WebSocketsSansIOProtocol):
         """Sends a heartbeat with the marks; a reader that is left behind hears none."""
         if self.session is not None and not self.full and not self.ended:
             self.beat_at = self.loop.time()
-            self._answer(self.session.heartbeat)
+            # an early one is due to its requests
+            answer = self._request if self.session.beat_due else self._answer
+            answer(self.session.heartbeat)
 
     def _beat_early(self) -> None:
         """Tells the marks of what was subscribed; where the socket is full, the page that follows asks again."""
         self.beat_timer = None
         if self.session is not None and self.session.beat_due:
-            self.gateway.fanout.when_idle(self.beat)
+            self.gateway.pulse.beat_soon(self)
 
     def check(self) -> None:
         """Drops a client that answered nothing and took nothing since the last ping; pings it again."""

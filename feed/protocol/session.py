@@ -145,12 +145,11 @@ class Session:
         return welcome(self._settings, now_ns)
 
     def heartbeat(self, now_ns: int) -> bytes:
-        """A heartbeat with the marks."""
-        frames = self.wake(now_ns)
+        """A heartbeat with the marks. Requests have turns of their own: beats of many clients may be due at once."""
         self.readers.doubt_holds()
         self._unmarked = self._unmarked and not self.readers.in_step
         marks = self.readers.marks()
-        return frames + message_frame(Heartbeat(str(now_ns), marks, self._hub.lag(marks)))
+        return message_frame(Heartbeat(str(now_ns), marks, self._hub.lag(marks)))
 
     def goaway(self, reason: str, after_ms: int, now_ns: int) -> bytes:
         """The last frame before the server closes."""
