@@ -93,6 +93,11 @@ class ReplaySession:
         return self._line.under_way and not self._held
 
     @property
+    def crowded(self) -> bool:
+        """Whether no more is to be received for now: what waits is long."""
+        return self._line.crowded
+
+    @property
     def due(self) -> bool:
         """Whether `pull` has something to give now."""
         return self.flow.due or self._failed or self._goes_on

@@ -66,6 +66,11 @@ class Dialogue(Protocol):
         ...
 
     @property
+    def crowded(self) -> bool:
+        """Whether no more is to be received for now: what waits is long."""
+        ...
+
+    @property
     def beat_due(self) -> bool:
         """Whether all channels of a subscribe are in step, and no heartbeat has told marks of them yet."""
         ...
@@ -127,6 +132,11 @@ class Session:
     def under_way(self) -> bool:
         """Whether requests have left something for another turn: call `wake`."""
         return self._line.under_way
+
+    @property
+    def crowded(self) -> bool:
+        """Whether no more is to be received for now: what waits is long."""
+        return self._line.crowded
 
     @property
     def due(self) -> bool:
