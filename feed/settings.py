@@ -188,10 +188,10 @@ class LimitSettings(Section):
     handshake_seconds: Seconds = 5.0
     """From the connection, or the first byte of a later request, to the whole request; then HTTP 408."""
     http_per_second: Annotated[int, Field(ge=0)] = 100
-    """Requests over HTTP of one address, handshakes of WebSockets not among them; probes count by themselves. More gets
-    HTTP 429. 0: no limit, as behind a proxy."""
+    """Requests over HTTP of one address; probes count by themselves, and so do handshakes of WebSockets. More gets HTTP
+    429. 0: no limit, as behind a proxy."""
     http_burst: Positive = 400
-    """So many of them at once."""
+    """So many of them at once; of handshakes as many as an address may have connections, where that is more."""
     response_seconds: Seconds = 30.0
     """From the request to its answer's last byte, of a history to its next piece; then it is cut."""
     histories_max: Positive = 4

@@ -93,6 +93,11 @@ class ReplaySession:
         return self._line.under_way and not self._held
 
     @property
+    def crowded(self) -> bool:
+        """Whether no more is to be received for now: what waits is long."""
+        return self._line.crowded
+
+    @property
     def due(self) -> bool:
         """Whether `pull` has something to give now."""
         return self.flow.due or self._failed or self._goes_on
@@ -108,7 +113,7 @@ class ReplaySession:
 
     def heartbeat(self, now_ns: int) -> bytes:
         """A heartbeat with the marks; they begin anew when the replay is moved."""
-        return self.wake(now_ns) + message_frame(Heartbeat(str(now_ns), self.flow.pages.marks(), None))
+        return message_frame(Heartbeat(str(now_ns), self.flow.pages.marks(), None))
 
     def goaway(self, reason: str, after_ms: int, now_ns: int) -> bytes:
         """The last frame before the server closes."""

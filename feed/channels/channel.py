@@ -22,6 +22,7 @@ from feed.symbols import venue_of
 
 if TYPE_CHECKING:
     from feed.channels.flush import Flush
+    from feed.channels.lost import Stood
     from feed.channels.steps import Steps
     from feed.channels.turn import Gathering
 
@@ -146,6 +147,7 @@ class Channel:
         "bit",
         "born",
         "gathering",
+        "gone",
         "held",
         "held_pos",
         "hidden",
@@ -165,6 +167,7 @@ class Channel:
         "start",
         "state",
         "state_seq",
+        "stood",
         "switched",
         "tail_of",
     )
@@ -187,6 +190,10 @@ class Channel:
         self.hidden = 0
         """In a view: how many updates of the raw channel were merged into later ones."""
         self.popped = 0
+        self.gone = 0
+        """How many updates it has had in flushes that are gone, or before it was made."""
+        self.stood: list[Stood] = []
+        """Where it stood before some of them."""
         self.switched = -1
         self.begun = NO_SEQ
         self.born = -1

@@ -19,7 +19,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from feed.channels.channel import Channel, Listing
-from feed.channels.flush import Birth, Flush, joined
+from feed.channels.flush import NOWHERE, Birth, Flush, joined
 from feed.channels.join import ANNOUNCE_SHIFT, Join, Move, Page, Rest, Start, Together, arriving
 from feed.channels.log import TURN_SEQ
 from feed.channels.marks import Hold, Holds, marks_at
@@ -81,6 +81,7 @@ class Reader:
         self.wanted.clear()
         self.heed()
         self._hub.forget(self, self._cursor)
+        self._cursor = NOWHERE
         if self.selection.shared:
             self._hub.selections.release(self.selection)
         self.selection = Selection()
@@ -113,6 +114,7 @@ class Reader:
         """Nothing is missing: from the next flush on it shares its buffer with all that have the same channels."""
         self._drop_holds()
         self._hub.step_in(self, self._cursor)
+        self._cursor = NOWHERE
         self.in_step = True
         if self._left_some:
             self._leave(*self._sums())

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import deque
 from functools import lru_cache
-from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -86,6 +85,7 @@ class Flush:
     """
 
     __slots__ = (
+        "__weakref__",
         "births",
         "born",
         "bytes",
@@ -118,7 +118,8 @@ class Flush:
         self.uneven: set[int] = set()
         """Symbols of which not every entry is one update: turns, and states by themselves."""
         self.standings: dict[tuple[int, int], tuple[int, int]] = {}
-        """Where channels stood at its end, as far as a reader lost what came after: last update, how many so far."""
+        """Where channels stood at its end of which a reader was being sent more than a page then: last update, how many
+        so far. Of all others `lost` knows."""
         # for the commit only
         self.following: dict[Channel, list[bytes]] = {}
         """What becomes runs; nothing else has happened to their symbols so far."""
@@ -249,6 +250,10 @@ class Flush:
                 entries[index] = (TURN_SEQ, entry[1], message, turn)
 
 
+NOWHERE: Final = Flush(-1)
+"""What readers in step have as their cursor: nothing is kept for them."""
+
+
 def _spread(runs: list[Run]) -> list[Entry]:
     return in_order([entry for run in runs for entry in run.entries()])
 
@@ -300,29 +305,6 @@ class Window:
         if self._ring and (self.bytes > self._bytes_max or self._ring[0].closed_ns < self._age_ns - self._ns):
             return self._ring[0]
         return None
-
-    def note_standings(self, cursor: Flush, masks: dict[int, int], listings: dict[int, Listing]) -> None:
-        """The flush after a reader's cursor is about to go: notes at the cursor where the reader's channels stood.
-
-        Readers at the same cursor share the notes.
-        """
-        for id_, mask in masks.items():
-            for channel in listings[id_].channels:
-                if channel is None or not channel.bit & mask or (id_, channel.bit) in cursor.standings:
-                    continue
-                if channel.switched <= cursor.number:
-                    standing = channel.standing(channel.standing_at(cursor))
-                else:
-                    # its log is another one since: only the flushes tell how many there were
-                    standing = NO_SEQ, channel.updates - self._updates_after(cursor, id_, channel.bit)
-                cursor.standings[id_, channel.bit] = standing
-
-    def _updates_after(self, cursor: Flush, id_: int, bit: int) -> int:
-        """How many updates of a channel came after a flush that it still reaches; walks over all flushes since."""
-        found = 0
-        for flush in islice(self._ring, cursor.number - self._gone, None):
-            found += flush.said(id_, bit)[1]
-        return found
 
     def evict(self) -> None:
         """Lets go of the oldest flush."""

@@ -24,6 +24,7 @@ from feed.channels.cursor import Reader
 from feed.channels.flush import Flush, Window
 from feed.channels.intake import Intake
 from feed.channels.join import ANNOUNCE_SHIFT, Page
+from feed.channels.lost import Lost
 from feed.channels.message import KIND_INDEX, bare, whole
 from feed.channels.pending import Plan
 from feed.channels.roster import Roster
@@ -41,6 +42,8 @@ from feed.protocol.codec import Frames
 _EMPTY_BYTES: Final = 2
 _RECEIVED: Final = b'"ts_recv":"'
 _PLANS_MAX: Final = 16
+_FOLLOWED_MAX: Final = 64
+"""Of so many sets of venues it is kept which sources they have."""
 _ANEW_MAX: Final = 4
 """So often what patterns match is looked for anew since channels begin meanwhile; then without a pause."""
 _VIEW_WINDOW_PART: Final = 4
@@ -103,6 +106,7 @@ class Hub:
         """Readers in step with channels that resumed ahead of this gateway."""
         self.readers = 0
         self.intake = Intake()
+        self._lost = Lost()
         self._before = self.current
         self._fanning = False
         self._newest = b""
@@ -111,6 +115,7 @@ class Hub:
         self._called: list[Reader] = [] if raw is None else raw._called
         self._followed: dict[frozenset[str], frozenset[Source]] = {}
         self._followed_of = (0, 0)
+        self._open_venues: frozenset[str] = frozenset()
         self._waiters: dict[int, dict[Reader, None]] = {}
         part = msgspec.structs.replace(
             settings, resume_window_bytes_max=settings.resume_window_bytes_max // _VIEW_WINDOW_PART
@@ -141,11 +146,15 @@ class Hub:
         every = self.intake.by_index
         if self._followed_of != (standing := (len(every), self.intake.openings)):
             self._followed, self._followed_of = {}, standing
-        found = self._followed.get(venues)
+            self._open_venues = frozenset([one.venue.upper() for one in every if not one.over])
+        # clients may await names of venues that nobody has heard of, thousands of them, and others each time
+        asked = self._open_venues if "*" in venues else venues & self._open_venues
+        found = self._followed.get(asked)
         if found is None:
-            found = self._followed[venues] = frozenset(
-                [one for one in every if not one.over and ("*" in venues or one.venue.upper() in venues)]
-            )
+            if len(self._followed) >= _FOLLOWED_MAX:
+                self._followed.clear()
+            found = frozenset([one for one in every if not one.over and one.venue.upper() in asked])
+            self._followed[asked] = found
         return found
 
     def expect(self, symbol: str, source: str) -> None:
@@ -446,14 +455,14 @@ class Hub:
         window = self.window
         while (oldest := window.overfull()) is not None:
             for reader in self._waiters.get(oldest.number - 1, ()):
-                window.note_standings(reader.cursor, reader.selection.masks, self.listings)
+                self._lost.add(reader.cursor)
+                break  # they have one cursor
+            passed = self._lost.pass_by(oldest, self.listings)
             for source, position in zip(self.intake.by_index, oldest.positions, strict=False):
                 source.evicted = max(source.evicted, position)
-            touched = [*oldest.changed, *oldest.runs]
-            window.evict()
             for openings in self._openings.values():
-                openings.touch(touched, self.current.number)
-            for id_ in touched:
-                for channel in self.listings[id_].channels:
-                    if channel is not None and channel.log:
-                        channel.trim()
+                openings.touch(chain(oldest.changed, oldest.runs), self.current.number)
+            window.evict()
+            for channel in passed:
+                if channel.log:
+                    channel.trim()

@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from feed.channels.channel import Channel, Source, partition_of
 from feed.channels.flush import Flush
+from feed.channels.lost import stood_at
 from feed.channels.message import JOINT, head_of
 from feed.channels.pending import NOTHING, Pending, Plan
 from feed.channels.record import PART_BYTES_MAX
@@ -179,7 +180,9 @@ class Join:
     def standing(self, channel: Channel) -> tuple[int, int]:
         """Of a lag: where a channel stood at the cursor, its last update and how many it had had; at nothing before."""
         flush = self.flush
-        return (NO_SEQ, 0) if flush is None else flush.standings.get((channel.id, channel.bit), (NO_SEQ, 0))
+        if flush is None:
+            return NO_SEQ, 0
+        return flush.standings.get((channel.id, channel.bit)) or stood_at(channel, flush.number)
 
     def folds(self, channel: Channel) -> bool:
         """Whether a channel's state is sent."""

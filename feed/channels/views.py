@@ -206,6 +206,7 @@ class View:
             seen.start()
             listing.channels[channel.index] = seen.channel
             seen.channel.born = self.hub.current.number
+            seen.channel.gone = seen.channel.updates
             self.hub.moves += 1
             self._stand()
             if self.hub.intake.open.empty:

@@ -172,6 +172,7 @@ def status_of(gateway: Gateway) -> dict[str, Any]:
 async def report_of(gateway: Gateway, number: int, clients: int, *, listens: bool) -> Report:
     """The same for the other workers, with so many of its clients."""
     shown = await worst(gateway, clients)
+    await gateway.merged.told()
     # from here on without a pause: what is told of counts is no older than what was told before
     checks = gateway.checks()
     return Report(

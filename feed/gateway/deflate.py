@@ -4,8 +4,9 @@ Owns what is agreed in the handshake, compressed frames, and how much of the loo
 on the one before (`no_context_takeover`, both ways), so equal payloads are equal frames, and no connection keeps a
 compressor. What clients send is inflated when it is its turn (`Inflating`), and no further than a message may be long.
 
-A frame may always go out as it is (RFC 7692, section 6): small ones do, those that would not shrink, and all while
-compressing has used up its share.
+A frame may always go out as it is (RFC 7692, section 6): small ones do, those that would not shrink, those so large
+that the loop would stand still meanwhile, and all while compressing has used up its share. What is said to one client
+alone is not remembered, and has of that share only what others leave.
 """
 
 from __future__ import annotations
@@ -32,9 +33,17 @@ _TEXT_OR_BINARY: Final = (0x81, 0x82)
 """Of whole messages; nothing here is fragmented."""
 _TAIL_BYTES: Final = 4
 _TAIL: Final = b"\x00\x00\xff\xff"
+_FRAME_BYTES_MAX: Final = 320 * 1024
+"""Some 5 ms; parts of large states are shorter."""
+_OWN_BYTES_MAX: Final = 64 * 1024
+_OWN: Final = tuple(
+    b'[{"type":"%b"' % kind for kind in (b"ack", b"error", b"heartbeat", b"pong", b"welcome", b"goaway", b"caught_up")
+)
+"""How frames begin that are said to one client alone."""
 _KEPT_BYTES_MAX: Final = 4 * 1024 * 1024
 _KEPT_OVERHEAD_BYTES: Final = 200
 _BURST_SECONDS: Final = 0.02
+_HEAD_BYTES: Final = max(map(len, _OWN))
 
 
 class TooLong(Exception):
@@ -152,7 +161,7 @@ class Deflater:
         while at < len(frames):
             begin, end = _payload(frames, at)
             if end - begin >= self._bytes_min and frames[at] in _TEXT_OR_BINARY:
-                frame = self._compressed(frames[at], bytes(view[begin:end]))
+                frame = self._found(frames[at], view[begin:end])
                 if frame:
                     out += (bytes(view[plain_from:at]), frame)
                     plain_from = end
@@ -162,14 +171,24 @@ class Deflater:
         out.append(bytes(view[plain_from:]))
         return b"".join(out)
 
-    def _compressed(self, first: int, payload: bytes) -> bytes:
+    def _found(self, first: int, part: memoryview) -> bytes:
         """A frame of its own; empty where it is to go out as it is."""
-        kept = self._kept.get(payload)
-        if kept is not None:
-            return kept
-        if not self._may():
+        own = bytes(part[:_HEAD_BYTES]).startswith(_OWN)
+        if len(part) > (_OWN_BYTES_MAX if own else _FRAME_BYTES_MAX):
             self._passed.value += 1
             return b""
+        payload = bytes(part)
+        frame = None if own else self._kept.get(payload)
+        if frame is None:
+            if not self._may(_BURST_SECONDS / 2 if own else 0.0):
+                self._passed.value += 1
+                return b""
+            frame = self._compressed(first, payload)
+            if not own:
+                self._keep(payload, frame)
+        return frame
+
+    def _compressed(self, first: int, payload: bytes) -> bytes:
         began = self._cpu()
         compressor = zlib.compressobj(self._level, zlib.DEFLATED, -WINDOW_BITS, _MEMORY_LEVEL)
         data = compressor.compress(payload) + compressor.flush(zlib.Z_SYNC_FLUSH)
@@ -178,19 +197,19 @@ class Deflater:
         if size < len(payload):
             head = frame_head(size)
             frame = b"".join((bytes((first | _RSV1,)), head[1:], memoryview(data)[:size]))
-        self._keep(payload, frame)
         self._credit_seconds -= self._cpu() - began
         self._frames.value += 1
         self._before.value += len(payload)
         self._after.value += min(size, len(payload))
         return frame
 
-    def _may(self) -> bool:
+    def _may(self, left: float) -> bool:
+        """Whether so much of the share is left."""
         now = self._clock()
         earned = (now - self._credited_at) * self._share
         self._credit_seconds = min(self._credit_seconds + earned, _BURST_SECONDS)
         self._credited_at = now
-        return self._credit_seconds > 0
+        return self._credit_seconds > left
 
     def _keep(self, payload: bytes, frame: bytes) -> None:
         self._kept[payload] = frame

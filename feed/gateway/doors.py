@@ -27,6 +27,9 @@ class Doors:
         self.visits = Visits(limits)
         self.probes = Visits(limits)
         """By themselves, so that who asks too often is not taken for dead."""
+        # after a restart all clients behind one address come back at once
+        of_address = limits.connections_per_address_max
+        self.handshakes = Visits(limits, burst=max(limits.http_burst, of_address) if of_address > 0 else 0)
 
     def __len__(self) -> int:
         return len(self._inside)
@@ -66,8 +69,10 @@ class Visits:
     Addresses that have all of their burst are not remembered, and no more than some thousands of others.
     """
 
-    def __init__(self, limits: LimitSettings) -> None:
-        self._limits = limits
+    def __init__(self, limits: LimitSettings, *, burst: int | None = None) -> None:
+        """`burst`: another one than `http_burst`; 0: no limit."""
+        self.per_second = limits.http_per_second
+        self.burst = limits.http_burst if burst is None else burst
         self._known: dict[str, tuple[float, float]] = {}
         """What is left to an address, and when that was so; the one that asked last comes last."""
 
@@ -76,20 +81,18 @@ class Visits:
 
     def owed_seconds(self, address: str, now: float) -> float:
         """It asks: in how many seconds it may; 0: now, and that is counted. What is refused costs it nothing more."""
-        limits = self._limits
-        if limits.http_per_second <= 0:
+        if self.per_second <= 0 or self.burst <= 0:
             return 0.0
-        left, at = self._known.pop(address, (float(limits.http_burst), now))
-        left = min(left + (now - at) * limits.http_per_second, limits.http_burst)
+        left, at = self._known.pop(address, (float(self.burst), now))
+        left = min(left + (now - at) * self.per_second, self.burst)
         may = left >= 1
         self._known[address] = left - may, now
         if len(self._known) > _ADDRESSES_MAX:
             self._forget(now)
-        return 0.0 if may else (1 - left) / limits.http_per_second
+        return 0.0 if may else (1 - left) / self.per_second
 
     def _forget(self, now: float) -> None:
-        limits = self._limits
-        whole = now - limits.http_burst / limits.http_per_second
+        whole = now - self.burst / self.per_second
         for address, (_, at) in list(self._known.items()):
             if at > whole and len(self._known) <= _ADDRESSES_MAX:
                 return

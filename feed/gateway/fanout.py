@@ -125,7 +125,8 @@ class Fanout:
         self._next_flush = 0.0
         self._behind: deque[Peer] = deque()
         self._behind_set: set[int] = set()
-        self._after: list[Callable[[], None]] = []
+        self._after: deque[Callable[[], None]] = deque()
+        self._letting = False
         self._wake = asyncio.Event()
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_ns: int | None = None
@@ -180,8 +181,8 @@ class Fanout:
             self._wake.set()
 
     def when_idle(self, act: Callable[[], None]) -> None:
-        """Calls `act` as soon as no flush is under way."""
-        if self.busy:
+        """Calls `act` as soon as no flush is under way, and those who came before have been called."""
+        if self.busy or self._after:
             self._after.append(act)
         else:
             act()
@@ -276,10 +277,20 @@ class Fanout:
             self._delivery.observe(max(0, self._now_ns() - received_ns) / _NS_PER_S)
         for called in self._hub.called():
             self.catch_up(called.owner)  # type: ignore[arg-type]  # as above
-        waiting, self._after = self._after, []
-        for act in waiting:
-            act()
+        self._let_go()
         return cost
+
+    def _let_go(self) -> None:
+        """Calls those who waited for the end of a flush, as long as a slice of time allows: thousands may."""
+        self._letting = False
+        until = self._clock() + _PAGES_SECONDS
+        while self._after and not self.busy:
+            self._after.popleft()()
+            if self._clock() > until:
+                break
+        if self._after and not self.busy and not self._letting:
+            self._letting = True
+            asyncio.get_running_loop().call_soon(self._let_go)
 
     def _set_alarm(self, now_ns: int) -> None:
         """Has the hub flushed again when a view is due, also where nothing comes in until then."""

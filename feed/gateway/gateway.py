@@ -23,6 +23,7 @@ from feed.gateway.fanout import Fanout
 from feed.gateway.flow import Flow, Follows, checks_of, flow_of, lag_of, state_of
 from feed.gateway.health import Health, Watchdog
 from feed.gateway.limits import GatewaySettings
+from feed.gateway.merged import Merged
 from feed.gateway.pace import Pace
 from feed.gateway.pulse import Pulse
 from feed.gateway.turns import Turns
@@ -156,13 +157,13 @@ class Gateway:
         )
         metrics.gauge("feed_gateway_asking", "Clients whose requests wait for their turn", lambda: len(self.turns))
         metrics.gauge("feed_gateway_sockets", "TCP connections", lambda: len(self.doors))
-        sums = hub.counts
+        sums, self.merged = hub.counts, Merged(hub)
         metrics.counted(
             "feed_gateway_updates",
             "Updates that clients had coming, by what became of them",
             lambda: {
                 "delivered": sums.delivered,
-                "merged": sums.merged + hub.views.merged,
+                "merged": self.merged.read(),
                 "gapped": sums.gapped,
                 "left": sums.left,
             },
@@ -291,6 +292,7 @@ class Gateway:
 
     async def export(self) -> bytes:
         """All numbers, those of the other workers among them."""
+        await self.merged.told()
         return self.metrics.export() if self.siblings is None else text_of(await self.siblings.families())
 
     async def all_checks(self) -> list[Check]:

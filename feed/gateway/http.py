@@ -28,6 +28,7 @@ from uvicorn.server import ServerState
 from feed.gateway.origin import is_loopback, known
 
 if TYPE_CHECKING:
+    from feed.gateway.doors import Visits
     from feed.gateway.gateway import Gateway
     from feed.gateway.ws import StreamProtocol
 
@@ -242,14 +243,16 @@ class HttpProtocol(H11Protocol):
                 self._pipelined()
 
     def _admits(self, target: bytes, stream: bool) -> Refusal | None:
-        """Whether its address may ask now; streams are limited by their number."""
-        return None if stream else self._owed(probe=target.partition(b"?")[0] in _PROBES)
-
-    def _owed(self, *, probe: bool = False) -> Refusal | None:
+        """Whether its address may ask now; a handshake counts whatever becomes of it."""
         doors = self.gateway.doors
-        owed = (doors.probes if probe else doors.visits).owed_seconds(self.address, self.loop.time())
-        limits = self.limits
-        words = f"{limits.http_per_second} requests a second of one address are allowed, {limits.http_burst} at once"
+        if stream:
+            return self._owed(doors.handshakes, "handshakes")
+        return self._owed(doors.probes if target.partition(b"?")[0] in _PROBES else doors.visits)
+
+    def _owed(self, visits: Visits | None = None, what: str = "requests") -> Refusal | None:
+        visits = self.gateway.doors.visits if visits is None else visits
+        owed = visits.owed_seconds(self.address, self.loop.time())
+        words = f"{visits.per_second} {what} a second of one address are allowed, {visits.burst} at once"
         return Refusal(_TOO_MANY, words, ceil(owed)) if owed else None
 
     def _pipelined(self) -> None:

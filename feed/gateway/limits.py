@@ -46,10 +46,10 @@ class LimitSettings(Struct, frozen=True, kw_only=True):
     handshake_seconds: float = 5.0
     """From the connection (or the first byte of a later request) to the whole request; then HTTP 408."""
     http_per_second: int = 100
-    """Requests over HTTP of one address, handshakes of WebSockets not among them; probes count by themselves. More gets
-    HTTP 429. 0: no limit, as behind a proxy."""
+    """Requests over HTTP of one address; probes count by themselves, and so do handshakes of WebSockets. More gets HTTP
+    429. 0: no limit, as behind a proxy."""
     http_burst: int = 400
-    """So many of them at once."""
+    """So many of them at once; of handshakes as many as an address may have connections, where that is more."""
     response_seconds: float = 30.0
     """From the whole request to the last byte of its response, of a history to the next piece; then it is cut."""
     histories_max: int = 4

@@ -9,7 +9,8 @@ A route accepts the connection as any ASGI application does, calls `start`, and 
 and no queue for it, a message goes straight from the socket into the session.
 
 What came is worked off in small slices, some messages a turn of the loop, and only while the client's own socket has
-room, its rates allow it, no fan-out is under way and it is its turn (`turns`); meanwhile its socket is not read. So a
+room, its rates allow it, no fan-out is under way, its requests in line are not too long together, and it is its turn
+(`turns`); meanwhile its socket is not read. So a
 client is held back by its own doing, and nothing of it piles up here. (Over 400 lines: one connection is one state, and
 taking it apart would only hide that.)
 """
@@ -93,6 +94,8 @@ class StreamProtocol(WebSocketsSansIOProtocol):
         self.inflating: Inflating | None = None
         self.reading = True
         self.queued = False
+        self.crowds = False
+        """Whether something waits until its session is not crowded any more."""
         self.rates = Rates(limits, self.loop.time())
         self.hold_timer: asyncio.TimerHandle | None = None
         self.wake_timer: asyncio.TimerHandle | None = None
@@ -175,7 +178,7 @@ class StreamProtocol(WebSocketsSansIOProtocol):
         left = _TURN_MESSAGES
         while not self.finished:
             while self.waiting:
-                if self._blocked() or self._waits_its_turn():
+                if self._blocked() or self._crowded() or self._waits_its_turn():
                     return
                 if not left:
                     self._give_way()
@@ -211,6 +214,15 @@ class StreamProtocol(WebSocketsSansIOProtocol):
                 self.gateway.fanout.when_idle(self._go_on)
             return True
         return False
+
+    def _crowded(self) -> bool:
+        """Whether what it asked for before has to be done first, as it is long."""
+        session = self.session
+        if session is None or self.ended or not session.crowded:
+            return False
+        self.crowds = True
+        self._stop_reading()
+        return True
 
     def _waits_its_turn(self) -> bool:
         """Whether requests of others are before its next one; those behind one that is under way only line up."""
@@ -320,6 +332,9 @@ class StreamProtocol(WebSocketsSansIOProtocol):
             return
         if session.under_way:
             self.gateway.turns.line_up(self)
+        if self.crowds and not session.crowded:
+            self.crowds = False
+            self._give_way()
         if session.due:
             self.gateway.fanout.catch_up(self)
         if session.beat_due and self.beat_timer is None:
@@ -421,13 +436,15 @@ class StreamProtocol(WebSocketsSansIOProtocol):
         """Sends a heartbeat with the marks; a reader that is left behind hears none."""
         if self.session is not None and not self.full and not self.ended:
             self.beat_at = self.loop.time()
-            self._answer(self.session.heartbeat)
+            # an early one is due to its requests
+            answer = self._request if self.session.beat_due else self._answer
+            answer(self.session.heartbeat)
 
     def _beat_early(self) -> None:
         """Tells the marks of what was subscribed; where the socket is full, the page that follows asks again."""
         self.beat_timer = None
         if self.session is not None and self.session.beat_due:
-            self.gateway.fanout.when_idle(self.beat)
+            self.gateway.pulse.beat_soon(self)
 
     def check(self) -> None:
         """Drops a client that answered nothing and took nothing since the last ping; pings it again."""

@@ -6,7 +6,8 @@ session that it is made for.
 
 What a request costs is known, and taken, before any of it is done. Requests over the rate are delayed, in order, until
 `wake_at`; those that find the line full are refused, in their place in it; who goes on is closed with 1008. A large one
-is done in steps, one each `work`, and nothing behind it before it is answered.
+is done in steps, one each `work`, and nothing behind it before it is answered. While long ones wait the line is
+`crowded`: no more are to be read.
 """
 
 from __future__ import annotations
@@ -31,6 +32,10 @@ CHANNELS_A_TOKEN: Final = 500
 _READ_CHANNELS: Final = 10
 _BYTES_A_CHANNEL: Final = 300
 """What reading and answering a request is counted as, so that many small ones give way, too."""
+_CROWD_MESSAGES: Final = 4
+"""So many of the longest messages, in bytes, make a crowd."""
+_WAITING_BYTES: Final = 256
+"""What a request in the line takes, its texts aside."""
 _NS_PER_S: Final = 1_000_000_000
 _NS_PER_MS: Final = 1_000_000
 _PING_NS: Final = 900_000_000
@@ -102,6 +107,11 @@ class _Waiting(NamedTuple):
     received_ns: int
     refused: BadRequest | None
 
+    @property
+    def bytes(self) -> int:
+        """What it takes; an id may be as long as a message."""
+        return _WAITING_BYTES + len(self.text) + (len(self.id) if isinstance(self.id, str) else 0)
+
 
 class _Begun(NamedTuple):
     """The first request in the line, read: what it is, or why not, and what it costs."""
@@ -134,6 +144,7 @@ class Line:
         self._steps: Steps[msgspec.Struct] | None = None
         self._room = STEP_CHANNELS
         self._delayed = 0
+        self._bytes = 0
         self._refused = 0
         self._tokens = float(settings.requests_burst)
         self._filled_ns: int | None = None
@@ -147,12 +158,18 @@ class Line:
         """Whether a request has done a part of its steps, and is not answered yet."""
         return self._steps is not None
 
+    @property
+    def crowded(self) -> bool:
+        """Whether what waits is so long that nothing more is to be taken before some of it is done."""
+        return self._bytes >= _CROWD_MESSAGES * self._settings.message_bytes_max
+
     def close(self) -> None:
         """Nobody waits for answers any more: what is under way ends where it is.
 
         Whose line it is holds it, and would be held by it.
         """
         self._line.clear()
+        self._bytes = 0
         self.under_way = False
         if self._steps is not None:
             self._steps.close()
@@ -167,11 +184,9 @@ class Line:
         """
         try:
             for one in objects(text):
-                self._line_up(one, now_ns)
+                self._line_up(_Waiting(id_of(one), one, now_ns, None), now_ns)
         except BadRequest as refused:
-            self._line.append(_Waiting(None, b"", now_ns, refused))
-            self._delayed += 1
-            self._limit(now_ns)
+            self._line_up(_Waiting(None, b"", now_ns, refused), now_ns)
 
     def work(self, now_ns: int) -> bytes:
         """Does what is lined up, as far as the rate and what requests wait for allow: the frames that answer it.
@@ -183,10 +198,17 @@ class Line:
         self._fill(now_ns)
         return self._work(now_ns)
 
-    def _line_up(self, text: bytes, now_ns: int) -> None:
-        self._line.append(_Waiting(id_of(text), text, now_ns, None))
+    def _line_up(self, waiting: _Waiting, now_ns: int) -> None:
+        self._append(waiting)
         self._delayed += 1
         self._limit(now_ns)
+
+    def _append(self, waiting: _Waiting) -> None:
+        self._line.append(waiting)
+        self._bytes += waiting.bytes
+
+    def _drop_first(self) -> None:
+        self._bytes -= self._line.popleft().bytes
 
     def _limit(self, now_ns: int) -> None:
         """Refuses the newest request where the line is full."""
@@ -206,7 +228,8 @@ class Line:
             retry_after_ms=after_ms,
         )
         last = self._line.pop()
-        self._line.append(_Waiting(last.id, b"", now_ns, refusal))
+        self._bytes -= last.bytes
+        self._append(_Waiting(last.id, b"", now_ns, refusal))
         self._delayed -= 1
 
     def _fill(self, now_ns: int) -> None:
@@ -230,7 +253,7 @@ class Line:
                 return b"".join(frames)
             waiting = line[0]
             if waiting.refused is not None and waiting.refused.code == "rate_limited":
-                line.popleft()
+                self._drop_first()
                 frames.append(_refusal(waiting.id, waiting.refused))
                 continue
             begun = self._begin(waiting)
@@ -247,7 +270,7 @@ class Line:
             if answer is None:
                 continue
             frames.append(answer)
-            line.popleft()
+            self._drop_first()
             self._delayed -= 1
             self._begun, self._paid = None, False
         self.wake_at = None

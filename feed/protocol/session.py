@@ -66,6 +66,11 @@ class Dialogue(Protocol):
         ...
 
     @property
+    def crowded(self) -> bool:
+        """Whether no more is to be received for now: what waits is long."""
+        ...
+
+    @property
     def beat_due(self) -> bool:
         """Whether all channels of a subscribe are in step, and no heartbeat has told marks of them yet."""
         ...
@@ -129,6 +134,11 @@ class Session:
         return self._line.under_way
 
     @property
+    def crowded(self) -> bool:
+        """Whether no more is to be received for now: what waits is long."""
+        return self._line.crowded
+
+    @property
     def due(self) -> bool:
         """Whether the reader misses something."""
         return not self._line.amid and (not self.readers.in_step or self._walks.due)
@@ -145,12 +155,11 @@ class Session:
         return welcome(self._settings, now_ns)
 
     def heartbeat(self, now_ns: int) -> bytes:
-        """A heartbeat with the marks."""
-        frames = self.wake(now_ns)
+        """A heartbeat with the marks. Requests have turns of their own: beats of many clients may be due at once."""
         self.readers.doubt_holds()
         self._unmarked = self._unmarked and not self.readers.in_step
         marks = self.readers.marks()
-        return frames + message_frame(Heartbeat(str(now_ns), marks, self._hub.lag(marks)))
+        return message_frame(Heartbeat(str(now_ns), marks, self._hub.lag(marks)))
 
     def goaway(self, reason: str, after_ms: int, now_ns: int) -> bytes:
         """The last frame before the server closes."""

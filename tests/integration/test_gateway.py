@@ -23,6 +23,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from feed.gateway.limits import GatewaySettings, LimitSettings
 from feed.gateway.ws import StreamProtocol
 from feed.model import Quote, Trade
+from feed.protocol.line import Line
 from feed.protocol.session import Session
 from tests.gateways import Running
 from tests.market import OTHER, SOURCE, SYMBOL, Market
@@ -310,6 +311,30 @@ def flood_until_closed(client: RawClient, junk: bytes, seconds: float = 8.0) -> 
 
 
 @pytest.mark.slow
+def test_what_long_requests_pin_while_they_wait_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    most = 0
+    honest = Line.take
+
+    def take(line: Line, payload: bytes, now_ns: int) -> None:
+        nonlocal most
+        honest(line, payload, now_ns)
+        most = max(most, sum(len(waiting.text) for waiting in line._line))
+
+    monkeypatch.setattr(Line, "take", take)
+    settings = GatewaySettings(port=0, heartbeat_ms=60_000, limits=LimitSettings(bytes_per_second=1 << 30))
+    with Running(settings) as running, RawClient(running.port).open() as client:
+        burst = 100
+        for number in range(burst + 15):
+            padded = {"op": "list", "id": number, "unknown": "x" * 60_000}
+            client.send(text(json.dumps(padded)))
+        acks = [message for message in until(client, "ack", burst + 15) if message["type"] == "ack"]
+        assert [ack["id"] for ack in acks] == [*range(burst + 15)]
+        # and it is read again
+        client.send(text(json.dumps({"op": "ping", "id": "p"})))
+        assert until(client, "pong")[-1]["id"] == "p"
+    assert most <= 5 * 64 * 1024
+
+
 @pytest.mark.parametrize("junk", [frame(PING, b"x" * 100), text("{" + "x" * 200)], ids=["pings", "junk"])
 def test_a_flooding_client_is_held_back_and_then_closed(junk: bytes) -> None:
     limits = LimitSettings(bytes_per_second=20_000, frames_per_second=200, burst_seconds=1.0, overload_seconds=1.0)

@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import psutil
@@ -16,7 +16,7 @@ import pytest
 from feed.checks import Check
 from feed.gateway.limits import GatewaySettings, LimitSettings
 from tests.gateways import Running
-from tests.raw_client import KEY, RawClient, handshake
+from tests.raw_client import KEY, Answer, RawClient, handshake
 
 ALLOWED: Final = "https://desk.example"
 SETTINGS: Final = GatewaySettings(
@@ -463,7 +463,9 @@ def test_an_address_may_ask_so_often() -> None:
             answer = client.answer()
             assert (answer.status, answer.headers["retry-after"]) == (429, "1")
             assert client.ends_within(1)
-        # probes are counted by themselves, streams by their number
+        # probes and handshakes of streams are counted by themselves
+        with RawClient(running.port) as client:
+            client.open()
         for _ in range(3):
             assert status_of(running, ask.replace(b"/v1/symbols", b"/livez")) == 200
         assert status_of(running, ask.replace(b"/v1/symbols", b"/readyz")) == 429
@@ -477,6 +479,35 @@ def test_what_is_refused_counts_too(sent: bytes) -> None:
     limits = LimitSettings(http_per_second=1, http_burst=3)
     with Running(GatewaySettings(port=0, limits=limits, hosts=("a",))) as running:
         assert [status_of(running, sent) for _ in range(4)] == [400, 400, 400, 429]
+
+
+def test_handshakes_count_whatever_becomes_of_them() -> None:
+    limits = LimitSettings(http_per_second=1, http_burst=3, connections_per_address_max=5)
+    changes: list[dict[str, Any]] = [
+        {},
+        {"Origin": "https://elsewhere.example"},
+        {"path": "/v1/nowhere"},
+        {"Sec_WebSocket_Version": "12"},
+        {"Sec_WebSocket_Protocol": "other"},
+    ]
+    ask = b"GET /v1/symbols HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with Running(GatewaySettings(port=0, limits=limits)) as running:
+
+        def answers(*sent: bytes) -> list[Answer]:
+            found = []
+            for one in sent:
+                with RawClient(running.port) as client:
+                    client.send(one)
+                    found.append(client.answer())
+            return found
+
+        handshakes = [handshake(running.port, **changed) for changed in changes]
+        assert [answer.status for answer in answers(*handshakes)] == [101, 403, 404, 426, 400]
+        for answer in answers(*handshakes):
+            assert (answer.status, answer.headers["retry-after"]) == (429, "1")
+        assert answers(ask)[0].status == 200
+        time.sleep(1.1)
+        assert answers(handshakes[0])[0].status == 101
 
 
 def test_many_idle_sockets_do_not_keep_others_out() -> None:

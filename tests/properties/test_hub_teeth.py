@@ -13,10 +13,11 @@ from feed.channels import intake
 from feed.channels import tally as tally_module
 from feed.channels.channel import Channel
 from feed.channels.cursor import Reader
-from feed.channels.flush import Flush, Window
+from feed.channels.flush import Flush
 from feed.channels.hub import Hub
 from feed.channels.join import Join
 from feed.channels.log import Log, Run
+from feed.channels.lost import Lost
 from feed.channels.selection import Selections, Watch
 from tests.properties.test_hub import Gateways
 
@@ -103,7 +104,7 @@ def a_lag_is_not_named(patch: pytest.MonkeyPatch) -> None:
 
 
 def where_a_reader_stood_is_not_noted(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Window, "note_standings", lambda self, cursor, masks, listings: None)
+    patch.setattr(Lost, "_note", lambda self, channel, number, message, newest: None)
 
 
 def a_told_state_counts_as_an_update(patch: pytest.MonkeyPatch) -> None:

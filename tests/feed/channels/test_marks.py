@@ -137,3 +137,24 @@ def test_a_mark_of_before_the_first_tick_does_not_say_that_the_client_has_left_t
     assert [result["mode"] for result in answer["results"]] == [mode]
     only = made.link().subscribe("trades", "X:A", start={"marks": {"x/0@b": -1}}, every_ms=every_ms)
     assert [result["mode"] for result in only["results"]] == ["resumed"]
+
+
+def test_what_clients_await_is_not_remembered_beyond_them() -> None:
+    made = desk()
+    link = made.link()
+    link.subscribe("trades", "X:A")
+    for number in range(200):
+        link.subscribe("trades", f"V{number}:A", wait=True)
+        link.ask("unsubscribe", "trades", f"V{number - 1}:A")
+        assert marks_of(link) == {"x/0@a": 0, "x/1@a": -1}
+    assert len(made.hub._followed) == 1
+
+
+def test_sets_of_venues_are_kept_up_to_a_number() -> None:
+    made = Desk()
+    for number in range(8):
+        made.hub.opened(f"v{number}/0@a", "", False)
+    for number in range(256):
+        venues = frozenset(f"V{index}" for index in range(8) if number >> index & 1)
+        assert len(made.hub.followed(venues)) == len(venues)
+    assert len(made.hub._followed) <= 64

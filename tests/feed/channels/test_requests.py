@@ -100,6 +100,25 @@ def test_a_large_request_is_done_in_steps_and_answered_in_its_place() -> None:
     assert said(frames)[0]["type"] == "ack"
 
 
+def test_a_heartbeat_does_nothing_of_a_request() -> None:
+    desk = market()
+    made = Session(desk.hub, None, SessionSettings(requests_burst=10))
+    names = [f"X:{number:04}" for number in range(600)]
+    made.receive(text("subscribe", 1, channels=KINDS, symbols=names), 1)
+    begun = made.reader.wanted.count
+    assert made.under_way
+    for second in range(1, 20):
+        assert [m["type"] for m in said(made.heartbeat(second * 10**9))] == ["heartbeat"]
+    assert made.reader.wanted.count == begun < 1_200
+    while made.under_way:
+        made.wake(1)
+    for id_ in range(2, 20):
+        made.receive(text("ping", id_), 1)  # of which some wait for the rate
+    assert made.wake_at is not None
+    assert [m["type"] for m in said(made.heartbeat(made.wake_at))] == ["heartbeat"]
+    assert said(made.wake(made.wake_at + 10**6))
+
+
 def test_what_a_client_that_has_gone_has_asked_for_is_not_done() -> None:
     desk = market()
     made = Session(desk.hub, None, SessionSettings())

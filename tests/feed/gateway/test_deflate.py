@@ -46,7 +46,7 @@ def frames_of(data: bytes) -> list[tuple[int, bytes]]:
     return found
 
 
-PAYLOADS = [b'[{"seq":%d}]' % number * size for number, size in enumerate((1, 5, 9, 10, 11, 12, 100, 6000, 70_000))]
+PAYLOADS = [b'[{"seq":%d}]' % number * size for number, size in enumerate((1, 5, 9, 10, 11, 12, 100, 6000, 25_000))]
 
 
 @pytest.mark.parametrize("level", [1, 6, 9])
@@ -111,3 +111,36 @@ def test_compressing_takes_its_share_and_no_more() -> None:
     assert [one_more(number) for number in range(200, 206)].count(True) in (2, 3, 4)
     time.now += 1000
     assert sum(map(one_more, range(300, 400))) in (20, 21)
+
+
+@pytest.mark.parametrize(
+    ("kind", "size", "packs"), [("ack", 65_000, 1), ("ack", 66_000, 0), ("update", 320_000, 1), ("update", 330_000, 0)]
+)
+def test_a_large_frame_goes_as_it_is_and_disturbs_nothing(kind: str, size: int, packs: int) -> None:
+    found = deflater()
+    shared = text_frame(b"x" * 300)
+    compressed = found.packed(shared)
+    large = text_frame(b'[{"type":"%b"%b}]' % (kind.encode(), b" " * (size - 20)))
+    packed = found.packed(large + text_frame(b"y" * 20))
+    assert frames_of(bytes(packed))[0][0] == (0xC1 if packs else 0x81)
+    assert found._frames.value == 1 + packs
+    assert found.packed(shared) == compressed
+    assert found._frames.value == 1 + packs
+
+
+def test_what_one_client_is_told_is_not_remembered_and_leaves_others_their_share() -> None:
+    time = Time()
+    found = deflater(time)
+
+    def goes_packed(text: bytes) -> bool:
+        frame = text_frame(text)
+        return found.packed(frame) is not frame
+
+    answers = [goes_packed(b'[{"type":"ack","id":%d%b}]' % (number, b" " * 300)) for number in range(100)]
+    assert sum(answers) in (10, 11)
+    assert not found._kept
+    assert sum(goes_packed(b"%04d" % number * 100) for number in range(100)) in (10, 11)
+    time.now += 0.01
+    # what comes back is for those that many get
+    assert not goes_packed(b'[{"type":"ack","id":1%b}]' % (b" " * 300))
+    assert goes_packed(b"9999" * 100)

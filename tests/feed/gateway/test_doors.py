@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -83,6 +84,14 @@ def test_no_limit() -> None:
     found = Visits(LimitSettings(http_per_second=0))
     assert not any(found.owed_seconds("a", 1.0) for _ in range(1000))
     assert len(found) == 0
+
+
+@pytest.mark.parametrize(("of_address", "at_once"), [(2, 3), (5, 5), (2_000, 2_000), (0, 10_000)])
+def test_as_many_handshakes_at_once_as_an_address_may_have_connections(of_address: int, at_once: int) -> None:
+    """0: it is no one's address, as behind a proxy."""
+    found = doors(http_per_second=2, http_burst=3, connections_per_address_max=of_address).handshakes
+    assert not any(found.owed_seconds("a", 1.0) for _ in range(at_once))
+    assert bool(found.owed_seconds("a", 1.0)) == bool(of_address)
 
 
 def test_addresses_are_forgotten() -> None:

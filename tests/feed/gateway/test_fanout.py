@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import pytest
 
@@ -258,6 +259,34 @@ async def test_a_long_flush_gives_way_and_who_waits_is_called_behind_it(runs: Ca
     assert len(seen) >= 3
     assert called == [300]
     assert not fanout.busy
+
+
+async def test_who_waited_for_a_flush_is_called_some_milliseconds_at_a_time(runs: Callable[[Fanout], None]) -> None:
+    clock = Clock()
+    peers = [Peer() for _ in range(300)]
+    fanout = fanout_of(Hub([(b"x", [Reader(peer)]) for peer in peers], clock, cost=0.001), clock)
+    runs(fanout)
+    fanout.notify()
+    called: list[int] = []
+
+    def act(number: int) -> None:
+        called.append(number)
+        clock.now += 0.001
+
+    while not fanout.busy:
+        await asyncio.sleep(0)
+    for number in range(50):
+        fanout.when_idle(partial(act, number))
+    most, late = 0, False
+    while len(called) < 51:
+        before = len(called)
+        await asyncio.sleep(0)
+        most = max(most, len(called) - before)
+        if called and not late:
+            late = True
+            fanout.when_idle(partial(act, 50))  # who comes then is behind them
+    assert most <= 6  # at the end of a flush, and once more in the same turn of the loop
+    assert called == [*range(51)]
 
 
 async def test_an_alarm_that_rings_early_is_set_again(runs: Callable[[Fanout], None]) -> None:

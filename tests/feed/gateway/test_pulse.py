@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Callable
 
 import pytest
@@ -78,3 +79,43 @@ async def test_turns_wait_for_a_flush(monkeypatch: pytest.MonkeyPatch) -> None:
         act()
     assert (peer.beats, peer.checks, gone.beats) == (1, 1, 0)
     task.cancel()
+
+
+async def test_beats_that_are_due_at_once_give_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("feed.gateway.pulse._TICK_SECONDS", 0)
+    clock = 0.0
+    given: list[Peer] = []
+
+    class Slow(Peer):
+        def beat(self) -> None:
+            nonlocal clock
+            super().beat()
+            given.append(self)
+            clock += 0.001
+
+    pulse = Pulse(heartbeat_seconds=60, ping_seconds=60, when_idle=at_once, clock=lambda: clock)
+    peers = [Slow() for _ in range(100)]
+    for peer in peers[:50]:
+        pulse.add(peer, asyncio.get_running_loop().time() - 60)
+    task = asyncio.create_task(pulse.run())
+    await asyncio.sleep(0)
+    for peer in peers[50:]:
+        pulse.beat_soon(peer)
+    most = 0
+    while len(given) < 100:
+        before = len(given)
+        await asyncio.sleep(0)
+        most = max(most, len(given) - before)
+    assert most <= 4
+    assert all(peer.beats == 1 for peer in peers)
+    assert all(peer.checks == 1 for peer in peers[:50])
+    task.cancel()
+
+
+async def test_who_is_gone_is_not_kept_for_its_turn() -> None:
+    pulse = Pulse(heartbeat_seconds=60, ping_seconds=60, when_idle=at_once)
+    peer = Peer()
+    pulse.add(peer, 0)
+    known = weakref.ref(peer)
+    del peer
+    assert known() is None

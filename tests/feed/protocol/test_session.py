@@ -179,6 +179,29 @@ class TestRate:
             made.receive(plain(7), 1)
         assert end.value.code == 1008
 
+    @pytest.mark.parametrize(
+        ("text", "delayed", "most"),
+        [
+            ('{"op":"list","id":1,"unknown":"%s"}', 10, 4),
+            ('{"op":"list","id":"%s"}', 10, 2),
+            ('{"op":"list","id":"%s"}', 1, 3),  # of those over the rate only the ids wait
+        ],
+    )
+    def test_long_requests_that_wait_make_a_crowd(self, text: str, delayed: int, most: int) -> None:
+        made = session(requests_burst=1, requests_delayed_max=delayed, message_bytes_max=10_000)
+        asked = (text % ("x" * 9_900)).encode()
+        made.receive(b'{"op":"subscribe","id":0,"channels":["trades"],"symbols":["*"]}', 1)
+        taken = 0
+        while not made.crowded and taken < 100:
+            made.receive(asked, 1)
+            taken += 1
+        assert taken == most
+        now = 1
+        while made.wake_at is not None:
+            now = made.wake_at + MS
+            made.wake(now)
+        assert not made.crowded
+
     def test_who_pauses_is_forgiven(self) -> None:
         made = session(requests_per_second=10, requests_burst=2, requests_delayed_max=2, requests_refused_max=3)
         now = 1
