@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from feed.model import KINDS, NO_SEQ
 from feed.recording.folder import Folder
+from feed.recording.footing import footing_of, is_trimmed
 from feed.recording.merge import order_of
 from feed.recording.recording import Recording
 from feed.recording.shelf import Shelf, Spot
@@ -44,6 +45,8 @@ class Checked:
         self.crossed: dict[str, int] = {"quotes": 0, "book": 0}
         self._recording = recording
         self._gaps = Gaps(recording.shelves[GAPS])
+        self.gaps_from = footing_of([recording.shelves[GAPS]])
+        """From when on every gap is there: what told of earlier ones was deleted."""
         self.clocks = Clocks(recording)
 
     def run(self, tell: Callable[[int], None] = lambda done: None) -> Checked:
@@ -80,6 +83,7 @@ class _Table:
         self.shelf = shelf
         self._checked = checked
         self._seqs: dict[Key, int] = {}
+        self._earlier = _sources_before(shelf)
         self._order: dict[str, tuple[int, int]] = {}
 
     def block(self, spot: Spot) -> None:
@@ -123,9 +127,10 @@ class _Table:
         symbols, sources = batch.column("symbol"), batch.column("source")
         codes = symbols.indices.to_numpy().astype(np.int64) * len(sources.dictionary) + sources.indices.to_numpy()
         seq = batch.column("seq").to_numpy()
+        clock = order_of(batch)[0]
         prev = batch.column("prev").fill_null(_UNKNOWN).to_numpy()
         order = np.argsort(codes, kind="stable")
-        codes, seq, prev = codes[order], seq[order], prev[order]
+        codes, seq, prev, clock = codes[order], seq[order], prev[order], clock[order]
         begins = np.flatnonzero(np.diff(codes, prepend=-1))
         expected = np.empty(len(seq), np.int64)
         expected[1:] = seq[:-1]
@@ -134,12 +139,17 @@ class _Table:
         for begin, end in zip(begins.tolist(), [*begins[1:].tolist(), len(seq)], strict=True):
             symbol, source = divmod(int(codes[begin]), len(sources.dictionary))
             key = symbols.dictionary[symbol].as_py(), sources.dictionary[source].as_py()
-            expected[begin] = self._seqs.get(key, NO_SEQ)
+            # the file is gone in which such a channel began
+            unseen = int(prev[begin]) if key[1] in self._earlier else NO_SEQ
+            expected[begin] = self._seqs.get(key, unseen)
             self._seqs[key] = int(seq[end - 1])
             for row in (
                 begin
                 + np.flatnonzero(
-                    (prev[begin:end] != expected[begin:end]) & (prev[begin:end] != _UNKNOWN) & ~again[begin:end]
+                    (prev[begin:end] != expected[begin:end])
+                    & (prev[begin:end] != _UNKNOWN)
+                    & (clock[begin:end] > self._checked.gaps_from)
+                    & ~again[begin:end]
                 )
             ).tolist():
                 if not self._checked.explains(self.kind, key[0], int(expected[row]), int(prev[row])):
@@ -156,6 +166,12 @@ class _Table:
             whole = batch.filter(batch.column("is_snapshot"))
             bests = [_best(whole.column(side)) for side in ("bids", "asks")]
             crossed["book"] += pc.sum(pc.fill_null(pc.greater_equal(*bests), False)).as_py() or 0
+
+
+def _sources_before(shelf: Shelf) -> frozenset[str]:
+    """The sources of which a table had files that were deleted."""
+    spot = next(shelf.spots(), None)
+    return frozenset() if spot is None or not is_trimmed(shelf) else frozenset(shelf.block(spot).note.sources)
 
 
 def where_of(shelf: Shelf, spot: Spot) -> str:

@@ -13,6 +13,7 @@ from feed.channels import tape
 from feed.gateway import walker
 from feed.model import KINDS
 from feed.recording.chosen import Chosen
+from feed.recording.folder import Folder
 from feed.recording.merge import Page
 from feed.recording.notes import CorruptRecording
 from feed.recording.recording import Recording
@@ -199,6 +200,47 @@ async def test_a_time_before_the_recording_begins_where_that_does(seed: int, tmp
         assert gaps or channel.snapshots <= 1  # of a channel that did not change from before the time to the begin
         assert channel.applied == truth[key][-len(channel.applied) :]
         assert channel.applied
+    await place.close()
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_a_time_before_what_is_kept_of_a_recording_begins_with_whole_states(seed: int, tmp_path: Path) -> None:
+    """Its oldest file is one that a recorder began which was started again: its rows go on from those deleted."""
+    chance = random.Random(seed)
+    logs = made(chance, 150)
+    root = tmp_path / "recordings"
+    tape = Tape(root, [log.log for log in logs])
+    for number, log in enumerate(logs):
+        for _ in range(len(log.records) // 10):
+            tape.read(number, 5)
+            tape.commit()
+    tape.end()
+    old = Folder(str(root)).places()
+    tape = Tape(root, [log.log for log in logs])
+    tape.play(5)
+    tape.end()
+    for at in old:
+        (root / at.path).unlink()
+    ends = {log.name: len(log.records) - 1 for log in logs}
+    for log in logs:
+        log.grow(60)
+        log.record()
+    place = Town(logs, chance, root)
+    for log in logs:
+        place.logs[log.name].begin = log.records[ends[log.name]].floor
+    link, new = place.link(), place.link()
+    link.subscribe(ALL, "*", id="t", start={"time": text_of(3)})
+    new.subscribe(ALL, "*")
+    await place.walked(link, "t")
+    await place.until(lambda: link.in_step and new.in_step)
+    truth = truth_of(place.made)
+    for key, channel in link.client.channels.items():
+        gaps = [(gap["reason"], gap["prev"]) for gap in channel.gaps if gap["reason"] != "venue"]
+        assert gaps in ([], [("evicted", -1)], [("recording", -1)]), channel
+        assert channel.applied == truth[key][-len(channel.applied) :]
+        if key[0] == "book":
+            assert channel.holds() == new.client.channels[key].holds(), key
+    assert not link.client.holes
     await place.close()
 
 
