@@ -31,9 +31,9 @@ pytestmark = pytest.mark.slow
 class Written:
     """A recording that is being written, and what its writer does next."""
 
-    def __init__(self, root: Path, rounds: int = 3) -> None:
+    def __init__(self, root: Path, rounds: int = 3, seed: int = 9) -> None:
         self.root = root
-        self._log = MadeUp("toy/0", ["TOY:A", "TOY:B"], random.Random(9))
+        self._log = MadeUp("toy/0", ["TOY:A", "TOY:B"], random.Random(seed))
         self._log.grow(20)
         self._log.record()
         self._tape = Tape(root, [self._log.log])
@@ -197,6 +197,38 @@ def test_a_growing_file_is_walked_over_once(tmp_path: Path, monkeypatch: pytest.
     recording = recordings.open()
     assert stream_of(recording, Chosen()) == written.stream()
     recording.close()
+    recordings.close()
+
+
+@pytest.mark.parametrize("rounds", [3, 5], ids=["same name", "other name"])
+def test_another_file_in_the_place_of_a_growing_one_is_read_from_its_begin(tmp_path: Path, rounds: int) -> None:
+    """A file system gives the number of a file that was deleted to the next one that is made."""
+    old, new = tmp_path / "old", tmp_path / "new"
+    Written(old)
+    recordings = Recordings(str(old))
+    recordings.open().close()
+    written = Written(new, rounds, seed=2)
+    written.grow()
+    wanted = written.stream()
+    for table in TABLES:
+        for sealed in (old / table).rglob("*.arrow"):
+            sealed.unlink()
+        (part,) = (old / table).rglob("*.part")
+        for file in (new / table).rglob("*.arrow*"):
+            there = old / file.relative_to(new)
+            there.parent.mkdir(exist_ok=True)
+            if file.suffix != ".part":
+                there.write_bytes(file.read_bytes())
+                continue
+            with part.open("r+b") as same:
+                same.truncate()
+                same.write(file.read_bytes())
+            assert (there.name == part.name) == (rounds == 3)
+            part.rename(there)
+    for _ in range(2):
+        recording = recordings.open()
+        assert stream_of(recording, Chosen()) == wanted
+        recording.close()
     recordings.close()
 
 
