@@ -76,7 +76,11 @@ def seal_ended(root: Path, disk: Disk, path: str) -> str | None:
     place = next((place for place in folder.places([path.partition("/")[0]]) if place.path == path), None)
     if place is None:
         raise FileNotFoundError(errno.ENOENT, "was deleted before it was sealed", path)
-    return seal(disk, RecordedFile(folder, place))
+    part = RecordedFile(folder, place)
+    try:
+        return seal(disk, part)
+    finally:
+        part.close()
 
 
 def _verify(part: RecordedFile) -> None:

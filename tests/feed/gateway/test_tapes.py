@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import random
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +13,7 @@ from typing import Any
 import pytest
 
 from feed.channels import tape
+from feed.errors import Unreachable
 from feed.gateway import walker
 from feed.model import KINDS
 from feed.recording.chosen import Chosen
@@ -302,4 +306,54 @@ async def test_without_a_recording_yet_the_log_is_all(tmp_path: Path) -> None:
     link.subscribe("trades", "X:A", id="t", start={"time": text_of(3)})
     await place.walked(link, "t")
     assert [gap["reason"] for gap in link.channel("trades", "X:A").gaps if gap["reason"] != "venue"] == ["evicted"]
+    await place.close()
+
+
+def held(root: Path) -> int:
+    """How many files below a folder this process has open."""
+    found = 0
+    for fd in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            found += str(fd.readlink()).startswith(str(root))
+    return found
+
+
+@pytest.mark.parametrize("fate", ["the client leaves", "OSError", "KeyError", "Unreachable", "kafka is away"])
+async def test_what_is_open_is_closed_however_the_looking_ends(
+    fate: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chance = random.Random(3)
+    place, time = recorded(chance, tmp_path / "recordings", deaths=0.0)
+    begun, goes_on = threading.Event(), threading.Event()
+    positions, place_of = Recording.footing, walker.place_of
+
+    def looks(recording: Recording, *tables: Any) -> int:
+        begun.set()
+        assert goes_on.wait(20)
+        if fate == "OSError":
+            raise OSError(errno.EMFILE, "planted")
+        if fate == "KeyError":
+            raise KeyError("planted")
+        return positions(recording, *tables)
+
+    async def away(*of: Any) -> Any:
+        if begun.is_set() and fate in ("Unreachable", "kafka is away"):
+            raise Unreachable("planted") if fate == "Unreachable" else OSError(errno.ECONNREFUSED, "planted")
+        return await place_of(*of)
+
+    monkeypatch.setattr(Recording, "footing", looks)
+    monkeypatch.setattr(walker, "place_of", away)
+    link = place.link()
+    link.subscribe("trades", "X:A", id="t", start={"time": text_of(time)})
+    await place.until(begun.is_set)
+    assert held(tmp_path) > 0
+    if fate == "the client leaves":
+        place.links.remove(link)
+        link.session.close()
+        await place.until(lambda: not place.walker.walks)
+    goes_on.set()
+    await place.until(lambda: fate == "the client leaves" or "t" in link.client.answers)
+    await place.until(lambda: held(tmp_path) == 0)
+    if fate != "the client leaves":
+        assert link.client.answers["t"]["code"] in ("source_unavailable", "internal")
     await place.close()

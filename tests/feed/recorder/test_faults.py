@@ -13,8 +13,8 @@ import replay
 from feed.errors import FeedError
 from feed.recorder.commits import Commits
 from feed.recorder.lock import FolderLock
-from feed.recorder.recovery import take_up
-from feed.recorder.retention import KeepRules, keep
+from feed.recorder.recovery import seal_ended, take_up
+from feed.recorder.retention import KeepRules, _unused, keep
 from feed.recording import recording
 from feed.recording.chosen import Chosen
 from feed.recording.disk import Disk, NewFile
@@ -117,6 +117,21 @@ def test_a_half_written_commit_counts_in_no_table(tmp_path: Path, monkeypatch: p
     assert not failures(tmp_path / "right")
     monkeypatch.setattr(recording, "common_commit", newest_commit)
     assert failures(tmp_path / "wrong")
+
+
+def test_a_sealing_that_fails_lets_go_of_its_file(tmp_path: Path) -> None:
+    """A file that looks as if it were read is never deleted."""
+    log = MadeUp("toy/0", ["TOY:A"], random.Random(3))
+    log.grow(30)
+    log.record()
+    tape = Tape(tmp_path, [log.log])
+    tape.play()
+    path = tape.commits.end("states")
+    assert path is not None
+    with pytest.raises(OSError, match=r"No space|quota|large|Input|Read-only"):
+        seal_ended(tmp_path, FailingDisk(tmp_path, random.Random(1), 10), path)
+    assert _unused(tmp_path / path)
+    tape.die()
 
 
 def test_a_second_recorder_is_refused_and_told_by_whom(tmp_path: Path) -> None:
