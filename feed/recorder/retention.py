@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
+from feed.recorder.recovery import deleted_is_oserror
 from feed.recording.files import RecordedFile
 from feed.recording.folder import Folder
 from feed.recording.notes import CorruptRecording
@@ -36,8 +37,13 @@ class KeepRules(Struct, frozen=True, kw_only=True):
 
 
 def keep(root: Path, disk: Disk, rules: KeepRules, newest_clock: int, tables: Sequence[str] = TABLES) -> list[str]:
-    """Deletes what is older than allowed, or too much; says which files. The newest of a table is never deleted."""
-    folder = Folder(str(root))
+    """Deletes what is older than allowed, or too much; says which files. The newest of a table is never deleted.
+
+    Raises:
+        OSError: the disk fails, or the folder was deleted.
+    """
+    with deleted_is_oserror(root):
+        folder = Folder(str(root))
     places = folder.places(tables)
     newest = {place.table: place.path for place in places}
     old = sorted((place for place in places if newest[place.table] != place.path), key=lambda place: place.commit)
