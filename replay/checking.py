@@ -6,7 +6,8 @@ Owns what `replay verify` looks at. A fault is told in words, with file and batc
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Final
+from functools import partial
+from typing import Final, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -14,8 +15,9 @@ import pyarrow.compute as pc
 
 from feed.model import KINDS, NO_SEQ
 from feed.recording.folder import Folder
-from feed.recording.footing import footing_of, is_trimmed
+from feed.recording.footing import is_trimmed
 from feed.recording.merge import order_of
+from feed.recording.notes import Gone
 from feed.recording.recording import Recording
 from feed.recording.shelf import Shelf, Spot
 from feed.recording.tables import GAPS, STATES, TABLES, TICKS
@@ -26,6 +28,7 @@ from replay.holes import Gaps
 _UNKNOWN: Final = NO_SEQ - 1
 Key = tuple[str, str]
 """Symbol and source."""
+Found = TypeVar("Found")
 
 
 def file_faults(folder: Folder, tell: Callable[[int], None] = lambda done: None) -> Iterator[str]:
@@ -44,10 +47,11 @@ class Checked:
         self.faults: list[str] = []
         self.crossed: dict[str, int] = {"quotes": 0, "book": 0}
         self._recording = recording
-        self._gaps = Gaps(recording.shelves[GAPS])
-        self.gaps_from = footing_of([recording.shelves[GAPS]])
+        self._gaps = _whole(lambda: Gaps(recording.shelves[GAPS]))
+        self.gaps_from = recording.footing((GAPS,))
         """From when on every gap is there: what told of earlier ones was deleted."""
-        self.clocks = Clocks(recording)
+        self.clocks = _whole(lambda: Clocks(recording))
+        self._done = 0
 
     def run(self, tell: Callable[[int], None] = lambda done: None) -> Checked:
         """Reads everything once.
@@ -57,18 +61,23 @@ class Checked:
         """
         for table in (GAPS, STATES):
             shelf = self._recording.shelves[table]
-            for spot in shelf.spots():
-                self.clocks.see(shelf.rows(spot), where_of(shelf, spot))
-        done = 0
+            _whole(partial(self._see, shelf))
         for kind in KINDS:
-            check = _Table(kind, self._recording.shelves[kind], self)
-            for spot in check.shelf.spots():
-                check.block(spot)
-                block = check.shelf.block(spot)
-                done += block.end - block.start
-                tell(done)
+            _whole(partial(self._check, kind, tell))
         self.faults += self.clocks.faults()
         return self
+
+    def _see(self, shelf: Shelf) -> None:
+        for spot in shelf.spots():
+            self.clocks.see(shelf.rows(spot), where_of(shelf, spot))
+
+    def _check(self, kind: str, tell: Callable[[int], None]) -> None:
+        check = _Table(kind, self._recording.shelves[kind], self)
+        for spot in check.shelf.spots():
+            check.block(spot)
+            block = check.shelf.block(spot)
+            self._done += block.end - block.start
+            tell(self._done)
 
     def explains(self, kind: str, symbol: str, stood: int, prev: int) -> bool:
         """Whether a gap tells why an update follows `prev` and not where its channel stood."""
@@ -166,6 +175,15 @@ class _Table:
             whole = batch.filter(batch.column("is_snapshot"))
             bests = [_best(whole.column(side)) for side in ("bids", "asks")]
             crossed["book"] += pc.sum(pc.fill_null(pc.greater_equal(*bests), False)).as_py() or 0
+
+
+def _whole(read: Callable[[], Found]) -> Found:
+    """What is read of a table to its end; where files were deleted meanwhile, it begins anew behind them."""
+    while True:
+        try:
+            return read()
+        except Gone:
+            continue
 
 
 def _sources_before(shelf: Shelf) -> frozenset[str]:

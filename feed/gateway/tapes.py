@@ -183,9 +183,9 @@ def _begins(recording: Recording, chosen: Chosen) -> dict[str, _Begin]:
     for table in chosen.tables:
         shelf = recording.shelves[table]
         found: dict[str, _Begin] = {}
-        if not len(shelf) or (table not in KINDS and shelf.has_first):
+        if table not in KINDS and shelf.has_first:
             continue
-        for block in shelf.blocks(0):
+        for block in shelf.oldest():
             commit = block.note.commit
             for source, span in block.note.sources.items():
                 clock, tick = (span.first_clock, span.first_at) if span.rows else (span.clock, span.tick)

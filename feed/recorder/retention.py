@@ -15,7 +15,7 @@ from msgspec import Struct
 from feed.recorder.recovery import deleted_is_oserror
 from feed.recording.files import RecordedFile
 from feed.recording.folder import Folder
-from feed.recording.notes import CorruptRecording
+from feed.recording.notes import Block, CorruptRecording
 from feed.recording.tables import TABLES
 
 if TYPE_CHECKING:
@@ -51,7 +51,10 @@ def keep(root: Path, disk: Disk, rules: KeepRules, newest_clock: int, tables: Se
     gone: list[str] = []
     for place in old:
         too_much = bool(rules.bytes) and total > rules.bytes
-        if not too_much and not (rules.seconds and _ended_before(folder, place, newest_clock - rules.seconds * _NS)):
+        behind = [other for other in places if other.table == place.table and other.commit > place.commit]
+        if not too_much and not (
+            rules.seconds and _ended_before(folder, place, behind, newest_clock - rules.seconds * _NS)
+        ):
             break
         if place.sealed and _unused(root / place.path):
             disk.remove(place.path)
@@ -62,20 +65,33 @@ def keep(root: Path, disk: Disk, rules: KeepRules, newest_clock: int, tables: Se
     return gone
 
 
-def _ended_before(folder: Folder, place: Place, clock: int) -> bool:
+def _ended_before(folder: Folder, place: Place, behind: list[Place], clock: int) -> bool:
+    """Whether all of a file was before a clock; of one that is damaged the first one `behind` it says so."""
     try:
-        file = RecordedFile(folder, place)
-    except CorruptRecording as error:
-        log.warning("%s; it is kept", error)
-        return False
+        blocks = _blocks(folder, place)
+        return max((_clock(block) for block in blocks[-1:]), default=0) < clock
     except FileNotFoundError:
-        return False  # somebody else has deleted it
-    try:
-        return (
-            max((span.clock for block in file.blocks[-1:] for span in block.note.sources.values()), default=0) < clock
-        )
-    finally:
-        file.close()
+        return True  # somebody else has deleted it
+    except CorruptRecording as error:
+        why = error
+    for other in behind:
+        try:
+            ended = any(_clock(block) < clock for block in _blocks(folder, other)[:1])
+        except (FileNotFoundError, CorruptRecording):
+            continue
+        log.warning("%s; it is %s", why, "deleted, it is old" if ended else "kept")
+        return ended
+    return False
+
+
+def _blocks(folder: Folder, place: Place) -> list[Block]:
+    file = RecordedFile(folder, place)
+    file.close()
+    return file.blocks
+
+
+def _clock(block: Block) -> int:
+    return max((span.clock for span in block.note.sources.values()), default=0)
 
 
 def _unused(path: Path) -> bool:

@@ -90,6 +90,11 @@ class Shelf:
             return blocks[: bisect_right(blocks, self.limit, key=lambda block: block.note.commit)]
         return blocks
 
+    def oldest(self) -> list[Block]:
+        """The blocks of the oldest file that is there and has any."""
+        spot = next(self.spots(), None)
+        return [] if spot is None else self.blocks(spot.file)
+
     def block(self, spot: Spot) -> Block:
         """One block."""
         return self.file(spot.file).blocks[spot.block]

@@ -206,6 +206,22 @@ def test_files_older_than_allowed_go_by_the_recordings_own_clock(tmp_path: Path)
 
 
 @pytest.mark.slow
+def test_a_damaged_file_grows_old_as_any_other(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    tape, log = grown(tmp_path, 100)
+    tape.end()
+    places = Folder(str(tmp_path)).places()
+    oldest = min((place for place in places if place.table == "trades"), key=lambda place: place.commit)
+    data = (tmp_path / oldest.path).read_bytes()
+    (tmp_path / oldest.path).write_bytes(data[: len(data) // 2])
+    ns = 1_000_000_000
+    assert keep(tmp_path, Disk(tmp_path), KeepRules(seconds=1), log.source.seq) == []
+    gone = keep(tmp_path, Disk(tmp_path), KeepRules(seconds=1), ns + log.source.seq // 2)
+    assert oldest.path in gone
+    assert len(gone) > 8
+    assert "it is deleted" in caplog.text
+
+
+@pytest.mark.slow
 def test_a_file_that_is_read_is_not_deleted(tmp_path: Path) -> None:
     tape, _ = grown(tmp_path, 60)
     tape.end()

@@ -20,7 +20,7 @@ from feed.recording.recording import Recording
 from feed.recording.shelf import Cut
 from feed.recording.tables import TABLES
 from feed.recording.verify import faults_of
-from replay.checking import file_faults
+from replay.checking import Checked, file_faults
 from tests.feed.recorder.made_up import MadeUp
 from tests.feed.recorder.tape import Tape
 from tests.feed.recorder.test_session import Stream, stream_of
@@ -51,12 +51,15 @@ class Written:
         self._log.record()
         self._tape.play()
 
-    def delete(self) -> None:
-        """The oldest file of each table goes, as retention does."""
+    def delete(self) -> int:
+        """The oldest file of each table goes, as retention does; how many."""
+        count = 0
         for table in TABLES:
             oldest = sorted((self.root / table).rglob("*.arrow"))
             if len(oldest) > 1:
                 oldest[0].unlink()
+                count += 1
+        return count
 
     def stream(self) -> Stream:
         recording = Recording(str(self.root))
@@ -79,11 +82,11 @@ def everything(root: Path, catalog: Catalog) -> Stream:
 
 
 @pytest.fixture
-def at_open(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], None]], None]:
+def at_open(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], object]], None]:
     """Something is done just before the n-th file is opened; nothing where so many are not."""
     hold = files.hold
 
-    def plan(number: int, act: Callable[[], None]) -> None:
+    def plan(number: int, act: Callable[[], object]) -> None:
         count = 0
 
         def held(path: str) -> int:
@@ -100,7 +103,7 @@ def at_open(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], None
 
 @pytest.mark.parametrize("number", range(1, 33, 4))
 def test_files_that_are_sealed_under_a_reader(
-    number: int, tmp_path: Path, at_open: Callable[[int, Callable[[], None]], None]
+    number: int, tmp_path: Path, at_open: Callable[[int, Callable[[], object]], None]
 ) -> None:
     written = Written(tmp_path)
     before = written.stream()
@@ -118,7 +121,7 @@ def test_files_that_are_sealed_under_a_reader(
 
 @pytest.mark.parametrize("number", range(1, 33, 4))
 def test_files_that_are_deleted_before_a_reader_comes_to_them(
-    number: int, tmp_path: Path, at_open: Callable[[int, Callable[[], None]], None]
+    number: int, tmp_path: Path, at_open: Callable[[int, Callable[[], object]], None]
 ) -> None:
     written = Written(tmp_path, rounds=4)
     at_open(number, written.delete)
@@ -128,6 +131,23 @@ def test_files_that_are_deleted_before_a_reader_comes_to_them(
     found = everything(tmp_path, Catalog())
     at_open(0, written.delete)
     assert found[-1] == written.stream()[-1]
+
+
+@pytest.mark.parametrize("number", [2, 100])
+def test_a_verify_goes_on_behind_files_that_are_deleted(
+    number: int, tmp_path: Path, at_open: Callable[[int, Callable[[], object]], None]
+) -> None:
+    written = Written(tmp_path, rounds=12)
+    deleted: list[int] = []
+
+    def delete() -> None:
+        deleted.append(sum(written.delete() for _ in range(4)))
+
+    recording = Recording(str(tmp_path))
+    at_open(number, delete)
+    assert Checked(recording).run().faults == []
+    assert deleted[0] > 20
+    recording.close()
 
 
 def test_a_verify_goes_on_in_the_sealed_file(tmp_path: Path) -> None:
