@@ -22,6 +22,7 @@ from feed.recording.tables import TABLES
 from feed.recording.verify import faults_of
 from replay.checking import Checked, file_faults
 from tests.feed.recorder.made_up import MadeUp
+from tests.feed.recorder.moving import Partition
 from tests.feed.recorder.tape import Tape
 from tests.feed.recorder.test_session import Stream, stream_of
 
@@ -271,3 +272,17 @@ def test_names_of_a_growing_file_are_read_once(tmp_path: Path, monkeypatch: pyte
     assert 0 < read <= len(KINDS)
     assert channels == Catalog().channels(recording)
     recording.close()
+
+
+def test_new_names_of_a_growing_file_are_seen(tmp_path: Path) -> None:
+    partition = Partition("toy/0")
+    tape, catalog = Tape(tmp_path, [partition.log]), Catalog()
+    for number, symbol in enumerate(["TOY:A", "TOY:B", "TOY:A", "TOY:C"]):
+        partition.trade(symbol, number)
+        tape.play()
+        recording = Recording(str(tmp_path))
+        found = catalog.channels(recording)
+        assert set(found) == {("trades", name) for name in partition.told}
+        assert found == Catalog().channels(recording)
+        recording.close()
+    tape.die()
