@@ -1,4 +1,4 @@
-"""How long a recording is kept: sealed files go, the oldest first, never one that is open or being read.
+"""How long a recording is kept: sealed files go, the first that were ended first, never one that is open or read.
 
 Time is the recording's own, so a wall clock that jumps deletes nothing.
 """
@@ -6,6 +6,7 @@ Time is the recording's own, so a wall clock that jumps deletes nothing.
 from __future__ import annotations
 
 import fcntl
+import itertools
 import logging
 import os
 from typing import TYPE_CHECKING, Final
@@ -45,8 +46,9 @@ def keep(root: Path, disk: Disk, rules: KeepRules, newest_clock: int, tables: Se
     with deleted_is_oserror(root):
         folder = Folder(str(root))
     places = folder.places(tables)
-    newest = {place.table: place.path for place in places}
-    old = sorted((place for place in places if newest[place.table] != place.path), key=lambda place: place.commit)
+    ends = _ends(places)
+    # by where they end: gaps and states, which are few, have long files, of which the others need the last rows
+    old = sorted((place for place in places if place.path in ends), key=lambda place: ends[place.path])
     total = sum(place.size for place in places)
     gone: list[str] = []
     for place in old:
@@ -63,6 +65,12 @@ def keep(root: Path, disk: Disk, rules: KeepRules, newest_clock: int, tables: Se
     if gone:
         log.info("deleted %d files that were older or more than what is kept, the last one %s", len(gone), gone[-1])
     return gone
+
+
+def _ends(places: list[Place]) -> dict[str, int]:
+    """The commit after which each file was ended: the next one of its table begins. The newest ones are left out."""
+    nexts = itertools.pairwise(places)
+    return {place.path: following.commit for place, following in nexts if place.table == following.table}
 
 
 def _ended_before(folder: Folder, place: Place, behind: list[Place], clock: int) -> bool:

@@ -11,6 +11,7 @@ import pytest
 
 import replay
 from feed.errors import FeedError
+from feed.model import KINDS
 from feed.recorder.commits import Commits
 from feed.recorder.lock import FolderLock
 from feed.recorder.recovery import seal_ended, take_up
@@ -20,8 +21,10 @@ from feed.recording.chosen import Chosen
 from feed.recording.disk import Disk, NewFile
 from feed.recording.files import RecordedFile
 from feed.recording.folder import Folder
+from feed.recording.footing import WHOLE
 from feed.recording.notes import CorruptRecording
 from feed.recording.recording import Recording
+from feed.recording.tables import GAPS, STATES
 from tests.feed.recorder.made_up import MadeUp, truth_of
 from tests.feed.recorder.tape import FILES, Tape
 from tests.feed.recorder.test_session import EAGER, made_up, stream_of, updates_of
@@ -192,6 +195,31 @@ def test_old_files_go_the_oldest_first_and_what_is_left_can_be_read(tmp_path: Pa
         assert updates == whole[key][-len(updates) :]
     found = replay.open(str(tmp_path)).book_at("TOY:A", 2**62)
     assert [str(price) for price, _ in found.bids] == [p for p, _ in log.source.truth("book", "TOY:A").data().bids]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rules", ["bytes", "seconds"])
+def test_gaps_and_states_are_kept_as_long_as_what_they_belong_to(rules: str, tmp_path: Path) -> None:
+    """They have long files, as they have few rows: such a one begins before all others, and ends after most."""
+    log = MadeUp("toy/0", ["TOY:A", "TOY:B"], random.Random(2))
+    log.grow(300)
+    log.record()
+    tape = Tape(tmp_path, [log.log])
+    while tape.read(0, 20):
+        tape.commit()
+        tape.rotate(KINDS)
+    tape.rotate((GAPS, STATES))
+    tape.end()
+    places = Folder(str(tmp_path)).places()
+    half = sum(place.size for place in places) * 2 // 3
+    ns = 1_000_000_000
+    keeps = KeepRules(bytes=half) if rules == "bytes" else KeepRules(seconds=1)
+    gone = keep(tmp_path, Disk(tmp_path), keeps, ns + log.source.seq // 2)
+    assert len(gone) > 8
+    assert not [path for path in gone if path.startswith((GAPS, STATES))]
+    recording = Recording(str(tmp_path))
+    assert WHOLE < recording.footing(KINDS) == recording.footing() < log.source.seq
+    recording.close()
 
 
 @pytest.mark.slow
