@@ -6,6 +6,7 @@ Owns the page and the list of symbols that stand in for the live ones, and how i
 from __future__ import annotations
 
 import asyncio
+import logging
 from html import escape
 from typing import TYPE_CHECKING, Final
 
@@ -15,7 +16,7 @@ from starlette.responses import HTMLResponse
 from feed.checks import Check
 from feed.command import say
 from feed.errors import BadRequest, ConfigError, FeedError
-from feed.gateway.answers import json_answer, told
+from feed.gateway.answers import error_answer, json_answer, told
 from feed.gateway.pages import HEADERS
 from feed.gateway.recordings import Range, Recordings
 from feed.gateway.server import build_server, serve
@@ -46,6 +47,7 @@ _PAGE: Final = """<!doctype html><html lang="en"><meta charset="utf-8"><title>fe
 """
 _LOOK_SECONDS: Final = 2.0
 """Between two looks at what there is."""
+_logger: Final = logging.getLogger("feed.gateway")
 
 
 async def run_alone(settings: Settings) -> None:
@@ -81,7 +83,10 @@ def add_alone(app: FastAPI, gateway: Gateway) -> None:
     @app.get("/", response_class=HTMLResponse)
     async def page() -> Response:
         """What this server is."""
-        found, channels = await recordings.run(lambda: _look(recordings))
+        try:
+            found, channels = await recordings.run(lambda: _look(recordings))
+        except (FeedError, OSError) as error:
+            return _cannot(error)
         begin, end = (text_of(found.begin), text_of(found.end)) if found else ("nothing yet", "nothing yet")
         symbols = len({symbol for _, symbol in channels})
         return HTMLResponse(_PAGE.format(begin=escape(begin), end=escape(end), symbols=symbols), headers=HEADERS)
@@ -89,7 +94,10 @@ def add_alone(app: FastAPI, gateway: Gateway) -> None:
     @app.get("/v1/symbols", responses=told("Symbols in alphabetical order", {"type": "array"}))
     async def symbols() -> Response:
         """The recorded symbols, with their channels and the source in which they were last."""
-        _, channels = await recordings.run(lambda: _look(recordings))
+        try:
+            _, channels = await recordings.run(lambda: _look(recordings))
+        except (FeedError, OSError) as error:
+            return _cannot(error)
         rows = {
             symbol: {"symbol": symbol, "channels": [kind for kind in KINDS if (kind, symbol) in channels]}
             for symbol in sorted({symbol for _, symbol in channels})
@@ -116,7 +124,7 @@ class _Watch:
             try:
                 self.words = _words(await recordings.run(lambda: _range(recordings)))
                 self._there = True
-            except FeedError as error:
+            except (FeedError, OSError) as error:  # a folder that is listed may fail as a disk does
                 self.words, self._there = str(error), False
 
 
@@ -137,8 +145,24 @@ def _range(recordings: Recordings) -> Range | None:
         recording.close()
 
 
+def _cannot(error: Exception) -> Response:
+    """The answer where the recording cannot be read."""
+    _logger.warning("the recording cannot be read: %s", error)
+    if isinstance(error, BadRequest):
+        return error_answer(404, error.code, error.message)
+    if isinstance(error, OSError):
+        return error_answer(503, "source_unavailable", "the recording cannot be opened now")
+    return error_answer(500, "internal", "the recording is damaged")
+
+
 def _look(recordings: Recordings) -> tuple[Range | None, dict[tuple[str, str], str]]:
-    """When and what was recorded, as it is now."""
+    """When and what was recorded, as it is now.
+
+    Raises:
+        BadRequest: `no_recording`, there is no folder.
+        CorruptRecording: a file is damaged.
+        OSError: it cannot be opened now.
+    """
     recording = recordings.open()
     try:
         return recordings.range_of(recording), recordings.catalog.channels(recording)

@@ -6,7 +6,8 @@ Owns what `replay verify` looks at. A fault is told in words, with file and batc
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Final
+from functools import partial
+from typing import Final, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +15,9 @@ import pyarrow.compute as pc
 
 from feed.model import KINDS, NO_SEQ
 from feed.recording.folder import Folder
+from feed.recording.footing import is_trimmed
 from feed.recording.merge import order_of
+from feed.recording.notes import Gone
 from feed.recording.recording import Recording
 from feed.recording.shelf import Shelf, Spot
 from feed.recording.tables import GAPS, STATES, TABLES, TICKS
@@ -25,6 +28,7 @@ from replay.holes import Gaps
 _UNKNOWN: Final = NO_SEQ - 1
 Key = tuple[str, str]
 """Symbol and source."""
+Found = TypeVar("Found")
 
 
 def file_faults(folder: Folder, tell: Callable[[int], None] = lambda done: None) -> Iterator[str]:
@@ -43,8 +47,11 @@ class Checked:
         self.faults: list[str] = []
         self.crossed: dict[str, int] = {"quotes": 0, "book": 0}
         self._recording = recording
-        self._gaps = Gaps(recording.shelves[GAPS])
-        self.clocks = Clocks(recording)
+        self._gaps = _whole(lambda: Gaps(recording.shelves[GAPS]))
+        self.gaps_from = recording.footing((GAPS,))
+        """From when on every gap is there: what told of earlier ones was deleted."""
+        self.clocks = _whole(lambda: Clocks(recording))
+        self._done = 0
 
     def run(self, tell: Callable[[int], None] = lambda done: None) -> Checked:
         """Reads everything once.
@@ -54,18 +61,23 @@ class Checked:
         """
         for table in (GAPS, STATES):
             shelf = self._recording.shelves[table]
-            for spot in shelf.spots():
-                self.clocks.see(shelf.rows(spot), where_of(shelf, spot))
-        done = 0
+            _whole(partial(self._see, shelf))
         for kind in KINDS:
-            check = _Table(kind, self._recording.shelves[kind], self)
-            for spot in check.shelf.spots():
-                check.block(spot)
-                block = check.shelf.block(spot)
-                done += block.end - block.start
-                tell(done)
+            _whole(partial(self._check, kind, tell))
         self.faults += self.clocks.faults()
         return self
+
+    def _see(self, shelf: Shelf) -> None:
+        for spot in shelf.spots():
+            self.clocks.see(shelf.rows(spot), where_of(shelf, spot))
+
+    def _check(self, kind: str, tell: Callable[[int], None]) -> None:
+        check = _Table(kind, self._recording.shelves[kind], self)
+        for spot in check.shelf.spots():
+            check.block(spot)
+            block = check.shelf.block(spot)
+            self._done += block.end - block.start
+            tell(self._done)
 
     def explains(self, kind: str, symbol: str, stood: int, prev: int) -> bool:
         """Whether a gap tells why an update follows `prev` and not where its channel stood."""
@@ -80,6 +92,7 @@ class _Table:
         self.shelf = shelf
         self._checked = checked
         self._seqs: dict[Key, int] = {}
+        self._earlier = _sources_before(shelf)
         self._order: dict[str, tuple[int, int]] = {}
 
     def block(self, spot: Spot) -> None:
@@ -123,9 +136,10 @@ class _Table:
         symbols, sources = batch.column("symbol"), batch.column("source")
         codes = symbols.indices.to_numpy().astype(np.int64) * len(sources.dictionary) + sources.indices.to_numpy()
         seq = batch.column("seq").to_numpy()
+        clock = order_of(batch)[0]
         prev = batch.column("prev").fill_null(_UNKNOWN).to_numpy()
         order = np.argsort(codes, kind="stable")
-        codes, seq, prev = codes[order], seq[order], prev[order]
+        codes, seq, prev, clock = codes[order], seq[order], prev[order], clock[order]
         begins = np.flatnonzero(np.diff(codes, prepend=-1))
         expected = np.empty(len(seq), np.int64)
         expected[1:] = seq[:-1]
@@ -134,12 +148,17 @@ class _Table:
         for begin, end in zip(begins.tolist(), [*begins[1:].tolist(), len(seq)], strict=True):
             symbol, source = divmod(int(codes[begin]), len(sources.dictionary))
             key = symbols.dictionary[symbol].as_py(), sources.dictionary[source].as_py()
-            expected[begin] = self._seqs.get(key, NO_SEQ)
+            # the file is gone in which such a channel began
+            unseen = int(prev[begin]) if key[1] in self._earlier else NO_SEQ
+            expected[begin] = self._seqs.get(key, unseen)
             self._seqs[key] = int(seq[end - 1])
             for row in (
                 begin
                 + np.flatnonzero(
-                    (prev[begin:end] != expected[begin:end]) & (prev[begin:end] != _UNKNOWN) & ~again[begin:end]
+                    (prev[begin:end] != expected[begin:end])
+                    & (prev[begin:end] != _UNKNOWN)
+                    & (clock[begin:end] > self._checked.gaps_from)
+                    & ~again[begin:end]
                 )
             ).tolist():
                 if not self._checked.explains(self.kind, key[0], int(expected[row]), int(prev[row])):
@@ -156,6 +175,21 @@ class _Table:
             whole = batch.filter(batch.column("is_snapshot"))
             bests = [_best(whole.column(side)) for side in ("bids", "asks")]
             crossed["book"] += pc.sum(pc.fill_null(pc.greater_equal(*bests), False)).as_py() or 0
+
+
+def _whole(read: Callable[[], Found]) -> Found:
+    """What is read of a table to its end; where files were deleted meanwhile, it begins anew behind them."""
+    while True:
+        try:
+            return read()
+        except Gone:
+            continue
+
+
+def _sources_before(shelf: Shelf) -> frozenset[str]:
+    """The sources of which a table had files that were deleted."""
+    spot = next(shelf.spots(), None)
+    return frozenset() if spot is None or not is_trimmed(shelf) else frozenset(shelf.block(spot).note.sources)
 
 
 def where_of(shelf: Shelf, spot: Spot) -> str:

@@ -14,10 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feed.recording.folder import FIRST_COMMIT
+from feed.recording.footing import is_trimmed
 from feed.recording.merge import order_of
 from feed.recording.recording import Recording
-from feed.recording.shelf import Shelf
 from replay.timeline import Timeline
 
 TURNS_NS: Final = 1_000_000_000
@@ -113,13 +112,11 @@ def venue_of(source: str) -> str:
 
 def _begins(recording: Recording) -> dict[str, int]:
     """Where files before these are gone: the clocks that they left, by venue."""
-    shelves: list[Shelf] = [shelf for shelf in recording.shelves.values() if len(shelf)]
-    if not shelves or min(shelf.places[0].commit for shelf in shelves) <= FIRST_COMMIT:
-        return {}
     found: dict[str, int] = {}
-    for shelf in shelves:
-        for block in shelf.blocks(0)[:1]:
-            for source, span in block.note.sources.items():
+    for shelf in recording.shelves.values():
+        spot = next(shelf.spots(), None)
+        if spot is not None and is_trimmed(shelf):
+            for source, span in shelf.block(spot).note.sources.items():
                 found[venue_of(source)] = max(found.get(venue_of(source), 0), span.clock)
     return found
 

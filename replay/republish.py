@@ -240,6 +240,7 @@ async def republish(
     appender = Appender(bootstrap, compression=compression, timeout_ms=60_000)
     await appender.start()
     try:
+        start = begin_of(recording, chosen, start)
         writer = Republisher(appender, topic_of, partitions)
         if start.time > FROM_BEGIN.time:
             writer.stand(recording.standing(chosen, start))
@@ -247,6 +248,11 @@ async def republish(
         return await _play(recording.pages(chosen, start, end, separator=""), writer, Pacing(speed), tell)
     finally:
         await appender.stop()
+
+
+def begin_of(recording: Recording, chosen: Chosen, start: Cut) -> Cut:
+    """Where it begins: not before it is known how all channels stand, where the first files were deleted."""
+    return Cut(max(start.time, recording.footing(chosen.tables)))
 
 
 async def _play(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Final, cast
 from fastapi import FastAPI, Query, Request, Response, WebSocket
 from starlette.responses import StreamingResponse
 
-from feed.errors import BadRequest
+from feed.errors import BadRequest, FeedError
 from feed.gateway.answers import ERROR_ANSWER, Told, error_answer
 from feed.gateway.app import admitted, refuse, upgrade_needed
 from feed.gateway.recordings import Range, Recordings, Walk
@@ -76,15 +76,14 @@ def _add_replay(app: FastAPI, gateway: Gateway, recordings: Recordings) -> None:
         opening += 1
         try:
             recorded = await recordings.run(reader.open)
-        except CorruptRecording:
+        except BaseException as error:
+            recordings.later(reader.close)  # also what a thread opens only now, for a client that has gone
+            if not isinstance(error, (FeedError, OSError)):
+                raise
             _logger.exception("a replay cannot begin")
-            await refuse(gateway, websocket, 500, "the recording is damaged")
-            recordings.later(reader.close)
-            return
-        except OSError:
-            _logger.exception("a replay cannot begin")
-            await refuse(gateway, websocket, 503, "the recording cannot be opened now")
-            recordings.later(reader.close)
+            damaged = isinstance(error, FeedError)
+            words = "the recording is damaged" if damaged else "the recording cannot be opened now"
+            await refuse(gateway, websocket, 500 if damaged else 503, words)
             return
         finally:
             opening -= 1

@@ -31,7 +31,7 @@ Result = TypeVar("Result")
 
 
 class Range(NamedTuple):
-    """Clock of the first row of a recording, and of the newest commit, in nanoseconds."""
+    """Clock of the first row of a recording that can be played, and of the newest commit, in nanoseconds."""
 
     begin: int
     end: int
@@ -169,10 +169,14 @@ def _first_clock(shelf: Shelf, number: int, known: tuple[int, int]) -> tuple[int
 def range_of(recording: Recording, begins: Begins | None = None) -> Range:
     """From when to when a recording is: a source that lags in the files may have the oldest row in any of them.
 
+    Where its first files were deleted it begins behind the moment at which it is known how all channels stand.
+
     Raises:
         BadRequest: `no_recording`, there is no row in it.
     """
-    begin = (begins or Begins()).of(recording)
-    if begin == NEVER:
+    oldest = (begins or Begins()).of(recording)
+    if oldest == NEVER:
         raise BadRequest("no_recording", "nothing is recorded yet")
-    return Range(begin, max(begin, *(span.clock for span in recording.positions.values())))
+    end = max(oldest, *(span.clock for span in recording.positions.values()))
+    begin = max(oldest, min(recording.footing(), end) + 1)
+    return Range(begin, max(begin, end))

@@ -16,9 +16,9 @@ from feed.channels.tape import Key, Said, Stood, Tape
 from feed.gateway.recordings import Recordings, Walk
 from feed.model import KINDS, Kind
 from feed.recording.chosen import Chosen
-from feed.recording.folder import FIRST_COMMIT
+from feed.recording.footing import WHOLE
 from feed.recording.merge import RANKS, Page
-from feed.recording.shelf import Cut
+from feed.recording.shelf import NEVER, Cut
 from feed.recording.standing import last_seqs
 
 if TYPE_CHECKING:
@@ -100,11 +100,14 @@ def _read(recording: Recording, chosen: Chosen, cuts: Mapping[str, LogCut]) -> I
         cut, late, whole = Cut(-1, {end.source: marks[end.source] for end in ends.values()}), False, True
     else:
         time = max((cut.time for cut in first.values() if cut.time is not None), default=0)
-        begin = max((b.clock for name, b in begins.items() if name.partition("@")[0] in ends), default=time)
-        late = begin > time
+        footing = recording.footing(chosen.tables)
         # what was recorded from the recorder's begin on says itself which channels were there before: by a snapshot
-        whole = _whole(recording, chosen)
-        cut = Cut(time if whole else max(time, begin))
+        whole = footing == WHOLE
+        first_row = max((b.clock for name, b in begins.items() if name.partition("@")[0] in ends), default=time)
+        late = (first_row if whole else footing) > time
+        cut = Cut(max(time, footing))
+        if footing == NEVER:
+            return
     if not ends or not chosen.kinds:
         return
     wanted = {end.source for end in ends.values()}
@@ -162,12 +165,6 @@ def _ends(recording: Recording) -> dict[str, End]:
     return found
 
 
-def _whole(recording: Recording, chosen: Chosen) -> bool:
-    """Whether these kinds were recorded from the begin on, and nothing of them was deleted."""
-    shelves = [recording.shelves[kind] for kind in chosen.kinds]
-    return all(shelf.places[0].commit <= FIRST_COMMIT for shelf in shelves if len(shelf))
-
-
 class _Begin(NamedTuple):
     """From where on all tables have a source: since which commit, and its clock and tick then."""
 
@@ -179,14 +176,16 @@ class _Begin(NamedTuple):
 def _begins(recording: Recording, chosen: Chosen) -> dict[str, _Begin]:
     """Where the sources of the first files begin; one that came later was recorded from its own begin on.
 
-    A file begins with keyframes as of its first commit; only that of a recorder's very first commit, the same in all
-    tables, has rows too.
+    Of its first commit a file has keyframes, or the rows that came with it; all that follows is there. Gaps and states
+    are as old as the recording where nothing of them was deleted.
     """
     begins: dict[str, _Begin] = {}
-    for kind in chosen.kinds:
-        shelf = recording.shelves[kind]
+    for table in chosen.tables:
+        shelf = recording.shelves[table]
         found: dict[str, _Begin] = {}
-        for block in shelf.blocks(0) if len(shelf) else ():
+        if table not in KINDS and shelf.has_first:
+            continue
+        for block in shelf.oldest():
             commit = block.note.commit
             for source, span in block.note.sources.items():
                 clock, tick = (span.first_clock, span.first_at) if span.rows else (span.clock, span.tick)

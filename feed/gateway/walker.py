@@ -165,17 +165,32 @@ class Walker:
 
         reel = Reel(recordings, walk.ask.channels, walk.ask.symbols, lacking)
         try:
-            if await reel.open():
-                walk.tape = reel.tape
-                for one in found:
-                    if (end_ := reel.ends.get(one.partition)) is not None:
-                        one.cut = Cut(source=end_.source, mark=end_.tick)
-                        one.place = await place_of(one.log, one.cut)
-                return reel
-        except FeedError as error:
-            log.warning("recordings cannot be read: %s", error)
-        reel.close()
-        return None
+            there = await _opened(reel)
+            ends = reel.ends if there else {}
+            cuts = {name: Cut(source=end_.source, mark=end_.tick) for name, end_ in ends.items()}
+            places = {
+                one.partition: await place_of(one.log, cuts[one.partition]) for one in found if one.partition in cuts
+            }
+        except BaseException:
+            reel.close()  # also what a thread opens only now: nobody waits for it any more
+            raise
+        if not there:
+            reel.close()
+            return None
+        walk.tape = reel.tape
+        for one in found:
+            if one.partition in cuts:
+                one.cut, one.place = cuts[one.partition], places[one.partition]
+        return reel
+
+
+async def _opened(reel: Reel) -> bool:
+    """Whether recordings have anything for a walk; what cannot be read has nothing."""
+    try:
+        return await reel.open()
+    except FeedError as error:
+        log.warning("recordings cannot be read: %s", error)
+        return False
 
 
 class _Cut:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from feed.metrics import Metrics
 
 _TOLD_MAX: Final = 20
+FEED: Final = "feed logs"
+"""What a recorder records, if it records anything."""
 
 
 class Status(Struct, frozen=True):
@@ -53,7 +55,7 @@ class RecorderHealth:
         self._silence_max = silence_s_max
         self._answered_at: float | None = None
         self._kafka = "kafka has not answered yet"
-        self._why_paused = "it has not begun"
+        self._why_paused = {FEED: "it has not begun"}
         self._durable_at: float | None = None
         self._standings: Callable[[], list[Standing]] = list
 
@@ -73,15 +75,16 @@ class RecorderHealth:
 
     # ---- what the recorder tells
 
-    def paused(self, why: str) -> None:
-        """The disk takes nothing."""
-        self._why_paused = why
-        self._caught_up = False
+    def paused(self, why: str, what: str = FEED) -> None:
+        """The disk takes nothing; of what, where feed logs are not all that is recorded."""
+        self._why_paused[what] = why
+        if what == FEED:
+            self._caught_up = False
         self.pauses += 1
 
-    def goes_on(self) -> None:
+    def goes_on(self, what: str = FEED) -> None:
         """It records."""
-        self._why_paused = ""
+        self._why_paused.pop(what, None)
 
     def durable(self) -> None:
         """All that was read until now would survive a power cut."""
@@ -129,8 +132,8 @@ class RecorderHealth:
         return Check("kafka", True, f"answered {(self._clock() - self._answered_at) * 1000:.0f} ms ago")
 
     def _disk_check(self) -> Check:
-        if self._why_paused:
-            return Check("recording", False, f"paused: {self._why_paused}")
+        for why in self._why_paused.values():
+            return Check("recording", False, f"paused: {why}")
         if self._durable_at is None:
             return Check("recording", True, "recording")
         return Check("recording", True, f"recording; durable {self._clock() - self._durable_at:.1f} s ago")

@@ -25,7 +25,7 @@ from feed.kafka.fetch import Fetcher, Stream
 from feed.recorder.commits import Commits
 from feed.recorder.recovery import seal_ended, take_up
 from feed.recorder.retention import keep
-from feed.recorder.role import NOT_OUR_DISK, DiskFull, Pauses, RecorderSettings
+from feed.recorder.role import NOT_OUR_DISK, Pauses, RecorderSettings, refuse_full
 from feed.recorder.taking import Taken
 from feed.recording.disk import Disk
 from feed.recording.notes import Span
@@ -91,7 +91,7 @@ class RawRecorder:
                 except OSError as error:
                     if error.errno in NOT_OUR_DISK:
                         raise
-                    self._health.paused(error.strerror or str(error))
+                    self._health.paused(error.strerror or str(error), TICKS)
                     self._pauses.pause(error)
                 await asyncio.sleep(self._settings.retry_ms / 1000)
         finally:
@@ -99,10 +99,12 @@ class RawRecorder:
             await self._cluster.stop()
 
     async def _record(self) -> None:
+        refuse_full(self._disk, self._settings.free_bytes_min)
         taken_up = await unbroken(asyncio.to_thread(take_up, self._root, self._disk, (), (TICKS,)))
         commits = Commits(self._disk, (TICKS,), taken_up.commit, FoldRules(), self._settings.files)
         life = RawTicks(commits, taken_up.positions)
         streams: dict[TopicPartition, Stream] = {}
+        self._health.goes_on(TICKS)
         looking = asyncio.create_task(self._look(life, streams), name="tick partitions")
         try:
             while True:
@@ -126,9 +128,7 @@ class RawRecorder:
     async def _write(self, life: RawTicks) -> None:
         """Writes what came, and what is due with it."""
         try:
-            free, floor = self._disk.free_bytes(), self._settings.free_bytes_min
-            if free < floor:
-                raise DiskFull(free, floor)
+            refuse_full(self._disk, self._settings.free_bytes_min)
             await asyncio.to_thread(life.write)
             self._pauses.go_on()
             if time.monotonic() - life.synced_at >= self._settings.sync_interval_ms / 1000:

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import errno
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from feed.errors import ConfigError
 from feed.model import KINDS
 from feed.recording.disk import Disk
 from feed.recording.files import RecordedFile
 from feed.recording.folder import Folder
-from feed.recording.notes import CorruptRecording, Span
+from feed.recording.notes import CorruptRecording, Gone, Span
 from feed.recording.recording import Recording
 from feed.recording.seal import seal
 from feed.recording.standing import Channel, last_seqs
@@ -39,8 +42,22 @@ def take_up(root: Path, disk: Disk, kinds: tuple[str, ...], tables: tuple[str, .
 
     Raises:
         CorruptRecording: an open file is damaged before its end, not torn: `replay repair` keeps what is whole of it.
-        OSError: the disk is full or fails; nothing is lost.
+        OSError: the disk is full or fails, or the folder or a file was deleted; nothing else is lost.
     """
+    with deleted_is_oserror(root):
+        return _take_up(root, disk, kinds, tables)
+
+
+@contextmanager
+def deleted_is_oserror(root: Path) -> Iterator[None]:
+    """To a recorder a folder or a file that somebody has deleted is trouble of the disk: it pauses, and begins anew."""
+    try:
+        yield
+    except (ConfigError, Gone) as error:
+        raise FileNotFoundError(errno.ENOENT, f"was deleted: {error}", str(root)) from error
+
+
+def _take_up(root: Path, disk: Disk, kinds: tuple[str, ...], tables: tuple[str, ...]) -> TakenUp:
     _tidy(root, tables)
     # kinds that are not recorded have no commit: without this the first one, which only the others have, was cut
     there = {place.table for place in Folder(str(root)).places(tables)}
@@ -70,13 +87,18 @@ def seal_ended(root: Path, disk: Disk, path: str) -> str | None:
     """Seals one file that its writer has ended.
 
     Raises:
-        OSError: as `seal`, or it is not there any more.
+        OSError: as `seal`, or it is not there any more, nor perhaps its folder.
     """
-    folder = Folder(str(root))
+    with deleted_is_oserror(root):
+        folder = Folder(str(root))
     place = next((place for place in folder.places([path.partition("/")[0]]) if place.path == path), None)
     if place is None:
         raise FileNotFoundError(errno.ENOENT, "was deleted before it was sealed", path)
-    return seal(disk, RecordedFile(folder, place))
+    part = RecordedFile(folder, place)
+    try:
+        return seal(disk, part)
+    finally:
+        part.close()
 
 
 def _verify(part: RecordedFile) -> None:

@@ -1,4 +1,4 @@
-"""How long a recording is kept: sealed files go, the oldest first, never one that is open or being read.
+"""How long a recording is kept: sealed files go, the first that were ended first, never one that is open or read.
 
 Time is the recording's own, so a wall clock that jumps deletes nothing.
 """
@@ -6,15 +6,17 @@ Time is the recording's own, so a wall clock that jumps deletes nothing.
 from __future__ import annotations
 
 import fcntl
+import itertools
 import logging
 import os
 from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
+from feed.recorder.recovery import deleted_is_oserror
 from feed.recording.files import RecordedFile
 from feed.recording.folder import Folder
-from feed.recording.notes import CorruptRecording
+from feed.recording.notes import Block, CorruptRecording
 from feed.recording.tables import TABLES
 
 if TYPE_CHECKING:
@@ -36,16 +38,25 @@ class KeepRules(Struct, frozen=True, kw_only=True):
 
 
 def keep(root: Path, disk: Disk, rules: KeepRules, newest_clock: int, tables: Sequence[str] = TABLES) -> list[str]:
-    """Deletes what is older than allowed, or too much; says which files. The newest of a table is never deleted."""
-    folder = Folder(str(root))
+    """Deletes what is older than allowed, or too much; says which files. The newest of a table is never deleted.
+
+    Raises:
+        OSError: the disk fails, or the folder was deleted.
+    """
+    with deleted_is_oserror(root):
+        folder = Folder(str(root))
     places = folder.places(tables)
-    newest = {place.table: place.path for place in places}
-    old = sorted((place for place in places if newest[place.table] != place.path), key=lambda place: place.commit)
+    ends = _ends(places)
+    # by where they end: gaps and states, which are few, have long files, of which the others need the last rows
+    old = sorted((place for place in places if place.path in ends), key=lambda place: ends[place.path])
     total = sum(place.size for place in places)
     gone: list[str] = []
     for place in old:
         too_much = bool(rules.bytes) and total > rules.bytes
-        if not too_much and not (rules.seconds and _ended_before(folder, place, newest_clock - rules.seconds * _NS)):
+        behind = [other for other in places if other.table == place.table and other.commit > place.commit]
+        if not too_much and not (
+            rules.seconds and _ended_before(folder, place, behind, newest_clock - rules.seconds * _NS)
+        ):
             break
         if place.sealed and _unused(root / place.path):
             disk.remove(place.path)
@@ -56,20 +67,39 @@ def keep(root: Path, disk: Disk, rules: KeepRules, newest_clock: int, tables: Se
     return gone
 
 
-def _ended_before(folder: Folder, place: Place, clock: int) -> bool:
+def _ends(places: list[Place]) -> dict[str, int]:
+    """The commit after which each file was ended: the next one of its table begins. The newest ones are left out."""
+    nexts = itertools.pairwise(places)
+    return {place.path: following.commit for place, following in nexts if place.table == following.table}
+
+
+def _ended_before(folder: Folder, place: Place, behind: list[Place], clock: int) -> bool:
+    """Whether all of a file was before a clock; of one that is damaged the first one `behind` it says so."""
     try:
-        file = RecordedFile(folder, place)
-    except CorruptRecording as error:
-        log.warning("%s; it is kept", error)
-        return False
+        blocks = _blocks(folder, place)
+        return max((_clock(block) for block in blocks[-1:]), default=0) < clock
     except FileNotFoundError:
-        return False  # somebody else has deleted it
-    try:
-        return (
-            max((span.clock for block in file.blocks[-1:] for span in block.note.sources.values()), default=0) < clock
-        )
-    finally:
-        file.close()
+        return True  # somebody else has deleted it
+    except CorruptRecording as error:
+        why = error
+    for other in behind:
+        try:
+            ended = any(_clock(block) < clock for block in _blocks(folder, other)[:1])
+        except (FileNotFoundError, CorruptRecording):
+            continue
+        log.warning("%s; it is %s", why, "deleted, it is old" if ended else "kept")
+        return ended
+    return False
+
+
+def _blocks(folder: Folder, place: Place) -> list[Block]:
+    file = RecordedFile(folder, place)
+    file.close()
+    return file.blocks
+
+
+def _clock(block: Block) -> int:
+    return max((span.clock for span in block.note.sources.values()), default=0)
 
 
 def _unused(path: Path) -> bool:

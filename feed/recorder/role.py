@@ -66,6 +66,18 @@ class DiskFull(OSError):
         super().__init__(errno.ENOSPC, f"{free >> 20} MiB free, of which {floor >> 20} must stay free")
 
 
+def refuse_full(disk: Disk, floor: int) -> None:
+    """Sees to it that so many bytes are free.
+
+    Raises:
+        DiskFull: they are not.
+        OSError: the folder is not there.
+    """
+    free = disk.free_bytes()
+    if free < floor:
+        raise DiskFull(free, floor)
+
+
 class Pauses:
     """Says when recording pauses, now and then while it does, and when it goes on: with the first batch written."""
 
@@ -154,7 +166,7 @@ class Recorder:
 
     async def _record(self) -> None:
         """One life, from what the files say to the first failure of the disk."""
-        self._refuse_full_disk()
+        refuse_full(self._disk, self._settings.free_bytes_min)
         taken_up = await unbroken(asyncio.to_thread(take_up, self._root, self._disk, self._chosen.kinds))
         if self._must_be_new and taken_up.positions:
             raise ConfigError(f"{self._root} has a recording, which goes on where it ends: --from is for a new one")
@@ -188,11 +200,6 @@ class Recorder:
 
     def _name(self, partition: TopicPartition) -> str:
         return f"{self._topics[partition.topic]}/{partition.partition}"
-
-    def _refuse_full_disk(self) -> None:
-        free, floor = self._disk.free_bytes(), self._settings.free_bytes_min
-        if free < floor:
-            raise DiskFull(free, floor)
 
 
 class _Life:
@@ -293,9 +300,7 @@ class _Life:
         return True
 
     def _write(self) -> None:
-        free, floor = self._disk.free_bytes(), self._settings.free_bytes_min
-        if free < floor:
-            raise DiskFull(free, floor)
+        refuse_full(self._disk, self._settings.free_bytes_min)
         self._commits.write(self._taken, self._spans)
         self._pauses.go_on()
         self._health.commits += 1

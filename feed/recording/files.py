@@ -191,7 +191,7 @@ class RecordedFile:
 
     def _open_part(self) -> None:
         start = 0
-        if self._grown is not None and (known := self._grown.known(self._held, self.size)) is not None:
+        if (known := self._walked()) is not None:
             start, self.blocks, self._dictionaries = known.end, known.blocks.copy(), known.dictionaries.copy()
             self._take_schema(known.schema)
         try:
@@ -210,7 +210,19 @@ class RecordedFile:
         self.torn_bytes = self.size - start
         if self._grown is not None and self.blocks:
             whole = [frame for frame in self._dictionaries if frame.end <= start]
-            self._grown.learn(self._held, Walked(start, self._schema, self.blocks.copy(), whole))
+            self._grown.learn(self._name, self._held, Walked(start, self._schema, self.blocks.copy(), whole))
+
+    def _walked(self) -> Walked | None:
+        """What is known of an open file; nothing where its last batch lies there no more: then it is another file."""
+        known = None if self._grown is None else self._grown.known(self._name, self._held, self.size)
+        if known is None:
+            return None
+        last = known.blocks[-1]
+        try:
+            self._check(last.start, last.end, last.note.crc.encode())
+        except (Damaged, *_UNREADABLE):
+            return None
+        return known
 
     def _more_after(self, at: int) -> bool:
         """Whether a whole batch lies further on: then this is no torn tail."""

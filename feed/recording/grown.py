@@ -1,7 +1,8 @@
 """What is known of files that grow, so that who opens one again walks over what is new of it alone.
 
-Owns what is remembered, by the file itself and not by its name. An open file is only ever appended to: what was whole
-stays so, and each batch is compared with its checksum by whoever reads it.
+Owns what is remembered, by the file itself and its name: the number of a deleted file is given to the next one.
+An open file is only ever appended to: what was whole stays so, and each batch is compared with its checksum by whoever
+reads it. Whether it is the file that was walked over says its last batch, to whoever goes on behind that.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ _FILES_MAX: Final = 32
 """A recording has an open file a table, and some that are about to be sealed."""
 
 
+_Identity = tuple[str, int, int]
+
+
 class Walked(NamedTuple):
     """A file up to the end of its last whole batch."""
 
@@ -33,28 +37,29 @@ class Grown:
     """Files that were walked over; may be asked by several threads. What it gives must not be changed."""
 
     def __init__(self) -> None:
-        self._files: OrderedDict[tuple[int, int], Walked] = OrderedDict()
+        self._files: OrderedDict[_Identity, Walked] = OrderedDict()
         self._lock = threading.Lock()
 
-    def known(self, fd: int, size: int) -> Walked | None:
+    def known(self, name: str, fd: int, size: int) -> Walked | None:
         """What is known of the file behind a descriptor, if it has not been cut since; None for no local file."""
         if fd < 0:
             return None
         with self._lock:
-            found = self._files.get(_identity(fd))
+            found = self._files.get(_identity(name, fd))
         return found if found is not None and found.end <= size else None
 
-    def learn(self, fd: int, walked: Walked) -> None:
+    def learn(self, name: str, fd: int, walked: Walked) -> None:
         """Remembers it; the file that was opened longest ago is forgotten."""
         if fd < 0:
             return
+        identity = _identity(name, fd)
         with self._lock:
-            self._files[_identity(fd)] = walked
-            self._files.move_to_end(_identity(fd))
+            self._files[identity] = walked
+            self._files.move_to_end(identity)
             while len(self._files) > _FILES_MAX:
                 self._files.popitem(last=False)
 
 
-def _identity(fd: int) -> tuple[int, int]:
+def _identity(name: str, fd: int) -> _Identity:
     found = os.fstat(fd)
-    return found.st_dev, found.st_ino
+    return name, found.st_dev, found.st_ino

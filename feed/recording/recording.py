@@ -12,6 +12,7 @@ from typing import Final
 from feed.channels.state import FoldRules
 from feed.recording.chosen import Chosen
 from feed.recording.folder import Folder
+from feed.recording.footing import footing_of
 from feed.recording.grown import Grown
 from feed.recording.merge import Page, Reading
 from feed.recording.notes import Gone, Span
@@ -104,6 +105,18 @@ class Recording:
                 return standing_at(self.shelves, chosen, cut, self.rules)
             except Gone:
                 continue  # what was deleted does not count any more, nor what lies before it
+
+    def footing(self, tables: Sequence[str] = TABLES) -> int:
+        """The clock from which on all channels of these tables are known, where the first files were deleted; else -1.
+
+        Raises:
+            CorruptRecording: a batch is damaged.
+        """
+        while True:
+            try:
+                return footing_of(self.shelves[table] for table in tables if table in self.shelves)
+            except Gone:
+                continue  # it is where the next file says now
 
     def close(self) -> None:
         """Closes all files."""

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 import pyarrow as pa
 
 from feed.recording.files import RecordedFile
-from feed.recording.folder import Folder, Place
+from feed.recording.folder import FIRST_COMMIT, Folder, Place
 from feed.recording.grown import Grown
 from feed.recording.notes import Block, Gone, Span
 
@@ -52,6 +52,11 @@ class Shelf:
         """The files."""
         return self._places
 
+    @property
+    def has_first(self) -> bool:
+        """Whether the oldest file that is there is the first one that was written, or there is none at all."""
+        return self._first >= len(self._places) or self._places[self._first].commit <= FIRST_COMMIT
+
     def file(self, number: int) -> RecordedFile:
         """A file, open.
 
@@ -84,6 +89,11 @@ class Shelf:
         if blocks and blocks[-1].note.commit > self.limit:
             return blocks[: bisect_right(blocks, self.limit, key=lambda block: block.note.commit)]
         return blocks
+
+    def oldest(self) -> list[Block]:
+        """The blocks of the oldest file that is there and has any."""
+        spot = next(self.spots(), None)
+        return [] if spot is None else self.blocks(spot.file)
 
     def block(self, spot: Spot) -> Block:
         """One block."""

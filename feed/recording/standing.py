@@ -17,6 +17,7 @@ from feed.channels.message import END, START
 from feed.channels.state import Folded, FoldRules, fold
 from feed.model import NO_SEQ, Kind
 from feed.recording.chosen import Chosen
+from feed.recording.footing import is_trimmed
 from feed.recording.merge import order_of
 from feed.recording.shelf import TO_END, Cut, Shelf, Spot
 from feed.recording.tables import GAPS, STATES
@@ -111,7 +112,8 @@ def _messages(kind: str, batch: pa.RecordBatch, places: np.ndarray) -> list[byte
 def _channels(shelf: Shelf, chosen: Chosen, cut: Cut, rules: FoldRules) -> dict[str, _Rows]:
     """The rows for each symbol, of the source in which it was last."""
     found: dict[tuple[str, str], _Rows] = {}
-    for source, batch, clock, at in _blocks(shelf, chosen, cut):
+    tells_all = shelf.table in _LAST_ROW_KINDS
+    for source, batch, clock, at in _blocks(shelf, chosen, cut, founded=not tells_all):
         column = batch.column("symbol")
         codes = column.indices.to_numpy()
         grouped = np.argsort(codes, kind="stable")
@@ -124,7 +126,7 @@ def _channels(shelf: Shelf, chosen: Chosen, cut: Cut, rules: FoldRules) -> dict[
     for (symbol, _), rows in found.items():
         if symbol not in newest or newest[symbol].order < rows.order:
             newest[symbol] = rows
-    if shelf.table in _LAST_ROW_KINDS:
+    if tells_all:
         return {symbol: _last_row(rows) for symbol, rows in newest.items()}
     if shelf.table == "trades":
         return {symbol: _last_trades(rows, rules.trades_kept) for symbol, rows in newest.items()}
@@ -176,9 +178,14 @@ def _last_trades(rows: _Rows, kept: int) -> _Rows:
     return rows._replace(parts=parts)
 
 
-def _blocks(shelf: Shelf, chosen: Chosen, cut: Cut) -> Iterator[tuple[str, pa.RecordBatch, np.ndarray, np.ndarray]]:
-    """For each source the rows of its last round of keyframes before the cut, then all later ones before the cut."""
-    for source, spots in _spots(shelf, cut).items():
+def _blocks(
+    shelf: Shelf, chosen: Chosen, cut: Cut, *, founded: bool = False
+) -> Iterator[tuple[str, pa.RecordBatch, np.ndarray, np.ndarray]]:
+    """For each source the rows of its last round of keyframes before the cut, then all later ones before the cut.
+
+    `founded`: nothing of a source that was recorded before and has no such round.
+    """
+    for source, spots in _spots(shelf, cut, founded=founded).items():
         for spot in spots:
             batch = shelf.rows(spot)
             mask = chosen.rows(shelf.table, batch)
@@ -196,7 +203,7 @@ def _blocks(shelf: Shelf, chosen: Chosen, cut: Cut) -> Iterator[tuple[str, pa.Re
                 yield source, batch, clock, at
 
 
-def _spots(shelf: Shelf, cut: Cut) -> dict[str, list[Spot]]:
+def _spots(shelf: Shelf, cut: Cut, *, founded: bool) -> dict[str, list[Spot]]:
     """For each source the blocks that its state at the cut is made of."""
     first = shelf.start(cut)
     while True:
@@ -220,7 +227,13 @@ def _spots(shelf: Shelf, cut: Cut) -> dict[str, list[Spot]]:
             for source, span in note.sources.items():
                 if span.rows and cut.begins_before(source, span):
                     found.setdefault(source, []).append(spot)
-        if first == 0 or (known or set()) <= rounds:
+        missing = (known or set()) - rounds
+        if not missing:
+            return found
+        if first == 0:
+            if founded and is_trimmed(shelf):
+                # a few changes to a state that is not there: folded by themselves they would be told as all of it
+                found = {source: spots for source, spots in found.items() if source not in missing}
             return found
         first -= 1  # a file that was left before its keyframes were written
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import json
 import random
 import shutil
@@ -10,12 +12,19 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
+from httpx import ASGITransport, AsyncClient
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
+from feed.gateway.recordings import Recordings
+from feed.recording import files
+from feed.recording.folder import Folder
+from replay import alone
 from tests.feed.recorder.made_up import MadeUp
 from tests.feed.recorder.tape import Tape
 from tests.integration.commands import REPLAY, running
@@ -119,3 +128,43 @@ def test_no_such_folder_is_a_usage_error(tmp_path: Path) -> None:
     with running(*REPLAY, "serve", str(tmp_path / "nowhere"), "--port", "0", cwd=tmp_path) as command:
         assert command.wait(30) == 2
         assert "nowhere" in "".join(command.err)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("where", ["listing", "opening"])
+async def test_a_disk_that_fails_for_a_moment_ends_nothing(
+    where: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recordings, failing = Recordings(str(folder)), True
+
+    def fails(act: Any) -> Any:
+        def acted(*of: Any) -> Any:
+            if failing:
+                raise OSError(errno.EIO if where == "listing" else errno.EMFILE, "planted")
+            return act(*of)
+
+        return acted
+
+    monkeypatch.setattr(Folder, "_listed", fails(Folder._listed)) if where == "listing" else monkeypatch.setattr(
+        files, "hold", fails(files.hold)
+    )
+    monkeypatch.setattr(alone, "_LOOK_SECONDS", 0.001)
+    app = FastAPI()
+    alone.add_alone(app, SimpleNamespace(recordings=recordings))  # type: ignore[arg-type]  # nothing else is asked
+    watch = alone._Watch(None)
+    watching = asyncio.create_task(watch.run(recordings))
+    async with AsyncClient(transport=ASGITransport(app), base_url="http://here") as client:
+        async with asyncio.timeout(20):
+            while watch.check().ok:
+                await asyncio.sleep(0.001)
+        assert "planted" in watch.check().found
+        assert {(await client.get(path)).status_code for path in ("/", "/v1/symbols")} == {503}
+        failing = False
+        async with asyncio.timeout(20):
+            while not watch.check().ok:
+                await asyncio.sleep(0.001)
+        assert "1970-01-01" in watch.check().found
+        assert {(await client.get(path)).status_code for path in ("/", "/v1/symbols")} == {200}
+    assert not watching.done()
+    watching.cancel()
+    recordings.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import random
 import shutil
@@ -17,10 +18,12 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from feed.gateway.limits import GatewaySettings, LimitSettings
+from feed.gateway.recordings import Range, Recordings
 from feed.model import KINDS
 from feed.recording.chosen import Chosen
 from feed.recording.files import RecordedFile
 from feed.recording.folder import Folder
+from feed.recording.notes import CorruptRecording
 from feed.recording.recording import Recording
 from feed.times import text_of
 from tests.feed.recorder.made_up import MadeUp
@@ -262,6 +265,26 @@ def test_files_are_closed_when_the_client_goes(served: Running, folder: Path) ->
     viewer.state("ready")
     assert _open_files(folder)
     viewer.socket.socket.shutdown(socket.SHUT_RDWR)
+    deadline = time.monotonic() + 10
+    while _open_files(folder) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not _open_files(folder)
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(OSError(errno.EMFILE, "planted"), 503), (CorruptRecording("planted"), 500), (KeyError("planted"), 500)],
+)
+def test_a_replay_that_cannot_begin_leaves_no_file_open(
+    error: Exception, status: int, served: Running, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(self: Recordings, recording: Recording) -> Range:
+        assert recording.positions
+        raise error
+
+    monkeypatch.setattr(Recordings, "range_of", fails)
+    with pytest.raises(InvalidStatus, match=str(status)):
+        Viewer(served)
     deadline = time.monotonic() + 10
     while _open_files(folder) and time.monotonic() < deadline:
         time.sleep(0.02)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import random
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,9 +13,11 @@ from typing import Any
 import pytest
 
 from feed.channels import tape
+from feed.errors import Unreachable
 from feed.gateway import walker
 from feed.model import KINDS
 from feed.recording.chosen import Chosen
+from feed.recording.folder import Folder
 from feed.recording.merge import Page
 from feed.recording.notes import CorruptRecording
 from feed.recording.recording import Recording
@@ -202,6 +207,47 @@ async def test_a_time_before_the_recording_begins_where_that_does(seed: int, tmp
     await place.close()
 
 
+@pytest.mark.parametrize("seed", range(4))
+async def test_a_time_before_what_is_kept_of_a_recording_begins_with_whole_states(seed: int, tmp_path: Path) -> None:
+    """Its oldest file is one that a recorder began which was started again: its rows go on from those deleted."""
+    chance = random.Random(seed)
+    logs = made(chance, 150)
+    root = tmp_path / "recordings"
+    tape = Tape(root, [log.log for log in logs])
+    for number, log in enumerate(logs):
+        for _ in range(len(log.records) // 10):
+            tape.read(number, 5)
+            tape.commit()
+    tape.end()
+    old = Folder(str(root)).places()
+    tape = Tape(root, [log.log for log in logs])
+    tape.play(5)
+    tape.end()
+    for at in old:
+        (root / at.path).unlink()
+    ends = {log.name: len(log.records) - 1 for log in logs}
+    for log in logs:
+        log.grow(60)
+        log.record()
+    place = Town(logs, chance, root)
+    for log in logs:
+        place.logs[log.name].begin = log.records[ends[log.name]].floor
+    link, new = place.link(), place.link()
+    link.subscribe(ALL, "*", id="t", start={"time": text_of(3)})
+    new.subscribe(ALL, "*")
+    await place.walked(link, "t")
+    await place.until(lambda: link.in_step and new.in_step)
+    truth = truth_of(place.made)
+    for key, channel in link.client.channels.items():
+        gaps = [(gap["reason"], gap["prev"]) for gap in channel.gaps if gap["reason"] != "venue"]
+        assert gaps in ([], [("evicted", -1)], [("recording", -1)]), channel
+        assert channel.applied == truth[key][-len(channel.applied) :]
+        if key[0] == "book":
+            assert channel.holds() == new.client.channels[key].holds(), key
+    assert not link.client.holes
+    await place.close()
+
+
 async def test_what_was_not_recorded_begins_with_the_log(tmp_path: Path) -> None:
     chance = random.Random(3)
     logs = made(chance)
@@ -260,4 +306,54 @@ async def test_without_a_recording_yet_the_log_is_all(tmp_path: Path) -> None:
     link.subscribe("trades", "X:A", id="t", start={"time": text_of(3)})
     await place.walked(link, "t")
     assert [gap["reason"] for gap in link.channel("trades", "X:A").gaps if gap["reason"] != "venue"] == ["evicted"]
+    await place.close()
+
+
+def held(root: Path) -> int:
+    """How many files below a folder this process has open."""
+    found = 0
+    for fd in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            found += str(fd.readlink()).startswith(str(root))
+    return found
+
+
+@pytest.mark.parametrize("fate", ["the client leaves", "OSError", "KeyError", "Unreachable", "kafka is away"])
+async def test_what_is_open_is_closed_however_the_looking_ends(
+    fate: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chance = random.Random(3)
+    place, time = recorded(chance, tmp_path / "recordings", deaths=0.0)
+    begun, goes_on = threading.Event(), threading.Event()
+    positions, place_of = Recording.footing, walker.place_of
+
+    def looks(recording: Recording, *tables: Any) -> int:
+        begun.set()
+        assert goes_on.wait(20)
+        if fate == "OSError":
+            raise OSError(errno.EMFILE, "planted")
+        if fate == "KeyError":
+            raise KeyError("planted")
+        return positions(recording, *tables)
+
+    async def away(*of: Any) -> Any:
+        if begun.is_set() and fate in ("Unreachable", "kafka is away"):
+            raise Unreachable("planted") if fate == "Unreachable" else OSError(errno.ECONNREFUSED, "planted")
+        return await place_of(*of)
+
+    monkeypatch.setattr(Recording, "footing", looks)
+    monkeypatch.setattr(walker, "place_of", away)
+    link = place.link()
+    link.subscribe("trades", "X:A", id="t", start={"time": text_of(time)})
+    await place.until(begun.is_set)
+    assert held(tmp_path) > 0
+    if fate == "the client leaves":
+        place.links.remove(link)
+        link.session.close()
+        await place.until(lambda: not place.walker.walks)
+    goes_on.set()
+    await place.until(lambda: fate == "the client leaves" or "t" in link.client.answers)
+    await place.until(lambda: held(tmp_path) == 0)
+    if fate != "the client leaves":
+        assert link.client.answers["t"]["code"] in ("source_unavailable", "internal")
     await place.close()

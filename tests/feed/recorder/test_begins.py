@@ -9,25 +9,28 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from aiokafka.structs import TopicPartition
 
 from feed.channels.past import Cut
 from feed.channels.state import FoldRules
 from feed.errors import ConfigError
 from feed.floors import EARLIEST, Floors
 from feed.model import KINDS
-from feed.record import begin_of
+from feed.record import begin_of, raw_recorder, record
+from feed.recorder import role
 from feed.recorder.health import RecorderHealth
+from feed.recorder.raw import RawTicks
 from feed.recorder.recovery import take_up
-from feed.recorder.role import Recorder
 from feed.recorder.session import Session
 from feed.recording.chosen import Chosen
 from feed.recording.disk import Disk
+from feed.recording.notes import Span
 from feed.recording.recording import Recording
+from feed.settings import Settings, load
 from tests.feed.gateway.pasts import MemoryLog
 from tests.feed.recorder.made_up import MadeUp, head
 from tests.feed.recorder.moving import Partition
 from tests.feed.recorder.tape import Log, Tape
-from tests.feed.recorder.test_ending import SETTINGS
 from tests.feed.recorder.test_session import stream_of, updates_of
 
 
@@ -131,23 +134,82 @@ def test_the_words_of_from() -> None:
             begin_of(wrong)
 
 
-def recorder(root: Path, **how: Any) -> Recorder:
-    return Recorder(
-        "127.0.0.1:1",
-        {"feed.toy": "toy"},
-        root,
-        chosen=Chosen(KINDS),
-        rules=SimpleNamespace(trades_kept=1, bars_closed_kept=1),  # type: ignore[arg-type]
-        settings=SETTINGS,
-        health=RecorderHealth(),
-        fetch_wait_ms=1,
-        **how,
-    )
+class Followed(Exception):
+    """A recorder got so far that it follows its logs."""
 
 
-def test_from_is_refused_where_there_is_a_recording(tmp_path: Path) -> None:
+class NoFollower:
+    """Follows nothing; `starts` is what it was told."""
+
+    starts: Any = None
+
+    def __init__(self, *_: Any, starts: Any, **more: Any) -> None:
+        NoFollower.starts = staticmethod(starts)
+        self.standings: list[Any] = []
+        self.positions: dict[str, Any] = {}
+
+    async def run(self) -> None:
+        raise Followed
+
+
+@pytest.fixture
+def no_follower(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(role, "Follower", NoFollower)
+
+
+def settings_of(root: Path) -> Settings:
+    return load({"record.to": str(root), "record.venues": ["toy"], "record.free_bytes_min": 0}).settings
+
+
+PLACES = {"earliest": EARLIEST, "latest": None, "2026-11-20T14:30:00Z": Cut(time=1_795_185_000_000_000_000)}
+
+
+@pytest.mark.usefixtures("no_follower")
+@pytest.mark.parametrize("text", [*PLACES, None])
+def test_a_new_recording_begins_where_it_was_asked_to(text: str | None, tmp_path: Path) -> None:
+    with pytest.raises(Followed):
+        asyncio.run(record(settings_of(tmp_path), tells=False, child=False, begin=text))
+    assert NoFollower.starts(TopicPartition("feed.toy", 0), 3, 9) == PLACES[text or "earliest"]
+
+
+@pytest.mark.usefixtures("no_follower")
+@pytest.mark.parametrize("text", [*PLACES, None])
+def test_from_is_refused_where_there_is_a_recording(text: str | None, tmp_path: Path) -> None:
     made = Partition("toy/0")
     made.trade("TOY:A", 1)
     recorded(tmp_path, made.log)
-    with pytest.raises(ConfigError, match="--from is for a new one"):
-        asyncio.run(recorder(tmp_path, must_be_new=True).run())
+    with pytest.raises(Followed if text is None else ConfigError, match=None if text is None else "--from is for a"):
+        asyncio.run(record(settings_of(tmp_path), tells=False, child=False, begin=text))
+
+
+@pytest.mark.parametrize("begins", PLACES.values(), ids=PLACES)
+def test_a_partition_that_is_added_is_recorded_from_its_begin(begins: Cut | None, tmp_path: Path) -> None:
+    """Where the recording began says nothing of what it did not know then."""
+    made = Partition("toy/0")
+    made.trade("TOY:A", 1)
+    recorded(tmp_path, made.log)
+    session = Session(take_up(tmp_path, Disk(tmp_path), KINDS), Chosen(), FoldRules(), begins=begins)
+    assert session.starts("toy/1", 3, 9) == EARLIEST
+    assert session.starts("toy/0", 0, 9) == len(made.records)
+    ticks = RawTicks(SimpleNamespace(), {"ticks.toy/0": Span(4, 5, 1)})  # type: ignore[arg-type]  # none are written
+    assert ticks.start("ticks.toy/1", 3, 9) == 3
+    assert ticks.start("ticks.toy/0", 3, 9) == 5
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("text", "wanted"), [*zip(PLACES, [3, 9, 6], strict=True)])
+async def test_ticks_of_a_new_recording_begin_there_too(text: str, wanted: int, tmp_path: Path) -> None:
+    asked: list[int] = []
+
+    async def offset_at(partition: TopicPartition, time_ms: int) -> int | None:
+        asked.append(time_ms)
+        return 6 if len(asked) == 1 else None
+
+    ticks = raw_recorder(settings_of(tmp_path), RecorderHealth(), begin_of(text))
+    ticks._cluster = SimpleNamespace(offset_at=offset_at)  # type: ignore[assignment]  # a fake
+    assert RawTicks(SimpleNamespace(), {}).start("ticks.toy/0", 3, 9) is None  # type: ignore[arg-type]
+    partition = TopicPartition("ticks.toy", 0)
+    assert await ticks._new(partition, 3, 9) == wanted
+    if asked:
+        assert asked == [1_795_185_000_000]
+        assert await ticks._new(partition, 3, 9) == 9, "nothing is as new: at its end"

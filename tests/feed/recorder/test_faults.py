@@ -11,17 +11,20 @@ import pytest
 
 import replay
 from feed.errors import FeedError
+from feed.model import KINDS
 from feed.recorder.commits import Commits
 from feed.recorder.lock import FolderLock
-from feed.recorder.recovery import take_up
-from feed.recorder.retention import KeepRules, keep
+from feed.recorder.recovery import seal_ended, take_up
+from feed.recorder.retention import KeepRules, _unused, keep
 from feed.recording import recording
 from feed.recording.chosen import Chosen
 from feed.recording.disk import Disk, NewFile
 from feed.recording.files import RecordedFile
 from feed.recording.folder import Folder
+from feed.recording.footing import WHOLE
 from feed.recording.notes import CorruptRecording
 from feed.recording.recording import Recording
+from feed.recording.tables import GAPS, STATES
 from tests.feed.recorder.made_up import MadeUp, truth_of
 from tests.feed.recorder.tape import FILES, Tape
 from tests.feed.recorder.test_session import EAGER, made_up, stream_of, updates_of
@@ -119,6 +122,21 @@ def test_a_half_written_commit_counts_in_no_table(tmp_path: Path, monkeypatch: p
     assert failures(tmp_path / "wrong")
 
 
+def test_a_sealing_that_fails_lets_go_of_its_file(tmp_path: Path) -> None:
+    """A file that looks as if it were read is never deleted."""
+    log = MadeUp("toy/0", ["TOY:A"], random.Random(3))
+    log.grow(30)
+    log.record()
+    tape = Tape(tmp_path, [log.log])
+    tape.play()
+    path = tape.commits.end("states")
+    assert path is not None
+    with pytest.raises(OSError, match=r"No space|quota|large|Input|Read-only"):
+        seal_ended(tmp_path, FailingDisk(tmp_path, random.Random(1), 10), path)
+    assert _unused(tmp_path / path)
+    tape.die()
+
+
 def test_a_second_recorder_is_refused_and_told_by_whom(tmp_path: Path) -> None:
     first, second = FolderLock(tmp_path), FolderLock(tmp_path)
     first.take()
@@ -180,6 +198,31 @@ def test_old_files_go_the_oldest_first_and_what_is_left_can_be_read(tmp_path: Pa
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("rules", ["bytes", "seconds"])
+def test_gaps_and_states_are_kept_as_long_as_what_they_belong_to(rules: str, tmp_path: Path) -> None:
+    """They have long files, as they have few rows: such a one begins before all others, and ends after most."""
+    log = MadeUp("toy/0", ["TOY:A", "TOY:B"], random.Random(2))
+    log.grow(300)
+    log.record()
+    tape = Tape(tmp_path, [log.log])
+    while tape.read(0, 20):
+        tape.commit()
+        tape.rotate(KINDS)
+    tape.rotate((GAPS, STATES))
+    tape.end()
+    places = Folder(str(tmp_path)).places()
+    half = sum(place.size for place in places) * 2 // 3
+    ns = 1_000_000_000
+    keeps = KeepRules(bytes=half) if rules == "bytes" else KeepRules(seconds=1)
+    gone = keep(tmp_path, Disk(tmp_path), keeps, ns + log.source.seq // 2)
+    assert len(gone) > 8
+    assert not [path for path in gone if path.startswith((GAPS, STATES))]
+    recording = Recording(str(tmp_path))
+    assert WHOLE < recording.footing(KINDS) == recording.footing() < log.source.seq
+    recording.close()
+
+
+@pytest.mark.slow
 def test_files_older_than_allowed_go_by_the_recordings_own_clock(tmp_path: Path) -> None:
     tape, log = grown(tmp_path, 100)
     tape.end()
@@ -188,6 +231,22 @@ def test_files_older_than_allowed_go_by_the_recordings_own_clock(tmp_path: Path)
     assert keep(tmp_path, Disk(tmp_path), KeepRules(seconds=1), ns + log.source.seq // 2)
     assert keep(tmp_path, Disk(tmp_path), KeepRules(seconds=1), 10 * ns)
     assert len(Folder(str(tmp_path)).places()) == 8, "the newest file of a table stays"
+
+
+@pytest.mark.slow
+def test_a_damaged_file_grows_old_as_any_other(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    tape, log = grown(tmp_path, 100)
+    tape.end()
+    places = Folder(str(tmp_path)).places()
+    oldest = min((place for place in places if place.table == "trades"), key=lambda place: place.commit)
+    data = (tmp_path / oldest.path).read_bytes()
+    (tmp_path / oldest.path).write_bytes(data[: len(data) // 2])
+    ns = 1_000_000_000
+    assert keep(tmp_path, Disk(tmp_path), KeepRules(seconds=1), log.source.seq) == []
+    gone = keep(tmp_path, Disk(tmp_path), KeepRules(seconds=1), ns + log.source.seq // 2)
+    assert oldest.path in gone
+    assert len(gone) > 8
+    assert "it is deleted" in caplog.text
 
 
 @pytest.mark.slow

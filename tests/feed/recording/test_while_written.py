@@ -20,8 +20,9 @@ from feed.recording.recording import Recording
 from feed.recording.shelf import Cut
 from feed.recording.tables import TABLES
 from feed.recording.verify import faults_of
-from replay.checking import file_faults
+from replay.checking import Checked, file_faults
 from tests.feed.recorder.made_up import MadeUp
+from tests.feed.recorder.moving import Partition
 from tests.feed.recorder.tape import Tape
 from tests.feed.recorder.test_session import Stream, stream_of
 
@@ -31,9 +32,9 @@ pytestmark = pytest.mark.slow
 class Written:
     """A recording that is being written, and what its writer does next."""
 
-    def __init__(self, root: Path, rounds: int = 3) -> None:
+    def __init__(self, root: Path, rounds: int = 3, seed: int = 9) -> None:
         self.root = root
-        self._log = MadeUp("toy/0", ["TOY:A", "TOY:B"], random.Random(9))
+        self._log = MadeUp("toy/0", ["TOY:A", "TOY:B"], random.Random(seed))
         self._log.grow(20)
         self._log.record()
         self._tape = Tape(root, [self._log.log])
@@ -51,12 +52,15 @@ class Written:
         self._log.record()
         self._tape.play()
 
-    def delete(self) -> None:
-        """The oldest file of each table goes, as retention does."""
+    def delete(self) -> int:
+        """The oldest file of each table goes, as retention does; how many."""
+        count = 0
         for table in TABLES:
             oldest = sorted((self.root / table).rglob("*.arrow"))
             if len(oldest) > 1:
                 oldest[0].unlink()
+                count += 1
+        return count
 
     def stream(self) -> Stream:
         recording = Recording(str(self.root))
@@ -79,11 +83,11 @@ def everything(root: Path, catalog: Catalog) -> Stream:
 
 
 @pytest.fixture
-def at_open(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], None]], None]:
+def at_open(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], object]], None]:
     """Something is done just before the n-th file is opened; nothing where so many are not."""
     hold = files.hold
 
-    def plan(number: int, act: Callable[[], None]) -> None:
+    def plan(number: int, act: Callable[[], object]) -> None:
         count = 0
 
         def held(path: str) -> int:
@@ -100,7 +104,7 @@ def at_open(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], None
 
 @pytest.mark.parametrize("number", range(1, 33, 4))
 def test_files_that_are_sealed_under_a_reader(
-    number: int, tmp_path: Path, at_open: Callable[[int, Callable[[], None]], None]
+    number: int, tmp_path: Path, at_open: Callable[[int, Callable[[], object]], None]
 ) -> None:
     written = Written(tmp_path)
     before = written.stream()
@@ -118,7 +122,7 @@ def test_files_that_are_sealed_under_a_reader(
 
 @pytest.mark.parametrize("number", range(1, 33, 4))
 def test_files_that_are_deleted_before_a_reader_comes_to_them(
-    number: int, tmp_path: Path, at_open: Callable[[int, Callable[[], None]], None]
+    number: int, tmp_path: Path, at_open: Callable[[int, Callable[[], object]], None]
 ) -> None:
     written = Written(tmp_path, rounds=4)
     at_open(number, written.delete)
@@ -128,6 +132,23 @@ def test_files_that_are_deleted_before_a_reader_comes_to_them(
     found = everything(tmp_path, Catalog())
     at_open(0, written.delete)
     assert found[-1] == written.stream()[-1]
+
+
+@pytest.mark.parametrize("number", [2, 100])
+def test_a_verify_goes_on_behind_files_that_are_deleted(
+    number: int, tmp_path: Path, at_open: Callable[[int, Callable[[], object]], None]
+) -> None:
+    written = Written(tmp_path, rounds=12)
+    deleted: list[int] = []
+
+    def delete() -> None:
+        deleted.append(sum(written.delete() for _ in range(4)))
+
+    recording = Recording(str(tmp_path))
+    at_open(number, delete)
+    assert Checked(recording).run().faults == []
+    assert deleted[0] > 20
+    recording.close()
 
 
 def test_a_verify_goes_on_in_the_sealed_file(tmp_path: Path) -> None:
@@ -200,6 +221,38 @@ def test_a_growing_file_is_walked_over_once(tmp_path: Path, monkeypatch: pytest.
     recordings.close()
 
 
+@pytest.mark.parametrize("rounds", [3, 5], ids=["same name", "other name"])
+def test_another_file_in_the_place_of_a_growing_one_is_read_from_its_begin(tmp_path: Path, rounds: int) -> None:
+    """A file system gives the number of a file that was deleted to the next one that is made."""
+    old, new = tmp_path / "old", tmp_path / "new"
+    Written(old)
+    recordings = Recordings(str(old))
+    recordings.open().close()
+    written = Written(new, rounds, seed=2)
+    written.grow()
+    wanted = written.stream()
+    for table in TABLES:
+        for sealed in (old / table).rglob("*.arrow"):
+            sealed.unlink()
+        (part,) = (old / table).rglob("*.part")
+        for file in (new / table).rglob("*.arrow*"):
+            there = old / file.relative_to(new)
+            there.parent.mkdir(exist_ok=True)
+            if file.suffix != ".part":
+                there.write_bytes(file.read_bytes())
+                continue
+            with part.open("r+b") as same:
+                same.truncate()
+                same.write(file.read_bytes())
+            assert (there.name == part.name) == (rounds == 3)
+            part.rename(there)
+    for _ in range(2):
+        recording = recordings.open()
+        assert stream_of(recording, Chosen()) == wanted
+        recording.close()
+    recordings.close()
+
+
 def test_names_of_a_growing_file_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written = Written(tmp_path)
     catalog = Catalog()
@@ -219,3 +272,17 @@ def test_names_of_a_growing_file_are_read_once(tmp_path: Path, monkeypatch: pyte
     assert 0 < read <= len(KINDS)
     assert channels == Catalog().channels(recording)
     recording.close()
+
+
+def test_new_names_of_a_growing_file_are_seen(tmp_path: Path) -> None:
+    partition = Partition("toy/0")
+    tape, catalog = Tape(tmp_path, [partition.log]), Catalog()
+    for number, symbol in enumerate(["TOY:A", "TOY:B", "TOY:A", "TOY:C"]):
+        partition.trade(symbol, number)
+        tape.play()
+        recording = Recording(str(tmp_path))
+        found = catalog.channels(recording)
+        assert set(found) == {("trades", name) for name in partition.told}
+        assert found == Catalog().channels(recording)
+        recording.close()
+    tape.die()

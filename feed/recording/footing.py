@@ -1,0 +1,94 @@
+"""From where on a recording can be stood upon, where retention has deleted its first files.
+
+Owns which tables have lost their begin, and where the states of all their channels are known again: with the first
+round of each source. Rows may lie before that. A recorder that was started again writes what its first commit brought,
+and the round behind it; while the file before is there, they follow on that one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+import pyarrow as pa
+
+from feed.model import KINDS, NO_SEQ
+from feed.recording.shelf import NEVER, Shelf, Spot
+
+WHOLE: Final = -1
+"""The footing of what lacks nothing of its begin: before any time."""
+_COLUMNS: Final = ("symbol", "source", "prev", "is_snapshot")
+
+
+def footing_of(shelves: Iterable[Shelf]) -> int:
+    """The clock from which on these tables can be stood upon; `NEVER` where they cannot.
+
+    What a source did until then may be known of some channels alone, so it is one moment for all of them: a channel may
+    have moved from one source to another meanwhile.
+
+    Raises:
+        CorruptRecording: a batch is damaged.
+        Gone: a file was deleted meanwhile.
+    """
+    return max((_footing(shelf) for shelf in shelves if is_trimmed(shelf)), default=WHOLE)
+
+
+def is_trimmed(shelf: Shelf) -> bool:
+    """Whether a table had files before those that are there.
+
+    A kind that came to a recording later had none: of each of its channels the first rows tell where it begins.
+
+    Raises:
+        CorruptRecording: a batch is damaged.
+        Gone: a file was deleted meanwhile.
+    """
+    if shelf.has_first:
+        return False
+    if shelf.table not in KINDS:
+        return True  # gaps and states are recorded whatever is chosen
+    told: set[tuple[str, str]] = set()
+    pending: set[str] | None = None
+    for spot in shelf.spots():
+        note = shelf.block(spot).note
+        pending = set(note.sources) if pending is None else pending & set(note.sources)
+        rows = _firsts(shelf, spot)
+        if note.keyframes:
+            if not told.issuperset(rows):
+                return True
+            pending -= set() if note.left else set(note.keyframes)
+        elif any(not begins for channel, begins in rows.items() if channel not in told):
+            return True
+        told |= rows.keys()
+        if not pending:
+            return False
+    return False
+
+
+def _footing(shelf: Shelf) -> int:
+    clock = WHOLE
+    pending: set[str] | None = None
+    for spot in shelf.spots():
+        note = shelf.block(spot).note
+        # of a source that has ended all went on in others, which are recorded from their begin
+        pending = set(note.sources) if pending is None else pending & set(note.sources)
+        if note.keyframes and not note.left:
+            pending -= set(note.keyframes)
+            clock = max(clock, *(span.clock for span in note.sources.values()))
+        if not pending:
+            return clock
+    return NEVER
+
+
+def _firsts(shelf: Shelf, spot: Spot) -> dict[tuple[str, str], bool]:
+    """The channels and sources of a block, and whether their first row tells where they begin."""
+    batch = shelf.rows(spot)
+    rows = zip(*(_plain(batch.column(name)) for name in _COLUMNS), strict=True)
+    found: dict[tuple[str, str], bool] = {}
+    for symbol, source, prev, is_snapshot in rows:
+        found.setdefault((symbol, source), is_snapshot or prev == NO_SEQ)
+    return found
+
+
+def _plain(column: pa.Array) -> list[object]:
+    values: list[object] = column.to_pylist()
+    return values
