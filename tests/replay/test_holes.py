@@ -166,21 +166,21 @@ def test_the_first_batch_of_a_sealed_file_is_lost_and_told(tmp_path: Path) -> No
 def test_what_is_lost_before_a_hole_of_the_venue_is_told(tmp_path: Path) -> None:
     made = alternating(20, "A")
     for number in range(20, 40):
-        made.trade_behind_hole("TOY:A", number) if number == 30 else made.trade("TOY:A", number)
+        made.trade_behind_hole("TOY:A", number) if number == 29 else made.trade("TOY:A", number)
     recorded(tmp_path, [made], 10).die()
     damage(tmp_path, "trades", 25)
     recording = repaired(tmp_path)
-    # the records of the log are numbered from 1: batches end at 8, 18, 28
+    # the log begins with a record without a trade: batches end at 8, 18, 28
     assert [short(gap) for gap in told(recording)] == [
         ("TOY:A", "recording", 18, 28, True),
-        ("TOY:A", "venue", 29, 29, True),
+        ("TOY:A", "venue", 28, 28, True),
     ]
 
 
 def test_verify_finds_what_is_lost_before_a_hole_of_the_venue(tmp_path: Path) -> None:
-    made = alternating(19, "A")
-    made.trade_behind_hole("TOY:A", 19)
-    made.trade("TOY:A", 20)
+    made = alternating(18, "A")
+    made.trade_behind_hole("TOY:A", 18)
+    made.trade("TOY:A", 19)
     tape = Tape(tmp_path, [made.log])
     for step in (9, 10, 2):
         tape.read(0, step)
@@ -238,8 +238,8 @@ def test_only_what_may_be_lost_is_told(tmp_path: Path, known: bool) -> None:
     for _ in range(3):
         tape.read(0, 10)
         tape.commit()
-    if known:
-        tape.commits.write_round("trades", *tape.session.keyframes("trades"))
+        if known:
+            tape.commits.write_round("trades", *tape.session.keyframes("trades"))
     tape.die()
     damage(tmp_path, "trades", 25)
     gaps = [short(gap)[:2] for gap in told(repaired(tmp_path))]
