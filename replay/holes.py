@@ -1,48 +1,34 @@
 """Holes of a recording, told in its files: a `gap` of reason `recording` wherever updates are missing without one.
 
-Owns which channels have a hole: those whose chain is broken and says nothing, and those that end where a batch was
-lost, since nobody knows what that held. Trades and bars go on behind it; of the others a snapshot makes up for it: of a
-book the keyframe that comes next, of the rest also the next update, which tells all. Leaves states that were lost to
-`unsure`.
+Owns which channels have a hole: those whose chain is broken and says nothing, those that may have had their end or
+their begin in what is lost, and those of which a gap is lost: one with a snapshot behind it, a turn to another source,
+or a hole of the venue's own, which nobody can know of. Trades and bars go on behind a hole; of the others a snapshot
+makes up for it: of a book the keyframe that comes next, of the rest also the next update, which tells all.
+
+A hole lies where the loss begins: behind what was told before, and before what the channel says next. Leaves states
+that were lost to `unsure`, and where rows go in the files to `added`.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from feed.channels.channel import LOST_KINDS
 from feed.model import KINDS, NO_SEQ
 from feed.recording.merge import order_of
-from feed.recording.notes import Note, Span
 from feed.recording.recording import Recording
-from feed.recording.seal import Noted
-from feed.recording.shelf import NEVER, Shelf, Spot
-from feed.recording.tables import GAPS, SCHEMAS, STATES, TIME
-from feed.recording.words import Words
+from feed.recording.shelf import Shelf, Spot
+from feed.recording.tables import GAPS, SCHEMAS, STATES
+from replay.added import Added, plain, rounds
+from replay.losses import BEFORE_ALL, Losses, Lost, Place, Spans, Stretch
 
-NO_CRC: Final = "0" * 8
-_KEY: Final = ("symbol", "source", "seq")
 _UNKNOWN: Final = NO_SEQ - 1
-
-
-class Added(NamedTuple):
-    """A row that is added to the table of gaps or of states: as a dict, and the first commit at or after it."""
-
-    row: dict[str, Any]
-    commit: int
-
-
-class Lost(NamedTuple):
-    """Batches of a table that are not there: those of the commits after one and up to another."""
-
-    after: int
-    last: int
+Key = tuple[str, str]
+"""Symbol and source."""
 
 
 class Keyframe(NamedTuple):
@@ -56,7 +42,8 @@ class Keyframe(NamedTuple):
 class Hole(NamedTuple):
     """A gap that is to be told: a channel, where it stood and where it goes on, and its place in the source's order.
 
-    `commit`: the first one at or after it. `made_up`: the keyframe that makes up for it, where one does.
+    `commit`: that of what the channel says next. `made_up`: the keyframe that makes up for it, where one does; `whole`:
+    a snapshot that is there already does.
     """
 
     kind: str
@@ -67,7 +54,15 @@ class Hole(NamedTuple):
     clock: int
     at: int
     commit: int
+    lost: bool
+    reason: str = "recording"
     made_up: Keyframe | None = None
+    whole: bool = False
+
+    @property
+    def wants_snapshot(self) -> bool:
+        """Whether a snapshot is to be written: of the keyframe that makes up for it, or of the update that does."""
+        return self.made_up is not None or not (self.lost or self.whole or self.kind == "book")
 
     @property
     def row(self) -> Added:
@@ -79,12 +74,12 @@ class Hole(NamedTuple):
             "prev": self.prev,
             "seq": self.seq,
             "count": None,
-            "reason": "recording",
-            "lost": self.kind in LOST_KINDS,
+            "reason": self.reason,
+            "lost": self.lost,
             "at": self.at,
             "clock": self.clock,
         }
-        return Added(row, self.commit)
+        return Added(row)
 
 
 class _Row(NamedTuple):
@@ -97,153 +92,247 @@ class _Row(NamedTuple):
     clock: int
     at: int
 
+    @property
+    def place(self) -> Place:
+        return self.clock, self.at
+
 
 class _Last(NamedTuple):
     seq: int
+    place: Place
+
+
+_NOTHING: Final = _Last(NO_SEQ, BEFORE_ALL)
+
+
+class _Told(NamedTuple):
+    source: str
+    prev: int
+    seq: int
+    reason: str
     clock: int
-    at: int
-    commit: int
-
-
-_NOTHING: Final = _Last(NO_SEQ, -1, NO_SEQ, NO_SEQ)
 
 
 class Gaps:
     """The gaps of a recording, and which breaks of a chain they explain."""
 
     def __init__(self, shelf: Shelf) -> None:
-        self._ends: set[tuple[str, str, int]] = set()
-        self._spans: dict[tuple[str, str, int], int] = {}
+        self._told: dict[Key, list[_Told]] = {}
+        names = ("channel", "symbol", "source", "prev", "seq", "reason")
         for spot in shelf.spots():
             batch = shelf.rows(spot)
-            columns = (batch.column(name).to_pylist() for name in ("channel", "symbol", "prev", "seq"))
-            for kind, symbol, prev, seq in zip(*columns, strict=True):
-                self._ends.add((kind, symbol, seq))
-                self._spans[kind, symbol, prev] = max(seq, self._spans.get((kind, symbol, prev), NO_SEQ))
+            columns = (batch.column(name).to_pylist() for name in names)
+            clocks = order_of(batch)[0].tolist()
+            for kind, symbol, source, prev, seq, reason, clock in zip(*columns, clocks, strict=True):
+                told = _Told(source, prev, seq, reason, clock)
+                self._told.setdefault((kind, symbol), []).append(told)
+        for one in self._told.values():
+            one.sort(key=lambda told: told.clock)
 
-    def explain(self, kind: str, symbol: str, stood: int, prev: int) -> bool:
-        """Whether one ends where an update goes on, or begins where the channel stood and reaches beyond that."""
-        return (kind, symbol, prev) in self._ends or self._spans.get((kind, symbol, stood), _UNKNOWN) >= prev
+    def explain(self, kind: str, symbol: str, stood: int, prev: int, source: str | None = None) -> bool:
+        """Whether gaps reach from where a channel stood to where an update goes on, one behind the other.
+
+        A turn to another source begins nowhere in that one. `source`: only its gaps; None: those of any.
+        """
+        steps: list[tuple[int, int]] = []
+        for one in self._told.get((kind, symbol), ()):
+            if source is None or one.source == source:
+                if one.reason != "source":
+                    steps.append((one.prev, one.seq))
+                elif one.seq <= prev:
+                    stood = max(stood, one.seq)
+        for begin, end in sorted(steps):
+            if begin > stood:
+                break
+            stood = max(stood, end)
+        return stood >= prev
+
+    def end_at(self, kind: str, symbol: str, source: str, seq: int) -> bool:
+        """Whether one ends at this position."""
+        return any(one.source == source and one.seq == seq for one in self._told.get((kind, symbol), ()))
+
+    def turns(self, kind: str, symbol: str, source: str, begin: int, end: int) -> bool:
+        """Whether one tells between two clocks that a channel is in a source."""
+        told = self._told.get((kind, symbol), ())
+        return any(one.source == source and begin <= one.clock <= end and one.reason != "venue" for one in told)
+
+    def turn_at(self, kind: str, symbol: str, prev: int) -> bool:
+        """Whether a channel goes on in another source behind this position."""
+        return any(one.reason == "source" and one.prev == prev for one in self._told.get((kind, symbol), ()))
+
+    def last_clock(self, kind: str, symbol: str, clock: int) -> int:
+        """The clock of the last one before a clock, -1 where there is none."""
+        told = self._told.get((kind, symbol), [])
+        number = bisect_left(told, clock, key=lambda one: one.clock)
+        return told[number - 1].clock if number else -1
 
 
-def holes_of(recording: Recording, lost: Mapping[str, Sequence[Lost]]) -> list[Hole]:
+def holes_of(recording: Recording, lost: Mapping[str, Sequence[Lost]], spans: Spans) -> list[Hole]:
     """All holes of which no gap tells. `lost`: what the tables have lost.
 
     Raises:
         CorruptRecording: a batch is damaged.
     """
-    gaps, spans = Gaps(recording.shelves[GAPS]), Spans(recording)
+    gaps = Gaps(recording.shelves[GAPS])
+    untold = Losses(spans, lost.get(GAPS, ()))
     found: list[Hole] = []
-    for kind in KINDS if GAPS in lost else [kind for kind in KINDS if kind in lost]:
-        last = max((one.last for one in lost.get(kind, ())), default=NO_SEQ)
-        found += _Walk(recording.shelves[kind], gaps, spans, last).holes()
+    for kind in KINDS:
+        shelf = recording.shelves[kind]
+        if lost.get(kind) or lost.get(GAPS):
+            found += _Walk(shelf, gaps, Losses(spans, lost.get(kind, ())), untold).holes()
     return found
-
-
-class Spans:
-    """Where each source stood at a commit, by any table's notes."""
-
-    def __init__(self, recording: Recording) -> None:
-        self._spans: dict[str, dict[int, Span]] = {}
-        for shelf in recording.shelves.values():
-            for spot in shelf.spots():
-                note = shelf.block(spot).note
-                for source, span in note.sources.items():
-                    self._spans.setdefault(source, {}).setdefault(note.commit, span)
-        self._commits = {source: sorted(found) for source, found in self._spans.items()}
-
-    def at(self, source: str, commit: int) -> Span | None:
-        """The last that is said up to a commit."""
-        commits = self._commits.get(source, [])
-        number = bisect_right(commits, commit)
-        return self._spans[source][commits[number - 1]] if number else None
-
-    def commit(self, source: str, clock: int, at: int) -> int:
-        """The first commit after which a source stands at this place, or behind it."""
-        spans = self._spans.get(source, {})
-        commits = self._commits.get(source, [])
-        number = bisect_left(commits, (clock, at), key=lambda commit: (spans[commit].clock, spans[commit].tick))
-        return commits[number] if number < len(commits) else NEVER
-
-
-def rounds(shelf: Shelf) -> Iterator[tuple[Note, list[pa.RecordBatch]]]:
-    """The rounds of keyframes of a table that are whole, each as its last note, and its batches."""
-    batches: list[pa.RecordBatch] = []
-    left = 0
-    for spot in shelf.spots():
-        note = shelf.block(spot).note
-        if not note.keyframes:
-            batches, left = [], 0
-            continue
-        batches = [*batches, shelf.rows(spot)] if batches and note.left == left - 1 else [shelf.rows(spot)]
-        left = note.left
-        if not left:
-            yield note, batches
-            batches = []
 
 
 class _Walk:
     """One kind's rows from the first to the last, and how each channel stands there."""
 
-    def __init__(self, shelf: Shelf, gaps: Gaps, spans: Spans, lost: int) -> None:
-        """`lost`: the commit up to which batches of this kind are not there."""
+    def __init__(self, shelf: Shelf, gaps: Gaps, losses: Losses, untold: Losses) -> None:
+        """`losses`: of this kind; `untold`: of gaps."""
         self._shelf = shelf
         self._kind = shelf.table
+        self._loses = shelf.table in LOST_KINDS
         self._gaps = gaps
-        self._spans = spans
-        self._lost = lost
-        self._lasts: dict[tuple[str, str], _Last] = {}
+        self._losses = losses
+        self._untold = untold
+        self._lasts: dict[Key, _Last] = {}
+        self._sources: dict[str, str] = {}
+        self._left: dict[Key, int] = {}
+        """At which clock a symbol went on in another source."""
+        self._rounds: dict[str, Place] = {}
+        """Since where all channels of a source are known: its last round."""
+        self._noted: set[tuple[Key, Stretch]] = set()
         self._found: list[Hole] = []
-        self._open: dict[tuple[str, str], int] = {}
+        self._open: dict[Key, int] = {}
         """Books that wait for a keyframe: which hole it was."""
 
     def holes(self) -> list[Hole]:
-        lost, shelf = self._lost, self._shelf
+        shelf = self._shelf
         for spot in shelf.spots():
             note = shelf.block(spot).note
             for row in _messages(shelf, spot):
                 (self._keyframe if note.keyframes else self._row)(row, note.commit)
+            for source in note.keyframes if not note.left else ():
+                if (span := note.sources.get(source)) is not None:
+                    self._rounds[source] = span.clock, span.tick
         for (symbol, source), last in self._lasts.items():
-            span = self._spans.at(source, lost) if last.commit <= lost else None
-            if span is not None and span.tick > last.at:
-                self._add(_Row(symbol, source, span.tick, last.seq, span.clock, span.tick), last, span.tick, lost + 1)
-        for (symbol, source), number in self._open.items():
+            if stretches := self._losses.behind(source, last.place):
+                self._end(symbol, source, last, stretches)
+        for key, number in self._open.items():
             found = self._found[number]
-            self._found[number] = found._replace(seq=max(found.seq, self._lasts[symbol, source].seq))
+            self._found[number] = found._replace(seq=max(found.seq, self._lasts[key].seq))
         return self._found
 
     def _keyframe(self, row: _Row, commit: int) -> None:
         key = row.symbol, row.source
-        # what was there before the first file that is left is no hole
-        last = self._lasts.get(key, _NOTHING if commit <= self._lost + 1 else None)
+        last = self._begun(row)
+        self._sources.setdefault(row.symbol, row.source)
         number = self._open.get(key)
+        made_up = Keyframe(row.clock, row.at, commit)
         if number is not None and commit >= self._found[number].commit:
-            made_up = Keyframe(row.clock, row.at, commit)
             self._found[number] = self._found[self._open.pop(key)]._replace(seq=row.seq, made_up=made_up)
-        elif (
-            last is not None
-            and row.seq > last.seq
-            and not self._gaps.explain(self._kind, row.symbol, last.seq, row.seq)
-        ):
-            self._add(row, last, row.seq, commit, Keyframe(row.clock, row.at, commit))
+        elif last is not None and row.seq > last.seq and not self._explained(row, last.seq, row.seq):
+            self._add(row, last, row.seq, commit, made_up=made_up)
         if last is None or row.seq >= last.seq:
-            self._lasts[key] = _Last(row.seq, row.clock, row.at, commit)
+            self._take(row)
 
     def _row(self, row: _Row, commit: int) -> None:
         key = row.symbol, row.source
         last = self._lasts.get(key, _NOTHING)
-        broken = row.prev not in (_UNKNOWN, last.seq) and row.seq > last.seq
-        if broken and not self._gaps.explain(self._kind, row.symbol, last.seq, row.prev):
-            if self._kind == "book":
-                self._open[key] = len(self._found)
-            self._add(row, last, row.prev if self._kind in (*LOST_KINDS, "book") else row.seq, commit)
-        self._lasts[key] = _Last(row.seq, row.clock, row.at, commit)
+        before = self._sources.setdefault(row.symbol, row.source)
+        if row.prev == _UNKNOWN:
+            if (number := self._open.pop(key, None)) is not None:
+                self._found[number] = self._found[number]._replace(seq=row.seq)
+            self._behind_snapshot(row, before, commit)
+        elif before != row.source and not self._turns(row, before):
+            self._turn(row, before, self._goes_on(row), commit)
+        elif row.prev != last.seq and row.seq > last.seq and not self._explained(row, last.seq, row.prev):
+            self._add(row, last, self._goes_on(row), commit)
+        elif self._kind == "trades" and row.prev > NO_SEQ:
+            self._note(row, commit)
+        self._take(row)
+        self._sources[row.symbol] = row.source
+
+    def _begun(self, row: _Row) -> _Last | None:
+        """How a channel stood before a keyframe; None where it was there before all that is told of its source."""
+        last = self._lasts.get((row.symbol, row.source))
+        if last is None and self._losses.between(row.source, self._rounds.get(row.source, BEFORE_ALL), row.place):
+            return _NOTHING
+        return last
+
+    def _turns(self, row: _Row, before: str) -> bool:
+        """Whether a gap says that a channel goes on in another source; where none is lost it does."""
+        last = self._lasts.get((row.symbol, before), _NOTHING)
+        return not self._untold or self._gaps.turns(self._kind, row.symbol, row.source, last.place[0], row.clock)
+
+    def _explained(self, row: _Row, stood: int, prev: int) -> bool:
+        return self._gaps.explain(self._kind, row.symbol, stood, prev, row.source)
+
+    def _goes_on(self, row: _Row) -> int:
+        """Where a channel goes on at an update behind a hole: books wait there, of the others it tells all."""
+        if self._kind == "book":
+            self._open[row.symbol, row.source] = len(self._found)
+        return row.prev if self._loses or self._kind == "book" else row.seq
+
+    def _take(self, row: _Row) -> None:
+        before = self._sources[row.symbol]
+        if before != row.source:
+            self._left[row.symbol, before] = row.clock
+        self._left.pop((row.symbol, row.source), None)
+        self._lasts[row.symbol, row.source] = _Last(row.seq, row.place)
+
+    def _behind_snapshot(self, row: _Row, before: str, commit: int) -> None:
+        """A snapshot makes up for a gap; where that is lost, another one stands in its place."""
+        if (row.symbol, before) not in self._lasts or self._untold.at(row.source, row.place) is None:
+            return  # with it the channel begins
+        if not self._gaps.end_at(self._kind, row.symbol, row.source, row.seq):
+            self._turn(row, before, row.seq, commit, whole=True)
+
+    def _turn(self, row: _Row, before: str, seq: int, commit: int, *, whole: bool = False) -> None:
+        """A gap that is lost, right before what stood behind it."""
+        prev = self._lasts.get((row.symbol, before), _NOTHING).seq
+        reason = "recording" if before == row.source else "source"
+        lost = self._loses and not whole
+        hole = Hole(self._kind, row.symbol, row.source, prev, seq, row.clock, row.at, commit, lost, reason)
+        self._found.append(hole._replace(whole=whole))
+
+    def _note(self, row: _Row, commit: int) -> None:
+        """A hole of the venue's own may have stood before any update in a stretch of gaps that is lost: one gap says
+        so, which moves nobody."""
+        key = row.symbol, row.source
+        stretch = self._untold.at(row.source, row.place)
+        if stretch is not None and (key, stretch) not in self._noted:
+            self._noted.add((key, stretch))
+            hole = Hole(self._kind, *key, row.prev, row.prev, row.clock, row.at, commit, True)
+            self._found.append(hole)
+
+    def _end(self, symbol: str, source: str, last: _Last, stretches: list[Stretch]) -> None:
+        """A channel of which nothing follows a loss that may have held some of it."""
+        left = self._left.get((symbol, source))
+        if left is not None and (left <= stretches[0].begin[0] or self._gaps.turn_at(self._kind, symbol, last.seq)):
+            return  # it had gone on in another source
+        clock, at = stretches[-1].end
+        if at > last.seq:
+            self._add(_Row(symbol, source, at, last.seq, clock, at), last, at, 0)
 
     def _add(self, row: _Row, last: _Last, seq: int, commit: int, made_up: Keyframe | None = None) -> None:
-        # behind all that the channel said before, and before what it says next whatever the clocks
-        clock, at = (last.clock + 1, last.at) if last.clock + 1 < row.clock else (row.clock, row.at)
-        found = Hole(self._kind, row.symbol, row.source, last.seq, seq, clock, at, commit, made_up)
-        self._found.append(found)
+        clock, at = self._place(row, last)
+        self._found.append(
+            Hole(self._kind, row.symbol, row.source, last.seq, seq, clock, at, commit, self._loses, made_up=made_up)
+        )
+
+    def _place(self, row: _Row, last: _Last) -> Place:
+        """Where a loss begins: behind what the channel said before, in any source, and before what it says next."""
+        stretches = self._losses.between(row.source, last.place, row.place)
+        stretches = stretches or self._untold.between(row.source, last.place, row.place)
+        if not stretches:
+            return row.place
+        place = stretches[0].begin
+        if place <= last.place:
+            place = last.place[0] + 1, last.place[1]
+        floor = self._gaps.last_clock(self._kind, row.symbol, row.clock)
+        if (before := self._sources[row.symbol]) != row.source and (row.symbol, row.source) not in self._left:
+            floor = max(floor, self._lasts.get((row.symbol, before), _NOTHING).place[0])
+        return place if floor < place[0] and place < row.place else row.place
 
 
 def _messages(shelf: Shelf, spot: Spot) -> Iterator[_Row]:
@@ -255,9 +344,6 @@ def _messages(shelf: Shelf, spot: Spot) -> Iterator[_Row]:
     columns.append(batch.column("prev").fill_null(_UNKNOWN))
     for row in zip(*(column.to_pylist() for column in columns), clock.tolist(), at.tolist(), strict=True):
         yield _Row(*row)
-
-
-# ---- what is written
 
 
 def states_of(recording: Recording, holes: list[Hole]) -> list[Added]:
@@ -292,112 +378,3 @@ def states_of(recording: Recording, holes: list[Hole]) -> list[Added]:
         if row["state"] != "ok":
             added.append(Added(row | {"clock": place.clock, "at": place.at}, place.commit))
     return added
-
-
-def with_rows(blocks: list[Noted], added: list[Added]) -> list[Noted]:
-    """The batches of a file of gaps or states with these rows, in order: each in the first batch not before it, or in
-    one more."""
-    schema, last = blocks[0][0].schema.remove_metadata(), blocks[-1][1]
-    rows: dict[int, list[dict[str, Any]]] = {}
-    # a file may begin with an empty batch of the same commit as the next one
-    numbers = {note.commit: number for number, (_, note) in enumerate(blocks) if not note.keyframes}
-    for one in added:
-        at = next((number for commit, number in numbers.items() if commit >= one.commit), len(blocks))
-        rows.setdefault(at, []).append(one.row)
-    if len(blocks) in rows:
-        commit = max(last.commit, *(one.commit for one in added if one.commit < NEVER))
-        blocks = [*blocks, (blocks[0][0].slice(0, 0), Note(NO_CRC, commit, last.sources))]
-    joined = [_joined(plain(batch, schema), rows.get(number, [])) for number, (batch, _) in enumerate(blocks)]
-    words = {field.name: Words() for field in schema if pa.types.is_dictionary(field.type)}
-    for batch in joined:
-        for name, known in words.items():
-            known.encoded(batch.column(name))
-    return [
-        (encoded := _encoded(batch, schema, words), _counted(note, encoded) if number in rows else note)
-        for number, (batch, (_, note)) in enumerate(zip(joined, blocks, strict=True))
-    ]
-
-
-def with_snapshots(blocks: list[Noted], holes: list[Hole]) -> list[Noted]:
-    """The batches of a file with a snapshot wherever one of these holes ends: of the keyframe there, or of the update
-    that tells the whole state (of all kinds but books)."""
-    wanted = {(hole.symbol, hole.source, hole.seq): hole.commit for hole in holes}
-    found: list[Noted] = []
-    made: list[Noted] = []
-    for batch, note in blocks:
-        keys = zip(*(batch.column(name).to_pylist() for name in ("symbol", "source", "seq")), strict=True)
-        mine = np.array([wanted.get(key, NEVER) <= note.commit for key in keys], bool)
-        if not note.keyframes:
-            if "bids" not in batch.schema.names and mine.any():
-                for key in zip(*(batch.filter(pa.array(mine)).column(n).to_pylist() for n in _KEY), strict=True):
-                    wanted.pop(key, None)
-                batch = _doubled(batch, mine)
-                note = _counted(note, batch)
-            found.append((batch, note))
-            continue
-        found.append((batch, note))
-        if mine.any():
-            rows = batch.filter(pa.array(mine))
-            for key in zip(*(rows.column(name).to_pylist() for name in _KEY), strict=True):
-                wanted.pop(key, None)
-            rows = _flagged(rows, "is_keyframe", np.zeros(rows.num_rows, bool))
-            made.append((rows, _counted(Note(NO_CRC, note.commit, note.sources), rows)))
-        if not note.left:
-            found, made = [*found, *made], []
-    return [*found, *made]
-
-
-def _doubled(batch: pa.RecordBatch, mine: np.ndarray) -> pa.RecordBatch:
-    """The rows with a snapshot of the same before each of those that are `mine`."""
-    places = np.repeat(np.arange(batch.num_rows), 1 + mine)
-    first = np.append(True, np.diff(places) != 0) & mine[places]
-    batch = batch.take(pa.array(places))
-    prev = pc.if_else(pa.array(first), pa.scalar(None, pa.int64()), batch.column("prev"))
-    batch = batch.set_column(batch.schema.names.index("prev"), batch.schema.field("prev"), prev)
-    return _flagged(batch, "is_snapshot", first | batch.column("is_snapshot").to_numpy(zero_copy_only=False))
-
-
-def _flagged(batch: pa.RecordBatch, name: str, flags: np.ndarray) -> pa.RecordBatch:
-    return batch.set_column(batch.schema.names.index(name), batch.schema.field(name), pa.array(flags))
-
-
-def plain(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
-    """The rows with words for indices and integers for times."""
-    names = [
-        (
-            field.name,
-            pa.string() if pa.types.is_dictionary(field.type) else pa.int64() if field.type == TIME else field.type,
-        )
-        for field in schema
-    ]
-    columns = [column.cast(type_) for column, (_, type_) in zip(batch.columns, names, strict=True)]
-    return pa.record_batch(columns, schema=pa.schema(names))
-
-
-def _joined(batch: pa.RecordBatch, rows: list[dict[str, Any]]) -> pa.RecordBatch:
-    if not rows:
-        return batch
-    together = pa.concat_batches([batch, pa.RecordBatch.from_pylist(rows, schema=batch.schema)])
-    places = list(zip(*(together.column(name).to_pylist() for name in ("clock", "source", "at")), strict=True))
-    return together.take(pa.array(sorted(range(len(places)), key=places.__getitem__)))
-
-
-def _encoded(batch: pa.RecordBatch, schema: pa.Schema, words: Mapping[str, Words]) -> pa.RecordBatch:
-    columns = [
-        words[field.name].encoded(column) if field.name in words else column.cast(field.type)
-        for column, field in zip(batch.columns, schema, strict=True)
-    ]
-    return pa.record_batch(columns, schema=schema)
-
-
-def _counted(note: Note, batch: pa.RecordBatch) -> Note:
-    """A note with what its rows are now."""
-    clock, at = order_of(batch)
-    sources = np.array(batch.column("source").to_pylist())
-    spans = {name: Span(span.tick, span.offset, span.clock) for name, span in note.sources.items()}
-    for name in np.unique(sources).tolist():
-        mine = np.flatnonzero(sources == name)
-        stands = spans.get(name, Span(int(at[mine[-1]]), -1, int(clock[mine[-1]])))
-        place = int(clock[mine[0]]), int(at[mine[0]]), int(clock[mine[-1]]), int(at[mine[-1]])
-        spans[name] = Span(stands.tick, stands.offset, stands.clock, len(mine), *place)
-    return Note(note.crc, note.commit, spans, note.keyframes, note.left)

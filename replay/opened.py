@@ -20,6 +20,7 @@ from feed.recording.chosen import Chosen
 from feed.recording.merge import order_of
 from feed.recording.recording import Recording
 from feed.recording.shelf import NEVER, Cut
+from feed.recording.standing import Standing
 from feed.recording.tables import GAPS, SCHEMAS, STATES
 from replay.pacing import Pacing, Speed, seconds
 from replay.times import Moment, ns_of
@@ -264,14 +265,7 @@ class Opened(Face):
         found = self._recording.standing(Chosen(["book"], [symbol]), Cut(ns_of(time))).get(("book", symbol))
         if found is None:
             raise FeedError(f"no book of {symbol} at {time}")
-        bids: list[Level] = []
-        asks: list[Level] = []
-        for message in found.messages:
-            read = msgspec.json.decode(message)
-            if read["type"] == "snapshot":
-                bids += [(Decimal(price), Decimal(size)) for price, size in read["data"]["bids"]]
-                asks += [(Decimal(price), Decimal(size)) for price, size in read["data"]["asks"]]
-        return BookAt(symbol, found.source, found.seq, bids, asks)
+        return book_of(symbol, found)
 
     def info(self) -> Summary:
         """What is in it."""
@@ -291,6 +285,18 @@ class Opened(Face):
                     yield 0, message
         for page in self._recording.pages(chosen, first, last, separator=""):
             yield from zip(page.clock.tolist(), page.messages.cast(pa.binary()).to_pylist(), strict=True)
+
+
+def book_of(symbol: str, standing: Standing) -> BookAt:
+    """A book as it stands."""
+    bids: list[Level] = []
+    asks: list[Level] = []
+    for message in standing.messages:
+        read = msgspec.json.decode(message)
+        if read["type"] == "snapshot":
+            bids += [(Decimal(price), Decimal(size)) for price, size in read["data"]["bids"]]
+            asks += [(Decimal(price), Decimal(size)) for price, size in read["data"]["asks"]]
+    return BookAt(symbol, standing.source, standing.seq, bids, asks)
 
 
 def chosen_of(kinds: Iterable[str], symbols: Symbols) -> Chosen:

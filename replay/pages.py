@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Set
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
 
+from feed.channels.channel import LOST_KINDS
 from feed.model import NO_SEQ, Mode
 from feed.recording.standing import Standing
 from replay.ahead import Ahead
@@ -100,13 +102,26 @@ class Pages:
             return None
         row, channel = self._begins.popleft()
         source = page.sources[page.source[row]]
-        first = page.first_move(row)
+        page, first = self._first_move(channel, row)
         head = None if first is None else page.heads.get(first)
         if first is None or (head is not None and head.type == "gap" and head.lost):
             return Begin(channel, "live", source, NO_SEQ if head is None else head.prev)
         if head is None:
-            return Begin(channel, "live", source, page.prev(first))
+            prev = page.prev(first)
+            # inside a hole of a book, say: nobody has what this update changes before the snapshot that comes
+            waits = prev != NO_SEQ and channel[0] not in LOST_KINDS
+            return Begin(channel, "snapshot" if waits else "live", source, prev)
         return Begin(channel, "snapshot", source, head.seq)
+
+    def _first_move(self, channel: Channel, row: int) -> tuple[Ahead, int | None]:
+        """Where the channel of the next row first moves, as far as pages are there: it may begin with a state."""
+        page = self._pages[0]
+        first = page.first_move(row)
+        for later in islice(self._pages, 1, None) if first is None else ():
+            begin = next((one for one, begins in later.begins if begins == channel), None)
+            if begin is not None and (first := later.first_move(begin)) is not None:
+                return later, first
+        return page, first
 
     def rows(self, bytes_max: int, reached: int, updates_max: int | None) -> tuple[bytes, int]:
         """A frame with the next rows up to a clock, about as long; counts updates where there is a bound on them.

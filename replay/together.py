@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -24,28 +24,17 @@ from feed.recording.recording import Recording
 from feed.recording.shelf import NEVER, Cut
 from feed.recording.standing import Channel, Standing
 from feed.recording.tables import GAPS, SCHEMAS, STATES
-from replay.ahead import Head, head_of
-from replay.opened import BookAt, Face, Opened, Symbols, chosen_of, columns_of, empty, in_time
+from replay.once import HOLE, Entry, Filled, Once
+from replay.opened import BookAt, Face, Opened, Symbols, book_of, chosen_of, columns_of, empty, in_time
 from replay.times import Moment, ns_of
 
 if TYPE_CHECKING:
     from replay.summary import Summary
 
-_HOLE: Final = "recording"
-Place = tuple[int, int, int]
-"""Recording, clock and tick."""
-Where = tuple[str, str, str]
-"""Kind, symbol and source."""
-_GIVEN_MIN: Final = 256
-"""So many copies of a channel may be awaited before it is looked which can still come."""
 
-
-class Filled(NamedTuple):
-    """A hole of one recording that another fills: of which channel and source, and the `seq` at which it ends."""
-
-    channel: str
-    symbol: str
+class _Gap(NamedTuple):
     source: str
+    prev: int
     seq: int
 
 
@@ -109,9 +98,10 @@ class Together(Face):
         found = pa.concat_tables(parts).unify_dictionaries()
         if not found.num_rows:
             return empty(name, wanted)
-        keep = _owned(name, found, recording, self.filled() if name in (GAPS, STATES) else set())
+        filled = self.filled() if name in (GAPS, STATES) else set()
+        keep = _owned(name, found, recording, filled)
         if name == GAPS:
-            keep &= self._true_gaps(found)
+            keep &= _true_gaps(found, filled)
         found = found.filter(pa.array(keep))
         order = in_time(*_places(found), found.column("source"))
         found = found.select(wanted)
@@ -123,31 +113,35 @@ class Together(Face):
         Raises:
             FeedError: there was none in any of them.
         """
-        found: list[BookAt] = []
-        for opened in self._opened:
-            try:
-                found.append(opened.book_at(symbol, time))
-            except FeedError:
-                continue
-        if not found:
+        recordings = [opened.recording for opened in self._opened]
+        found = _standing(recordings, Chosen(["book"], [symbol]), Cut(ns_of(time))).get(("book", symbol))
+        if found is None:
             raise FeedError(f"no book of {symbol} at {time}")
-        return max(found, key=lambda book: book.seq)
+        return book_of(symbol, found)
 
     def filled(self) -> set[Filled]:
         """The holes of one recording that another fills."""
+        names = ("channel", "symbol", "source", "prev", "seq", "reason")
+        holes: list[dict[tuple[str, str], set[_Gap]]] = []
+        for opened in self._opened:
+            of_one: dict[tuple[str, str], set[_Gap]] = {}
+            for kind, symbol, *gap, reason in zip(
+                *(column.to_pylist() for column in opened.table(GAPS, columns=names).columns), strict=True
+            ):
+                if reason == HOLE and kind in KINDS:
+                    of_one.setdefault((kind, symbol), set()).add(_Gap(*gap))
+            holes.append(of_one)
         found: set[Filled] = set()
-        for number, opened in enumerate(self._opened):
-            for gap in opened.table(GAPS, columns=("channel", "symbol", "source", "prev", "seq", "reason")).to_pylist():
-                others = [other for at, other in enumerate(self._opened) if at != number]
-                if gap["reason"] == _HOLE and any(_fills(other, gap) for other in others):
-                    found.add(Filled(gap["channel"], gap["symbol"], gap["source"], gap["seq"]))
+        for number, of_one in enumerate(holes):
+            # a table is read once for all holes of a channel
+            for (kind, symbol), gaps in of_one.items():
+                for at, other in enumerate(self._opened):
+                    left = gaps - holes[at].get((kind, symbol), set())
+                    if at != number and left:
+                        filled = _filled_by(other, kind, symbol, left)
+                        found |= {Filled(kind, symbol, gap.source, gap.seq) for gap in filled}
+                        gaps = gaps - filled
         return found
-
-    def _true_gaps(self, gaps: pa.Table) -> np.ndarray:
-        filled = self.filled()
-        columns = (gaps.column(name).to_pylist() for name in ("channel", "symbol", "source", "seq", "reason"))
-        told = zip(*columns, strict=True)
-        return np.array([reason != _HOLE or Filled(*where) not in filled for *where, reason in told], bool)
 
     def _timed(
         self, channels: str | Iterable[str], symbols: Symbols, start: Moment | None, end: Moment | None
@@ -156,13 +150,13 @@ class Together(Face):
         first = Cut(-1 if start is None else ns_of(start) - 1)
         last = Cut(NEVER if end is None else ns_of(end) - 1)
         recordings = [opened.recording for opened in self._opened]
-        once = _Once(recordings, self.filled())
+        once = Once(recordings, self.filled())
         if start is not None:
             for standing in _standing(recordings, chosen, first).values():
                 for message in standing.messages:
                     once.stands(standing.source, message)
                     yield 0, message
-        streams = [_entries(number, one, chosen, first, last) for number, one in enumerate(recordings)]
+        streams = [_entries(number, one, chosen, first, last, once) for number, one in enumerate(recordings)]
         for entry in heapq.merge(*streams):
             for given in once.take(entry):
                 yield given.clock, given.message
@@ -170,135 +164,36 @@ class Together(Face):
             yield given.clock, given.message
 
 
-class _Entry(NamedTuple):
-    """A message of one recording; they compare by their places."""
-
-    clock: int
-    source: str
-    at: int
-    rank: int
-    recording: int
-    number: int
-    symbol: str
-    message: bytes
-
-
-class _Copies:
-    """One kind of message of one channel and source: up to where each recording has given it, and by whom each was."""
-
-    def __init__(self, passed: list[int]) -> None:
-        self.passed = passed
-        self.given: dict[int, Place | None] = {}
-
-
-class _Once:
-    """Lets each message through once. What no recording can give again is forgotten.
-
-    A recorder that begins again behind a hole tells there which gap comes next, before its place: behind the update at
-    which it begins. Where another recording fills the hole, the gap waits for that update.
-    """
-
-    def __init__(self, recordings: Sequence[Recording], filled: set[Filled]) -> None:
-        self._filled = filled
-        self._holed = {(hole.channel, hole.symbol, hole.source) for hole in filled}
-        self._at: dict[Where, int] = {}
-        self._begins = [_begins_of(recording) for recording in recordings]
-        self._copies: dict[tuple[str, Where], _Copies] = {}
-        self._early: dict[Where, list[tuple[Head, _Entry]]] = {}
-
-    def stands(self, source: str, message: bytes) -> None:
-        """How a channel stood was given; a recording that tells it again behind a hole is not heard."""
-        head = head_of(message)
-        where = head.channel, head.symbol, source
-        self._of(head.type, where).given[head.seq] = None
-        if head.type == "snapshot":
-            self._at[where] = head.seq
-
-    def take(self, entry: _Entry) -> list[_Entry]:
-        """What is to be given now that a message has come."""
-        head = head_of(entry.message)
-        where = head.channel, entry.symbol, entry.source
-        if self._filled and Filled(*where, head.seq) in self._filled and _of_hole(head.type, entry.message):
-            return []
-        if head.type == "gap" and where in self._holed and head.prev > self._at.get(where, NEVER):
-            self._early.setdefault(where, []).append((head, entry))
-            return []
-        found: list[_Entry] = []
-        if head.type == "update":
-            found += self._late(where, head.seq)
-        if head.type in ("update", "snapshot"):
-            self._at[where] = head.seq
-        return [*found, entry] if self._mine(head, where, entry) else found
-
-    def rest(self) -> list[_Entry]:
-        """What has waited for its place, and will not be told by another recording."""
-        return sorted(entry for where in list(self._early) for entry in self._late(where, NEVER))
-
-    def _late(self, where: Where, seq: int) -> list[_Entry]:
-        """What has waited, and belongs before an update that comes now."""
-        waiting = self._early.pop(where, [])
-        if later := [one for one in waiting if one[0].seq >= seq]:
-            self._early[where] = later
-        return [entry for head, entry in waiting if head.seq < seq and self._mine(head, where, entry)]
-
-    def _mine(self, head: Head, where: Where, entry: _Entry) -> bool:
-        """Whether a message is to be given, or was by another recording."""
-        copies = self._of(head.type, where)
-        copies.passed[entry.recording] = head.seq
-        place = entry.recording, entry.clock, entry.at
-        owner = copies.given.setdefault(head.seq, place)
-        if len(copies.given) >= _GIVEN_MIN:
-            low = min(copies.passed)
-            copies.given = {seq: owner for seq, owner in copies.given.items() if seq >= low}
-        # what a recording tells again behind its hole is a copy where that is filled, else it says what holds
-        again = owner is not None and owner[0] == entry.recording and where not in self._holed
-        return again or owner == place
-
-    def _of(self, type_: str, where: Where) -> _Copies:
-        copies = self._copies.get((type_, where))
-        if copies is None:
-            passed = [begins.get(where[2], NEVER) - 1 for begins in self._begins]
-            copies = self._copies[type_, where] = _Copies(passed)
-        return copies
-
-
-def _of_hole(type_: str, message: bytes) -> bool:
-    return type_ == "snapshot" or (type_ == "gap" and b'"reason":"recording"' in message)
-
-
-def _begins_of(recording: Recording) -> dict[str, int]:
-    """The first tick of each source that a recording has rows of."""
-    found: dict[str, int] = {}
-    for shelf in recording.shelves.values():
-        for spot in shelf.spots():
-            for source, span in shelf.block(spot).note.sources.items():
-                if span.rows:
-                    found[source] = min(span.first_at, found.get(source, NEVER))
-    return found
-
-
-def _entries(number: int, recording: Recording, chosen: Chosen, first: Cut, last: Cut) -> Iterator[_Entry]:
+def _entries(number: int, recording: Recording, chosen: Chosen, first: Cut, last: Cut, once: Once) -> Iterator[Entry]:
     count = 0
     for page in recording.pages(chosen, first, last, separator=""):
         columns = (values.tolist() for values in (page.clock, page.source, page.at, page.rank, page.symbol))
         texts = page.messages.cast(pa.binary()).to_pylist()
         for clock, source, at, rank, symbol, text in zip(*columns, texts, strict=True):
             count += 1
-            yield _Entry(clock, page.sources[source], at, rank, number, count, page.symbols[symbol], text)
+            yield Entry(clock, page.sources[source], at, rank, number, count, page.symbols[symbol], text)
+    once.ends(number)
 
 
 def _standing(recordings: Sequence[Recording], chosen: Chosen, cut: Cut) -> dict[Channel, Standing]:
-    """How channels stand, each as the recording says that knows most of it.
-
-    At one position one may say `stale` and another not: it has not recorded the end of it.
-    """
+    """How channels stand, each as the recording says that knows most of it."""
     found: dict[Channel, Standing] = {}
     for recording in recordings:
         for channel, one in recording.standing(chosen, cut).items():
             known = found.get(channel)
-            if known is None or (one.seq, -len(one.messages)) > (known.seq, -len(known.messages)):
+            if known is None or _knows_more(one, known):
                 found[channel] = one
     return found
+
+
+def _knows_more(one: Standing, other: Standing) -> bool:
+    """Positions compare within a source only; of two sources the later one in time is where a channel has gone on.
+
+    At one position one recording may say `stale` and another not: it has not recorded the end of it.
+    """
+    if one.source != other.source:
+        return one.received > other.received
+    return (one.seq, -len(one.messages)) > (other.seq, -len(other.messages))
 
 
 def _owned(name: str, table: pa.Table, recording: np.ndarray, filled: set[Filled]) -> np.ndarray:
@@ -339,19 +234,34 @@ def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return column.cast(pa.string()) if pa.types.is_dictionary(column.type) else column
 
 
-def _fills(opened: Opened, gap: dict[str, Any]) -> bool:
-    """Whether a recording has every update of a hole."""
-    if gap["channel"] not in KINDS or gap["prev"] is None or gap["seq"] <= gap["prev"]:
-        return False
-    rows = opened.table(gap["channel"], gap["symbol"], columns=("source", "prev", "seq"))
-    inside = pc.and_(
-        pc.equal(rows.column("source").cast(pa.string()), gap["source"]),
-        pc.and_(pc.greater(rows.column("seq"), gap["prev"]), pc.less_equal(rows.column("seq"), gap["seq"])),
-    )
-    rows = rows.filter(inside)
-    at = gap["prev"]
-    for prev, seq in sorted(set(zip(rows.column("prev").to_pylist(), rows.column("seq").to_pylist(), strict=True))):
-        if prev != at:
-            return False
-        at = seq
-    return bool(at == gap["seq"])
+def _true_gaps(gaps: pa.Table, filled: set[Filled]) -> np.ndarray:
+    columns = (gaps.column(name).to_pylist() for name in ("channel", "symbol", "source", "seq", "reason"))
+    told = zip(*columns, strict=True)
+    return np.array([reason != HOLE or Filled(*where) not in filled for *where, reason in told], bool)
+
+
+def _filled_by(opened: Opened, kind: str, symbol: str, gaps: set[_Gap]) -> set[_Gap]:
+    """Those of a channel's holes of which a recording has every update."""
+    rows = opened.table(kind, symbol, columns=("source", "prev", "seq"))
+    rows = rows.filter(pc.is_valid(rows.column("prev")))
+    sources = rows.column("source").cast(pa.string())
+    found: set[_Gap] = set()
+    for source in {gap.source for gap in gaps}:
+        mine = rows.filter(pc.equal(sources, source))
+        # an update of several items is one
+        seq, first = np.unique(mine.column("seq").to_numpy(), return_index=True)
+        prev = mine.column("prev").to_numpy()[first]
+        breaks = np.append(0, np.cumsum(np.append(False, prev[1:] != seq[:-1])[: len(seq)]))
+        for gap in gaps:
+            if gap.source != source:
+                continue
+            begin, end = np.searchsorted(seq, (gap.prev, gap.seq), "right").tolist()
+            if gap.prev == gap.seq:
+                # a hole of the venue's own may have been here: who has the update behind it knows
+                known = end < len(seq) and prev[end] == gap.seq
+            else:
+                known = begin < end and prev[begin] == gap.prev and seq[end - 1] == gap.seq
+                known = known and breaks[end] == breaks[begin + 1]
+            if known:
+                found.add(gap)
+    return found

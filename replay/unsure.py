@@ -15,7 +15,8 @@ import pyarrow as pa
 from feed.recording.merge import order_of
 from feed.recording.recording import Recording
 from feed.recording.tables import SCHEMAS, STATES
-from replay.holes import Added, Lost, Spans, plain, rounds
+from replay.added import Added, plain, rounds
+from replay.losses import Losses, Lost, Spans
 
 _BOOK: Final = "book"
 _Key = tuple[str, str]
@@ -26,23 +27,23 @@ _Row = dict[str, Any]
 _NOWHERE: Final[_Place] = (float("inf"), 0)
 
 
-def doubts_of(recording: Recording, lost: Sequence[Lost]) -> list[Added]:
+def doubts_of(recording: Recording, lost: Sequence[Lost], spans: Spans) -> list[Added]:
     """The states to be told where some are lost.
 
     Raises:
         CorruptRecording: a batch is damaged.
     """
-    books, states, spans = _Books(recording), _States(recording), Spans(recording)
+    books, states = _Books(recording), _States(recording)
     added: list[Added] = []
     for loss in lost:
+        losses = Losses(spans, [loss])
         for key, first in books.firsts.items():
-            before, after = spans.at(key[1], loss.after), spans.at(key[1], loss.last)
-            if after is None or (before is not None and before.tick == after.tick):
-                continue  # nothing of this source came meanwhile
-            end = after.clock, after.tick
-            begin = first if before is None else max(first, (before.clock, before.tick))
-            if begin > end:
+            # none where nothing of its source came meanwhile
+            stretches = losses.behind(key[1], first)
+            if not stretches:
                 continue
+            end = stretches[-1].end
+            begin = max(first, stretches[0].begin)
             known = states.after(key, end)
             told, row = states.round(key, loss.last, spans)
             until = min(known, told)

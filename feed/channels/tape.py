@@ -33,6 +33,10 @@ class Said(NamedTuple):
     message: bytes
 
 
+class _Update(msgspec.Struct):
+    prev: int
+
+
 class Stood(NamedTuple):
     """How a channel stood: whole messages, snapshot first."""
 
@@ -154,6 +158,11 @@ class Tape:
                 # the recorder has heard of it only then: the client, who was told live, does not wait for a state
                 seq = head_of(said.message[len(START) : -len(END)]).seq
                 messages += _broken(said.kind, said.symbol, said.source, seq, self._unheard, [said.message])
+            elif (prev := _prev(said.message)) > NO_SEQ and said.source not in self._resumes:
+                # inside a hole: what was before this update is not on the tape
+                lost = said.kind in LOST_KINDS
+                gap = Gap(said.kind, said.symbol, said.source, NO_SEQ, prev, None, self._unheard, lost)
+                messages += [msgspec.json.encode(gap), said.message]
             else:
                 messages.append(said.message)
         else:
@@ -183,6 +192,11 @@ def _broken(kind: Kind, symbol: str, source: str, seq: int, reason: GapReason, s
     lost = kind in LOST_KINDS and seq > NO_SEQ
     gap = msgspec.json.encode(Gap(kind, symbol, source, NO_SEQ, seq, None, reason, lost=lost))
     return [gap] if lost else [gap, *snapshot]
+
+
+def _prev(message: bytes) -> int:
+    """The position before an update; -1 of other messages."""
+    return msgspec.json.decode(message, type=_Update).prev if message.startswith(b'{"type":"update"') else NO_SEQ
 
 
 def _nobody(kind: str, symbol: str) -> bool:

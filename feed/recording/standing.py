@@ -30,11 +30,12 @@ Channel = tuple[str, str]
 
 
 class Standing(NamedTuple):
-    """A channel at a cut: its source, and whole messages, snapshot first."""
+    """A channel at a cut: its source, and whole messages, snapshot first; `received`: when its last update was."""
 
     source: str
     seq: int
     messages: list[bytes]
+    received: int = 0
 
 
 class _Rows(NamedTuple):
@@ -63,8 +64,9 @@ def standing_at(shelves: Mapping[str, Shelf], chosen: Chosen, cut: Cut, rules: F
     if not found:
         return {}
     begin = min(rows.snapshot[0] for rows in found.values())
-    for channel, order in _waiting(shelves[GAPS], chosen, cut, begin).items():
-        if channel in found and found[channel].snapshot < order:
+    for channel, told in _holes(shelves[GAPS], chosen, cut, begin).items():
+        stood = found.get(channel)
+        if stood is not None and (stood.snapshot < told.waits or stood.order < told.lost):
             del found[channel]
     states = _states(shelves[STATES], chosen, cut)
     return {
@@ -101,7 +103,9 @@ def _standing(channel: Channel, rows: _Rows, state: bytes | None, rules: FoldRul
     start = Folded(NO_SEQ, messages[:first], None, NO_SEQ) if first else NOTHING
     folded = fold(kind, channel[1], rows.source, start, messages[first:], rules)
     told = [START + one + END for one in folded.messages]
-    return Standing(rows.source, folded.seq, told if state is None else [*told, state])
+    batch, places = rows.parts[-1]
+    received = batch.column("ts_recv").cast(pa.int64())[int(places[-1])].as_py() or 0
+    return Standing(rows.source, folded.seq, told if state is None else [*told, state], received)
 
 
 def _messages(kind: str, batch: pa.RecordBatch, places: np.ndarray) -> list[bytes]:
@@ -238,18 +242,32 @@ def _spots(shelf: Shelf, cut: Cut, *, founded: bool) -> dict[str, list[Spot]]:
         first -= 1  # a file that was left before its keyframes were written
 
 
-def _waiting(shelf: Shelf, chosen: Chosen, cut: Cut, begin: int) -> dict[Channel, tuple[int, int]]:
-    """Channels that a gap before the cut left without a state, unless a snapshot came after: where the gap stands."""
-    found: dict[Channel, tuple[int, int]] = {}
+class _Holes(NamedTuple):
+    """Where the last gaps of a channel stand: those that a snapshot makes up for, and those that nothing does."""
+
+    waits: tuple[int, int] = (-1, NO_SEQ)
+    lost: tuple[int, int] = (-1, NO_SEQ)
+
+
+def _holes(shelf: Shelf, chosen: Chosen, cut: Cut, begin: int) -> dict[Channel, _Holes]:
+    """Channels that gaps before the cut left without a state.
+
+    Behind one that is `lost` there is none before the next update either: at the last one the channel stands no more.
+    """
+    found: dict[Channel, _Holes] = {}
     for spot in shelf.spots(shelf.start(Cut(begin))):
         block = shelf.block(spot)
         if not any(span.rows and cut.begins_before(source, span) for source, span in block.note.sources.items()):
             continue
         batch, clock = _chosen_rows(shelf, spot, chosen)
-        columns = (batch.column(name).to_pylist() for name in ("channel", "symbol", "source", "lost", "at"))
-        for kind, symbol, source, lost, at, time in zip(*columns, clock, strict=True):
-            if not lost and cut.covers(source, time, at):
-                found[kind, symbol] = max(found.get((kind, symbol), (-1, NO_SEQ)), (time, at))
+        names = ("channel", "symbol", "source", "prev", "seq", "lost", "at")
+        columns = (batch.column(name).to_pylist() for name in names)
+        for kind, symbol, source, prev, seq, lost, at, time in zip(*columns, clock, strict=True):
+            # one that ends where it begins moves nobody
+            if cut.covers(source, time, at) and not (lost and prev == seq):
+                old = found.get((kind, symbol), _Holes())
+                waits, gone = ((-1, NO_SEQ), (time, at)) if lost else ((time, at), (-1, NO_SEQ))
+                found[kind, symbol] = _Holes(max(old.waits, waits), max(old.lost, gone))
     return found
 
 

@@ -20,7 +20,7 @@ from replay.checking import Checked, file_faults
 from replay.repairing import repair
 from tests.feed.recorder.made_up import MadeUp, head, truth_of
 from tests.feed.recorder.moving import Partition
-from tests.feed.recorder.tape import Tape
+from tests.feed.recorder.tape import Log, Tape
 from tests.feed.recorder.test_session import EAGER, Stream, standing_of, stream_of, updates_of
 
 
@@ -96,6 +96,51 @@ def test_whatever_batch_is_lost_a_gap_tells_of_it(tmp_path: Path, table: str, se
     for channel, updates in truth_of([log]).items():
         assert found.get(channel, []) == updates or channel in gaps
     assert list(repair(tmp_path)) == []
+
+
+def turning(root: Path, seed: int) -> MadeUp:
+    """A recording in which the source is replaced by another one, with holes of the venue and of the recorder."""
+    log = MadeUp("toy/0", ["TOY:A", "TOY:B"], random.Random(seed))
+    log.grow(60)
+    log.new_source()
+    log.grow(60)
+    log.record()
+    for begin in (0, 2 * len(log.records) // 5):
+        tape = Tape(root, [Log("toy/0", log.records[: len(log.records) // 4 if not begin else None], begin)])
+        while tape.read(0, 4):
+            tape.commit()
+        tape.end()
+    return log
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("whole", [False, True], ids=["rows", "the file"])
+def test_where_gaps_are_lost_nobody_is_misled(tmp_path: Path, seed: int, whole: bool) -> None:
+    turning(tmp_path, seed)
+    wanted = stream_of(Recording(str(tmp_path)), Chosen())
+    count = 0
+    for number, place in enumerate(Folder(str(tmp_path)).places(["gaps"])):
+        if whole:
+            (tmp_path / place.path).write_bytes(b"nothing")
+            continue
+        blocks = Recording(str(tmp_path)).shelves["gaps"].file(number).blocks
+        for block in [block for block, one in enumerate(blocks) if one.rows]:
+            damage(tmp_path, "gaps", number, block)
+            count += 1
+    assert len(list(repair(tmp_path))) > 0
+    assert whole or count
+    recording = Recording(str(tmp_path))
+    assert list(file_faults(recording.folder)) == []
+    assert Checked(recording).run().faults == []
+    found = stream_of(recording, Chosen())
+    assert [entry[:4] for entry in found] == sorted(entry[:4] for entry in found)
+    assert followed(found) == followed(wanted)
+    assert standing_of(found) == standing_of(wanted)
+    # a venue tells of holes in its trades
+    holes = {head(text)["symbol"] for *_, text in wanted if b'"venue"' in text and head(text)["channel"] == "trades"}
+    told = {head(text)["symbol"] for *_, text in found if b'"lost":true' in text and head(text)["channel"] == "trades"}
+    assert holes <= told
 
 
 def books_of(stream: Stream) -> dict[tuple[str, int], str]:

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
 import replay
+from feed.model import Book, Update
+from feed.recording.chosen import Chosen
 from feed.recording.tables import TABLES
-from replay import together as module
-from replay.opened import Face
-from tests.feed.recorder.made_up import MadeUp, head
+from replay import once as module
+from replay import together
+from replay.opened import Face, Opened
+from tests.feed.recorder.made_up import START_NS, MadeUp, head
+from tests.feed.recorder.moving import SECOND, Partition
 from tests.feed.recorder.tape import Log, Tape
 
 NAMES = ("whole", "first", "second")
@@ -96,3 +103,96 @@ def test_a_book_is_of_the_one_that_knows_it(folders: dict[str, str]) -> None:
         assert both.book_at("TOY:A", middle) == whole.book_at("TOY:A", middle)
         start = list(both.messages("book", "TOY:A", start=middle))
         assert start == list(whole.messages("book", "TOY:A", start=middle))
+
+
+def test_what_is_remembered_does_not_grow_when_the_other_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor where the other one goes on without this channel."""
+    made = Partition("toy/0")
+    for number in range(900):
+        made.trade("TOY:A" if number % 9 else "TOY:B", number)
+    for name, count, chosen in (("a", 900, None), ("b", 100, None), ("c", 900, Chosen(["trades"], ["TOY:B"]))):
+        tape = Tape(tmp_path / name, [Log("toy/0", made.records[:count])], chosen=chosen)
+        tape.play()
+        tape.end()
+    made_of: list[module.Once] = []
+
+    class Seen(module.Once):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            made_of.append(self)
+
+    monkeypatch.setattr(together, "Once", Seen)
+    with replay.open(*(str(tmp_path / name) for name in "abc")) as three, replay.open(str(tmp_path / "a")) as one:
+        assert list(three.messages()) == list(one.messages())
+    (once,) = made_of
+    assert {len(updates.begins) for updates in once._updates.values()} == {1}
+    assert sum(len(copies.given) for copies in once._copies.values()) <= 2
+
+
+def test_copies_are_looked_through_only_when_there_are_twice_as_many() -> None:
+    copies = module._Copies([-1, -1])
+    looks = 0
+    for seq in range(20_000):
+        before = copies.given
+        before[seq] = (0, seq, seq)
+        copies.passed[0] = seq
+        copies.forget(set())
+        looks += copies.given is not before
+    assert looks <= 8
+    copies.forget({1})
+    copies.given |= dict.fromkeys(range(50000))
+    copies.forget({1})
+    assert list(copies.given) == [*range(19_999, 50_000)]
+
+
+def test_the_table_of_a_channel_is_read_once_for_all_its_holes(
+    folders: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with replay.open(folders["first"], folders["second"]) as both:
+        read: list[tuple[Any, ...]] = []
+        table = Opened.table
+
+        def seen(self: Opened, name: str, symbol: Any = None, *args: Any, **more: Any) -> Any:
+            read.append((id(self), name, symbol))
+            return table(self, name, symbol, *args, **more)
+
+        monkeypatch.setattr(Opened, "table", seen)
+        both.table("gaps")
+        # the gaps themselves, and those by which holes are found
+        assert all(read.count(one) <= (2 if one[1] == "gaps" else 1) for one in read)
+
+
+class Books(Partition):
+    """A partition of books."""
+
+    def change(self, symbol: str, at_s: float) -> None:
+        """A tick that sets the best bid to its own position."""
+        self.seq += 1
+        data = Book([(str(self.seq + 1), "1")], [])
+        prev = self._lasts.get(symbol, -1)
+        update = Update("book", symbol, prev, self.seq, None, str(START_NS + int(at_s * SECOND)), data)
+        self._lasts[symbol] = self.seq
+        self._add("data", b"[" + msgspec.json.encode(update) + b"]", after=self.seq - 1)
+
+
+@pytest.mark.parametrize("names", ["ab", "ba"])
+def test_positions_of_different_sources_do_not_compare(tmp_path: Path, names: str) -> None:
+    """One recorder ended before the symbol moved to a partition with smaller positions."""
+    old, new = Books("toy/0"), Books("toy/1")
+    for number in range(50):
+        old.change("TOY:A", number)
+    for number in range(5):
+        new.change("TOY:A", 100 + number)
+    for name, partition in (("a", old), ("b", new)):
+        tape = Tape(tmp_path / name, [partition.log])
+        tape.play()
+        tape.end()
+    with replay.open(*(str(tmp_path / name) for name in names)) as both:
+        before, after = START_NS + 60 * SECOND, START_NS + 110 * SECOND
+        assert [(book.source, book.seq) for book in (both.book_at("TOY:A", time) for time in (before, after))] == [
+            ("toy/0@a", 49),
+            ("toy/1@a", 4),
+        ]
+        assert [head(message)["source"] for message in both.messages("book", start=after)] == ["toy/1@a"]
