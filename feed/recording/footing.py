@@ -13,6 +13,7 @@ from typing import Final
 import pyarrow as pa
 
 from feed.model import KINDS, NO_SEQ
+from feed.recording.notes import CorruptRecording, Gone
 from feed.recording.shelf import NEVER, Shelf, Spot
 
 WHOLE: Final = -1
@@ -27,7 +28,7 @@ def footing_of(shelves: Iterable[Shelf]) -> int:
     have moved from one source to another meanwhile.
 
     Raises:
-        CorruptRecording: a batch is damaged.
+        CorruptRecording: a file cannot be opened.
         Gone: a file was deleted meanwhile.
     """
     return max((_footing(shelf) for shelf in shelves if is_trimmed(shelf)), default=WHOLE)
@@ -39,7 +40,7 @@ def is_trimmed(shelf: Shelf) -> bool:
     A kind that came to a recording later had none: of each of its channels the first rows tell where it begins.
 
     Raises:
-        CorruptRecording: a batch is damaged.
+        CorruptRecording: a file cannot be opened.
         Gone: a file was deleted meanwhile.
     """
     if shelf.has_first:
@@ -51,7 +52,12 @@ def is_trimmed(shelf: Shelf) -> bool:
     for spot in shelf.spots():
         note = shelf.block(spot).note
         pending = set(note.sources) if pending is None else pending & set(note.sources)
-        rows = _firsts(shelf, spot)
+        try:
+            rows = _firsts(shelf, spot)
+        except Gone:
+            raise
+        except CorruptRecording:
+            return True  # who needs these rows is told of it; a range is known without them
         if note.keyframes:
             if not told.issuperset(rows):
                 return True

@@ -110,7 +110,7 @@ class Recording:
         """The clock from which on all channels of these tables are known, where the first files were deleted; else -1.
 
         Raises:
-            CorruptRecording: a batch is damaged.
+            CorruptRecording: a file cannot be opened.
         """
         while True:
             try:

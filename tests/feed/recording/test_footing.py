@@ -13,6 +13,7 @@ from feed.model import KINDS, NO_SEQ
 from feed.recording.chosen import Chosen
 from feed.recording.folder import Folder
 from feed.recording.footing import WHOLE
+from feed.recording.notes import CorruptRecording
 from feed.recording.recording import Recording
 from feed.recording.shelf import FROM_BEGIN, Cut
 from feed.recording.tables import TABLES
@@ -109,6 +110,22 @@ def test_it_is_published_from_where_its_channels_stand(tmp_path: Path) -> None:
 @pytest.mark.parametrize("seed", SEEDS)
 def test_nothing_is_wrong_with_it(seed: int, how: str, tmp_path: Path) -> None:
     assert Checked(trimmed(tmp_path, made_up(random.Random(seed)), how)).run().faults == []
+
+
+def test_a_damaged_batch_at_its_begin_moves_nothing(tmp_path: Path) -> None:
+    recording = trimmed(tmp_path, made_up(random.Random(1), 60), "restarted")
+    wanted = range_of(recording)
+    file = recording.shelves["book"].file(0)
+    path, blocks = tmp_path / file.place.path, [block for block in file.blocks if block.rows]
+    recording.close()
+    data = bytearray(path.read_bytes())
+    data[blocks[0].end - 40] ^= 1
+    path.write_bytes(data)
+    damaged = Recording(str(tmp_path))
+    with pytest.raises(CorruptRecording):
+        stream_of(damaged, Chosen(["book"]))
+    assert range_of(damaged) == wanted
+    damaged.close()
 
 
 def test_a_kind_that_was_chosen_later_takes_nothing_of_the_others(tmp_path: Path) -> None:
