@@ -470,7 +470,8 @@ class Reader:
         index = pending.block(BLOCK_SYMBOLS)
         if index is None:
             return False
-        if self.wanted.changes != changes or self.holds:
+        if self.wanted.changes != changes or self.holds or hub.openings(openings.plan) is not openings:
+            # what was kept is not true for it, or nobody tells it any more what changes
             join.shares = None
             return False
         block = openings.find(index, way, self._cursor.number, join.number)

@@ -232,3 +232,82 @@ def test_a_step_joins_as_of_the_flush_that_it_finds() -> None:
     assert f"gap quotes {names[-1]}" not in link.types()
     assert f"gap trades {names[0]}" in link.types()
     desk.agrees(link, "quotes", names[-1])
+
+
+@pytest.mark.parametrize("start", [None, "live", {"marks": {"x/0@a": 0}}, {"last": 1}])
+@pytest.mark.parametrize("meanwhile", ["a channel begins", "many ask for others"])
+def test_who_joins_slowly_is_not_given_what_is_not_true_any_more(start: Any, meanwhile: str) -> None:
+    desk = market(40, page_bytes=500, requests_burst=1000)
+    fields = {} if start is None else {"start": start}
+    slow, quick = desk.link(), desk.link()
+    for link in (slow, quick):
+        link.full = True
+        link.subscribe("trades quotes", "*", **fields)
+    slow.pull(1)
+    quick.drain(32 * 1024)
+    if meanwhile == "a channel begins":
+        desk.step("trades", "Z:NEW")
+    for number in range(20):
+        other = desk.link()
+        other.subscribe("trades", f"* U{number}:*")
+        other.session.close()
+    for _ in range(3):
+        for number in range(40):
+            desk.tick("trades quotes", f"X:{number:04}")
+        desk.read()
+    slow.drain(32 * 1024)
+    desk.step("trades quotes", "X:0039")
+    for link in (slow, quick):
+        for number in range(40):
+            for kind in KINDS:
+                channel = link.channel(kind, f"X:{number:04}")
+                assert channel.pos == desk.source.truths[kind, f"X:{number:04}"].seq
+        assert not link.client.holes
+
+
+def test_plans_that_are_asked_for_again_and_again_stay_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = market(200)
+    begun: list[Channel] = []
+    honest = Reader._begin
+
+    def begin(self: Reader, channel: Channel, *rest: Any, **more: Any) -> None:
+        begun.append(channel)
+        honest(self, channel, *rest, **more)
+
+    monkeypatch.setattr(Reader, "_begin", begin)
+    joined(desk)
+    once = len(begun)
+    for number in range(40):
+        other = desk.link()
+        other.subscribe("trades", f"U{number}:*")
+        other.session.close()
+        if number % 10 == 0:
+            joined(desk)
+    assert len(begun) < once + 5 * 10  # but for the symbols at the end of a page
+
+
+def test_a_plan_that_nobody_waits_for_any_more_is_not_kept() -> None:
+    desk = market(40)
+    steps = [desk.hub.plan((("X:", 1), ("Y:", 1), ("", 1))) for _ in range(2)]
+    for one in steps:
+        next(one)
+    assert len(desk.hub._making) == 1
+    steps[0].close()
+    assert len(desk.hub._making) == 1  # the other one goes on with what was made
+    steps[1].close()
+    assert not desk.hub._making
+    assert not desk.hub._makers
+
+
+def test_what_was_not_asked_for_is_left_without_a_touch(monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = market(10)
+    link = desk.link()
+    for every_ms in (0, 50, 100, 250):
+        link.subscribe("trades", f"X:000{every_ms % 7}", every_ms=every_ms)
+        link.drain()
+    changed: list[Reader] = []
+    honest = Reader.own
+    monkeypatch.setattr(Reader, "own", lambda self: changed.append(self) or honest(self))
+    results = link.ask("unsubscribe", "quotes", "X:0009 X:NOPE Y:* V:*")["results"]
+    assert [result["code"] for result in results] == ["not_subscribed", "unknown_symbol"] + ["not_subscribed"] * 2
+    assert not changed
