@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
@@ -31,12 +31,16 @@ from feed.channels.subscription import (
 )
 from feed.channels.tally import Account
 from feed.model import NO_SEQ, Result
-from feed.symbols import is_pattern, prefix_of
+from feed.symbols import is_pattern, prefix_of, venue_of
 
 if TYPE_CHECKING:
     from feed.channels.cursor import Reader
     from feed.channels.hub import Hub
     from feed.channels.views import View
+
+
+_NAMES_A_CHANNEL: Final = 4
+"""So many names that are only looked at cost as much as a channel."""
 
 
 class Readers:
@@ -170,11 +174,14 @@ class Readers:
         """Takes channels away; one result for each kind and symbol, in the order asked."""
         results: list[Result] = []
         symbols = list(dict.fromkeys(symbols))
+        looked = 0
         for kind in dict.fromkeys(channels):
             for symbol in symbols:
                 results.append((yield from self._leave(kind, symbol, limits)))
-                if len(results) % STRIDE == 0:
-                    yield STRIDE
+                looked += 1 + len(self.inside) // 2
+                if looked >= STRIDE:
+                    yield looked
+                    looked = 0
         self._tidy()
         return results
 
@@ -196,18 +203,21 @@ class Readers:
     def touched(self, kinds: list[str] | None, symbols: list[str] | None) -> int:
         """How many channels a request looks at: of a pattern all that it matches, and at least one."""
         if kinds is None or symbols is None:
-            return sum(max(reader.wanted.count, reader.channels) for reader in self)
-        names, patterns = 0, list[str]()
+            return sum(max(r.wanted.count + r.wanted.taken_out, r.channels) for r in self)
+        names, prefixes = 0, list[str]()
         for symbol in dict.fromkeys(symbols):
             if is_pattern(symbol):
-                patterns.append(prefix_of(symbol))
+                prefixes.append(prefix_of(symbol))
             else:
                 names += 1
+        kept = sum(reader.wanted.looked_at(prefixes) for reader in self) // _NAMES_A_CHANNEL
+        venues = self.hub.roster.venues
+        known = [prefix for prefix in prefixes if not prefix or prefix in venues]
         touched = 0
         for kind in dict.fromkeys(kinds):
             index = KIND_INDEX.get(kind)
-            touched += names + len(patterns)
-            for prefix in patterns if index is not None else ():
+            touched += names + len(prefixes) + kept
+            for prefix in known if index is not None else ():
                 touched += max(0, len(self.hub.matching(prefix, index)) - 1)  # type: ignore[arg-type]  # as asked for
         return touched
 
@@ -299,5 +309,5 @@ class _Others(Elsewhere):
 def know(view: View, reader: Reader, kind: str, symbol: str) -> None:
     """A view has only the symbols that were asked for; one that a pattern of the reader would match is one of them."""
     bit = KIND_BIT.get(kind, 0)
-    if any(rule.mask & bit and symbol.startswith(rule.prefix) for rule in reader.wanted.rules):
+    if bit and not is_pattern(symbol) and reader.wanted.brings(venue_of(symbol), bit):
         view.need(symbol, bit)
