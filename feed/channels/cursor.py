@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from feed.channels.channel import Channel, Listing
 from feed.channels.flush import Birth, Flush, joined
@@ -34,6 +34,9 @@ from feed.protocol.codec import message_frame
 if TYPE_CHECKING:
     from feed.channels.channel import Listing
     from feed.channels.hub import Hub
+
+
+_IDS_A_LOOK: Final = 32
 
 
 class Reader:
@@ -270,9 +273,10 @@ class Reader:
         return self._cursor
 
     def pull(self, bytes_max: int) -> bytes:
-        """The next page of WebSocket frames: what it missed, then its joins. Empty: nothing is due.
+        """The next page of WebSocket frames: what it missed, then its joins.
 
-        About `bytes_max` long: over it by at most one flush or one message.
+        About `bytes_max` long: over it by at most one flush or one message. Shorter, or empty, where much had to be
+        looked at: as long as it is not in step there is another page.
         """
         if self.in_step or self.closed or self.too_slow:
             return b""
@@ -397,6 +401,7 @@ class Reader:
                     # all flushes after it are gone, and it missed none of them
                     self._move_to(self._hub.current)
                 return
+            page.look(1 + min(len(self.selection.masks), len(following.changed) + len(following.runs)) // _IDS_A_LOOK)
             self.render(following, page)
             self._took()
             self._move_to(following)
@@ -483,6 +488,7 @@ class Reader:
             if page.size:
                 page.close()
             return bool(page.size)
+        page.look(1)
         page.add(block.frames)
         pending.pass_block(BLOCK_SYMBOLS)
         selection, tally = self.selection, self._tally
@@ -514,6 +520,7 @@ class Reader:
             self._join_next(join, own)
             if own.full or self._rest is not None:
                 break
+        page.look(len(channels))
         page.add(own.joined())
         after = tally.delivered, tally.settled, tally.merged, hub.counts.joins, tally.gaps, len(join.noticed)
         if alike and not (own.full or self._rest is not None or self.holds) and before[4:] == after[4:]:
@@ -542,6 +549,7 @@ class Reader:
 
     def _begin(self, channel: Channel, join: Join, page: Page, *, announce: bool) -> None:
         hub = self._hub
+        page.look(1)
         if join.exact and join.folds(channel):
             channel.folded(hub.rules)
         anew = announce and join.before(channel)

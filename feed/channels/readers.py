@@ -82,8 +82,10 @@ class Readers:
         self._turn += 1
         page = b""
         for index in range(len(readers)):
-            if len(page) < bytes_max:
-                page += readers[(self._turn + index) % len(readers)].pull(bytes_max - len(page))
+            reader = readers[(self._turn + index) % len(readers)]
+            page += reader.pull(bytes_max - len(page))
+            if len(page) >= bytes_max or not reader.in_step:
+                break  # or it has had to look at as much as belongs into a page
         self._tidy()
         return page
 
