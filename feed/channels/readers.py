@@ -226,7 +226,8 @@ class Readers:
     def _leave(self, kind: str, symbol: str, limits: Limits) -> Steps[Result]:
         result = yield from leave(self.hub, self.raw, kind, symbol, limits=limits)
         for view, reader in list(self.inside.values()):
-            know(view, reader, kind, symbol)
+            if (cost := know(view, reader, kind, symbol)) > 1:
+                yield cost
             venues = self.hub.roster.venues
             other = yield from leave(view.hub, reader, kind, symbol, limits=limits, venues=venues)
             if other.ok is True:
@@ -279,8 +280,8 @@ class _Others(Elsewhere):
         for spec, view, reader in list(self._places()):
             hub = self._readers.hub if view is None else view.hub
             pattern = is_pattern(symbol)
-            if view is not None:
-                know(view, reader, kind, symbol)
+            if view is not None and (cost := know(view, reader, kind, symbol)) > 1:
+                yield cost
             names = (yield from matched_by(hub, reader, prefix_of(symbol), bit)) if pattern else [symbol]
             held = False
             for at, name in enumerate(names):
@@ -308,8 +309,12 @@ class _Others(Elsewhere):
                 yield spec, view, reader
 
 
-def know(view: View, reader: Reader, kind: str, symbol: str) -> None:
-    """A view has only the symbols that were asked for; one that a pattern of the reader would match is one of them."""
+def know(view: View, reader: Reader, kind: str, symbol: str) -> int:
+    """A view has only the symbols that were asked for; one that a pattern of the reader would match is one of them.
+
+    Returns as how many channels that counts.
+    """
     bit = KIND_BIT.get(kind, 0)
     if bit and not is_pattern(symbol) and reader.wanted.brings(venue_of(symbol), bit):
-        view.need(symbol, bit)
+        return view.need(symbol, bit)
+    return 1

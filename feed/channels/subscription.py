@@ -204,8 +204,9 @@ class Subscribing:
             return Result(kind, symbol, ok=False, code="unknown_channel")
         if is_pattern(symbol):
             return (yield from self._pattern(kind, symbol, bit))
-        if self._view is not None:
-            self._view.need(symbol, bit)
+        if self._view is not None and (cost := self._view.need(symbol, bit)) > 1:
+            yield cost
+            self._go_on()
         listing = self._hub.names.get(symbol)
         if listing is None:
             return (yield from self._await(kind, symbol, bit))

@@ -19,6 +19,8 @@ def smallest_steps() -> Iterator[None]:
         for module in (cursor, shared):
             patch.setattr(module, "BLOCK_SYMBOLS", 2)
         patch.setattr(hub, "_PLANS_MAX", 2)
+        for name in ("_SWEEP_NAMES", "_SWEEP_SYMBOLS"):
+            patch.setattr(views, name, 1)
         patch.setattr(selection, "_WIDE", 2)
         for module in (readers, subscription, views, wanted):
             patch.setattr(module, "STRIDE", 1)
