@@ -294,6 +294,24 @@ class Reader:
                 break
         return page.joined()
 
+    @property
+    def follows(self) -> bool:
+        """Whether `follow` has something to give.
+
+        Where a channel has begun or turned since, what its client is told of that depends on the answer to its request.
+        """
+        cursor, hub = self._cursor, self._hub
+        if self.in_step or self.closed or self.too_slow or cursor is hub.current:
+            return False
+        return hub.turned <= cursor.number and hub.window.reaches(cursor)
+
+    def follow(self, bytes_max: int) -> bytes:
+        """While a request of its client is under way: what it has already goes on, and nothing begins."""
+        page = Page(bytes_max)
+        if self.follows:
+            self._follow(page)
+        return page.joined()
+
     def render(self, flush: Flush, page: Page) -> None:
         """Adds what its selection gets of one flush; readers with the same one that are behind share it.
 

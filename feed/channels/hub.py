@@ -98,6 +98,8 @@ class Hub:
         self.current: Flush = Flush(0)
         self.moves = 0
         """Rises whenever a channel begins or changes its source."""
+        self.turned = 0
+        """The last flush with which one did."""
         self.delay_s: Callable[[], float] | None = None
         """For how many seconds what came in has waited in this process to be sent; None: nothing comes in."""
         self.holders: dict[Reader, None] = {}
@@ -230,6 +232,7 @@ class Hub:
         flush.positions = positions
         if flush.turns or flush.born:
             self.moves += 1
+            self.turned = flush.number
         flush.commit(self.roster, self.spec)
         self._untold |= dict.fromkeys([channel for channel in candidates if channel.untold])
         for birth in flush.births:

@@ -55,6 +55,8 @@ class Readers:
         self._before = Account(0, 0, 0, 0, 0, 0, 0)
         """What became of the updates in views that it has left."""
         self._told: dict[str, int] = {}
+        self._held: dict[str, int] | None = None
+        """The marks when a request was left under way: it may have begun channels anew that its client still has."""
         self._turn = 0
 
     def __iter__(self) -> Iterator[Reader]:
@@ -76,6 +78,7 @@ class Readers:
 
     def pull(self, bytes_max: int) -> bytes:
         """The next page of what any of them misses; they take turns, as each may have more than the socket takes."""
+        self._held = None
         if not self.inside:
             return self.raw.pull(bytes_max)
         readers = list(self)
@@ -89,8 +92,25 @@ class Readers:
         self._tidy()
         return page
 
+    @property
+    def follows(self) -> bool:
+        """Whether `follow` has something to give."""
+        return any(reader.follows for reader in self)
+
+    def follow(self, bytes_max: int) -> bytes:
+        """While a request is under way: the next page of what it missed of the channels that it has already."""
+        if self._held is None:
+            self._held = self.marks()
+        page = b""
+        for reader in self:
+            if len(page) < bytes_max and reader.follows:
+                page += reader.follow(bytes_max - len(page))
+        return page
+
     def marks(self) -> dict[str, int]:
         """For each source: everything up to this position was sent, on the channels in step. Never goes back."""
+        if self._held is not None:
+            return self._held
         if not (self.inside or self._told):
             return self.raw.marks()
         marks: dict[str, int] = {}
@@ -296,6 +316,7 @@ class _Others(Elsewhere):
                     continue
                 held = True
                 moves[name] = reader.place(listing, bit) if spec.depth == self._spec.depth else None
+                reader.drop(listing.id, bit)  # or it would go on from there, too
             if pattern or held:
                 yield from leave(hub, reader, kind, symbol, venues=venues, always=True)
         return moves

@@ -60,6 +60,8 @@ class Gateways(RuleBasedStateMachine):
         self.incarnation = 0
         self.busy = False
         """Whether something happens between the steps of requests."""
+        self.follows = False
+        """Whether clients are sent what they have while their requests are under way."""
         self.page = 64 * 1024
         self.market = TrueSource("x/0@0")
         self.records: list[tuple[str, tuple[Any, ...]]] = [("opened", (self.market.source, "", False))]
@@ -72,9 +74,12 @@ class Gateways(RuleBasedStateMachine):
         clients=st.integers(1, 3),
         busy=st.booleans(),
         page=st.sampled_from([1, 3_000, 64 * 1024]),
+        follows=st.booleans(),
     )
-    def start(self, window: int, clients: int, busy: bool = False, page: int = 64 * 1024) -> None:
-        self.busy, self.page = busy, page
+    def start(
+        self, window: int, clients: int, busy: bool = False, page: int = 64 * 1024, follows: bool = False
+    ) -> None:
+        self.busy, self.page, self.follows = busy, page, follows
         self.hubs = [Hub(HubSettings(resume_window_bytes_max=window)) for _ in range(2)]
         self.readers: list[list[Reader]] = [[], []]
         self.ticks_of([("X:A", list(KINDS)), ("X:B", [kind for kind in KINDS if kind != "book"])])
@@ -231,6 +236,10 @@ class Gateways(RuleBasedStateMachine):
                 self.ticks_of([(SYMBOLS[self.number % len(SYMBOLS)], ["trades", "book"])])
                 for which in range(2):
                     self.read_all(which)
+            if self.follows and link.session.due:
+                link.take(link.session.pull(self.page, self.now))
+            if self.follows and self.number % 5 == 0:
+                link.take(link.session.heartbeat(self.now))
             link.take(link.session.wake(self.now))
 
     def _catch_up(self, link: Link, bytes_max: int) -> None:

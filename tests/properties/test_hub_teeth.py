@@ -194,6 +194,10 @@ def openings_that_are_given_up_are_used(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Reader, "_join_block", join_block)
 
 
+def what_begins_is_told_before_the_answer(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Reader, "follows", property(lambda self: not self.in_step and self.cursor is not self._hub.current))
+
+
 FAULTS = [
     entries_are_lost_in_silence,
     a_resume_repeats_an_update,
@@ -219,6 +223,7 @@ FAULTS = [
     who_joins_live_hears_of_no_state,
     what_changes_is_not_told_to_openings,
     openings_that_are_given_up_are_used,
+    what_begins_is_told_before_the_answer,
 ]
 
 

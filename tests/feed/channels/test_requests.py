@@ -88,8 +88,8 @@ def test_a_large_request_is_done_in_steps_and_answered_in_its_place() -> None:
     assert made.receive(text("ping", 2), 1) == b""
     while made.under_way:
         assert not said(frames)
-        assert not made.due
         assert made.pull(1 << 20, 1) == b""
+        assert not made.due
         desk.step("trades", "X:0001")  # others go on meanwhile
         frames += made.wake(1)
         steps += 1
@@ -311,3 +311,75 @@ def test_what_was_not_asked_for_is_left_without_a_touch(monkeypatch: pytest.Monk
     results = link.ask("unsubscribe", "quotes", "X:0009 X:NOPE Y:* V:*")["results"]
     assert [result["code"] for result in results] == ["not_subscribed", "unknown_symbol"] + ["not_subscribed"] * 2
     assert not changed
+
+
+def test_what_a_client_has_goes_on_while_its_request_is_under_way() -> None:
+    desk = market(600, requests_burst=1_000)
+    names = [f"X:{number:04}" for number in range(600)]
+    link = desk.link()
+    link.subscribe("trades", "X:0001 Y:0001")
+    link.subscribe("status", "X:0001")
+    link.drain()
+    went_on = 0
+
+    def others_ask() -> None:
+        nonlocal went_on
+        for _ in range(4):
+            desk.step("trades", "X:0001")
+        while link.session.due:
+            link.pull(200)
+        went_on += link.channel("trades", "X:0001").pos == desk.source.seq
+
+    ask_slowly(desk, link, others_ask, op="subscribe", channels=["quotes"], symbols=names)
+    assert went_on >= 2
+    ask_slowly(desk, link, others_ask, op="unsubscribe", channels=["quotes"], symbols=names)
+    desk.agrees(link, "trades", "X:0001")
+    before = len(link.frames)
+    request = {"op": "subscribe", "channels": ["status", "book"], "symbols": names, "wait": True}
+    link.take(link.session.receive(link.client.ask(request), link.now))
+    # what begins, and may have been asked for, is told after the answer, with all that follows
+    desk.step("status", "X:0001")
+    desk.step("trades", "X:0001")
+    while link.session.due:
+        link.pull()
+    assert len(link.frames) == before
+    while link.session.under_way:
+        link.take(link.session.wake(link.now))
+    link.drain()
+    desk.agrees(link, "trades", "X:0001")
+    assert link.channel("status", "X:0001").pos == desk.source.truths["status", "X:0001"].seq
+
+
+def test_what_was_taken_out_of_a_pattern_counts_for_a_list() -> None:
+    desk = market(600)
+    link = desk.link()
+    link.subscribe("trades", "*")
+    link.ask("unsubscribe", "trades", " ".join(f"X:{number:04}" for number in range(600)))
+    assert link.session.readers.touched(None, None) >= 600
+
+
+def test_marks_speak_of_what_a_request_begins_anew_only_when_it_is_answered() -> None:
+    desk = market(600, requests_burst=1_000)
+    names = [f"X:{number:04}" for number in range(600)]
+    link = desk.link()
+    link.subscribe("trades", " ".join(names))
+    link.drain()
+    request = {"op": "subscribe", "channels": ["trades"], "symbols": names, "from": "snapshot"}
+    link.take(link.session.receive(link.client.ask(request), link.now))
+    desk.step("trades", names[0])  # it is to begin anew
+    desk.step("trades", names[-1])  # it goes on
+    while link.session.due:
+        link.pull()
+    link.take(link.session.heartbeat(link.now))
+    assert link.session.under_way
+    desk.step("trades", names[0])
+    link.session.close()
+    link.client.connect()
+    again = desk.link(link.client)
+    for text in link.client.resume():
+        again.take(again.session.receive(text, again.now))
+        while again.session.under_way:
+            again.take(again.session.wake(again.now))
+    again.drain()
+    desk.agrees(again, "trades", names[0])
+    desk.agrees(again, "trades", names[-1])
