@@ -14,7 +14,7 @@ right.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import TYPE_CHECKING, Final
 
@@ -247,6 +247,12 @@ class Reader:
                 return join
         rest = self._rest
         return rest.join if rest is not None and rest.channel.id == id_ and rest.channel.bit == bit else None
+
+    def having(self, ids: Iterable[int]) -> list[int]:
+        """Those of some symbols that it has anything of, in step or on the way."""
+        places = [self.selection.masks, *[join.pending for join in self.joins]]
+        rest = None if self._rest is None else self._rest.channel.id
+        return [id_ for id_ in ids if id_ == rest or any(id_ in place for place in places)]
 
     def knows(self, channel: Channel) -> bool:
         """Whether its client was told of a channel: not while a `joined` is still to tell of it."""

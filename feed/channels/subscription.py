@@ -4,8 +4,8 @@ Owns the results and the limits on subscriptions. Leaves the form of requests to
 to the reader.
 
 A request is done in `Steps`: between two of them flushes may be sent to others, and channels begin, turn and go on. The
-reader is out of step meanwhile, and is sent nothing but what goes on of the channels that it has (`Reader.follow`); each
-step joins channels as of the flush that it finds.
+reader is out of step meanwhile, and is sent only what goes on of the channels that it has (`Reader.follow`); each step
+joins channels as of the flush that it finds.
 
 (Over 400 lines: subscribing and leaving are steps over the same reader, each undoing what the other does.)
 """
