@@ -527,3 +527,23 @@ async def test_it_is_handed_over_in_steps(monkeypatch: pytest.MonkeyPatch) -> No
     assert 0 < max(looked) <= 2 * len(KINDS)  # those of a symbol, and perhaps of the one before
     assert sum(looked) >= sum(len(symbols) for symbols in SYMBOLS.values())
     await place.walker.stop()
+
+
+async def test_what_begins_while_it_is_handed_over_is_looked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[Any] = []
+    honest = handover._look
+
+    def look(past: Any, hub: Any, **how: Any) -> Any:
+        found.append((yield from honest(past, hub, **how)))
+        if found[-1] is not None and not any(found[:-1]):
+            hub.moves += 1  # as when a channel begins between two steps
+
+        return found[-1]
+
+    monkeypatch.setattr(handover, "_look", look)
+    place = town(random.Random(1))
+    link = place.link()
+    link.subscribe(" ".join(KINDS), "*", id="t", start={"time": text_of(9)})
+    await place.walked(link, "t", grows=True)
+    assert sum(one is not None for one in found) == 2
+    await place.walker.stop()
