@@ -12,6 +12,7 @@ from typing import Final
 
 from feed.channels.channel import Listing, Source
 from feed.channels.message import KIND_BIT
+from feed.channels.steps import whole
 from feed.channels.subscription import Limits
 from feed.channels.wanted import Wanted
 from feed.model import KINDS, OnLag, Result
@@ -135,7 +136,7 @@ class Selection:
             wanted.count >= limits.subscriptions_max or wanted.patterns >= limits.patterns_max
         ):
             return Result(kind, symbol, ok=False, code="subscription_limit")
-        wanted.add_pattern(prefix, bit, on_lag, self._listings)
+        whole(wanted.add_pattern(prefix, bit, on_lag, self._listings))
         found = self._matching(kind, symbol)
         self.chosen |= {(kind, name) for name in found}
         return Result(kind, symbol, ok=True, matched=len(found), on_lag=on_lag, every_ms=0, depth=0)
@@ -146,8 +147,10 @@ class Selection:
             return Result(kind, symbol, ok=False, code="unknown_channel")
         if is_pattern(symbol):
             gone = {(kind, name) for name in self._matching(kind, symbol)} & self.chosen
-            if not self._wanted.remove_pattern(prefix_of(symbol), bit, self._listings, venues=self._by_venue):
+            prefix = prefix_of(symbol)
+            if not self._wanted.has_any(prefix, bit, venues=self._by_venue):
                 return Result(kind, symbol, ok=False, code="not_subscribed")
+            whole(self._wanted.remove_pattern(prefix, bit, self._listings, venues=self._by_venue))
             self.chosen -= gone
             return Result(kind, symbol, ok=True, matched=len(gone))
         if listing is None:

@@ -260,6 +260,8 @@ class Client:
         """What was asked for by name before it was known, and has not begun."""
         self._marks_here: dict[str, int] = {}
         self._waits_caught_up: dict[str | int, list[Channel]] = {}
+        self._brings: dict[str | int, list[tuple[str, str]]] = {}
+        """The patterns of requests that have a `caught_up`."""
 
     def connect(self) -> None:
         """A new connection: nothing is subscribed on it, and what the client holds stays."""
@@ -378,6 +380,9 @@ class Client:
         kind, symbol = message["channel"], message["symbol"]
         require(any(k == kind and _matches(p, symbol) for k, p in self._patterns), f"joined unasked: {message}")
         channel = self._begin(message)
+        for id_, waiting in self._waits_caught_up.items():
+            if any(k == kind and _matches(p, symbol) for k, p in self._brings[id_]):
+                waiting.append(channel)
         self.awaited.pop((kind, symbol), None)
         told = _told(message)
         asked = [params for (k, pattern), params in self._views.items() if k == kind and _matches(pattern, symbol)]
@@ -450,6 +455,7 @@ class Client:
                     self._partly.add((result["channel"], result["symbol"]))
         if isinstance(request.get("from"), dict):
             self._waits_caught_up[request["id"]] = begun
+            self._brings[request["id"]] = asked
 
     def _is_open(self, result: Json) -> bool:
         channel = self.channels.get((result["channel"], result["symbol"]))

@@ -14,9 +14,9 @@ right.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from feed.channels.channel import Channel, Listing
 from feed.channels.flush import NOWHERE, Birth, Flush, joined
@@ -34,6 +34,9 @@ from feed.protocol.codec import message_frame
 if TYPE_CHECKING:
     from feed.channels.channel import Listing
     from feed.channels.hub import Hub
+
+
+_IDS_A_LOOK: Final = 32
 
 
 class Reader:
@@ -247,6 +250,12 @@ class Reader:
         rest = self._rest
         return rest.join if rest is not None and rest.channel.id == id_ and rest.channel.bit == bit else None
 
+    def having(self, ids: Iterable[int]) -> list[int]:
+        """Those of some symbols that it has anything of, in step or on the way."""
+        places = [self.selection.masks, *[join.pending for join in self.joins]]
+        rest = None if self._rest is None else self._rest.channel.id
+        return [id_ for id_ in ids if id_ == rest or any(id_ in place for place in places)]
+
     def knows(self, channel: Channel) -> bool:
         """Whether its client was told of a channel: not while a `joined` is still to tell of it."""
         # a selection is shared: while this reader lags, it may have channels that began after its cursor
@@ -272,9 +281,10 @@ class Reader:
         return self._cursor
 
     def pull(self, bytes_max: int) -> bytes:
-        """The next page of WebSocket frames: what it missed, then its joins. Empty: nothing is due.
+        """The next page of WebSocket frames: what it missed, then its joins.
 
-        About `bytes_max` long: over it by at most one flush or one message.
+        About `bytes_max` long: over it by at most one flush or one message. Shorter, or empty, where much had to be
+        looked at: as long as it is not in step there is another page.
         """
         if self.in_step or self.closed or self.too_slow:
             return b""
@@ -290,6 +300,24 @@ class Reader:
             else:
                 self.step_in()
                 break
+        return page.joined()
+
+    @property
+    def follows(self) -> bool:
+        """Whether `follow` has something to give.
+
+        Where a channel has begun or turned since, what its client is told of that depends on the answer to its request.
+        """
+        cursor, hub = self._cursor, self._hub
+        if self.in_step or self.closed or self.too_slow or cursor is hub.current:
+            return False
+        return hub.turned <= cursor.number and hub.window.reaches(cursor)
+
+    def follow(self, bytes_max: int) -> bytes:
+        """While a request of its client is under way: what it has already goes on, and nothing begins."""
+        page = Page(bytes_max)
+        if self.follows:
+            self._follow(page)
         return page.joined()
 
     def render(self, flush: Flush, page: Page) -> None:
@@ -399,6 +427,7 @@ class Reader:
                     # all flushes after it are gone, and it missed none of them
                     self._move_to(self._hub.current)
                 return
+            page.look(1 + min(len(self.selection.masks), len(following.changed) + len(following.runs)) // _IDS_A_LOOK)
             self.render(following, page)
             self._took()
             self._move_to(following)
@@ -472,7 +501,8 @@ class Reader:
         index = pending.block(BLOCK_SYMBOLS)
         if index is None:
             return False
-        if self.wanted.changes != changes or self.holds:
+        if self.wanted.changes != changes or self.holds or hub.openings(openings.plan) is not openings:
+            # what was kept is not true for it, or nobody tells it any more what changes
             join.shares = None
             return False
         block = openings.find(index, way, self._cursor.number, join.number)
@@ -484,6 +514,7 @@ class Reader:
             if page.size:
                 page.close()
             return bool(page.size)
+        page.look(1)
         page.add(block.frames)
         pending.pass_block(BLOCK_SYMBOLS)
         selection, tally = self.selection, self._tally
@@ -515,6 +546,7 @@ class Reader:
             self._join_next(join, own)
             if own.full or self._rest is not None:
                 break
+        page.look(len(channels))
         page.add(own.joined())
         after = tally.delivered, tally.settled, tally.merged, hub.counts.joins, tally.gaps, len(join.noticed)
         if alike and not (own.full or self._rest is not None or self.holds) and before[4:] == after[4:]:
@@ -543,6 +575,7 @@ class Reader:
 
     def _begin(self, channel: Channel, join: Join, page: Page, *, announce: bool) -> None:
         hub = self._hub
+        page.look(1)
         if join.exact and join.folds(channel):
             channel.folded(hub.rules)
         anew = announce and join.before(channel)

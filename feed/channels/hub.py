@@ -12,6 +12,7 @@ From `flush` to the end of `fan_out` no reader may subscribe, unsubscribe or pul
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Final, NamedTuple
@@ -42,6 +43,7 @@ from feed.protocol.codec import Frames
 _EMPTY_BYTES: Final = 2
 _RECEIVED: Final = b'"ts_recv":"'
 _PLANS_MAX: Final = 16
+"""So many are kept; those who join by an older one are sent theirs one by one."""
 _FOLLOWED_MAX: Final = 64
 """Of so many sets of venues it is kept which sources they have."""
 _ANEW_MAX: Final = 4
@@ -100,6 +102,8 @@ class Hub:
         self.current: Flush = Flush(0)
         self.moves = 0
         """Rises whenever a channel begins or changes its source."""
+        self.turned = 0
+        """The last flush with which one did."""
         self.delay_s: Callable[[], float] | None = None
         """For how many seconds what came in has waited in this process to be sent; None: nothing comes in."""
         self.holders: dict[Reader, None] = {}
@@ -123,6 +127,7 @@ class Hub:
         self._plans: dict[tuple[tuple[str, int], ...], Plan] = {}
         self._openings: dict[Plan, Openings] = {}
         self._making: dict[tuple[tuple[str, int], ...], tuple[dict[int, int], list[tuple[str, int]]]] = {}
+        self._makers: Counter[tuple[tuple[str, int], ...]] = Counter()
         self._plans_of = 0
         self._untold: dict[Channel, None] = {}
         """At least all channels that are `untold`."""
@@ -237,6 +242,7 @@ class Hub:
         flush.positions = positions
         if flush.turns or flush.born:
             self.moves += 1
+            self.turned = flush.number
         flush.commit(self.roster, self.spec)
         self._untold |= dict.fromkeys([channel for channel in candidates if channel.untold])
         for birth in flush.births:
@@ -312,13 +318,25 @@ class Hub:
     def plan(self, found: tuple[tuple[str, int], ...]) -> Steps[Plan]:
         """What patterns match, each with the bit of a kind, in this order; all who ask the same make it together, and
         share it."""
+        self._makers[found] += 1
+        try:
+            return (yield from self._plan(found))
+        finally:
+            # who goes amid it leaves what was made to the others, and the last one nothing
+            self._makers[found] -= 1
+            if not self._makers[found]:
+                del self._makers[found]
+                self._making.pop(found, None)
+
+    def _plan(self, found: tuple[tuple[str, int], ...]) -> Steps[Plan]:
         anew = 0
         while True:
-            if self._plans_of != self.moves or len(self._plans) > _PLANS_MAX:
-                self._plans, self._openings, self._making, self._plans_of = {}, {}, {}, self.moves
+            if self._plans_of != self.moves:
+                self._plans, self._making, self._plans_of = {}, {}, self.moves
                 anew += 1
             plan = self._plans.get(found)
             if plan is not None:
+                self._share(found, plan, self._openings[plan])
                 return plan
             bits, left = self._making.setdefault(found, ({}, [*reversed(found)]))
             while left:
@@ -330,13 +348,22 @@ class Hub:
                     break
             else:
                 del self._making[found]
-                plan = self._plans[found] = Plan(bits)
-                self._openings[plan] = Openings(plan, self.current.number)
+                plan = Plan(bits)
+                self._share(found, plan, Openings(plan, self.current.number))
+
+    def _share(self, found: tuple[tuple[str, int], ...], plan: Plan, openings: Openings) -> None:
+        """Keeps the plans that were asked for last, and what those are sent who join as these say."""
+        self._plans[found] = plan
+        self._openings.pop(plan, None)
+        self._openings[plan] = openings
+        if len(self._openings) > _PLANS_MAX:
+            gone = next(iter(self._openings))
+            del self._openings[gone]
+            self._plans = {asked: one for asked, one in self._plans.items() if one is not gone}
 
     def openings(self, plan: Plan) -> Openings | None:
-        """What those are sent who share a plan; None: channels have begun or turned since it was made."""
-        if self._plans_of != self.moves:
-            return None
+        """What those are sent who share a plan; None: others were asked for since. Only what this returns is told of
+        what changes."""
         return self._openings.get(plan)
 
     def untold_of(self, plan: Plan) -> list[Channel]:

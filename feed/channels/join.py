@@ -23,6 +23,8 @@ from feed.protocol.codec import Frames
 
 ANNOUNCE_SHIFT: Final = len(KINDS)
 _SNAPSHOT: Final = b"snapshot"
+LOOKS_MAX: Final = 256
+"""So many channels are joined, or flushes followed, for one page: two milliseconds of them."""
 
 
 class Start(Struct, frozen=True):
@@ -247,19 +249,24 @@ def arriving(channel: Channel, current: Flush, start: Start | None) -> Join:
 
 
 class Page:
-    """Frames up to a size."""
+    """Frames up to a size, and up to so much work: what is looked at may come to nothing that is sent."""
 
-    __slots__ = ("_bytes_max", "_frames", "size")
+    __slots__ = ("_bytes_max", "_frames", "_looks", "size")
 
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max
         self._frames: list[Frames] = []
+        self._looks = LOOKS_MAX
         self.size = 0
+
+    def look(self, channels: int) -> None:
+        """So many channels, or flushes, were looked at for it."""
+        self._looks -= channels
 
     @property
     def full(self) -> bool:
         """Whether nothing more should be added."""
-        return self.size >= self._bytes_max
+        return self._looks <= 0 or self.size >= self._bytes_max
 
     @property
     def room(self) -> int:

@@ -5,7 +5,7 @@ Owns that all that is kept of one venue is found without a look at any other. Le
 
 from __future__ import annotations
 
-from collections.abc import Collection, ItemsView, KeysView
+from collections.abc import Collection, ItemsView, Mapping
 from typing import Generic, TypeVar
 
 Key = TypeVar("Key", int, str)
@@ -32,9 +32,9 @@ class Masks(Generic[Key]):
         return self._all.items()
 
     @property
-    def venues(self) -> KeysView[str]:
-        """Those that anything is kept of, as `venue_of` says them."""
-        return self._by_venue.keys()
+    def by_venue(self) -> Mapping[str, Collection[Key]]:
+        """The symbols of each venue that anything is kept of, as `venue_of` says it."""
+        return self._by_venue
 
     def of(self, prefix: str) -> Collection[Key]:
         """The symbols of a pattern, by what it starts with (empty: all)."""

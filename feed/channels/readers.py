@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
@@ -31,12 +31,16 @@ from feed.channels.subscription import (
 )
 from feed.channels.tally import Account
 from feed.model import NO_SEQ, Result
-from feed.symbols import is_pattern, prefix_of
+from feed.symbols import is_pattern, prefix_of, venue_of
 
 if TYPE_CHECKING:
     from feed.channels.cursor import Reader
     from feed.channels.hub import Hub
     from feed.channels.views import View
+
+
+_NAMES_A_CHANNEL: Final = 4
+"""So many names that are only looked at cost as much as a channel."""
 
 
 class Readers:
@@ -51,6 +55,8 @@ class Readers:
         self._before = Account(0, 0, 0, 0, 0, 0, 0)
         """What became of the updates in views that it has left."""
         self._told: dict[str, int] = {}
+        self._held: dict[str, int] | None = None
+        """The marks when a request was left under way: it may have begun channels anew that its client still has."""
         self._turn = 0
 
     def __iter__(self) -> Iterator[Reader]:
@@ -72,19 +78,39 @@ class Readers:
 
     def pull(self, bytes_max: int) -> bytes:
         """The next page of what any of them misses; they take turns, as each may have more than the socket takes."""
+        self._held = None
         if not self.inside:
             return self.raw.pull(bytes_max)
         readers = list(self)
         self._turn += 1
         page = b""
         for index in range(len(readers)):
-            if len(page) < bytes_max:
-                page += readers[(self._turn + index) % len(readers)].pull(bytes_max - len(page))
+            reader = readers[(self._turn + index) % len(readers)]
+            page += reader.pull(bytes_max - len(page))
+            if len(page) >= bytes_max or not reader.in_step:
+                break  # or it has had to look at as much as belongs into a page
         self._tidy()
+        return page
+
+    @property
+    def follows(self) -> bool:
+        """Whether `follow` has something to give."""
+        return any(reader.follows for reader in self)
+
+    def follow(self, bytes_max: int) -> bytes:
+        """While a request is under way: the next page of what it missed of the channels that it has already."""
+        if self._held is None:
+            self._held = self.marks()
+        page = b""
+        for reader in self:
+            if len(page) < bytes_max and reader.follows:
+                page += reader.follow(bytes_max - len(page))
         return page
 
     def marks(self) -> dict[str, int]:
         """For each source: everything up to this position was sent, on the channels in step. Never goes back."""
+        if self._held is not None:
+            return self._held
         if not (self.inside or self._told):
             return self.raw.marks()
         marks: dict[str, int] = {}
@@ -170,11 +196,14 @@ class Readers:
         """Takes channels away; one result for each kind and symbol, in the order asked."""
         results: list[Result] = []
         symbols = list(dict.fromkeys(symbols))
+        looked = 0
         for kind in dict.fromkeys(channels):
             for symbol in symbols:
                 results.append((yield from self._leave(kind, symbol, limits)))
-                if len(results) % STRIDE == 0:
-                    yield STRIDE
+                looked += 1 + len(self.inside) // 2
+                if looked >= STRIDE:
+                    yield looked
+                    looked = 0
         self._tidy()
         return results
 
@@ -196,25 +225,29 @@ class Readers:
     def touched(self, kinds: list[str] | None, symbols: list[str] | None) -> int:
         """How many channels a request looks at: of a pattern all that it matches, and at least one."""
         if kinds is None or symbols is None:
-            return sum(max(reader.wanted.count, reader.channels) for reader in self)
-        names, patterns = 0, list[str]()
+            return sum(max(r.wanted.count + r.wanted.taken_out, r.channels) for r in self)
+        names, prefixes = 0, list[str]()
         for symbol in dict.fromkeys(symbols):
             if is_pattern(symbol):
-                patterns.append(prefix_of(symbol))
+                prefixes.append(prefix_of(symbol))
             else:
                 names += 1
+        kept = sum(reader.wanted.looked_at(prefixes) for reader in self) // _NAMES_A_CHANNEL
+        venues = self.hub.roster.venues
+        known = [prefix for prefix in prefixes if not prefix or prefix in venues]
         touched = 0
         for kind in dict.fromkeys(kinds):
             index = KIND_INDEX.get(kind)
-            touched += names + len(patterns)
-            for prefix in patterns if index is not None else ():
+            touched += names + len(prefixes) + kept
+            for prefix in known if index is not None else ():
                 touched += max(0, len(self.hub.matching(prefix, index)) - 1)  # type: ignore[arg-type]  # as asked for
         return touched
 
     def _leave(self, kind: str, symbol: str, limits: Limits) -> Steps[Result]:
         result = yield from leave(self.hub, self.raw, kind, symbol, limits=limits)
         for view, reader in list(self.inside.values()):
-            know(view, reader, kind, symbol)
+            if (cost := know(view, reader, kind, symbol)) > 1:
+                yield cost
             venues = self.hub.roster.venues
             other = yield from leave(view.hub, reader, kind, symbol, limits=limits, venues=venues)
             if other.ok is True:
@@ -267,8 +300,8 @@ class _Others(Elsewhere):
         for spec, view, reader in list(self._places()):
             hub = self._readers.hub if view is None else view.hub
             pattern = is_pattern(symbol)
-            if view is not None:
-                know(view, reader, kind, symbol)
+            if view is not None and (cost := know(view, reader, kind, symbol)) > 1:
+                yield cost
             names = (yield from matched_by(hub, reader, prefix_of(symbol), bit)) if pattern else [symbol]
             held = False
             for at, name in enumerate(names):
@@ -283,6 +316,7 @@ class _Others(Elsewhere):
                     continue
                 held = True
                 moves[name] = reader.place(listing, bit) if spec.depth == self._spec.depth else None
+                reader.drop(listing.id, bit)  # or it would go on from there, too
             if pattern or held:
                 yield from leave(hub, reader, kind, symbol, venues=venues, always=True)
         return moves
@@ -296,8 +330,12 @@ class _Others(Elsewhere):
                 yield spec, view, reader
 
 
-def know(view: View, reader: Reader, kind: str, symbol: str) -> None:
-    """A view has only the symbols that were asked for; one that a pattern of the reader would match is one of them."""
+def know(view: View, reader: Reader, kind: str, symbol: str) -> int:
+    """A view has only the symbols that were asked for; one that a pattern of the reader would match is one of them.
+
+    Returns as how many channels that counts.
+    """
     bit = KIND_BIT.get(kind, 0)
-    if any(rule.mask & bit and symbol.startswith(rule.prefix) for rule in reader.wanted.rules):
-        view.need(symbol, bit)
+    if bit and not is_pattern(symbol) and reader.wanted.brings(venue_of(symbol), bit):
+        return view.need(symbol, bit)
+    return 1

@@ -44,10 +44,10 @@ class Block(NamedTuple):
 
 
 class Openings:
-    """The blocks of one plan; `touch` after each flush, while it is in use."""
+    """The blocks of one plan. Who keeps it has to `touch` it after each flush; one that is not touched is stale."""
 
     def __init__(self, plan: Plan, number: int) -> None:
-        self._plan = plan
+        self.plan = plan
         self._blocks: dict[tuple[int, Way], Block] = {}
         self._ways: dict[int, list[Way]] = {}
         self._changed: dict[int, int] = {}
@@ -82,7 +82,7 @@ class Openings:
             if self._blocks:
                 self._forget(number)
             return
-        places = self._plan.places
+        places = self.plan.places
         for id_ in ids:
             place = places.get(id_)
             if place is not None:

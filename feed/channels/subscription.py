@@ -4,7 +4,8 @@ Owns the results and the limits on subscriptions. Leaves the form of requests to
 to the reader.
 
 A request is done in `Steps`: between two of them flushes may be sent to others, and channels begin, turn and go on. The
-reader is out of step meanwhile and is sent nothing; each step joins channels as of the flush that it finds.
+reader is out of step meanwhile, and is sent only what goes on of the channels that it has (`Reader.follow`); each step
+joins channels as of the flush that it finds.
 
 (Over 400 lines: subscribing and leaving are steps over the same reader, each undoing what the other does.)
 """
@@ -178,7 +179,7 @@ class Subscribing:
             self._reader.enter(channel, self._join_of(channel, None), announce=True)
         matched: dict[tuple[str, int], int] = {}
         for prefix, bit in found:
-            wanted.add_pattern(prefix, bit, ask.on_lag, hub.listings)
+            yield from wanted.add_pattern(prefix, bit, ask.on_lag, hub.listings)
             matched[prefix, bit] = len(hub.matching(prefix, bit.bit_length() - 1))
         openings = hub.openings(plan)
         if openings is not None and not (self._broken or ask.beyond):
@@ -204,8 +205,9 @@ class Subscribing:
             return Result(kind, symbol, ok=False, code="unknown_channel")
         if is_pattern(symbol):
             return (yield from self._pattern(kind, symbol, bit))
-        if self._view is not None:
-            self._view.need(symbol, bit)
+        if self._view is not None and (cost := self._view.need(symbol, bit)) > 1:
+            yield cost
+            self._go_on()
         listing = self._hub.names.get(symbol)
         if listing is None:
             return (yield from self._await(kind, symbol, bit))
@@ -217,6 +219,7 @@ class Subscribing:
             return Result(kind, symbol, ok=False, code="subscription_limit")
         had = wanted.has(listing, bit)
         moves = (yield from self._elsewhere.release(kind, symbol)) if self._elsewhere is not None else {}
+        self._go_on()
         wanted.add(listing, bit, self._ask.on_lag)
         return self._enter(kind, listing, bit, had=had, move=moves.get(symbol), anew=symbol in moves)
 
@@ -339,6 +342,7 @@ class Subscribing:
         while True:
             if view is not None:
                 yield from view.need_all(prefix, bit)
+            self._go_on()
             for channel in hub.matching(prefix, KIND_INDEX[kind]):
                 if channel.id in done:
                     continue
@@ -359,7 +363,8 @@ class Subscribing:
                 reader.enter(channel, join, announce=True)
             if view is None or view.has_all(prefix, bit):
                 break
-        wanted.add_pattern(prefix, bit, self._ask.on_lag, hub.listings)
+        yield from wanted.add_pattern(prefix, bit, self._ask.on_lag, hub.listings)
+        self._go_on()
         return replace(self._done(kind, symbol), matched=len(done))
 
 
@@ -455,7 +460,7 @@ def leave(
     """Takes a channel, or those of a pattern, away.
 
     `limits`: of its client; None: it is not the client that asks. `venues`: those of all symbols that there are, where
-    the hub has only some of them; `always` as in `Wanted.remove_pattern`.
+    the hub has only some of them; `always` as in `Wanted.has_any`.
     """
     bit = KIND_BIT.get(kind)
     if bit is None:
@@ -465,31 +470,49 @@ def leave(
         prefix, known = prefix_of(symbol), hub.roster.venues if venues is None else venues
         if limits is not None and wanted.patterns >= limits.patterns_max and wanted.needs_rule(prefix, bit, known):
             return Result(kind, symbol, ok=False, code="subscription_limit")
-        before = hub.current.number
-        gone = yield from matched_by(hub, reader, prefix, bit)
-        late = [c for c in hub.matching(prefix, bit.bit_length() - 1) if c.born > before and wanted.has(c.listing, bit)]
-        gone = list(dict.fromkeys([*gone, *(channel.listing.name for channel in late)]))  # began between the steps
-        reader.own()
-        if not wanted.remove_pattern(prefix, bit, hub.listings, venues=known, always=always):
+        if not wanted.has_any(prefix, bit, venues=known, always=always):
             return Result(kind, symbol, ok=False, code="not_subscribed")
-        reader.heed()
-        for at, name in enumerate(gone):
-            if at and at % STRIDE == 0:
-                yield 1 + STRIDE // 2
-            reader.drop(hub.names[name].id, bit)
-        return Result(kind, symbol, ok=True, matched=len(gone))
-    reader.own()
+        return (yield from _leave_pattern(hub, reader, kind, symbol, known, always=always))
     listing = hub.names.get(symbol)
+    if listing is None and not wanted.awaits(symbol, bit):
+        return Result(kind, symbol, ok=False, code="unknown_symbol")
+    if listing is not None and not wanted.has(listing, bit):
+        return Result(kind, symbol, ok=False, code="not_subscribed")
+    reader.own()
     if listing is None:
-        if not wanted.awaits(symbol, bit):
-            return Result(kind, symbol, ok=False, code="unknown_symbol")
         wanted.refuse(symbol, bit)
         reader.heed()
         return Result(kind, symbol, ok=True)
     if wanted.awaits(symbol, bit):
         wanted.arrive(listing, bit)
         reader.heed()
-    if not wanted.remove(listing, bit):
-        return Result(kind, symbol, ok=False, code="not_subscribed")
+    wanted.remove(listing, bit)
     reader.drop(listing.id, bit)
     return Result(kind, symbol, ok=True)
+
+
+def _leave_pattern(
+    hub: Hub, reader: Reader, kind: str, symbol: str, venues: Collection[str], *, always: bool
+) -> Steps[Result]:
+    wanted, prefix, bit = reader.wanted, prefix_of(symbol), KIND_BIT[kind]
+    before, moves = hub.current.number, hub.moves
+    gone = yield from matched_by(hub, reader, prefix, bit)
+    reader.own()
+    for cost in wanted.remove_names(prefix, bit, hub.listings):
+        reader.heed()
+        yield cost
+    if hub.moves != moves:
+        # what began between the steps, also where it was waited for by name
+        began = [channel for channel in hub.matching(prefix, bit.bit_length() - 1) if channel.born > before]
+        late = [c for c in began if wanted.has(c.listing, bit) or reader.pending(c.id, bit) is not None]
+        gone = list(dict.fromkeys([*gone, *[channel.listing.name for channel in late]]))
+    steps = wanted.remove_pattern(prefix, bit, hub.listings, venues=venues, always=always)
+    cost = next(steps, 1)
+    reader.heed()
+    yield cost
+    yield from steps
+    for at, name in enumerate(gone):
+        if at and at % STRIDE == 0:
+            yield 1 + STRIDE // 2
+        reader.drop(hub.names[name].id, bit)
+    return Result(kind, symbol, ok=True, matched=len(gone))

@@ -37,6 +37,16 @@ if TYPE_CHECKING:
 
 _NS_PER_MS: Final = 1_000_000
 _SWEEP_NS: Final = 1_000 * _NS_PER_MS
+_KNOWN_A_CHANNEL: Final = 8
+_MADE_COST: Final = 4
+_BYTES_A_CHANNEL: Final = 128
+_ENTRIES_A_CHANNEL: Final = 8
+"""What making a channel costs, in channels that are there: more where a book is read and ranked, by its bytes, and
+where its log is taken apart."""
+_SWEEP_NAMES: Final = 2_000
+_SWEEP_SYMBOLS: Final = 500
+"""So much is looked at in a piece of a look at which channels are wanted: half a millisecond."""
+_DONE: Final = object()
 _TELL_BYTES: Final = 256 * 1024
 """About so much is told at a time: it is one write to each client, and a flush waits for it."""
 
@@ -86,15 +96,19 @@ class _Seen:
                 yield seq, bit, state, None
         yield from self._close(b"")
 
-    def start(self) -> None:
-        """Begins with what the raw channel holds now."""
+    def start(self) -> int:
+        """Begins with what the raw channel holds now. Returns as how many channels that counts."""
         raw, channel = self.raw, self.channel
         channel.begun, channel.state, channel.made = raw.begun, raw.state, raw.position
+        cost = _MADE_COST
         if self._depth and isinstance(self._merger, Best):
             if raw.base is not None:
                 self.chain = raw.base.seq
                 channel.base = self._merger.start(raw.kind, raw.listing.name, raw.source.name, raw.base)
-                channel.log = Log(self.told([entry for entry in raw.log if entry[0] > raw.base.covers]))
+                tail = [entry for entry in raw.log if entry[0] > raw.base.covers]
+                channel.log = Log(self.told(tail))
+                read = sum(map(len, raw.base.messages)) + sum([len(entry[2]) for entry in tail])
+                cost += read // _BYTES_A_CHANNEL + raw.log.updates // _ENTRIES_A_CHANNEL
                 channel.log_from = raw.base.covers
             else:
                 channel.base = None
@@ -102,6 +116,7 @@ class _Seen:
             self.chain = raw.position
             channel.base, channel.log, channel.log_from = raw.base, raw.log.copy(), raw.log_from
         channel.listing.appends[channel.bit] = channel.log.add
+        return cost
 
     def turned(self, turn: Turn) -> tuple[Folded | None, list[Entry]]:
         """What a turn of the raw channel comes to here: the state to go on from, and the entries after it."""
@@ -175,6 +190,11 @@ class View:
         self._every_ns = spec.every_ms * _NS_PER_MS
         self._told_ns = 0
         self._swept_ns = 0
+        self._sweeping: Iterator[None] | None = None
+        self._asked: dict[int, int] | None = None
+        """While it is looked which channels are wanted: those by name, and all that are asked for meanwhile."""
+        self._stood = 0
+        """Of how many sources it has looked where they stand."""
         self._seen: dict[int, dict[int, _Seen]] = {}
         self._pending: dict[_Seen, None] = {}
         self._telling: dict[_Seen, None] = {}
@@ -184,6 +204,7 @@ class View:
         """Sources that channels have gone over to: of what is pending, and of what is being told."""
         for source in raw.sources.values():
             self._know(source)
+        self._stand()
         self._stand_at_once()
 
     @property
@@ -193,24 +214,29 @@ class View:
 
     # ---- channels
 
-    def need(self, name: str, bit: int) -> None:
-        """A reader is about to ask for a channel: it is made where the raw one is there."""
+    def need(self, name: str, bit: int) -> int:
+        """A reader is about to ask for a channel: it is made where the raw one is there. Returns as how many channels
+        that counts."""
         raw = self._raw.names.get(name)
         if raw is None:
-            return
+            return 1
         listing = self._listing(raw)
         self.hub.roster.add(listing)
-        channel = raw.channels[bit.bit_length() - 1]
+        self._keep(listing.id, bit)
+        channel, cost = raw.channels[bit.bit_length() - 1], 1
         if channel is not None and bit not in self._seen.get(raw.id, {}):
             seen = self._add(channel, listing)
-            seen.start()
+            cost = seen.start()
             listing.channels[channel.index] = seen.channel
             seen.channel.born = self.hub.current.number
             seen.channel.gone = seen.channel.updates
             self.hub.moves += 1
+        if len(self.hub.intake.by_index) != self._stood:
+            # of the sources that were known it stands where the last flush left it
             self._stand()
             if self.hub.intake.open.empty:
                 self._stand_at_once()
+        return cost
 
     @contextmanager
     def asked(self) -> Iterator[None]:
@@ -223,21 +249,20 @@ class View:
 
     def _stand_at_once(self) -> None:
         """As by a flush without changes: in a quiet market marks would wait for the next one."""
-        self._stand()
         self.hub.current.positions = tuple([source.pos for source in self.hub.intake.by_index])
 
     def need_all(self, prefix: str, bit: int) -> Steps[None]:
         """The same for all symbols of a pattern; `asking` keeps them until their reader has them."""
-        raw, made = self._raw, 0
+        raw, cost = self._raw, 0
         while not self.has_all(prefix, bit):
             moves, swept = raw.moves, self._swept_ns
-            for channel in raw.matching(prefix, bit.bit_length() - 1):
+            for at, channel in enumerate(raw.matching(prefix, bit.bit_length() - 1)):
+                cost += at % _KNOWN_A_CHANNEL == 0
                 if bit not in self._seen.get(channel.id, {}):
-                    self.need(channel.listing.name, bit)
-                    made += 1
-                    if made % STRIDE == 0:
-                        # each costs as much as several that are there
-                        yield 4 * STRIDE
+                    cost += self.need(channel.listing.name, bit)
+                if cost >= STRIDE:
+                    yield cost
+                    cost = 0
             if (moves, swept) == (raw.moves, self._swept_ns):
                 self._needed[prefix, bit] = moves
 
@@ -262,16 +287,24 @@ class View:
         listing.heads[raw.index] = channel
         seen = _Seen(raw, channel, self.spec.depth)
         self._seen.setdefault(raw.id, {})[raw.bit] = seen
+        self._keep(listing.id, raw.bit)
         return seen
+
+    def _keep(self, id_: int, bit: int) -> None:
+        """Somebody asks for a channel, who may not have been asked whether he does."""
+        if self._asked is not None:
+            self._asked[id_] = self._asked.get(id_, 0) | bit
 
     # ---- time
 
     def take(self, flush: Flush | None, now_ns: int) -> bool:
         """What the raw hub has committed (None: nothing); whether there is something to fan out."""
         owes = self._pending or self._telling or self.asking
-        if self.left and not owes and abs(now_ns - self._swept_ns) >= _SWEEP_NS:
+        if self._sweeping is None and self.left and not owes and abs(now_ns - self._swept_ns) >= _SWEEP_NS:
             self._swept_ns = now_ns
-            self._sweep()
+            self._sweeping = self._sweep()
+        if self._sweeping is not None and not owes and next(self._sweeping, _DONE) is _DONE:
+            self._sweeping = None
         if flush is not None:
             self._take(flush)
         if self._pending and self.due_ns is None:
@@ -332,11 +365,7 @@ class View:
             return True
         if self.spec.depth and raw.kind != "book":
             return False
-        return any(
-            rule.add and rule.mask & raw.bit and raw.listing.name.startswith(rule.prefix)
-            for reader in self.readers
-            for rule in reader.wanted.rules
-        )
+        return any(reader.wanted.brings(raw.listing.venue, raw.bit) for reader in self.readers)
 
     def _tell(self, now_ns: int) -> None:
         """What is pending, in the order in which it came; what is too much for one flush comes with the next ones."""
@@ -395,29 +424,55 @@ class View:
                 source.over = True
                 if not source.channels:
                     del own[source.name]
+        self._stood = len(self.hub.intake.by_index)
 
     # ---- what nobody wants any more
 
-    def _sweep(self) -> None:
-        """Drops channels that no reader has: what is not read costs nothing."""
+    def _sweep(self) -> Iterator[None]:
+        """Drops channels that no reader has, some at a time: what is not read costs nothing.
+
+        What is asked for between two pieces stays (`_asked`), and no request is under way at any of them.
+        """
         self.left = False
-        self._needed.clear()
         exact: dict[int, int] = {}
-        # many readers have the same few patterns
-        rules = {(rule.prefix, rule.mask) for reader in self.readers for rule in reader.wanted.rules if rule.add}
-        for reader in self.readers:
-            for id_, mask in reader.wanted.exact():
+        self._asked = exact
+        looked = 0
+        for reader in list(self.readers):
+            for id_, mask in list(reader.wanted.exact()):
                 exact[id_] = exact.get(id_, 0) | mask
-        for id_, channels in list(self._seen.items()):
+                looked += 1
+            if looked >= _SWEEP_NAMES:
+                yield
+                looked = 0
+        patterns = self._patterns()
+        for at, (id_, channels) in enumerate(list(self._seen.items())):
+            if at % _SWEEP_SYMBOLS == _SWEEP_SYMBOLS - 1:
+                yield
+                patterns = self._patterns()
             for bit, seen in list(channels.items()):
-                name, listing = seen.raw.listing.name, seen.channel.listing
-                patterns = any(mask & bit and name.startswith(prefix) for prefix, mask in rules)
-                if patterns or exact.get(listing.id, 0) & bit:
-                    continue
-                del channels[bit]
-                self.hub.drop(seen.channel)
+                listing = seen.channel.listing
+                wanted = exact.get(listing.id, 0) | patterns.get("", 0) | patterns.get(listing.venue, 0)
+                if not wanted & bit:
+                    self._needed.clear()
+                    del channels[bit]
+                    self.hub.drop(seen.channel)
             if not channels:
-                del self._seen[id_]
+                self._seen.pop(id_, None)
+        self._asked = None
+
+    def _patterns(self) -> dict[str, int]:
+        """The kinds that anybody has a pattern of, by what it starts with."""
+        found: dict[str, int] = {}
+        for reader in self.readers:
+            for rule in reader.wanted.rules:
+                if rule.add:
+                    found[rule.prefix] = found.get(rule.prefix, 0) | rule.mask
+        return found
+
+    def close(self) -> None:
+        """Nobody reads it any more; what it does in pieces holds it."""
+        self._sweeping = None
+        self.hub.close()
 
 
 class Views:
@@ -444,7 +499,7 @@ class Views:
         """What the hub has committed (None: nothing); whether any view has something to fan out."""
         if self._views:
             for spec in [spec for spec, view in self._views.items() if not view.readers]:
-                self._views.pop(spec).hub.close()
+                self._views.pop(spec).close()
             self.changed = [view for view in self if view.take(flush, now_ns)]
         return bool(self._views and self.changed)
 

@@ -10,15 +10,19 @@ its channels to `cursor`.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, ItemsView, Iterator, Mapping
 from itertools import chain
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from feed.channels.masks import Masks
 from feed.channels.message import KIND_BIT
 from feed.channels.selection import Rule, Watch, closes, matched
+from feed.channels.steps import STRIDE, Steps, whole
 from feed.symbols import venue_of
+
+_NAMES_COST: Final = 1 + STRIDE // 4
+"""What `STRIDE` names are counted as that are only looked at."""
+_SELECTED_MAX: Final = 4096
 
 if TYPE_CHECKING:
     from feed.channels.channel import Listing
@@ -66,7 +70,8 @@ class Wanted:
         """Rises with every change."""
         self.turned: list[str] = []
         """Names that came into `awaited` or went out of it since somebody last emptied this."""
-        self._awaited_of: Counter[str] = Counter()
+        self._awaited_of: dict[str, dict[str, None]] = {}
+        """Names that are waited for, by venue."""
         self._refused: Masks[str] = Masks()
         self._exact: Masks[int] = Masks()
         self._excluded: Masks[int] = Masks()
@@ -121,7 +126,7 @@ class Wanted:
     def venues(self) -> frozenset[str]:
         """The venues that it has anything of, as symbols begin; a star among them: all."""
         if self._venues is None:
-            prefixes = [*self._exact.venues, *self._awaited_of, *[rule.prefix for rule in self.rules if rule.add]]
+            prefixes = [*self._exact.by_venue, *self._awaited_of, *[rule.prefix for rule in self.rules if rule.add]]
             self._venues = frozenset([prefix[:-1] or "*" for prefix in prefixes])
         return self._venues
 
@@ -147,7 +152,7 @@ class Wanted:
         self._refused.clear(name, venue_of(name), bit)
         if name not in self.awaited:
             self.awaited[name] = {}
-            self._awaited_of[venue_of(name)] += 1
+            self._awaited_of.setdefault(venue_of(name), {})[name] = None
             self.turned.append(name)
         self.awaited[name][bit] = Awaited(start, on_lag == "close")
         self._changed()
@@ -179,24 +184,69 @@ class Wanted:
         self._changed()
         return True
 
-    def add_pattern(self, prefix: str, bit: int, on_lag: OnLag, listings: Mapping[int, Listing]) -> None:
-        """Subscribes a pattern."""
+    def add_pattern(self, prefix: str, bit: int, on_lag: OnLag, listings: Mapping[int, Listing]) -> Steps[None]:
+        """Subscribes a pattern; exceptions from it end before it holds."""
+        close = on_lag == "close"
+        for at, id_ in enumerate(self._excluded.of(prefix)):
+            self._excluded.clear(id_, listings[id_].venue, bit)
+            if at % STRIDE == STRIDE - 1:
+                self._changed()
+                yield _NAMES_COST
+        for at, name in enumerate(self._refused.of(prefix)):
+            self._unrefuse(name, bit)
+            if at % STRIDE == STRIDE - 1:
+                self._changed()
+                yield _NAMES_COST
+        for at, id_ in enumerate(self._exact.of(prefix) if close or self._closing else ()):
+            if self._exact.get(id_) & bit:
+                self._close(id_, bit, on_lag)
+            if at % STRIDE == STRIDE - 1:
+                self._changed()
+                yield _NAMES_COST
+        for at, name in enumerate(self._awaited_in(prefix)):
+            if self.awaits(name, bit):
+                self.awaited[name][bit] = self.awaited[name][bit]._replace(close=close)
+            if at % STRIDE == STRIDE - 1:
+                self._changed()
+                yield _NAMES_COST
         if not self.has_rule(prefix, bit):
             self.count += 1
         self._drop_rules(prefix, bit)
-        self.rules.append(Rule(add=True, prefix=prefix, mask=bit, close=on_lag == "close"))
+        self.rules.append(Rule(add=True, prefix=prefix, mask=bit, close=close))
         self._reruled()
-        for id_ in self._excluded.of(prefix):
-            self._excluded.clear(id_, listings[id_].venue, bit)
-        for id_ in self._exact.of(prefix) if on_lag == "close" or self._closing else ():
+
+    def has_any(self, prefix: str, bit: int, *, venues: Collection[str], always: bool = False) -> bool:
+        """Whether there is something of a pattern to unsubscribe.
+
+        `venues`: those of all symbols that there are (`venue_of`), which may be more than the listings. `always`: what
+        a wider pattern brings later is excepted too, though no symbol matches yet.
+        """
+        if any(rule.add and rule.mask & bit and rule.prefix.startswith(prefix) for rule in self.rules):
+            return True
+        if any(self._select(venue) & bit for venue in self._known(prefix, venues)):
+            return True
+        if always and any(rule.add and rule.mask & bit and prefix.startswith(rule.prefix) for rule in self.rules):
+            return True
+        return any(self._exact.get(id_) & bit for id_ in self._exact.of(prefix)) or any(
+            self.awaits(name, bit) for name in self._awaited_in(prefix)
+        )
+
+    def remove_names(self, prefix: str, bit: int, listings: Mapping[int, Listing]) -> Steps[None]:
+        """Unsubscribes what of a pattern was asked for by name, but for what becomes known meanwhile."""
+        for at, name in enumerate(self._awaited_in(prefix)):
+            if self.awaits(name, bit):
+                self._forget(name, bit)
+            if at % STRIDE == STRIDE - 1:
+                self._changed()
+                yield _NAMES_COST
+        for at, id_ in enumerate(self._exact.of(prefix)):
             if self._exact.get(id_) & bit:
-                self._close(id_, bit, on_lag)
-        for name in self._awaited_in(prefix):
-            kinds = self.awaited[name]
-            if bit in kinds:
-                kinds[bit] = kinds[bit]._replace(close=on_lag == "close")
-        for name in self._refused.of(prefix):
-            self._unrefuse(name, bit)
+                self.count -= 1
+                self._forget_exact(id_, listings[id_].venue, bit)
+            if at % STRIDE == STRIDE - 1:
+                self._changed()
+                yield _NAMES_COST
+        self._changed()
 
     def remove_pattern(
         self,
@@ -206,36 +256,24 @@ class Wanted:
         *,
         venues: Collection[str],
         always: bool = False,
-    ) -> bool:
-        """Unsubscribes every channel that a pattern matches; False where there was none.
+    ) -> Steps[None]:
+        """Unsubscribes every channel that a pattern matches; `venues` and `always` as in `has_any`.
 
-        `venues`: those of all symbols that there are (`venue_of`), which may be more than the listings. `always`: what
-        a wider pattern brings later is excepted too, though no symbol matches yet.
+        At once, but for exceptions that mean nothing without it: who has many by name removes those before.
         """
-        known = [venue for venue in ((prefix,) if prefix else venues) if venue in venues]
-        named = [id_ for id_ in self._exact.of(prefix) if self._exact.get(id_) & bit]
-        own = self.has_rule(prefix, bit)
-        wider = any(self._select(venue) & bit for venue in known)
-        wider |= always and any(rule.add and rule.mask & bit and prefix.startswith(rule.prefix) for rule in self.rules)
-        narrower = any(rule.add and rule.mask & bit and rule.prefix.startswith(prefix) for rule in self.rules)
-        waiting = [name for name in self._awaited_in(prefix) if bit in self.awaited[name]]
-        if not (named or own or wider or narrower or waiting):
-            return False
-        for name in waiting:
-            self._forget(name, bit)
-        for id_ in named:
-            self.count -= 1
-            self._forget_exact(id_, listings[id_].venue, bit)
-        self.count -= own
+        whole(self.remove_names(prefix, bit, listings))
+        self.count -= self.has_rule(prefix, bit)
         self._drop_rules(prefix, bit)
         self._reruled()
-        if always or any(self._select(venue) & bit for venue in known):
+        if always or any(self._select(venue) & bit for venue in self._known(prefix, venues)):
             self.rules.append(Rule(add=False, prefix=prefix, mask=bit, close=False))
             self._reruled()
-        for name in self._refused.of(prefix):
+        for at, name in enumerate(self._refused.of(prefix)):
             if not self._select(venue_of(name)) & bit:
                 self._unrefuse(name, bit)
-        return True
+            if at % STRIDE == STRIDE - 1:
+                self._changed()
+                yield _NAMES_COST
 
     def clear(self) -> None:
         """Unsubscribes everything."""
@@ -289,6 +327,20 @@ class Wanted:
     def named(self, prefix: str, bit: int) -> list[int]:
         """The symbols of a pattern that are subscribed by name."""
         return [id_ for id_ in self._exact.of(prefix) if self._exact.get(id_) & bit]
+
+    @property
+    def taken_out(self) -> int:
+        """How many channels were taken out of patterns."""
+        return len(self._excluded.items()) + len(self._refused.items())
+
+    def looked_at(self, prefixes: Collection[str]) -> int:
+        """How many names a request on patterns looks at for each kind."""
+        kept: tuple[Mapping[str, Collection[object]], ...] = (
+            self._awaited_of, self._exact.by_venue, self._excluded.by_venue, self._refused.by_venue
+        )  # fmt: skip
+        if "" in prefixes:
+            return sum(len(names) for by_venue in kept for names in by_venue.values())
+        return sum(len(by_venue[venue]) for by_venue in kept for venue in by_venue.keys() & prefixes)
 
     def kinds(self, listing: Listing) -> int:
         """All subscribed kinds of a symbol."""
@@ -344,13 +396,19 @@ class Wanted:
         """The kinds of a venue's symbols that patterns select."""
         selected = self._selected.get(venue)
         if selected is None:
+            if len(self._selected) >= _SELECTED_MAX:
+                self._selected = {}  # venues are whatever somebody asks for
             selected = self._selected[venue] = matched(self.rules, venue)
         return selected
+
+    def _known(self, prefix: str, venues: Collection[str]) -> list[str]:
+        """The venues of a pattern, of those that there are."""
+        return [venue for venue in ((prefix,) if prefix else venues) if venue in venues]
 
     def _awaited_in(self, prefix: str) -> list[str]:
         if not prefix:
             return list(self.awaited)
-        return [name for name in self.awaited if name.startswith(prefix)] if prefix in self._awaited_of else []
+        return list(self._awaited_of.get(prefix, ()))
 
     def _named(self, name: str) -> int:
         """All subscribed kinds of a symbol that is not known."""
@@ -365,7 +423,7 @@ class Wanted:
             del self.awaited[name]
             self.turned.append(name)
             venue = venue_of(name)
-            self._awaited_of[venue] -= 1
+            del self._awaited_of[venue][name]
             if not self._awaited_of[venue]:
                 del self._awaited_of[venue]
         return told

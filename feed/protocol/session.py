@@ -141,7 +141,9 @@ class Session:
     @property
     def due(self) -> bool:
         """Whether the reader misses something."""
-        return not self._line.amid and (not self.readers.in_step or self._walks.due)
+        if self._line.amid:
+            return self.readers.follows
+        return not self.readers.in_step or self._walks.due
 
     @property
     def beat_due(self) -> bool:
@@ -173,7 +175,7 @@ class Session:
         """
         page = b""
         if self._is_amid():
-            return page
+            return self.readers.follow(bytes_max)
         if self._walks.due:
             page = self.wake(now_ns) if self._walks.answered else b""
             if self._is_amid():
@@ -196,7 +198,8 @@ class Session:
     # ---- requests
 
     def _is_amid(self) -> bool:
-        """Whether a request has done a part of its steps: nothing of it is sent before it is answered."""
+        """Whether a request has done a part of its steps: nothing of it is sent before it is answered, only what the
+        client has already."""
         return self._line.amid
 
     def receive(self, text: bytes, now_ns: int) -> bytes:

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from feed.channels.handover import hand_over, leave
 from feed.channels.message import KIND_BIT, KIND_INDEX
 from feed.channels.past import Cut, Past
-from feed.channels.steps import STRIDE
+from feed.channels.steps import STEP_CHANNELS, STRIDE
 from feed.channels.subscription import Ask, Limits, Subscribing, subscribed, unsubscribe, unsubscribe_all
 from feed.model import Result
 from feed.protocol.line import NotYet
@@ -59,6 +59,8 @@ class Walk:
         self.at_end = False
         self.looks = 0
         """How often it was at the end of its logs, and memory was not there."""
+        self.handing: Steps[bool] | None = None
+        """What is under way of handing it over to the live hub."""
         self.more: Callable[[], None] = _nothing
         self.end: Callable[[], None] = _nothing
 
@@ -223,10 +225,11 @@ class Walks:
             if walk.at_end:
                 if walk.past.due:
                     continue
+                met = self._hand_over(walk)
+                if met is None:
+                    continue  # it goes on with the next pull
                 walk.at_end = False
-                walk.looks += 1
-                forced = walk.looks > LOOKS_MAX
-                if hand_over(walk.past, self._hub, self._reader, walk.ask.id, forced=forced):
+                if met:
                     self._end(walk, told=True)
                     continue
             elif walk.due:
@@ -235,6 +238,21 @@ class Walks:
         return b"".join(pages)
 
     # ---- inside
+
+    def _hand_over(self, walk: Walk) -> bool | None:
+        """Some steps of handing a walk over to the live hub: whether they meet; None: there is more to do."""
+        if walk.handing is None:
+            walk.looks += 1
+            forced = walk.looks > LOOKS_MAX
+            walk.handing = hand_over(walk.past, self._hub, self._reader, walk.ask.id, forced=forced)
+        room = STEP_CHANNELS
+        try:
+            while room > 0:
+                room -= next(walk.handing)
+        except StopIteration as ended:
+            walk.handing = None
+            return bool(ended.value)
+        return None
 
     def _cuts(self, ask: Ask, time: int | None) -> dict[str, Cut] | None:
         """For each partition that has to be read where it is cut; None: none has to be read."""
@@ -312,6 +330,7 @@ class Walks:
     def _end(self, walk: Walk, *, told: bool) -> None:
         """`told`: the join that follows says that it has caught up."""
         self._walks.remove(walk)
+        walk.handing = None
         walk.end()
         if not told:
             leave(self._hub, self._reader, walk.ask.id)

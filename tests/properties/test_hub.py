@@ -60,15 +60,26 @@ class Gateways(RuleBasedStateMachine):
         self.incarnation = 0
         self.busy = False
         """Whether something happens between the steps of requests."""
+        self.follows = False
+        """Whether clients are sent what they have while their requests are under way."""
+        self.page = 64 * 1024
         self.market = TrueSource("x/0@0")
         self.records: list[tuple[str, tuple[Any, ...]]] = [("opened", (self.market.source, "", False))]
         self.read = [0, 0]
         self.links: list[Link] = []
         self.history: dict[tuple[str, str, str, int], list[bytes]] = {}
 
-    @initialize(window=st.sampled_from(WINDOWS), clients=st.integers(1, 3), busy=st.booleans())
-    def start(self, window: int, clients: int, busy: bool = False) -> None:
-        self.busy = busy
+    @initialize(
+        window=st.sampled_from(WINDOWS),
+        clients=st.integers(1, 3),
+        busy=st.booleans(),
+        page=st.sampled_from([1, 3_000, 64 * 1024]),
+        follows=st.booleans(),
+    )
+    def start(
+        self, window: int, clients: int, busy: bool = False, page: int = 64 * 1024, follows: bool = False
+    ) -> None:
+        self.busy, self.page, self.follows = busy, page, follows
         self.hubs = [Hub(HubSettings(resume_window_bytes_max=window)) for _ in range(2)]
         self.readers: list[list[Reader]] = [[], []]
         self.ticks_of([("X:A", list(KINDS)), ("X:B", [kind for kind in KINDS if kind != "book"])])
@@ -204,7 +215,7 @@ class Gateways(RuleBasedStateMachine):
         self._open(link, which)
 
     def _open(self, link: Link, which: int) -> None:
-        link.session = Session(self.hubs[which], link, SessionSettings(requests_burst=10_000))
+        link.session = Session(self.hubs[which], link, SessionSettings(requests_burst=10_000, page_bytes=self.page))
         self.readers[which].append(link.session.reader)
         link.full, link.updates, link.gapped = False, 0, 0
         link.take(link.session.open(self.now))
@@ -225,6 +236,10 @@ class Gateways(RuleBasedStateMachine):
                 self.ticks_of([(SYMBOLS[self.number % len(SYMBOLS)], ["trades", "book"])])
                 for which in range(2):
                     self.read_all(which)
+            if self.follows and link.session.due:
+                link.take(link.session.pull(self.page, self.now))
+            if self.follows and self.number % 5 == 0:
+                link.take(link.session.heartbeat(self.now))
             link.take(link.session.wake(self.now))
 
     def _catch_up(self, link: Link, bytes_max: int) -> None:
@@ -270,6 +285,49 @@ class Gateways(RuleBasedStateMachine):
             if not everything:
                 request |= {"channels": kinds, "symbols": symbols}
             self._ask(link, link.client.ask(request))
+
+    @rule(
+        kinds=st.lists(st.sampled_from(KINDS), min_size=1, max_size=6, unique=True),
+        symbols=st.lists(st.sampled_from(["*", "X:*", "Y:*", "Z:*"]), min_size=1, max_size=2, unique=True),
+        start=st.sampled_from([None, "snapshot", "live", {"last": 2}]),
+        page=st.sampled_from([1, 2_000, 20_000]),
+        others=st.integers(0, 3),
+        ticks=st.booleans(),
+    )
+    def join_alike(self, kinds: list[str], symbols: list[str], start: Any, page: int, others: int, ticks: bool) -> None:
+        """All clients join the same, and each takes it as its socket does: the first a page, the others later.
+
+        `others` come meanwhile, who ask for something else and go.
+        """
+        for link in self.links:
+            self._ask(link, link.client.ask({"op": "unsubscribe"}))
+            request = {"op": "subscribe", "channels": kinds, "symbols": symbols}
+            assert link.session is not None
+            link.take(link.session.receive(link.client.ask(request if start is None else request | {"from": start}), 1))
+            self._go_on(link)
+            link.full = True
+        if not self.links:
+            return
+        first = self.links[0].session
+        assert first is not None
+        self.links[0].take(first.pull(page, self.now))
+        for number in range(others):
+            self.other(first._hub, ["*", f"U{number}:*"])
+        if ticks:
+            self.ticks_of([(symbol, ["trades", "book"]) for symbol in ("X:A", "X:B")])
+            for which in range(2):
+                self.read_all(which)
+
+    def other(self, hub: Hub, symbols: list[str]) -> None:
+        """A client that asks for something, and goes."""
+        link = Link()
+        link.session = Session(hub, link, SessionSettings())
+        self.readers[self.hubs.index(hub)].append(link.session.reader)
+        request = {"op": "subscribe", "id": 1, "channels": ["trades"], "symbols": symbols}
+        link.session.receive(json.dumps(request).encode(), self.now)
+        while link.session.under_way:
+            link.session.wake(self.now)
+        link.session.close()
 
     @rule(
         index=st.integers(0, 3), flushes=st.integers(0, 6), drains=st.booleans(), page=st.sampled_from([1, 300, 5_000])

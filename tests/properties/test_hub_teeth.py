@@ -19,6 +19,7 @@ from feed.channels.join import Join
 from feed.channels.log import Log, Run
 from feed.channels.lost import Lost
 from feed.channels.selection import Selections, Watch
+from feed.channels.shared import Openings
 from tests.properties.test_hub import Gateways
 
 SEARCH = settings(
@@ -178,6 +179,26 @@ def who_joins_live_hears_of_no_state(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Channel, "doubt_at", lambda self, position: [])
 
 
+def what_changes_is_not_told_to_openings(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Openings, "touch", lambda self, ids, number: None)
+
+
+def openings_that_are_given_up_are_used(patch: pytest.MonkeyPatch) -> None:
+    honest = Reader._join_block
+
+    def join_block(self: Reader, join: Join, page: Any) -> bool:
+        openings = None if join.shares is None else join.shares[0]
+        with pytest.MonkeyPatch.context() as inner:
+            inner.setattr(Hub, "openings", lambda hub, plan: openings)
+            return honest(self, join, page)
+
+    patch.setattr(Reader, "_join_block", join_block)
+
+
+def what_begins_is_told_before_the_answer(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Reader, "follows", property(lambda self: not self.in_step and self.cursor is not self._hub.current))
+
+
 FAULTS = [
     entries_are_lost_in_silence,
     a_resume_repeats_an_update,
@@ -201,6 +222,9 @@ FAULTS = [
     what_follows_a_run_stands_alone,
     a_state_is_that_of_the_snapshot_before_it,
     who_joins_live_hears_of_no_state,
+    what_changes_is_not_told_to_openings,
+    openings_that_are_given_up_are_used,
+    what_begins_is_told_before_the_answer,
 ]
 
 

@@ -59,6 +59,9 @@ class Viewer:
         self.take(self.session.receive(text, now))
         while self.session.under_way:
             between()
+            # what it has goes on, unless its socket is full
+            while self.session.due and not self.full:
+                self.take(self.session.pull(1_000, now))
             self.take(self.session.wake(now))
         answer = self.client.answers[list(self.client.answers)[-1]]
         if request["op"] == "subscribe":

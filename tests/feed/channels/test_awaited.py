@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -280,3 +282,58 @@ def test_a_name_that_is_asked_for_again_when_a_kind_of_it_is_known() -> None:
     assert [kind for kind, *_ in joined(link)] == ["trades"]
     made.agrees(link, "book", NEW)
     assert link.session.reader.wanted.count == 2
+
+
+class Counted(dict[str, Any]):
+    """Counts who goes through it."""
+
+    walks = 0
+
+    def __iter__(self) -> Iterator[str]:
+        self.walks += 1
+        return super().__iter__()
+
+
+def many(names: list[str]) -> tuple[Desk, Link]:
+    made = desk(session=SessionSettings(requests_burst=1_000))
+    link = made.link()
+    for start in range(0, len(names), 1_000):
+        link.subscribe("trades", " ".join(names[start : start + 1_000]), wait=True)
+    return made, link
+
+
+def test_a_pattern_looks_at_names_of_its_venue_alone() -> None:
+    _, link = many([f"X{number % 100}:{number}" for number in range(1_000)])
+    wanted = link.session.reader.wanted
+    wanted.awaited = counted = Counted(wanted.awaited)
+    venues = " ".join(f"X{number}:*" for number in range(100))
+    link.subscribe("quotes", "X7:*")
+    results = link.ask("unsubscribe", "quotes book", venues)["results"]
+    assert [result["ok"] for result in results] == [number == 7 for number in range(100)] + [False] * 100
+    assert not counted.walks
+    assert link.ask("unsubscribe", "trades", venues)["ok"]
+    assert not wanted.awaited
+
+
+def test_many_names_of_one_venue_are_left_in_steps() -> None:
+    made, link = many([f"X:{number}" for number in range(3_000)])
+    wanted, session = link.session.reader.wanted, link.session
+    assert session.readers.touched(["trades", "book"], ["X:*"]) > 2 * 3_000 // 8
+    assert session.readers.touched(["trades", "book"], ["Y:*"]) == 2
+    left = [len(wanted.awaited)]
+    link.take(session.receive(link.client.ask({"op": "unsubscribe", "channels": ["trades"], "symbols": ["X:*"]}), 1))
+    while session.under_way:
+        assert len(made.hub.awaiting) == len(wanted.awaited)
+        left.append(len(wanted.awaited))
+        made.step("trades", f"X:{2_999 - len(left)}")  # one that is waited for begins
+        link.take(session.wake(1))
+    assert max(before - after for before, after in pairwise(left)) <= 1_000
+    assert not wanted.awaited
+    assert not made.hub.awaiting
+    assert not wanted.count
+    settle(link)
+    assert not session.reader.selection.masks
+    said = link.client.messages
+    made.step("trades", "X:1")
+    made.step("trades", "X:2998")
+    assert link.client.messages == said

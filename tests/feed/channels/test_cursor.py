@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from feed.channels.cursor import Reader
+from feed.channels.join import LOOKS_MAX
 from feed.model import Book
 from feed.protocol.session import DOUBT_LOOKS_MAX, Close, SessionSettings
 from tests.feed.channels.desk import MEGABYTE, Desk, Link
@@ -643,3 +645,79 @@ def test_what_has_left_the_window_leaves_the_logs() -> None:
     assert channel.base.covers == 15
     assert [entry[0] for entry in channel.log] == list(range(16, 30))
     assert (channel.log_from, channel.popped, channel.updates) == (15, 16, 30)
+
+
+class TestPages:
+    """A page is bounded by what is looked at for it, also where nothing of that is sent."""
+
+    @staticmethod
+    def begun(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+        """How many channels each page began."""
+        counts: list[int] = []
+        begin, pull = Reader._begin, Reader.pull
+
+        def counted(self: Reader, *rest: Any, **more: Any) -> None:
+            counts[-1] += 1
+            begin(self, *rest, **more)
+
+        def paged(self: Reader, bytes_max: int) -> bytes:
+            counts.append(0)
+            return pull(self, bytes_max)
+
+        monkeypatch.setattr(Reader, "_begin", counted)
+        monkeypatch.setattr(Reader, "pull", paged)
+        return counts
+
+    @pytest.mark.parametrize("start", ["live", {"marks": {"x/0@a": 999}}])
+    def test_joins_that_send_nothing(self, start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        desk = Desk()
+        names = [f"X:{number}" for number in range(1_000)]
+        for name in names:
+            desk.tick("quotes", name)
+        desk.read()
+        counts = self.begun(monkeypatch)
+        link = desk.link()
+        link.subscribe("quotes", " ".join(names), start=start)
+        while link.session.due:
+            link.pull()
+        assert link.in_step
+        assert sum(counts) == 1_000
+        assert max(counts) <= LOOKS_MAX
+
+    def test_a_lag_in_which_nothing_was_missed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        desk = small_window()
+        names = [f"X:{number}" for number in range(1_000)]
+        for name in names:
+            desk.tick("quotes", name)
+        desk.read()
+        link = subscribed(desk, "quotes", " ".join(names))
+        link.full = True
+        for _ in range(40):
+            desk.step("quotes", "Y:A")
+            desk.step("quotes", names[0])
+        counts = self.begun(monkeypatch)
+        link.drain()
+        assert sum(counts) >= 1_000
+        assert max(counts) <= LOOKS_MAX
+        desk.agrees(link, "quotes", names[0])
+
+    def test_flushes_that_say_nothing_to_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        desk = Desk()
+        desk.step("quotes")
+        desk.step("quotes", "Y:A")
+        link = subscribed(desk, "quotes")
+        link.full = True
+        desk.step("quotes")
+        for _ in range(1_000):
+            desk.step("quotes", "Y:A")
+        rendered: list[int] = []
+        honest = Reader.render
+        monkeypatch.setattr(Reader, "render", lambda *arguments: (rendered.append(1), honest(*arguments)))
+        sizes = []
+        while not link.in_step:
+            before = len(rendered)
+            link.pull()
+            sizes.append(len(rendered) - before)
+        assert sum(sizes) == 1_001
+        assert max(sizes) <= LOOKS_MAX
+        desk.agrees(link, "quotes")

@@ -88,8 +88,8 @@ def test_a_large_request_is_done_in_steps_and_answered_in_its_place() -> None:
     assert made.receive(text("ping", 2), 1) == b""
     while made.under_way:
         assert not said(frames)
-        assert not made.due
         assert made.pull(1 << 20, 1) == b""
+        assert not made.due
         desk.step("trades", "X:0001")  # others go on meanwhile
         frames += made.wake(1)
         steps += 1
@@ -251,3 +251,154 @@ def test_a_step_joins_as_of_the_flush_that_it_finds() -> None:
     assert f"gap quotes {names[-1]}" not in link.types()
     assert f"gap trades {names[0]}" in link.types()
     desk.agrees(link, "quotes", names[-1])
+
+
+@pytest.mark.parametrize("start", [None, "live", {"marks": {"x/0@a": 0}}, {"last": 1}])
+@pytest.mark.parametrize("meanwhile", ["a channel begins", "many ask for others"])
+def test_who_joins_slowly_is_not_given_what_is_not_true_any_more(start: Any, meanwhile: str) -> None:
+    desk = market(40, page_bytes=500, requests_burst=1000)
+    fields = {} if start is None else {"start": start}
+    slow, quick = desk.link(), desk.link()
+    for link in (slow, quick):
+        link.full = True
+        link.subscribe("trades quotes", "*", **fields)
+    slow.pull(1)
+    quick.drain(32 * 1024)
+    if meanwhile == "a channel begins":
+        desk.step("trades", "Z:NEW")
+    for number in range(20):
+        other = desk.link()
+        other.subscribe("trades", f"* U{number}:*")
+        other.session.close()
+    for _ in range(3):
+        for number in range(40):
+            desk.tick("trades quotes", f"X:{number:04}")
+        desk.read()
+    slow.drain(32 * 1024)
+    desk.step("trades quotes", "X:0039")
+    for link in (slow, quick):
+        for number in range(40):
+            for kind in KINDS:
+                channel = link.channel(kind, f"X:{number:04}")
+                assert channel.pos == desk.source.truths[kind, f"X:{number:04}"].seq
+        assert not link.client.holes
+
+
+def test_plans_that_are_asked_for_again_and_again_stay_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = market(200)
+    begun: list[Channel] = []
+    honest = Reader._begin
+
+    def begin(self: Reader, channel: Channel, *rest: Any, **more: Any) -> None:
+        begun.append(channel)
+        honest(self, channel, *rest, **more)
+
+    monkeypatch.setattr(Reader, "_begin", begin)
+    joined(desk)
+    once = len(begun)
+    for number in range(40):
+        other = desk.link()
+        other.subscribe("trades", f"U{number}:*")
+        other.session.close()
+        if number % 10 == 0:
+            joined(desk)
+    assert len(begun) < once + 5 * 10  # but for the symbols at the end of a page
+
+
+def test_a_plan_that_nobody_waits_for_any_more_is_not_kept() -> None:
+    desk = market(40)
+    steps = [desk.hub.plan((("X:", 1), ("Y:", 1), ("", 1))) for _ in range(2)]
+    for one in steps:
+        next(one)
+    assert len(desk.hub._making) == 1
+    steps[0].close()
+    assert len(desk.hub._making) == 1  # the other one goes on with what was made
+    steps[1].close()
+    assert not desk.hub._making
+    assert not desk.hub._makers
+
+
+def test_what_was_not_asked_for_is_left_without_a_touch(monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = market(10)
+    link = desk.link()
+    for every_ms in (0, 50, 100, 250):
+        link.subscribe("trades", f"X:000{every_ms % 7}", every_ms=every_ms)
+        link.drain()
+    changed: list[Reader] = []
+    honest = Reader.own
+    monkeypatch.setattr(Reader, "own", lambda self: changed.append(self) or honest(self))
+    results = link.ask("unsubscribe", "quotes", "X:0009 X:NOPE Y:* V:*")["results"]
+    assert [result["code"] for result in results] == ["not_subscribed", "unknown_symbol"] + ["not_subscribed"] * 2
+    assert not changed
+
+
+def test_what_a_client_has_goes_on_while_its_request_is_under_way() -> None:
+    desk = market(600, requests_burst=1_000)
+    names = [f"X:{number:04}" for number in range(600)]
+    link = desk.link()
+    link.subscribe("trades", "X:0001 Y:0001")
+    link.subscribe("status", "X:0001")
+    link.drain()
+    went_on = 0
+
+    def others_ask() -> None:
+        nonlocal went_on
+        for _ in range(4):
+            desk.step("trades", "X:0001")
+        while link.session.due:
+            link.pull(200)
+        went_on += link.channel("trades", "X:0001").pos == desk.source.seq
+
+    ask_slowly(desk, link, others_ask, op="subscribe", channels=["quotes"], symbols=names)
+    assert went_on >= 2
+    ask_slowly(desk, link, others_ask, op="unsubscribe", channels=["quotes"], symbols=names)
+    desk.agrees(link, "trades", "X:0001")
+    before = len(link.frames)
+    request = {"op": "subscribe", "channels": ["status", "book"], "symbols": names, "wait": True}
+    link.take(link.session.receive(link.client.ask(request), link.now))
+    # what begins, and may have been asked for, is told after the answer, with all that follows
+    desk.step("status", "X:0001")
+    desk.step("trades", "X:0001")
+    while link.session.due:
+        link.pull()
+    assert len(link.frames) == before
+    while link.session.under_way:
+        link.take(link.session.wake(link.now))
+    link.drain()
+    desk.agrees(link, "trades", "X:0001")
+    assert link.channel("status", "X:0001").pos == desk.source.truths["status", "X:0001"].seq
+
+
+def test_what_was_taken_out_of_a_pattern_counts_for_a_list() -> None:
+    desk = market(600)
+    link = desk.link()
+    link.subscribe("trades", "*")
+    link.ask("unsubscribe", "trades", " ".join(f"X:{number:04}" for number in range(600)))
+    assert link.session.readers.touched(None, None) >= 600
+
+
+def test_marks_speak_of_what_a_request_begins_anew_only_when_it_is_answered() -> None:
+    desk = market(600, requests_burst=1_000)
+    names = [f"X:{number:04}" for number in range(600)]
+    link = desk.link()
+    link.subscribe("trades", " ".join(names))
+    link.drain()
+    request = {"op": "subscribe", "channels": ["trades"], "symbols": names, "from": "snapshot"}
+    link.take(link.session.receive(link.client.ask(request), link.now))
+    desk.step("trades", names[0])  # it is to begin anew
+    desk.step("trades", names[-1])  # it goes on
+    while link.session.due:
+        link.pull()
+    link.take(link.session.heartbeat(link.now))
+    assert link.session.under_way
+    desk.step("trades", names[0])
+    link.session.close()
+    link.client.connect()
+    again = desk.link(link.client)
+    for text in link.client.resume():
+        again.take(again.session.receive(text, again.now))
+        while again.session.under_way:
+            again.take(again.session.wake(again.now))
+    again.drain()
+    desk.agrees(again, "trades", names[0])
+    desk.agrees(again, "trades", names[-1])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import weakref
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -184,3 +185,79 @@ def test_a_view_that_nobody_reads_gives_its_memory_back_at_once() -> None:
             del every, kept
     finally:
         gc.enable()
+
+
+def test_what_a_view_makes_counts_by_what_is_read_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request makes as much of a view in a step as a step may take, and what is pending is not looked at for each."""
+    stood: list[int] = []
+    honest = views.View._stand
+    monkeypatch.setattr(views.View, "_stand", lambda self: (stood.append(1), honest(self)))
+    desk = Desk()
+    names = [f"X:{number}" for number in range(20)]
+    levels = [(str(number), "1") for number in range(1, 501)]
+    for name in names:
+        desk.change("book", Book(bids=levels, asks=[]), name)
+        desk.tick("quotes", name)
+    desk.read()
+    for name in names:
+        desk.keyframe(name)
+    desk.flush()
+    link = desk.link()
+    link.subscribe("quotes", names[0], every_ms=100)
+    link.subscribe("book", names[0], depth=10)
+    link.drain()
+    for kind, fields in (("quotes", {"every_ms": 100}), ("book", {"depth": 10})):
+        request = link.client.ask({"op": "subscribe", "channels": [kind], "symbols": names, **fields})
+        before, steps = len(stood), 1
+        link.take(link.session.receive(request, link.now))
+        while link.session.under_way:
+            link.take(link.session.wake(link.now))
+            steps += 1
+        assert len(stood) <= before + 1
+        assert (steps > 2) == (kind == "book"), (kind, steps)
+        link.drain()
+    desk.step("book", names[3])
+    assert not link.client.holes
+
+
+def test_what_nobody_wants_goes_in_pieces_and_what_is_asked_for_meanwhile_stays(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(views, "_SWEEP_SYMBOLS", 5)
+    monkeypatch.setattr(views, "_SWEEP_NAMES", 5)
+    desk = Desk()
+    names = [f"{venue}:{number}" for venue in "XY" for number in range(30)]
+    for name in names:
+        desk.step("quotes", name)
+    first, other = desk.link(), desk.link()
+    other.subscribe("quotes", names[0], every_ms=50)
+    first.subscribe("quotes", " ".join(names), every_ms=50)
+    first.drain()
+    (view,) = desk.hub.views
+    first.ask("unsubscribe")
+    kept = [len(view._seen)]
+    asked = {"X:29", "Y:7"}
+    desk.now += 1_000_000_000
+    while kept[-1] > 2 and len(kept) < 40:
+        desk.now += 1_000_000
+        desk.flush()
+        kept.append(len(view._seen))
+        if len(kept) == 4:
+            other.subscribe("quotes", "X:29 Y:7", every_ms=50)
+        if len(kept) == 8:
+            other.subscribe("quotes", "Y:*", every_ms=50)
+    assert max(before - after for before, after in pairwise(kept)) <= 5
+    assert {seen.raw.listing.name for found in view._seen.values() for seen in found.values()} >= asked
+    late = desk.link()
+    late.subscribe("quotes", "*", every_ms=50)
+    for link in (other, late):
+        link.drain()
+    for name in names:
+        desk.now += 100_000_000
+        desk.step("quotes", name)
+    desk.now += 100_000_000
+    desk.flush()
+    for name in names:
+        desk.agrees(late, "quotes", name)
+        if name[0] == "Y" or name in ("X:0", "X:29"):
+            desk.agrees(other, "quotes", name)

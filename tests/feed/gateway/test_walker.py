@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from feed.channels import handover
 from feed.channels.past import Cut
 from feed.errors import CorruptLog, Unreachable
 from feed.gateway import walker
 from feed.model import KINDS
 from feed.places import place_of
+from feed.protocol import walks
 from feed.protocol.session import SessionSettings
 from feed.protocol.walks import WALKS_MAX
 from feed.times import text_of
@@ -79,7 +81,11 @@ async def test_a_log_that_was_written_at_other_offsets_refuses_the_request(
 
 @pytest.mark.parametrize("seed", range(12))
 @pytest.mark.parametrize("symbols", ["*", "X:A X:C", "X:*"])
-async def test_from_any_time_every_update_comes_once(seed: int, symbols: str) -> None:
+async def test_from_any_time_every_update_comes_once(seed: int, symbols: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if seed % 2:
+        # it is handed over one symbol a page, and the market goes on between them
+        monkeypatch.setattr(handover, "STRIDE", 1)
+        monkeypatch.setattr(walks, "STEP_CHANNELS", 1)
     chance = random.Random(seed)
     place = town(chance)
     link = place.link()
@@ -495,4 +501,49 @@ async def test_limits_count_what_is_on_its_way() -> None:
     assert [result.get("code") for result in results] == [None, "subscription_limit"]
     await place.walked(link, "t")
     assert len(link.ask("list", id="l")["results"]) == 3
+    await place.walker.stop()
+
+
+async def test_it_is_handed_over_in_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handover, "STRIDE", 1)
+    monkeypatch.setattr(walks, "STEP_CHANNELS", 1)
+    looked: list[int] = []
+    meets, pull = handover._meets, walks.Walks.pull
+
+    def counted(*arguments: Any) -> bool:
+        looked[-1] += 1
+        return meets(*arguments)
+
+    def pulled(self: walks.Walks, bytes_max: int) -> bytes:
+        looked.append(0)
+        return pull(self, bytes_max)
+
+    monkeypatch.setattr(handover, "_meets", counted)
+    monkeypatch.setattr(walks.Walks, "pull", pulled)
+    place = town(random.Random(1))
+    link = place.link()
+    link.subscribe(" ".join(KINDS), "*", id="t", start={"time": text_of(9)})
+    await place.walked(link, "t", grows=True)
+    assert 0 < max(looked) <= 2 * len(KINDS)  # those of a symbol, and perhaps of the one before
+    assert sum(looked) >= sum(len(symbols) for symbols in SYMBOLS.values())
+    await place.walker.stop()
+
+
+async def test_what_begins_while_it_is_handed_over_is_looked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[Any] = []
+    honest = handover._look
+
+    def look(past: Any, hub: Any, **how: Any) -> Any:
+        found.append((yield from honest(past, hub, **how)))
+        if found[-1] is not None and not any(found[:-1]):
+            hub.moves += 1  # as when a channel begins between two steps
+
+        return found[-1]
+
+    monkeypatch.setattr(handover, "_look", look)
+    place = town(random.Random(1))
+    link = place.link()
+    link.subscribe(" ".join(KINDS), "*", id="t", start={"time": text_of(9)})
+    await place.walked(link, "t", grows=True)
+    assert sum(one is not None for one in found) == 2
     await place.walker.stop()
