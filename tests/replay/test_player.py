@@ -9,7 +9,8 @@ import random
 import shutil
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -273,14 +274,14 @@ def test_files_are_closed_when_the_client_goes(served: Running, folder: Path) ->
 
 @pytest.mark.parametrize(
     ("error", "status"),
-    [(OSError(errno.EMFILE, "planted"), 503), (CorruptRecording("planted"), 500), (KeyError("planted"), 500)],
+    [(partial(OSError, errno.EMFILE), 503), (CorruptRecording, 500), (KeyError, 500)],
 )
 def test_a_replay_that_cannot_begin_leaves_no_file_open(
-    error: Exception, status: int, served: Running, folder: Path, monkeypatch: pytest.MonkeyPatch
+    error: Callable[[str], Exception], status: int, served: Running, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails(self: Recordings, recording: Recording) -> Range:
         assert recording.positions
-        raise error
+        raise error("planted")
 
     monkeypatch.setattr(Recordings, "range_of", fails)
     with pytest.raises(InvalidStatus, match=str(status)):
