@@ -13,6 +13,7 @@ import msgspec
 import psutil
 import pytest
 
+from feed.channels.steps import Steps
 from feed.checks import Check
 from feed.gateway.limits import GatewaySettings, LimitSettings
 from tests.gateways import Running
@@ -391,8 +392,14 @@ def test_a_full_gateway_refuses_clients_and_answers_probes() -> None:
             client.socket.close()
 
 
+def made(snapshot: bytes) -> Steps[list[bytes]]:
+    """As of a channel with such a state."""
+    yield from ()
+    return [snapshot]
+
+
 def test_a_response_that_nobody_reads_is_cut(gateway: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gateway.gateway.hub, "snapshot", lambda kind, symbol: [b"x" * (32 << 20)])
+    monkeypatch.setattr(gateway.gateway.hub, "snapshot_steps", lambda kind, symbol: made(b"x" * (32 << 20)))
     with RawClient(gateway.port, receive_buffer=4096) as client:
         client.send(b"GET /v1/snapshot/book/A:B HTTP/1.1\r\nHost: localhost\r\n\r\n")
         began = time.monotonic()
@@ -402,7 +409,7 @@ def test_a_response_that_nobody_reads_is_cut(gateway: Running, monkeypatch: pyte
 
 
 def test_nor_is_one_that_asks_on_without_reading(gateway: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gateway.gateway.hub, "snapshot", lambda kind, symbol: [b"y" * (8 << 20)])
+    monkeypatch.setattr(gateway.gateway.hub, "snapshot_steps", lambda kind, symbol: made(b"y" * (8 << 20)))
     with RawClient(gateway.port, receive_buffer=4096) as client:
         client.send(b"GET /v1/snapshot/book/A:C HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert client.socket.recv(100)
