@@ -74,7 +74,7 @@ async def test_whoever_stands_by_goes_on_at_once_and_the_other_stands_by(
                 stage.running("normalize", "--admin-port", str(ports[1])) as second,
                 Viewer(lambda: url, ["trades"]) as viewer,
             ):
-                await said(second, r"desk: stands by: .* with other settings \(bars.grace_ns 1000000000 there")
+                await said(second, r"desk: stands by: .* settings \(normalize.bar_grace_ms \(in ns\) 1000000000 there")
                 status, lines = await Watch.at(ports[1]).verbose()
                 assert (status, lines[1]) == (200, "[+] partitions: none is ours")
                 assert any(line.startswith("[+] desk: stands by:") for line in lines)
