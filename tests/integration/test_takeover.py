@@ -93,7 +93,8 @@ async def test_whoever_stands_by_goes_on_at_once_and_the_other_stands_by(
                 await stage.send(VENUE, [("B", trade(4))], partition=1)
                 held = viewer.channels.values()
                 await viewer.until(lambda: {channel.source for channel in held} == new, "the new sources")
-                await viewer.until(lambda: all(len(channel.applied) >= 1 for channel in held), "the new trades")
+                await viewer.until(lambda: all(channel.applied for channel in held), "the new trades")
+                await viewer.until(lambda: "t3" in held_ids(viewer), "the last trade")
                 assert set(await sources(stage)) == new
                 # whoever wrote before goes on until it sees it: what it told is not told again
                 applied = viewer.channels["trades", "DESK:A"].applied
