@@ -113,10 +113,11 @@ class Made:
         """The same of one that is made in slices."""
         found = self._found(key, stamp)
         if found is None:
-            found = await self._together.of(key, make)
-            assert found is not None
+            # not what somebody began to make before: that would be kept as of now
+            made: bytes = await self._together.of((stamp, key), make)
             if stamp == self._stamp:
-                self._keep(key, found)
+                self._keep(key, made)
+            return made
         return found
 
     def _found(self, key: Hashable, stamp: Hashable) -> bytes | None:

@@ -58,6 +58,24 @@ async def test_who_asks_while_it_is_made_gets_the_same() -> None:
 
 
 @pytest.mark.anyio
+async def test_what_was_begun_before_a_change_is_not_kept_as_what_holds_after_it() -> None:
+    made = Made()
+    goes_on = asyncio.Event()
+
+    async def make(text: bytes) -> bytes:
+        await goes_on.wait()
+        return text
+
+    first = asyncio.create_task(made.later("a", 1, lambda: make(b"old")))
+    await asyncio.sleep(0)
+    second = asyncio.create_task(made.later("a", 2, lambda: make(b"new")))
+    await asyncio.sleep(0)
+    goes_on.set()
+    assert await asyncio.gather(first, second) == [b"old", b"new"]
+    assert await made.later("a", 2, lambda: make(b"newer")) == b"new"
+
+
+@pytest.mark.anyio
 async def test_a_slice_is_some_milliseconds(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 10.0
     monkeypatch.setattr(answers, "perf_counter", lambda: now)
