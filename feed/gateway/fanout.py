@@ -282,7 +282,6 @@ class Fanout:
 
     def _let_go(self) -> None:
         """Calls those who waited for the end of a flush, as long as a slice of time allows: thousands may."""
-        self._letting = False
         until = self._clock() + _PAGES_SECONDS
         while self._after and not self.busy:
             self._after.popleft()()
@@ -290,7 +289,11 @@ class Fanout:
                 break
         if self._after and not self.busy and not self._letting:
             self._letting = True
-            asyncio.get_running_loop().call_soon(self._let_go)
+            asyncio.get_running_loop().call_soon(self._let_on)
+
+    def _let_on(self) -> None:
+        self._letting = False
+        self._let_go()
 
     def _set_alarm(self, now_ns: int) -> None:
         """Has the hub flushed again when a view is due, also where nothing comes in until then."""

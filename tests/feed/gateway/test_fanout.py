@@ -289,6 +289,26 @@ async def test_who_waited_for_a_flush_is_called_some_milliseconds_at_a_time(runs
     assert called == [*range(51)]
 
 
+async def test_flushes_that_end_one_after_the_other_let_no_more_go_in_a_turn() -> None:
+    clock = Clock()
+    fanout = fanout_of(Hub([], clock), clock)
+    called: list[int] = []
+
+    def act(number: int) -> None:
+        called.append(number)
+        clock.now += 0.001
+
+    fanout.busy = True
+    for number in range(50):
+        fanout.when_idle(partial(act, number))
+    fanout.busy = False
+    for _ in range(5):
+        fanout._let_go()
+    before = len(called)
+    await asyncio.sleep(0)
+    assert len(called) - before <= 3
+
+
 async def test_an_alarm_that_rings_early_is_set_again(runs: Callable[[Fanout], None]) -> None:
     """What a view has pending is told when it is due, also where nothing else comes in."""
     clock, now = Clock(), 0
