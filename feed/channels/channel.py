@@ -17,13 +17,13 @@ import msgspec
 from feed.channels.log import Entry, Log
 from feed.channels.message import JOINT, KIND_BIT, KIND_INDEX, PREV, bare, head_of
 from feed.channels.state import Folded, FoldRules, empty, fold, folding
+from feed.channels.steps import Steps, whole
 from feed.model import KINDS, NO_SEQ, Gap, GapReason, Kind, Mode, Snapshot
 from feed.symbols import venue_of
 
 if TYPE_CHECKING:
     from feed.channels.flush import Flush
     from feed.channels.lost import Stood
-    from feed.channels.steps import Steps
     from feed.channels.turn import Gathering
 
 NOTHING: Final = Folded(NO_SEQ, [], None, NO_SEQ)
@@ -310,16 +310,9 @@ class Channel:
     def folded(self, rules: FoldRules, last: int = 0) -> Folded | None:
         """The whole state as of now; with `last` only so many trades or bars."""
         base = self.base
-        if base is None:
-            return None
-        tail = self.log.after(base.covers)
-        if not tail and not last:
-            return base
-        result = fold(self.kind, self.listing.name, self.source.name, base, tail, rules, last)
-        if not last:
-            self.base = result
-            self.trim()
-        return result
+        if base is None or not last:
+            return whole(self.folded_steps(rules))
+        return fold(self.kind, self.listing.name, self.source.name, base, self.log.after(base.covers), rules, last)
 
     def folded_steps(self, rules: FoldRules) -> Steps[Folded | None]:
         """The steps to the whole state as of the first of them."""

@@ -11,13 +11,13 @@ from typing import Final, Protocol
 
 import msgspec
 
+from feed.channels.books import book_of
 from feed.channels.message import bare
 from feed.channels.state import Body, Folded, body_of
 from feed.model import Bar, Book, Kind, Level, Snapshot
 from feed.parts import parted
 
 _FRACTION_DIGITS: Final = 18
-_BOOKS: Final = msgspec.json.Decoder(Book)
 _BARS: Final = msgspec.json.Decoder(list[Bar])
 Given = Book | list[Bar] | msgspec.Raw
 
@@ -57,7 +57,7 @@ class Levels:
         self._asks: dict[str, str] = {}
 
     def take(self, body: Body) -> bool:
-        book = _BOOKS.decode(body.data)
+        book = book_of(body.data)
         self._bids.update(book.bids)
         self._asks.update(book.asks)
         return True
@@ -162,7 +162,7 @@ class Best:
         body: Body | None = None
         for message in whole.messages:
             body = body_of(message)
-            book = _BOOKS.decode(body.data)
+            book = book_of(body.data)
             bids += book.bids
             asks += book.asks
         self._bids.fill(bids)
@@ -175,7 +175,7 @@ class Best:
         return whole._replace(messages=[bare(part) for part in parted(snapshot)])
 
     def take(self, body: Body) -> bool:
-        book = _BOOKS.decode(body.data)
+        book = book_of(body.data)
         if body.part is not None:
             # a book is never seen half changed
             if self._parts is not None and body.part[0] > 1:
