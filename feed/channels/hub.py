@@ -34,7 +34,6 @@ from feed.channels.shared import Openings
 from feed.channels.spec import RAW, Spec
 from feed.channels.state import FoldRules
 from feed.channels.steps import Steps
-from feed.channels.steps import whole as all_of
 from feed.channels.tally import Tally
 from feed.channels.views import Views
 from feed.model import Kind, State, StateReason
@@ -439,15 +438,13 @@ class Hub:
             for name, listing in sorted(self.names.items())
         ]
 
-    def snapshot(self, kind: Kind, symbol: str) -> list[bytes] | None:
-        """A channel's whole state: its snapshot (in parts where large) and its state if not ok, each as JSON.
+    def snapshot(self, kind: Kind, symbol: str) -> Steps[list[bytes] | None]:
+        """The steps to a channel's whole state: its snapshot (in parts where large) and its state if not ok, as JSON.
+
+        As of the first of them; there are more than one for a book of a megabyte.
 
         None: there is no such channel; an empty list: it waits for its state.
         """
-        return all_of(self.snapshot_steps(kind, symbol))
-
-    def snapshot_steps(self, kind: Kind, symbol: str) -> Steps[list[bytes] | None]:
-        """The steps to the same, as of the first of them: more than one for a book of a megabyte."""
         listing = self.names.get(symbol)
         channel = None if listing is None else listing.channels[KIND_INDEX[kind]]
         if channel is None:

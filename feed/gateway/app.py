@@ -131,7 +131,7 @@ def _add_data(app: FastAPI, gateway: Gateway) -> None:
             return error_answer(404, "unknown_channel", f"found {channel!r}, wanted one of {', '.join(KINDS)}")
 
         async def made() -> bytes:
-            messages = await in_slices(hub.snapshot_steps(channel, symbol))
+            messages = await in_slices(hub.snapshot(channel, symbol))
             return b"" if messages is None else b"[" + b",".join(messages) + b"]"
 
         body = await snapshots.later((channel, symbol), hub.current.number, made)

@@ -399,7 +399,7 @@ def made(snapshot: bytes) -> Steps[list[bytes]]:
 
 
 def test_a_response_that_nobody_reads_is_cut(gateway: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gateway.gateway.hub, "snapshot_steps", lambda kind, symbol: made(b"x" * (32 << 20)))
+    monkeypatch.setattr(gateway.gateway.hub, "snapshot", lambda kind, symbol: made(b"x" * (32 << 20)))
     with RawClient(gateway.port, receive_buffer=4096) as client:
         client.send(b"GET /v1/snapshot/book/A:B HTTP/1.1\r\nHost: localhost\r\n\r\n")
         began = time.monotonic()
@@ -409,7 +409,7 @@ def test_a_response_that_nobody_reads_is_cut(gateway: Running, monkeypatch: pyte
 
 
 def test_nor_is_one_that_asks_on_without_reading(gateway: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gateway.gateway.hub, "snapshot_steps", lambda kind, symbol: made(b"y" * (8 << 20)))
+    monkeypatch.setattr(gateway.gateway.hub, "snapshot", lambda kind, symbol: made(b"y" * (8 << 20)))
     with RawClient(gateway.port, receive_buffer=4096) as client:
         client.send(b"GET /v1/snapshot/book/A:C HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert client.socket.recv(100)

@@ -12,6 +12,7 @@ import pytest
 from feed.channels.hub import Hub, HubSettings
 from feed.channels.reader import LogReader
 from feed.channels.record import Record, record_of
+from feed.channels.steps import whole
 from feed.errors import ConfigError
 from feed.recording.chosen import Chosen
 from feed.recording.recording import Recording
@@ -59,7 +60,9 @@ def standing_from(records: list[Record]) -> dict[tuple[str, str], list[bytes]]:
         elif record_.kind == "keyframe":
             hub.keyframe(record_.source, record_.symbol, record_.value)
     hub.flush(0)
-    return {(k, found.symbol): hub.snapshot(k, found.symbol) or [] for found in hub.symbols() for k in found.kinds}
+    return {
+        (k, found.symbol): whole(hub.snapshot(k, found.symbol)) or [] for found in hub.symbols() for k in found.kinds
+    }
 
 
 @pytest.mark.parametrize("seed", range(3))

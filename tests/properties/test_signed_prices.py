@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 import replay
 from feed.channels.hub import Hub, HubSettings
 from feed.channels.record import Record
+from feed.channels.steps import whole
 from feed.model import Book, Snapshot
 from feed.protocol.session import Session, SessionSettings
 from feed.venues.source import Source
@@ -163,7 +164,7 @@ def test_a_gateway_holds_and_shows_what_the_numbers_say(steps: list[tuple[str, A
             assert client.channel("book", SYMBOL).book() == wanted, depth
     for kept in source.keyframe(NAME):
         assert isinstance(kept, Snapshot)
-        assert gateway.hub.snapshot(kept.channel, SYMBOL) == [encode(kept)]
+        assert whole(gateway.hub.snapshot(kept.channel, SYMBOL)) == [encode(kept)]
         if isinstance(kept.data, Book):
             bids, asks = ([Decimal(price) for price, _ in side] for side in (kept.data.bids, kept.data.asks))
             assert bids == sorted(bids, reverse=True)

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from feed.channels.hub import Hub, HubSettings
+from feed.channels.steps import whole
 from feed.errors import BadTick
 from feed.model import Snapshot
 from feed.protocol.session import Session, SessionSettings
@@ -72,7 +73,7 @@ def compare(machine: Source, hub: Hub, client: Client) -> int:
         for snapshot in machine.keyframe(venue_symbol):
             if not isinstance(snapshot, Snapshot) or snapshot.seq == -1 or snapshot.part is not msgspec.UNSET:
                 continue
-            held = hub.snapshot(snapshot.channel, snapshot.symbol)
+            held = whole(hub.snapshot(snapshot.channel, snapshot.symbol))
             assert held is not None
             assert held[0] == msgspec.json.encode(snapshot)
             compared += 1

@@ -9,6 +9,7 @@ import pytest
 
 from feed.channels.cursor import Reader
 from feed.channels.join import LOOKS_MAX
+from feed.channels.steps import whole
 from feed.model import Book
 from feed.protocol.session import DOUBT_LOOKS_MAX, Close, SessionSettings
 from tests.feed.channels.desk import MEGABYTE, Desk, Link
@@ -604,9 +605,9 @@ def test_reading_the_hub_costs_readers_nothing_they_have(monkeypatch: pytest.Mon
     desk = Desk()
     desk.step("trades")
     link = subscribed(desk, "trades")
-    assert desk.hub.snapshot("trades", "X:A") == desk.source.snapshot("trades", "X:A")
-    assert desk.hub.snapshot("quotes", "X:A") is None
-    assert desk.hub.snapshot("trades", "X:NOPE") is None
+    assert whole(desk.hub.snapshot("trades", "X:A")) == desk.source.snapshot("trades", "X:A")
+    assert whole(desk.hub.snapshot("quotes", "X:A")) is None
+    assert whole(desk.hub.snapshot("trades", "X:NOPE")) is None
     assert json.loads(link.frames[0])[0]["type"] == "welcome"
     assert [tuple(found) for found in desk.hub.symbols()] == [("X:A", ["trades"], "x/0@a")]
     assert desk.hub.updates == 1

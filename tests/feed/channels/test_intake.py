@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from feed.channels.steps import whole
 from feed.model import Book, Quote
 from tests.feed.channels.desk import Desk, Link
 from tests.truth import TrueSource, some_data
@@ -177,10 +178,10 @@ class TestABookOfWhichOnlyAStateIsKnown:
     def test_snapshots_tell_it(self, kinds: str) -> None:
         desk = self.desk(kinds)
         self.goes_on(desk)
-        (state,) = desk.hub.snapshot("book", "X:A") or []
+        (state,) = whole(desk.hub.snapshot("book", "X:A")) or []
         assert json.loads(state)["state"] == "stale"
         for kind in kinds.split():
-            assert [json.loads(m)["type"] for m in desk.hub.snapshot(kind, "X:A") or []] == ["snapshot"]
+            assert [json.loads(m)["type"] for m in whole(desk.hub.snapshot(kind, "X:A")) or []] == ["snapshot"]
 
 
 def test_who_joins_a_stale_book_live_is_told() -> None:
@@ -210,13 +211,13 @@ def test_a_snapshot_in_parts_is_taken_up_from_records_that_follow_each_other() -
     for part in parts:
         desk.hub.keyframe("x/0@a", "X:A", b"[" + part + b"]")
     desk.flush()
-    assert desk.hub.snapshot("book", "X:A") == parts
+    assert whole(desk.hub.snapshot("book", "X:A")) == parts
     link = subscribed(desk, "book")
     desk.agrees(link, "book")
     # torn: the last part of another snapshot comes alone
     desk.hub.keyframe("x/0@a", "X:A", b"[" + parts[-1] + b"]")
     desk.flush()
-    assert desk.hub.snapshot("book", "X:A") == parts
+    assert whole(desk.hub.snapshot("book", "X:A")) == parts
 
 
 class TestStart:
@@ -382,7 +383,7 @@ class TestIncarnations:
         late = desk.link()
         answer = late.subscribe("book", "X:A")
         assert (answer["results"][0]["mode"], answer["results"][0]["seq"]) == ("live", -1)
-        assert desk.hub.snapshot("book", "X:A") == []
+        assert whole(desk.hub.snapshot("book", "X:A")) == []
         desk.step("trades book")
         for client, kind in ((link, "book"), (late, "book"), (link, "trades")):
             assert sent(client, kind)[-1]["type"] == "update"
@@ -519,7 +520,7 @@ class TestMoves:
                 hub.keyframe(source, "X:A", value)
             hub.flush(1)
             list(hub.fan_out())
-            snapshot = hub.snapshot("quotes", "X:A")
+            snapshot = whole(hub.snapshot("quotes", "X:A"))
             assert snapshot is not None
             assert json.loads(snapshot[0])["source"] == "x/1@a"
 

@@ -93,9 +93,9 @@ def test_symbols_and_snapshots_are_made_once(monkeypatch: pytest.MonkeyPatch) ->
         market.open()
         hub = running.gateway.hub
         calls: list[str] = []
-        symbols, snapshot = hub.symbols, hub.snapshot_steps
+        symbols, snapshot = hub.symbols, hub.snapshot
         monkeypatch.setattr(hub, "symbols", lambda: calls.append("symbols") or symbols())
-        monkeypatch.setattr(hub, "snapshot_steps", lambda *of: calls.append("snapshot") or snapshot(*of))
+        monkeypatch.setattr(hub, "snapshot", lambda *of: calls.append("snapshot") or snapshot(*of))
         first = [get(running, "/v1/symbols") for _ in range(3)]
         assert [row["symbol"] for row in json.loads(first[0][1])] == sorted([SYMBOL, OTHER])
         assert len(set(first)) == 1

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from feed.channels.hub import Hub, HubSettings
 from feed.channels.record import Record, headers_of
+from feed.channels.steps import whole
 from feed.feedlog import Ahead, Opening, Restored, Round, Writer
 from feed.followed import FollowedLog, Patience
 from feed.normalizer.plan import Bounds, plan_for
@@ -109,7 +110,7 @@ class Gateway:
         self.hub.flush(T0)
 
     def shows(self) -> list[bytes | None]:
-        found = [self.hub.snapshot(kind, f"ACME:{name}") for name in SYMBOLS for kind in ("quotes", "book")]
+        found = [whole(self.hub.snapshot(kind, f"ACME:{name}")) for name in SYMBOLS for kind in ("quotes", "book")]
         return [None if one is None else b"".join(one).partition(b'"data":')[2] for one in found]
 
 
