@@ -545,3 +545,16 @@ def test_a_source_that_is_silent_or_gone_is_told_to_those_who_have_channels_of_i
     desk.flush()
     assert [link.client.sources["x/0@a"]["state"] for link in (x, late)] == ["ok", "ok"]
     assert x.types().count("state") == 2
+
+
+def test_the_states_of_a_new_source_count_as_what_is_to_be_written() -> None:
+    """A source that replaces one of thousands of books would else be one write to everybody, whoever reads."""
+    desk = Desk()
+    desk.step("book quotes")
+    desk.switch("x/0@b", carries=True)
+    before = desk.hub.waiting_bytes
+    keyframe = desk.source.keyframe("X:A")
+    desk.hub.keyframe(desk.source.source, "X:A", keyframe)
+    assert desk.hub.waiting_bytes - before > len(keyframe) / 2
+    desk.flush()
+    assert desk.hub.waiting_bytes == 0

@@ -158,8 +158,8 @@ def test_equal_joins_get_equal_messages_however_many_there_were_before(start: An
             desk.agrees(link, "quotes", "X:0007")
 
 
-def test_equal_joins_are_worked_out_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    desk = market(200)
+def begun_of(monkeypatch: pytest.MonkeyPatch) -> list[Channel]:
+    """The channels that are worked out for a join, from now on."""
     begun: list[Channel] = []
     honest = Reader._begin
 
@@ -168,6 +168,12 @@ def test_equal_joins_are_worked_out_once(monkeypatch: pytest.MonkeyPatch) -> Non
         honest(self, channel, *rest, **more)
 
     monkeypatch.setattr(Reader, "_begin", begin)
+    return begun
+
+
+def test_equal_joins_are_worked_out_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = market(200)
+    begun = begun_of(monkeypatch)
     joined(desk)
     assert len(begun) == 406
     joined(desk)
@@ -286,14 +292,7 @@ def test_who_joins_slowly_is_not_given_what_is_not_true_any_more(start: Any, mea
 
 def test_plans_that_are_asked_for_again_and_again_stay_shared(monkeypatch: pytest.MonkeyPatch) -> None:
     desk = market(200)
-    begun: list[Channel] = []
-    honest = Reader._begin
-
-    def begin(self: Reader, channel: Channel, *rest: Any, **more: Any) -> None:
-        begun.append(channel)
-        honest(self, channel, *rest, **more)
-
-    monkeypatch.setattr(Reader, "_begin", begin)
+    begun = begun_of(monkeypatch)
     joined(desk)
     once = len(begun)
     for number in range(40):
