@@ -21,6 +21,7 @@ from aiokafka.structs import TopicPartition
 
 from feed.channels.hub import Hub, HubSettings
 from feed.channels.record import EMPTY, PART_BYTES_MAX, Record, RecordKind, headers_of
+from feed.channels.steps import whole
 from feed.errors import ConfigError
 from feed.kafka.append import Appender, Compression
 from feed.kafka.cluster import Cluster
@@ -116,7 +117,7 @@ class _Log:
             pass
         before = len(self.waiting)
         for found in self.hub.symbols():
-            messages = [one for kind in found.kinds for one in self.hub.snapshot(kind, found.symbol) or ()]
+            messages = [one for kind in found.kinds for one in whole(self.hub.snapshot(kind, found.symbol)) or ()]
             for value in _values(messages):
                 self._add("keyframe", value, symbol=found.symbol, at=self.pos)
         self.since_keyframes = 0
