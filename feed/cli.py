@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
 
-from feed.command import run, say, version
+from feed.runtime.command import run, say, version
 
 if TYPE_CHECKING:
     from feed.gateway.app import Routes
-    from feed.settings import Loaded, Settings
+    from feed.runtime.settings import Loaded, Settings
 
 Kafka = Annotated[str | None, Parameter(help="Brokers, HOST:PORT[,HOST:PORT] (kafka.bootstrap).")]
 Venues = Annotated[str | None, Parameter(help="Venues, separated by commas (normalize.venues).")]
@@ -68,7 +68,7 @@ def demo(
         Of the simulated markets: the same seed, the same prices.
     """
     from feed.errors import ConfigError
-    from feed.showcase import run_demo
+    from feed.run.demo_run import run_demo
     from replay.sinks import TickTopic
 
     if seconds is not None and not seconds > 0:
@@ -143,9 +143,9 @@ def record(
     child: bool
         Run beside a parent: settings come from stdin, and it ends when that does.
     """
-    from feed.logs import set_up
-    from feed.record import given_settings
-    from feed.record import record as run_recorder
+    from feed.run.record import given_settings
+    from feed.run.record import record as run_recorder
+    from feed.runtime.logs import set_up
 
     if child:
         settings = given_settings()
@@ -237,7 +237,7 @@ def takeover(
         One object a partition instead of the names of the new sources.
     """
     from feed.errors import ConfigError
-    from feed.takeover import run
+    from feed.run.takeover import run
 
     settings, _ = _loaded({"kafka.bootstrap": kafka, "normalize.venues": venue}, file)
     if len(settings.normalize.venues) != 1:
@@ -290,7 +290,7 @@ def tail(
     wait: bool
         Wait for symbols that the gateway does not know yet, instead of refusing them.
     """
-    from feed.tail import Hashing, Tail, as_json, as_text
+    from feed.run.tail import Hashing, Tail, as_json, as_text
 
     hashing = Hashing()
     out = hashing.take if hash else as_json if json else as_text
@@ -309,7 +309,7 @@ def show(*, json: Annotated[bool, Parameter(negative=())] = False, file: File = 
     json: bool
         One object instead of a table.
     """
-    from feed.settings import leaves
+    from feed.runtime.settings import leaves
 
     settings, origins = _loaded({}, file)
     rows = [(name, value, origins.get(name, "default")) for name, value in leaves(settings)]
@@ -343,7 +343,7 @@ def init(*, file: Path = Path("feed.toml"), force: Annotated[bool, Parameter(neg
         Also over a file that is there.
     """
     from feed.errors import ConfigError
-    from feed.settings import template
+    from feed.runtime.settings import template
 
     if file.exists() and not force:
         raise ConfigError(f"{file} is there already; --force writes over it")
@@ -365,8 +365,8 @@ def _server_settings(
 
 
 def _serve(settings: Settings, *, normalizes: bool, serves: bool, records: bool = False) -> int:
-    from feed.logs import set_up
-    from feed.roles import run_roles
+    from feed.run.roles import run_roles
+    from feed.runtime.logs import set_up
 
     set_up(settings.log.level, settings.log.form)
     _say_doubts(settings)
@@ -378,8 +378,8 @@ def _serve(settings: Settings, *, normalizes: bool, serves: bool, records: bool 
 
 
 def _work() -> int:
-    from feed.logs import set_up
-    from feed.workers import given_task, work
+    from feed.run.workers import given_task, work
+    from feed.runtime.logs import set_up
 
     task, settings = given_task()
     set_up(settings.log.level, settings.log.form)
@@ -396,14 +396,14 @@ def _routes(settings: Settings) -> list[Routes]:
 
 
 def _say_doubts(settings: Settings) -> None:
-    from feed.settings import doubts
+    from feed.runtime.settings import doubts
 
     for words in doubts(settings):
         say(f"warning: {words}")
 
 
 def _loaded(flags: Mapping[str, object], file: Path | None) -> Loaded:
-    from feed.settings import load
+    from feed.runtime.settings import load
 
     return load(flags, file=file)
 

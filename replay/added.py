@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from feed.recording.merge import order_of
 from feed.recording.notes import Note, Span
 from feed.recording.seal import Noted
-from feed.recording.shelf import NEVER, Shelf
+from feed.recording.table_files import NEVER, Shelf
 from feed.recording.tables import TIME
 from feed.recording.words import Words
 from replay.losses import BEFORE_ALL, Place

@@ -13,10 +13,10 @@ import msgspec
 import numpy as np
 import pyarrow.compute as pc
 
-from feed.channels.message import KIND_INDEX
-from feed.model import KINDS, NO_SEQ
-from feed.protocol.codec import frame_head
 from feed.recording.merge import Page
+from feed.wire.frames import frame_head
+from feed.wire.message import KIND_INDEX
+from feed.wire.model import KINDS, NO_SEQ
 
 SEPARATOR: Final = ","
 """What pages are read with."""

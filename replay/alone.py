@@ -13,23 +13,23 @@ from typing import TYPE_CHECKING, Final
 from fastapi import FastAPI, Response
 from starlette.responses import HTMLResponse
 
-from feed.checks import Check
-from feed.command import say
 from feed.errors import BadRequest, ConfigError, FeedError
 from feed.gateway.answers import error_answer, json_answer, told
 from feed.gateway.pages import HEADERS
 from feed.gateway.recordings import Range, Recordings
 from feed.gateway.server import build_server, serve
-from feed.metrics import Metrics
-from feed.model import KINDS
-from feed.tasks import together
-from feed.times import text_of
-from feed.up import make_gateway, refuse_used_port, when_ready
+from feed.run.up import make_gateway, refuse_used_port, when_ready
+from feed.runtime.checks import Check
+from feed.runtime.command import say
+from feed.runtime.metrics import Metrics
+from feed.runtime.tasks import together
+from feed.wire.model import KINDS
+from feed.wire.times import text_of
 from replay.routes import add_routes
 
 if TYPE_CHECKING:
     from feed.gateway.gateway import Gateway
-    from feed.settings import Settings
+    from feed.runtime.settings import Settings
 
 _PAGE: Final = """<!doctype html><html lang="en"><meta charset="utf-8"><title>feed: a recording</title>
 <meta name="viewport" content="width=device-width"><link rel="icon" href="/board/icon.svg">

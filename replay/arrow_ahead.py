@@ -14,13 +14,13 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
-from feed.channels.message import KIND_INDEX
-from feed.model import KINDS, NO_SEQ
-from feed.protocol.codec import frame_head
-from feed.recording.chosen import Chosen
+from feed.recording.filter import Chosen
 from feed.recording.merge import RANKS, Part, Reading, Rows, order_of
-from feed.recording.shelf import Cut, Shelf, Spot
+from feed.recording.table_files import Cut, Shelf, Spot
 from feed.recording.tables import SCHEMAS
+from feed.wire.frames import frame_head
+from feed.wire.message import KIND_INDEX
+from feed.wire.model import KINDS, NO_SEQ
 from replay.ahead import SEPARATOR, Ahead, Head, head_of
 
 FRAME_BYTES: Final = 256 * 1024

@@ -13,15 +13,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feed.model import KINDS, NO_SEQ
 from feed.recording.folder import Folder
 from feed.recording.footing import is_trimmed
 from feed.recording.merge import order_of
 from feed.recording.notes import Gone
 from feed.recording.recording import Recording
-from feed.recording.shelf import Shelf, Spot
+from feed.recording.table_files import Shelf, Spot
 from feed.recording.tables import GAPS, STATES, TABLES, TICKS
 from feed.recording.verify import faults_of
+from feed.wire.model import KINDS, NO_SEQ
 from replay.clocks import Clocks
 from replay.holes import Gaps
 

@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from cyclopts import App, Parameter
 
-from feed.command import run, say, version
+from feed.runtime.command import run, say, version
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from feed.recording.chosen import Chosen
-    from feed.recording.shelf import Cut
-    from feed.settings import Settings
+    from feed.recording.filter import Chosen
+    from feed.recording.table_files import Cut
+    from feed.runtime.settings import Settings
     from replay.opened import Opened
     from replay.pacing import Speed
     from replay.publish import Progress
@@ -155,7 +155,7 @@ def export(
         The file; its ending says the format: .parquet or .csv.
     """
     from feed.errors import ConfigError
-    from feed.recording.chosen import Chosen
+    from feed.recording.filter import Chosen
     from feed.recording.tables import TABLES
     from replay.exporting import FORMATS
     from replay.exporting import export as write
@@ -221,8 +221,8 @@ def serve(recording: Recording, /, *, host: Host = None, port: Port = None) -> i
     """
     import uvloop
 
-    from feed.logs import set_up
-    from feed.settings import load
+    from feed.runtime.logs import set_up
+    from feed.runtime.settings import load
     from replay.alone import run_alone
 
     settings = load({"serve.host": host, "serve.port": port, "serve.recordings": recording}).settings
@@ -276,7 +276,7 @@ def publish(
         Partitions of the topic when it has to be made (from the settings if not given: 4).
     """
     from feed.errors import ConfigError
-    from feed.settings import load, near_venue
+    from feed.runtime.settings import load, near_venue
 
     factor = _speed(speed)
     settings = load({"kafka.bootstrap": kafka, "kafka.partitions": partitions, "normalize.venues": venue}).settings
@@ -369,8 +369,8 @@ def _listed(text: str | None) -> list[str] | None:
 
 
 def _chosen(channels: str | None, symbols: str | None) -> Chosen:
-    from feed.model import KINDS
-    from feed.recording.chosen import Chosen
+    from feed.recording.filter import Chosen
+    from feed.wire.model import KINDS
 
     return Chosen(_listed(channels) or KINDS, _listed(symbols) or ("*",))
 
@@ -381,7 +381,7 @@ def _refuse_unknown(opened: Opened, chosen: Chosen) -> None:
         return
     from feed.errors import ConfigError
     from feed.gateway.catalog import Catalog
-    from feed.recording.chosen import unknown_words
+    from feed.recording.filter import unknown_words
 
     known = {symbol for _, symbol in Catalog().channels(opened.recording)}
     if unknown := chosen.names - known:
@@ -389,7 +389,7 @@ def _refuse_unknown(opened: Opened, chosen: Chosen) -> None:
 
 
 def _cuts(start: str | None, end: str | None) -> tuple[Cut, Cut]:
-    from feed.recording.shelf import NEVER, Cut
+    from feed.recording.table_files import NEVER, Cut
     from replay.times import ns_of
 
     first = -1 if start is None else ns_of(start) - 1

@@ -14,10 +14,10 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Set
 from typing import Final, NamedTuple
 
-from feed.model import NO_SEQ, Gap, Joined, Kind, OnLag, Replayed, ReplayState
-from feed.protocol.codec import encode_one, message_frame, text_frame
-from feed.recording.chosen import Picked
-from feed.recording.standing import Standing
+from feed.recording.filter import Picked
+from feed.recording.state_at import Standing
+from feed.wire.frames import encode_one, message_frame, text_frame
+from feed.wire.model import NO_SEQ, Gap, Joined, Kind, OnLag, Replayed, ReplayState
 from replay.ahead import Ahead
 from replay.pacing import Speed
 from replay.pages import Begin, Pages

@@ -16,12 +16,12 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from feed.recording.blocks import LEVEL
-from feed.recording.chosen import Chosen
 from feed.recording.files import RecordedFile
+from feed.recording.filter import Chosen
 from feed.recording.frames import BATCH, DICTIONARY, MAGIC, frames
 from feed.recording.merge import order_of
 from feed.recording.recording import Recording
-from feed.recording.shelf import Cut, Spot
+from feed.recording.table_files import Cut, Spot
 from feed.recording.tables import SCHEMAS
 from replay.exporting import csv_schema, csv_text
 from replay.opened import columns_of

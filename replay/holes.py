@@ -18,11 +18,11 @@ from typing import Any, Final, NamedTuple
 import pyarrow as pa
 
 from feed.channels.channel import LOST_KINDS
-from feed.model import KINDS, NO_SEQ
 from feed.recording.merge import order_of
 from feed.recording.recording import Recording
-from feed.recording.shelf import Shelf, Spot
+from feed.recording.table_files import Shelf, Spot
 from feed.recording.tables import GAPS, SCHEMAS, STATES
+from feed.wire.model import KINDS, NO_SEQ
 from replay.added import Added, plain, rounds
 from replay.losses import BEFORE_ALL, Losses, Lost, Place, Spans, Stretch
 

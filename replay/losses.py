@@ -12,10 +12,10 @@ from typing import Final, NamedTuple
 
 from msgspec import Struct
 
-from feed.model import NO_SEQ
 from feed.recording.notes import Span
 from feed.recording.recording import Recording
-from feed.recording.shelf import NEVER
+from feed.recording.table_files import NEVER
+from feed.wire.model import NO_SEQ
 
 Place = tuple[int, int]
 """Clock and tick in a source's order."""

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 
 from feed.channels.channel import LOST_KINDS
 from feed.recording.recording import Recording
-from feed.recording.shelf import NEVER
+from feed.recording.table_files import NEVER
 from replay.ahead import Head, head_of
 
 HOLE: Final = "recording"

@@ -15,13 +15,13 @@ import numpy as np
 import pyarrow as pa
 
 from feed.errors import FeedError
-from feed.model import KINDS
-from feed.recording.chosen import Chosen
+from feed.recording.filter import Chosen
 from feed.recording.merge import order_of
 from feed.recording.recording import Recording
-from feed.recording.shelf import NEVER, Cut
-from feed.recording.standing import Standing
+from feed.recording.state_at import Standing
+from feed.recording.table_files import NEVER, Cut
 from feed.recording.tables import GAPS, SCHEMAS, STATES
+from feed.wire.model import KINDS
 from replay.pacing import Pacing, Speed, seconds
 from replay.times import Moment, ns_of
 

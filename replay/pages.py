@@ -14,8 +14,8 @@ from typing import NamedTuple
 import numpy as np
 
 from feed.channels.channel import LOST_KINDS
-from feed.model import NO_SEQ, Mode
-from feed.recording.standing import Standing
+from feed.recording.state_at import Standing
+from feed.wire.model import NO_SEQ, Mode
 from replay.ahead import Ahead
 from replay.selection import Channel
 

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Final
 
 from feed.errors import BadRequest
 from feed.gateway.recordings import Recordings
-from feed.recording.chosen import Picked
+from feed.recording.filter import Picked
 from feed.recording.recording import Recording
-from feed.recording.shelf import Cut
-from feed.recording.standing import Standing
+from feed.recording.state_at import Standing
+from feed.recording.table_files import Cut
 from replay.ahead import SEPARATOR, Ahead
 from replay.arrow_ahead import ArrowReading
 from replay.flow import Order

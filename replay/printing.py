@@ -1,6 +1,6 @@
 """The messages of a recording on stdout, or their hashes.
 
-Owns the lines. Leaves order to `feed.recording.merge`, pace to `pacing`, what counts for a hash to `feed.hashes`.
+Owns the lines. Leaves order to `feed.recording.merge`, pace to `pacing`, what counts for a hash to `feed.wire.hashes`.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from typing import BinaryIO, Final, TextIO
 
 import numpy as np
 
-from feed.hashes import Hashes
-from feed.recording.chosen import Chosen
+from feed.recording.filter import Chosen
 from feed.recording.merge import RANKS, Page
 from feed.recording.recording import Recording
-from feed.recording.shelf import FROM_BEGIN, Cut
+from feed.recording.table_files import FROM_BEGIN, Cut
 from feed.recording.tables import GAPS, STATES
+from feed.wire.hashes import Hashes
 from replay.pacing import Pacing, Speed, seconds
 
 _VENUE: Final = b'"reason":"venue"'

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from feed.command import say
+from feed.runtime.command import say
 
 PLAIN_EVERY_S: Final = 5.0
 _MEBIBYTE: Final = 1 << 20

@@ -16,7 +16,6 @@ from msgspec.structs import replace
 
 from feed.channels.channel import LOST_KINDS
 from feed.errors import ConfigError
-from feed.model import KINDS
 from feed.recorder.lock import FolderLock
 from feed.recorder.recovery import take_up
 from feed.recording.disk import Disk
@@ -26,9 +25,10 @@ from feed.recording.merge import order_of
 from feed.recording.notes import Note, Span
 from feed.recording.recording import Recording
 from feed.recording.seal import Noted, write_sealed
-from feed.recording.shelf import NEVER
+from feed.recording.table_files import NEVER
 from feed.recording.tables import GAPS, STATES, TABLES, TICKS, TIME, schema_of
 from feed.recording.verify import faults_of
+from feed.wire.model import KINDS
 from replay.added import NO_CRC, Added, rows_of_files, with_rows, with_snapshots
 from replay.clocks import received_of, timelines_of
 from replay.holes import holes_of, states_of

@@ -3,7 +3,7 @@
 Owns the way from pages of messages to records: one source record an incarnation, data records that cover the ticks of
 their messages, keyframe records where the recording has a snapshot in its stream, and keyframes of all channels now and
 then, so that a gateway that starts later reads little. Leaves order to `feed.recording`, records to
-`feed.channels.record`.
+`feed.wire.record`.
 
 Sources, ticks and bytes are those of the recording. The partitions of the topic must be empty: a source that goes on
 in somebody else's log would be void.
@@ -20,17 +20,17 @@ import numpy as np
 from aiokafka.structs import TopicPartition
 
 from feed.channels.hub import Hub, HubSettings
-from feed.channels.record import EMPTY, PART_BYTES_MAX, Record, RecordKind, headers_of
 from feed.channels.steps import whole
 from feed.errors import ConfigError
 from feed.kafka.append import Appender, Compression
 from feed.kafka.cluster import Cluster
-from feed.model import NO_SEQ
-from feed.recording.chosen import Chosen
+from feed.recording.filter import Chosen
 from feed.recording.merge import Page
 from feed.recording.recording import Recording
-from feed.recording.shelf import FROM_BEGIN, Cut
-from feed.recording.standing import Channel, Standing
+from feed.recording.state_at import Channel, Standing
+from feed.recording.table_files import FROM_BEGIN, Cut
+from feed.wire.model import NO_SEQ
+from feed.wire.record import EMPTY, PART_BYTES_MAX, Record, RecordKind, headers_of
 from replay.pacing import Pacing, Speed, seconds
 
 KEYFRAME_BYTES: Final = 16 << 20

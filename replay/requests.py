@@ -11,7 +11,7 @@ from msgspec import UNSET, UnsetType
 
 from feed.errors import BadRequest
 from feed.protocol.request import INTEGER_MAX, Replay
-from feed.times import ns_of
+from feed.wire.times import ns_of
 from replay.pacing import Speed
 
 SPEED_MIN: Final = 0.1

@@ -19,11 +19,11 @@ from feed.gateway.answers import ERROR_ANSWER, Told, error_answer
 from feed.gateway.app import admitted, refuse, upgrade_needed
 from feed.gateway.recordings import Range, Recordings, Walk
 from feed.gateway.ws import SUBPROTOCOL
-from feed.model import KINDS
-from feed.recording.chosen import Chosen, unknown_words
+from feed.recording.filter import Chosen, unknown_words
 from feed.recording.notes import CorruptRecording
-from feed.recording.shelf import NEVER
-from feed.times import ns_of
+from feed.recording.table_files import NEVER
+from feed.wire.model import KINDS
+from feed.wire.times import ns_of
 from replay.history import FORMS, Piece, Wanted
 from replay.player import Player, Reader
 

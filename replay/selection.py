@@ -11,13 +11,13 @@ from collections.abc import Iterable
 from typing import Final
 
 from feed.channels.channel import Listing, Source
-from feed.channels.message import KIND_BIT
+from feed.channels.interest import Wanted
 from feed.channels.steps import whole
 from feed.channels.subscription import Limits
-from feed.channels.wanted import Wanted
-from feed.model import KINDS, OnLag, Result
-from feed.recording.chosen import Picked
-from feed.symbols import is_pattern, prefix_of, venue_of
+from feed.recording.filter import Picked
+from feed.wire.message import KIND_BIT
+from feed.wire.model import KINDS, OnLag, Result
+from feed.wire.symbols import is_pattern, prefix_of, venue_of
 
 Channel = tuple[str, str]
 """Kind and symbol."""

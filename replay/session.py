@@ -16,13 +16,14 @@ import msgspec
 from msgspec import UNSET
 from msgspec.structs import replace
 
+from feed.channels.steps import NotYet
 from feed.channels.subscription import Limits
 from feed.errors import BadRequest
-from feed.model import Ack, Goaway, Heartbeat, Pong, Result
-from feed.protocol.codec import encode_one, message_frame
-from feed.protocol.line import Close, Line, NotYet, SessionSettings, ack, check_size, welcome
+from feed.protocol.line import Close, Line, SessionSettings, ack, check_size, welcome
 from feed.protocol.request import Auth, List, Ping, Replay, Request, Subscribe, Unsubscribe, start_of
-from feed.recording.standing import Standing
+from feed.recording.state_at import Standing
+from feed.wire.frames import encode_one, message_frame
+from feed.wire.model import Ack, Goaway, Heartbeat, Pong, Result
 from replay.ahead import Ahead
 from replay.flow import Flow, Order
 from replay.pages import Begin

@@ -12,13 +12,13 @@ import numpy as np
 import pyarrow as pa
 from msgspec import Struct
 
-from feed.model import KINDS
 from feed.recording.merge import order_of
 from feed.recording.notes import Gone
 from feed.recording.recording import Recording
-from feed.recording.shelf import Shelf
+from feed.recording.table_files import Shelf
 from feed.recording.tables import GAPS
-from feed.times import text_of
+from feed.wire.model import KINDS
+from feed.wire.times import text_of
 
 
 class ChannelSummary(Struct):

@@ -1,4 +1,4 @@
-"""Moments as Python has them, beside the texts and numbers that `feed.times` reads.
+"""Moments as Python has them, beside the texts and numbers that `feed.wire.times` reads.
 
 Owns datetimes, dates, numpy's and pandas' moments, to the nanosecond, and the error that users of `replay.open` get.
 """
@@ -10,8 +10,8 @@ from typing import Final
 
 import numpy as np
 
-from feed import times
 from feed.errors import ConfigError
+from feed.wire import times
 
 Moment = int | str | date | np.datetime64
 """pandas' `Timestamp` is a `datetime`, which is a `date`."""

@@ -17,13 +17,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feed.errors import FeedError
-from feed.model import KINDS
-from feed.recording.chosen import Chosen
+from feed.recording.filter import Chosen
 from feed.recording.merge import order_of
 from feed.recording.recording import Recording
-from feed.recording.shelf import NEVER, Cut
-from feed.recording.standing import Channel, Standing
+from feed.recording.state_at import Channel, Standing
+from feed.recording.table_files import NEVER, Cut
 from feed.recording.tables import GAPS, SCHEMAS, STATES
+from feed.wire.model import KINDS
 from replay.once import HOLE, Entry, Filled, Once
 from replay.opened import BookAt, Face, Opened, Symbols, book_of, chosen_of, columns_of, empty, in_time
 from replay.times import Moment, ns_of

@@ -21,7 +21,7 @@ from feed.gateway.gateway import Gateway
 from feed.gateway.limits import GatewaySettings
 from feed.gateway.recordings import Recordings
 from feed.gateway.server import GatewayServer, build_server, serve
-from feed.metrics import Metrics
+from feed.runtime.metrics import Metrics
 from replay.routes import add_routes
 
 Result = TypeVar("Result")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from feed.tail import Hashing
+from feed.run.tail import Hashing
 from tests.reference_client import Client
 
 

@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from feed.model import Data, Kind, Quote, Snapshot, Status, Trade, Update
+from feed.wire.model import Data, Kind, Quote, Snapshot, Status, Trade, Update
 from tests.gateways import Running
 
 SOURCE: Final = "kraken/0@test"

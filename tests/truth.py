@@ -11,8 +11,8 @@ from typing import Any
 
 import msgspec
 
-from feed.model import KINDS, Bar, Book, Gap, Instrument, Kind, Quote, Snapshot, State, Status, Trade, Update
-from feed.parts import parted
+from feed.wire.model import KINDS, Bar, Book, Gap, Instrument, Kind, Quote, Snapshot, State, Status, Trade, Update
+from feed.wire.parts import parted
 
 encode = msgspec.json.encode
 Change = tuple[str, str, Any]

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from feed.channels.message import JOINT, Head, head_of, split
 from feed.channels.state import Folded
-from feed.model import NO_SEQ
+from feed.wire.message import JOINT, Head, head_of, split
+from feed.wire.model import NO_SEQ
 
 if TYPE_CHECKING:
     from feed.channels.channel import Channel, Source

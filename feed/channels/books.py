@@ -14,7 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from feed.channels.steps import Steps
-from feed.model import Book, Level
+from feed.wire.model import Book, Level
 
 _BOOKS: Final = msgspec.json.Decoder(Book)
 _FLOAT_EXACT_CHARS: Final = 15

@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from feed.channels.log import Entry, Log
-from feed.channels.message import JOINT, KIND_BIT, KIND_INDEX, PREV, bare, head_of
 from feed.channels.state import Folded, FoldRules, empty, fold, folding
 from feed.channels.steps import Steps, whole
-from feed.model import KINDS, NO_SEQ, Gap, GapReason, Kind, Mode, Snapshot
-from feed.symbols import venue_of
+from feed.wire.message import JOINT, KIND_BIT, KIND_INDEX, PREV, bare, head_of
+from feed.wire.model import KINDS, NO_SEQ, Gap, GapReason, Kind, Mode, Snapshot
+from feed.wire.symbols import venue_of
 
 if TYPE_CHECKING:
     from feed.channels.flush import Flush
     from feed.channels.lost import Stood
-    from feed.channels.turn import Gathering
+    from feed.channels.rebase import Gathering
 
 NOTHING: Final = Folded(NO_SEQ, [], None, NO_SEQ)
 _FOLD_TAIL_BYTES_MIN: Final = 4096

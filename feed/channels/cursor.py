@@ -20,16 +20,16 @@ from typing import TYPE_CHECKING, Final
 
 from feed.channels.channel import Channel, Listing
 from feed.channels.flush import NOWHERE, Birth, Flush, joined
+from feed.channels.interest import Wanted
 from feed.channels.join import ANNOUNCE_SHIFT, Join, Move, Page, Rest, Start, Together, arriving
 from feed.channels.log import TURN_SEQ
 from feed.channels.marks import Hold, Holds, marks_at
-from feed.channels.message import ALL_KINDS, frame
 from feed.channels.selection import Selection
 from feed.channels.shared import BLOCK_SYMBOLS, Block
 from feed.channels.tally import Account, Tally, hidden_in, updates_in
-from feed.channels.wanted import Wanted
-from feed.model import NO_SEQ, CaughtUp, GapReason, Mode, OnLag
-from feed.protocol.codec import message_frame
+from feed.wire.frames import message_frame
+from feed.wire.message import ALL_KINDS, frame
+from feed.wire.model import NO_SEQ, CaughtUp, GapReason, Mode, OnLag
 
 if TYPE_CHECKING:
     from feed.channels.channel import Listing

@@ -15,14 +15,14 @@ import msgspec
 
 from feed.channels.channel import Channel, Listing, Source
 from feed.channels.log import TURN_SEQ, Entry, Run, entries_of, in_order
-from feed.channels.message import JOINT
 from feed.channels.tally import updates_in
-from feed.model import NO_SEQ, Mode, OnLag
+from feed.wire.message import JOINT
+from feed.wire.model import NO_SEQ, Mode, OnLag
 
 if TYPE_CHECKING:
     from feed.channels.roster import Roster
-    from feed.channels.spec import Spec
     from feed.channels.state import Folded
+    from feed.channels.view_spec import Spec
 
 _FLUSH_OVERHEAD_BYTES: Final = 600
 _ENTRY_OVERHEAD_BYTES: Final = 200

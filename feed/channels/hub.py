@@ -26,18 +26,18 @@ from feed.channels.flush import Flush, Window
 from feed.channels.intake import Intake
 from feed.channels.join import ANNOUNCE_SHIFT, Page
 from feed.channels.lost import Lost
-from feed.channels.message import KIND_INDEX, bare, whole
 from feed.channels.pending import Plan
 from feed.channels.roster import Roster
 from feed.channels.selection import Selections
 from feed.channels.shared import Openings
-from feed.channels.spec import RAW, Spec
 from feed.channels.state import FoldRules
 from feed.channels.steps import Steps
 from feed.channels.tally import Tally
+from feed.channels.view_spec import RAW, Spec
 from feed.channels.views import Views
-from feed.model import Kind, State, StateReason
-from feed.protocol.codec import Frames
+from feed.wire.frames import Frames
+from feed.wire.message import KIND_INDEX, bare, whole
+from feed.wire.model import Kind, State, StateReason
 
 _EMPTY_BYTES: Final = 2
 _RECEIVED: Final = b'"ts_recv":"'

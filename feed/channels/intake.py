@@ -16,15 +16,15 @@ from feed.channels.assembly import covered, keyframes, with_part
 from feed.channels.channel import NOTHING, Channel, Listing, Source
 from feed.channels.flush import Flush
 from feed.channels.log import TURN_SEQ, Entry
-from feed.channels.message import JOINT, KIND_BIT, KIND_INDEX, PREV, SEQ, Head, bare, head_of
+from feed.channels.rebase import Gathering, Turn
 from feed.channels.state import Folded, empty
-from feed.channels.turn import Gathering, Turn
-from feed.model import KINDS, NO_SEQ, Snapshot
+from feed.wire.message import JOINT, KIND_BIT, KIND_INDEX, PREV, SEQ, Head, bare, head_of
+from feed.wire.model import KINDS, NO_SEQ, Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from feed.model import GapReason
+    from feed.wire.model import GapReason
 
 _COMMA: Final = b","
 _SEQ_HEAD: Final = len(b'"seq":')

@@ -13,13 +13,13 @@ from msgspec import Struct
 from feed.channels.channel import Channel, Source, partition_of
 from feed.channels.flush import Flush
 from feed.channels.lost import stood_at
-from feed.channels.message import JOINT, head_of
 from feed.channels.pending import NOTHING, Pending, Plan
-from feed.channels.record import PART_BYTES_MAX
 from feed.channels.shared import Openings, Way
 from feed.channels.tally import updates_in
-from feed.model import KINDS, NO_SEQ, GapReason, Mode
-from feed.protocol.codec import Frames
+from feed.wire.frames import Frames
+from feed.wire.message import JOINT, head_of
+from feed.wire.model import KINDS, NO_SEQ, GapReason, Mode
+from feed.wire.record import PART_BYTES_MAX
 
 ANNOUNCE_SHIFT: Final = len(KINDS)
 _SNAPSHOT: Final = b"snapshot"

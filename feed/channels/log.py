@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 from msgspec import Struct
 
-from feed.channels.message import JOINT, SEQ
-from feed.model import NO_SEQ
+from feed.wire.message import JOINT, SEQ
+from feed.wire.model import NO_SEQ
 
 if TYPE_CHECKING:
-    from feed.channels.turn import Turn
+    from feed.channels.rebase import Turn
 
 Entry = tuple[int, int, bytes, "Turn | None"]
 """What one tick did to one channel: `seq`, bit of the kind, bare messages, and the turn that it takes, if any."""

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Final
 from weakref import ref
 
 from feed.channels.log import TURN_SEQ
-from feed.channels.message import PREV
 from feed.channels.tally import updates_in
-from feed.model import NO_SEQ
+from feed.wire.message import PREV
+from feed.wire.model import NO_SEQ
 
 if TYPE_CHECKING:
     from feed.channels.channel import Channel, Listing

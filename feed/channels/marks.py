@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from feed.channels.channel import Channel, Source
-from feed.model import NO_SEQ
+from feed.wire.model import NO_SEQ
 
 if TYPE_CHECKING:
     from feed.channels.flush import Flush

@@ -16,8 +16,6 @@ from msgspec.structs import replace
 
 from feed.channels.join import Move, Together
 from feed.channels.marks import UNSAID
-from feed.channels.message import KIND_BIT, KIND_INDEX
-from feed.channels.spec import RAW, Spec
 from feed.channels.steps import STRIDE, Steps
 from feed.channels.subscription import (
     Ask,
@@ -30,8 +28,10 @@ from feed.channels.subscription import (
     unsubscribe_all,
 )
 from feed.channels.tally import Account
-from feed.model import NO_SEQ, Result
-from feed.symbols import is_pattern, prefix_of, venue_of
+from feed.channels.view_spec import RAW, Spec
+from feed.wire.message import KIND_BIT, KIND_INDEX
+from feed.wire.model import NO_SEQ, Result
+from feed.wire.symbols import is_pattern, prefix_of, venue_of
 
 if TYPE_CHECKING:
     from feed.channels.cursor import Reader

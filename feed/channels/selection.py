@@ -19,14 +19,14 @@ from itertools import chain
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from feed.channels.message import FRAME_START, closed, part
-from feed.protocol.codec import Frames
+from feed.wire.frames import Frames
+from feed.wire.message import FRAME_START, closed, part
 
 if TYPE_CHECKING:
     from feed.channels.channel import Channel, Listing, Source
     from feed.channels.cursor import Reader
     from feed.channels.flush import Birth, Flush
-    from feed.model import OnLag
+    from feed.wire.model import OnLag
 
 
 class Rule(NamedTuple):

@@ -14,10 +14,10 @@ import msgspec
 from msgspec import Struct
 
 from feed.channels import books
-from feed.channels.message import END, JOINT, START, bare
 from feed.channels.steps import Steps, whole
 from feed.errors import CorruptLog
-from feed.model import (
+from feed.wire.message import END, JOINT, START, bare
+from feed.wire.model import (
     NO_SEQ,
     Bar,
     Book,
@@ -29,7 +29,7 @@ from feed.model import (
     Status,
     Trade,
 )
-from feed.parts import part_of, pieces_of
+from feed.wire.parts import part_of, pieces_of
 
 
 class FoldRules(Struct, frozen=True):

@@ -17,6 +17,17 @@ STRIDE: Final = 25
 """So many channels are done between two places where a request can be left."""
 
 
+class NotYet(Exception):
+    """A request waits for something that its session has asked for; it is done, from its begin, by the next `work`.
+
+    `wake_at`: when that is due at the latest; None: the session knows when.
+    """
+
+    def __init__(self, wake_at: int | None = None) -> None:
+        super().__init__()
+        self.wake_at = wake_at
+
+
 def whole(steps: Steps[Done]) -> Done:
     """All of it at once, for who waits for it alone."""
     while True:

@@ -19,14 +19,14 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from feed.channels.cursor import Reader
+from feed.channels.interest import Wanted
 from feed.channels.join import ANNOUNCE_SHIFT, Broken, Join, Move, Start, Together
-from feed.channels.message import KIND_BIT, KIND_INDEX
 from feed.channels.pending import NOTHING, Plan
 from feed.channels.shared import Way
 from feed.channels.steps import STRIDE, Steps
-from feed.channels.wanted import Wanted
-from feed.model import NO_SEQ, OnLag, Result
-from feed.symbols import is_awaitable, is_pattern, prefix_of
+from feed.wire.message import KIND_BIT, KIND_INDEX
+from feed.wire.model import NO_SEQ, OnLag, Result
+from feed.wire.symbols import is_awaitable, is_pattern, prefix_of
 
 if TYPE_CHECKING:
     from feed.channels.channel import Channel, Listing

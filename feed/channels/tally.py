@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from feed.channels.message import JOINT
+from feed.wire.message import JOINT
 
 _COUNT = b',"count":'
 _BRACKET = ord("]")

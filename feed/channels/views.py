@@ -19,21 +19,21 @@ from typing import TYPE_CHECKING, Final
 from msgspec import UNSET
 
 from feed.channels.channel import Channel, Listing, Source
+from feed.channels.conflation import Best, Merger, merger
 from feed.channels.log import Entry, Log
-from feed.channels.merging import Best, Merger, merger
-from feed.channels.message import JOINT, bare
 from feed.channels.state import Body, Folded, body_of
 from feed.channels.steps import STRIDE, Steps
-from feed.model import NO_SEQ, Update
-from feed.parts import parted
+from feed.wire.message import JOINT, bare
+from feed.wire.model import NO_SEQ, Update
+from feed.wire.parts import parted
 
 if TYPE_CHECKING:
     from feed.channels.cursor import Reader
     from feed.channels.flush import Flush
     from feed.channels.hub import Hub
-    from feed.channels.spec import Spec
-    from feed.channels.turn import Turn
-    from feed.model import StateReason
+    from feed.channels.rebase import Turn
+    from feed.channels.view_spec import Spec
+    from feed.wire.model import StateReason
 
 _NS_PER_MS: Final = 1_000_000
 _SWEEP_NS: Final = 1_000 * _NS_PER_MS

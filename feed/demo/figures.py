@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from feed.command import say
+from feed.runtime.command import say
 
 _EVERY_S: Final = 1.0
 _BEHIND_SAID: Final = 100

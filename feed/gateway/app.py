@@ -19,7 +19,6 @@ from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse, PlainTextResponse
 
 import schemas
-from feed.checks import failing, in_words, is_ready
 from feed.errors import BadRequest
 from feed.gateway.answers import (
     ERROR_ANSWER,
@@ -37,9 +36,10 @@ from feed.gateway.flow import add_health
 from feed.gateway.origin import allowed, subprotocol
 from feed.gateway.pages import HEADERS, Pages, reference
 from feed.gateway.probes import add_probes
-from feed.gateway.siblings import PARENT, Report, Siblings
+from feed.gateway.worker_stats import PARENT, Report, Siblings
 from feed.gateway.ws import SUBPROTOCOL
-from feed.model import KINDS, PROTOCOL
+from feed.runtime.checks import failing, in_words, is_ready
+from feed.wire.model import KINDS, PROTOCOL
 
 if TYPE_CHECKING:
     from feed.gateway.gateway import Gateway

@@ -12,10 +12,10 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
-from feed.model import KINDS
 from feed.recording.notes import Gone
 from feed.recording.recording import Recording
-from feed.recording.shelf import Shelf
+from feed.recording.table_files import Shelf
+from feed.wire.model import KINDS
 
 Channel = tuple[str, str]
 """Kind and symbol."""

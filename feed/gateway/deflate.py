@@ -22,8 +22,8 @@ from websockets.extensions.permessage_deflate import PerMessageDeflate, ServerPe
 from websockets.frames import CTRL_OPCODES, Frame, Opcode
 from websockets.typing import ExtensionParameter
 
-from feed.metrics import Metrics
-from feed.protocol.codec import Frames, frame_head
+from feed.runtime.metrics import Metrics
+from feed.wire.frames import Frames, frame_head
 
 WINDOW_BITS: Final = 12
 """Of our compressor, for all clients: a client that asks for less is served without."""

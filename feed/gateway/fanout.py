@@ -17,9 +17,9 @@ from collections.abc import Callable, Iterable, Sequence
 from time import perf_counter, thread_time
 from typing import Final, Protocol
 
-from feed.gateway.pace import Pace
-from feed.metrics import Metrics
-from feed.protocol.codec import Frames
+from feed.gateway.flush_pacing import Pace
+from feed.runtime.metrics import Metrics
+from feed.wire.frames import Frames
 
 _SLICE_SECONDS: Final = 0.004
 _PAGES_SECONDS: Final = 0.002

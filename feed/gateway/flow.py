@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Final, Protocol
 from fastapi import FastAPI, Query, Response
 from msgspec import Struct
 
-from feed.checks import Check
-from feed.followed import Standing
+from feed.follow.followed import Standing
 from feed.gateway.answers import ERROR_ANSWER, Told, error_answer, json_answer
+from feed.runtime.checks import Check
 
 if TYPE_CHECKING:
     from feed.gateway.gateway import Gateway

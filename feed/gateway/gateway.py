@@ -15,28 +15,28 @@ from typing import TYPE_CHECKING, Final, cast
 from msgspec.structs import asdict
 
 from feed.channels.hub import Hub
-from feed.checks import Check, is_ready
+from feed.gateway.backfill import FeedLogs, Walker
 from feed.gateway.clients import tell_of_losses
 from feed.gateway.deflate import DeflateFactory, Deflater
 from feed.gateway.doors import Doors
 from feed.gateway.fanout import Fanout
 from feed.gateway.flow import Flow, Follows, checks_of, flow_of, lag_of, state_of
+from feed.gateway.flush_pacing import Pace
 from feed.gateway.health import Health, Watchdog
+from feed.gateway.heartbeats import Pulse
 from feed.gateway.limits import GatewaySettings
 from feed.gateway.merged import Merged
-from feed.gateway.pace import Pace
-from feed.gateway.pulse import Pulse
 from feed.gateway.turns import Turns
-from feed.gateway.walker import FeedLogs, Walker
 from feed.gateway.ws import StreamProtocol
-from feed.metrics import Metrics, text_of
 from feed.protocol.session import Dialogue, Session, SessionSettings
+from feed.runtime.checks import Check, is_ready
+from feed.runtime.metrics import Metrics, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from feed.gateway.recordings import Recordings
-    from feed.gateway.siblings import Siblings
+    from feed.gateway.worker_stats import Siblings
 
 _CATCH_UP_SECONDS: Final = 3.0
 _CLOSE_SECONDS: Final = 0.002

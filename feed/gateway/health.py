@@ -15,8 +15,8 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Final
 
-from feed.checks import Check
-from feed.metrics import Metrics
+from feed.runtime.checks import Check
+from feed.runtime.metrics import Metrics
 
 _BEAT_SECONDS: Final = 0.1
 _TELL_SECONDS: Final = 1.0

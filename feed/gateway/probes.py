@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Protocol
 from fastapi import FastAPI, Query, Response
 from starlette.responses import PlainTextResponse
 
-from feed.checks import is_ready, told
-from feed.metrics import CONTENT_TYPE
+from feed.runtime.checks import is_ready, told
+from feed.runtime.metrics import CONTENT_TYPE
 
 if TYPE_CHECKING:
-    from feed.checks import Check
+    from feed.runtime.checks import Check
 
 
 class Probed(Protocol):

@@ -7,8 +7,8 @@ paid. Leaves sockets and timers to `ws`.
 from __future__ import annotations
 
 from feed.gateway.limits import LimitSettings
-from feed.protocol.codec import message_frame
 from feed.protocol.line import error_of
+from feed.wire.frames import message_frame
 
 
 class Rates:

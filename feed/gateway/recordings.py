@@ -20,7 +20,7 @@ from feed.gateway.catalog import Catalog
 from feed.recording.grown import Grown
 from feed.recording.notes import Gone
 from feed.recording.recording import Recording
-from feed.recording.shelf import FILES_OPEN_MAX, NEVER, Shelf
+from feed.recording.table_files import FILES_OPEN_MAX, NEVER, Shelf
 from feed.recording.tables import TABLES
 
 THREADS: Final = 4

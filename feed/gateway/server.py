@@ -1,7 +1,7 @@
 """Runs a gateway: uvicorn with our protocol classes, the sending tasks, and the drain.
 
 Owns the life of the process' doors: start, what ends them, and how clients are sent away. Leaves reading the log to
-`feed.follower`, whose task the caller runs beside `serve`.
+`feed.follow.follower`, whose task the caller runs beside `serve`.
 
 The drain: not ready (so that nobody sends new clients), the listener closed, `goaway` with marks and close 1012 to
 every client, what is queued for them written, the rest cut at `drain_ms`. A second signal cuts at once.
@@ -22,12 +22,12 @@ from typing import Final
 import uvicorn
 from uvicorn.server import HANDLED_SIGNALS
 
-from feed.collector import settle
 from feed.errors import Unreachable
 from feed.gateway.app import Routes, create_app
 from feed.gateway.gateway import Gateway
 from feed.gateway.http import GatewayConfig, HttpProtocol
 from feed.gateway.ws import StreamProtocol
+from feed.runtime.gc_tuning import settle
 
 _GOODBYES_BETWEEN_YIELDS: Final = 100
 _POLL_SECONDS: Final = 0.02

@@ -20,8 +20,8 @@ from feed.errors import FeedError, Unreachable
 from feed.kafka.batches import UNKNOWN_EPOCH, Page, Raw
 from feed.kafka.cluster import FETCH_BYTES, Answer, OutOfRange, fetch_request
 from feed.kafka.waits import Waits
-from feed.tasks import end
-from feed.told import Told
+from feed.runtime.tasks import end
+from feed.runtime.told import Told
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine

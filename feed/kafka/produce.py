@@ -30,8 +30,8 @@ from aiokafka.protocol.transaction import InitProducerIdRequest
 from aiokafka.structs import TopicPartition
 
 from feed.errors import FeedError, Unreachable
-from feed.tasks import end
-from feed.told import Told
+from feed.runtime.tasks import end
+from feed.runtime.told import Told
 
 _ALL_REPLICAS: Final = -1
 _RETRY_S: Final = 0.1

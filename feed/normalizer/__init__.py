@@ -5,6 +5,6 @@
 - `restore`: how a log goes on: what it says of its writer, and whether a new incarnation is needed.
 - `settings`, `ticks`: what a normalizer needs to know; a Kafka record as a tick.
 
-What is written is decided by `feed.feedlog`; which partitions are ours by the consumer group (`feed.membership`), on
-which nothing rests: two owners at once write equal records, and readers drop the copies.
+What is written is decided by `feed.feedlog.writer`; which partitions are ours by the consumer group
+(`feed.run.membership`), on which nothing rests: two owners at once write equal records, and readers drop the copies.
 """

@@ -20,7 +20,7 @@ from feed.kafka.append import Appender
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from feed.feedlog import Dead
+    from feed.feedlog.writer import Dead
 
 _RETRY_S: Final = 0.5
 _TIMEOUT_MS: Final = 5_000

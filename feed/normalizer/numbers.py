@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import asdict
 
-from feed.told import Told
+from feed.runtime.told import Told
 
 if TYPE_CHECKING:
-    from feed.channels.record import Record
-    from feed.feedlog import Dead
-    from feed.metrics import Metrics
+    from feed.feedlog.writer import Dead
+    from feed.runtime.metrics import Metrics
     from feed.venues.now import Counts
     from feed.venues.symbol import Tick
+    from feed.wire.record import Record
 
 _REASON_CHARS_MAX: Final = 80
 _WRITTEN_S: Final = 5.0

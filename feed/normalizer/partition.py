@@ -19,9 +19,8 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 from msgspec.structs import replace
 
-from feed.channels.record import EMPTY, Record, headers_of, record_of
 from feed.errors import DamagedRecord, FeedError, ForeignRecord
-from feed.feedlog import Ahead, Step, Writer
+from feed.feedlog.writer import Ahead, Step, Writer
 from feed.kafka.append import Appender, AppendFailed, Compression
 from feed.kafka.batches import UNKNOWN_EPOCH
 from feed.kafka.cluster import Cluster, OutOfRange
@@ -33,6 +32,7 @@ from feed.normalizer.rivals import Rivals, StandsBy
 from feed.normalizer.settings import NormalizerSettings, settings_text
 from feed.normalizer.ticks import tick_of
 from feed.venues.venue import Venue
+from feed.wire.record import EMPTY, Record, headers_of, record_of
 
 _RETRY_S: Final = 0.5
 _RESTORE_AGAIN_S: Final = 1.0

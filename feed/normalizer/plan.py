@@ -12,7 +12,7 @@ from typing import Final, NamedTuple, Protocol
 
 from msgspec import Struct
 
-from feed.feedlog import Restored, Trace
+from feed.feedlog.writer import Restored, Trace
 
 _TRACES_COMPARED_MAX: Final = 64
 

@@ -15,10 +15,8 @@ import msgspec
 from aiokafka.structs import TopicPartition
 from msgspec.structs import replace
 
-from feed.channels.reader import HoleInLog
-from feed.channels.record import EMPTY, Record, floor_of, known_records, record_of
 from feed.errors import BadTick, CorruptLog, DamagedRecord, FeedError, ForeignRecord
-from feed.feedlog import Opening, Restored, Round, Writer
+from feed.feedlog.writer import Opening, Restored, Round, Writer
 from feed.kafka.batches import UNKNOWN_EPOCH, Raw
 from feed.kafka.cluster import Cluster, OutOfRange
 from feed.kafka.partitioner import partition_of
@@ -28,6 +26,8 @@ from feed.normalizer.settings import NormalizerSettings, settings_text, version_
 from feed.normalizer.ticks import tick_of
 from feed.venues.source import Source
 from feed.venues.venue import Venue
+from feed.wire.log_reader import HoleInLog
+from feed.wire.record import EMPTY, Record, floor_of, known_records, record_of
 
 _ALPHABET: Final = "abcdefghijkmnpqrstuvwxyz23456789"
 _ID_CHARS: Final = 6

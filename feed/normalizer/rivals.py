@@ -20,10 +20,10 @@ from aiokafka.structs import TopicPartition
 from msgspec import Struct
 from msgspec.structs import replace
 
-from feed.channels.reader import HoleInLog, LogReader
-from feed.channels.record import Record, known_records
 from feed.errors import FeedError
 from feed.normalizer.settings import NormalizerSettings, code_of, differences, version_of
+from feed.wire.log_reader import HoleInLog, LogReader
+from feed.wire.record import Record, known_records
 
 if TYPE_CHECKING:
     from feed.kafka.cluster import Cluster

@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING, Final
 from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
-from feed.checks import Check, in_words, is_ready
-from feed.collector import settle
 from feed.errors import FeedError, Unreachable
 from feed.kafka.append import Compression
 from feed.kafka.cluster import Cluster
@@ -26,7 +24,9 @@ from feed.normalizer.numbers import Numbers
 from feed.normalizer.partition import Appenders, PartitionNormalizer
 from feed.normalizer.rivals import Rivals, StandsBy
 from feed.normalizer.settings import NormalizerSettings
-from feed.tasks import end
+from feed.runtime.checks import Check, in_words, is_ready
+from feed.runtime.gc_tuning import settle
+from feed.runtime.tasks import end
 from feed.venues.venue import Venue
 
 if TYPE_CHECKING:

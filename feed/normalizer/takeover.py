@@ -11,7 +11,6 @@ from typing import Final, NamedTuple
 
 from aiokafka.structs import TopicPartition
 
-from feed.channels.record import known_records
 from feed.errors import ConfigError
 from feed.kafka.cluster import Cluster
 from feed.kafka.fetch import Fetcher
@@ -21,6 +20,7 @@ from feed.normalizer.partition import Appenders, PartitionNormalizer
 from feed.normalizer.rivals import Rivals
 from feed.normalizer.settings import NormalizerSettings
 from feed.venues.venue import Venue
+from feed.wire.record import known_records
 
 _LAST_RECORDS: Final = 64
 

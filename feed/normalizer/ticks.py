@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from feed.kafka.batches import Raw
-from feed.times import NS_MAX
 from feed.venues.tick import NEVER_WRITTEN, NO_TIME, Tick
+from feed.wire.times import NS_MAX
 
 _TIME_CHARS_MAX: Final = 19
 _MS_MAX: Final = NS_MAX // 1_000_000

@@ -20,11 +20,11 @@ import msgspec
 from msgspec import UNSET, Struct
 from msgspec.structs import replace
 
-from feed.channels.steps import STEP_CHANNELS, Steps
+from feed.channels.steps import STEP_CHANNELS, NotYet, Steps
 from feed.errors import BadRequest
-from feed.model import Ack, Error, Pong, Result, Welcome
-from feed.protocol.codec import message_frame, objects
 from feed.protocol.request import Request, id_of, ignored_in, request_of
+from feed.wire.frames import message_frame, objects
+from feed.wire.model import Ack, Error, Pong, Result, Welcome
 
 ABUSED: Final = 1008
 CHANNELS_A_TOKEN: Final = 500
@@ -86,17 +86,6 @@ class Close(Exception):
         self.code = code
         self.reason = reason
         self.frames = frames
-
-
-class NotYet(Exception):
-    """A request waits for something that its session has asked for; it is done, from its begin, by the next `work`.
-
-    `wake_at`: when that is due at the latest; None: the session knows when.
-    """
-
-    def __init__(self, wake_at: int | None = None) -> None:
-        super().__init__()
-        self.wake_at = wake_at
 
 
 class _Waiting(NamedTuple):

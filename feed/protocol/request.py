@@ -14,9 +14,9 @@ from msgspec.structs import fields
 
 from feed.channels.join import Start
 from feed.errors import BadRequest
-from feed.model import OnLag
-from feed.protocol.codec import UNREADABLE
-from feed.times import ns_of
+from feed.wire.frames import UNREADABLE
+from feed.wire.model import OnLag
+from feed.wire.times import ns_of
 
 INTEGER_MAX: Final = 2**53 - 1
 Id = str | Annotated[int, Meta(ge=-INTEGER_MAX, le=INTEGER_MAX)]

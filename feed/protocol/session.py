@@ -13,18 +13,17 @@ import msgspec
 from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
+from feed.backfill.requests import Door, Walks
 from feed.channels.cursor import Reader
 from feed.channels.hub import Hub
 from feed.channels.join import Start
 from feed.channels.marks import Doubt
 from feed.channels.readers import Readers
-from feed.channels.spec import RAW, Spec
-from feed.channels.steps import Steps
+from feed.channels.steps import NotYet, Steps
 from feed.channels.subscription import Ask, Limits
+from feed.channels.view_spec import RAW, Spec
 from feed.errors import BadRequest
-from feed.model import Ack, Goaway, Heartbeat, Pong, Result
-from feed.protocol.codec import message_frame
-from feed.protocol.line import Close, Line, NotYet, SessionSettings, ack, check_size, welcome
+from feed.protocol.line import Close, Line, SessionSettings, ack, check_size, welcome
 from feed.protocol.request import (
     Auth,
     List,
@@ -35,7 +34,8 @@ from feed.protocol.request import (
     Unsubscribe,
     start_of,
 )
-from feed.protocol.walks import Door, Walks
+from feed.wire.frames import message_frame
+from feed.wire.model import Ack, Goaway, Heartbeat, Pong, Result
 
 __all__ = ["Close", "Dialogue", "Session", "SessionSettings"]
 TOO_SLOW: Final = 4008

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from feed.channels.state import FoldRules
-    from feed.recorder.taking import Taken
+    from feed.recorder.rows import Taken
     from feed.recording.disk import Disk
 
 _DAY_NS: Final = 86_400 * 1_000_000_000

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
-from feed.checks import Check
+from feed.runtime.checks import Check
 
 if TYPE_CHECKING:
-    from feed.followed import Standing
-    from feed.metrics import Metrics
+    from feed.follow.followed import Standing
+    from feed.runtime.metrics import Metrics
 
 _TOLD_MAX: Final = 20
 FEED: Final = "feed logs"

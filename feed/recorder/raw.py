@@ -18,7 +18,7 @@ from aiokafka.structs import TopicPartition
 
 from feed.channels.state import FoldRules
 from feed.errors import Unreachable
-from feed.floors import EARLIEST
+from feed.follow.floors import EARLIEST
 from feed.kafka.batches import Raw
 from feed.kafka.cluster import Cluster, OutOfRange
 from feed.kafka.fetch import Fetcher, Stream
@@ -26,19 +26,19 @@ from feed.recorder.commits import Commits
 from feed.recorder.recovery import seal_ended, take_up
 from feed.recorder.retention import keep
 from feed.recorder.role import NOT_OUR_DISK, Pauses, RecorderSettings, refuse_full
-from feed.recorder.taking import Taken
+from feed.recorder.rows import Taken
 from feed.recording.disk import Disk
 from feed.recording.notes import Span
 from feed.recording.tables import SCHEMAS, TICKS
 from feed.recording.words import Words
-from feed.tasks import end, unbroken
-from feed.told import Told
+from feed.runtime.tasks import end, unbroken
+from feed.runtime.told import Told
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from feed.channels.past import Cut
+    from feed.backfill.past import Cut
     from feed.recorder.health import RecorderHealth
 
 _NS_PER_MS: Final = 1_000_000

@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from feed.errors import ConfigError
-from feed.model import KINDS
 from feed.recording.disk import Disk
 from feed.recording.files import RecordedFile
 from feed.recording.folder import Folder
 from feed.recording.notes import CorruptRecording, Gone, Span
 from feed.recording.recording import Recording
 from feed.recording.seal import seal
-from feed.recording.standing import Channel, last_seqs
+from feed.recording.state_at import Channel, last_seqs
 from feed.recording.tables import TABLES
+from feed.wire.model import KINDS
 
 log: Final = logging.getLogger("feed.recorder")
 GROWING: Final = "*.sealing"

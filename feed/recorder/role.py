@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Final
 from msgspec import Struct
 
 from feed.errors import ConfigError
-from feed.floors import EARLIEST
-from feed.follower import Followed, Follower
+from feed.follow.floors import EARLIEST
+from feed.follow.follower import Followed, Follower
 from feed.recorder.commits import Commits, FileRules
 from feed.recorder.lock import FolderLock
 from feed.recorder.recovery import seal_ended, take_up
@@ -27,8 +27,8 @@ from feed.recorder.retention import KeepRules, keep
 from feed.recorder.session import Session
 from feed.recording.disk import Disk
 from feed.recording.tables import GAPS, STATES
-from feed.tasks import unbroken
-from feed.told import Told
+from feed.runtime.tasks import unbroken
+from feed.runtime.told import Told
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,10 +37,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from aiokafka.structs import TopicPartition
 
-    from feed.channels.past import Cut
+    from feed.backfill.past import Cut
     from feed.channels.state import FoldRules
     from feed.recorder.health import RecorderHealth
-    from feed.recording.chosen import Chosen
+    from feed.recording.filter import Chosen
 
 _NEVER_SILENT_S: Final = 1e9
 NOT_OUR_DISK: Final = frozenset({errno.ECONNREFUSED, errno.ECONNRESET, errno.EPIPE, errno.ETIMEDOUT})

@@ -13,26 +13,26 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from feed.channels.hub import Hub, HubSettings
-from feed.floors import EARLIEST
-from feed.model import KINDS, NO_SEQ, Kind
-from feed.recorder.taking import Taker, missing
+from feed.follow.floors import EARLIEST
+from feed.recorder.rows import Taker, missing
 from feed.recording.columns import Dictionaries
 from feed.recording.notes import Span
 from feed.recording.tables import GAPS, STATES
+from feed.wire.model import KINDS, NO_SEQ, Kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     import pyarrow as pa
 
+    from feed.backfill.past import Cut
     from feed.channels.channel import Channel
-    from feed.channels.past import Cut
     from feed.channels.state import Folded, FoldRules
-    from feed.floors import Wanted
-    from feed.model import StateReason
+    from feed.follow.floors import Wanted
     from feed.recorder.recovery import TakenUp
-    from feed.recorder.taking import Taken
-    from feed.recording.chosen import Chosen
+    from feed.recorder.rows import Taken
+    from feed.recording.filter import Chosen
+    from feed.wire.model import StateReason
 
 _ROUND_TEXT_BYTES: Final = 4 << 20
 _RECEIVED: Final = re.compile(rb'"ts_recv":"(\d+)"').search

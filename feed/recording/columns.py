@@ -14,11 +14,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json
 
-from feed.channels.message import END, START
 from feed.errors import CorruptLog
-from feed.model import KINDS
 from feed.recording.tables import DECIMAL, GAPS, SCHEMAS, STATES, TIME
 from feed.recording.words import Words
+from feed.wire.message import END, START
+from feed.wire.model import KINDS
 
 _TEXT: Final = pa.string()
 _UPDATE: Final = START + b'update"'

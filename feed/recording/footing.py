@@ -12,9 +12,9 @@ from typing import Final
 
 import pyarrow as pa
 
-from feed.model import KINDS, NO_SEQ
 from feed.recording.notes import CorruptRecording, Gone
-from feed.recording.shelf import NEVER, Shelf, Spot
+from feed.recording.table_files import NEVER, Shelf, Spot
+from feed.wire.model import KINDS, NO_SEQ
 
 WHOLE: Final = -1
 """The footing of what lacks nothing of its begin: before any time."""

@@ -18,12 +18,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feed.model import KINDS
-from feed.recording.chosen import Chosen
+from feed.recording.filter import Chosen
 from feed.recording.notes import Gone, Note, Span
-from feed.recording.shelf import NEVER, Cut, Shelf, Spot
+from feed.recording.table_files import NEVER, Cut, Shelf, Spot
 from feed.recording.tables import GAPS, STATES
 from feed.recording.text import messages_of
+from feed.wire.model import KINDS
 
 PAGE_MESSAGES: Final = 16_384
 BLOCKS_KEPT: Final = 8

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from feed.errors import FeedError
-from feed.model import NO_SEQ
+from feed.wire.model import NO_SEQ
 
 
 class CorruptRecording(FeedError):

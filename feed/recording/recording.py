@@ -10,14 +10,14 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from feed.channels.state import FoldRules
-from feed.recording.chosen import Chosen
+from feed.recording.filter import Chosen
 from feed.recording.folder import Folder
 from feed.recording.footing import footing_of
 from feed.recording.grown import Grown
 from feed.recording.merge import Page, Reading
 from feed.recording.notes import Gone, Span
-from feed.recording.shelf import FROM_BEGIN, TO_END, Cut, Shelf, common_commit
-from feed.recording.standing import Channel, Standing, standing_at
+from feed.recording.state_at import Channel, Standing, standing_at
+from feed.recording.table_files import FROM_BEGIN, TO_END, Cut, Shelf, common_commit
 from feed.recording.tables import TABLES
 
 _OPENINGS_MAX: Final = 50

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 import schemas
 from feed.channels.state import FoldRules
-from feed.model import KINDS
+from feed.wire.model import KINDS
 
 GAPS: Final = "gaps"
 STATES: Final = "states"

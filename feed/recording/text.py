@@ -1,7 +1,7 @@
 """Rows of a table as the messages that they were, byte for byte.
 
 Owns which fields a message of each table has, in which order. Large messages come in the same parts as live ones
-(`feed.parts`). Leaves how a column becomes text to `json_text`, and the order of rows to `merge`.
+(`feed.wire.parts`). Leaves how a column becomes text to `json_text`, and the order of rows to `merge`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feed.model import Bar, Book, Kind, Snapshot, Trade, Update
-from feed.parts import PART_TEXT_MAX, parted
 from feed.recording.json_text import (
     Piece,
     if_there,
@@ -30,6 +28,8 @@ from feed.recording.json_text import (
     word,
 )
 from feed.recording.tables import GAPS, STATES
+from feed.wire.model import Bar, Book, Kind, Snapshot, Trade, Update
+from feed.wire.parts import PART_TEXT_MAX, parted
 
 _MAYBE_PARTED_ITEMS: Final = 500
 _COMMA: Final = ","

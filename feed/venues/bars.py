@@ -23,9 +23,9 @@ from typing import Final, Literal
 
 from msgspec import Struct
 
-from feed.model import INTERVALS_NS, Bar, Interval
 from feed.venues.counters import AHEAD_MAX_NS
-from feed.venues.decimals import DIGITS_MAX
+from feed.wire.decimals import DIGITS_MAX
+from feed.wire.model import INTERVALS_NS, Bar, Interval
 
 NEVER: Final = 2**63 - 1
 _PENDING_MAX: Final = 256

@@ -24,14 +24,14 @@ from typing import Any, Final
 import msgspec
 
 from feed.errors import BadEntry, BadTick
-from feed.model import Action, Kind, Quote, Trade
 from feed.venues import binance_frames as frames
 from feed.venues.binance_ahead import ReadAhead, read_ahead
 from feed.venues.binance_book import Diffs, FuturesDiffs, SpotDiffs
-from feed.venues.decimals import canonical, positive
 from feed.venues.legible import IN_DOUBT, leading
 from feed.venues.symbol import Symbol, Tick
 from feed.venues.times import ms_or_us_ns
+from feed.wire.decimals import canonical, positive
+from feed.wire.model import Action, Kind, Quote, Trade
 
 _STREAM_AT: Final = len(b'{"stream":"')
 _STREAM_CHARS_MAX: Final = 100

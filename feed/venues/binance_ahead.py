@@ -13,7 +13,7 @@ from typing import Any, Final
 from msgspec import Struct
 
 from feed.venues import binance_frames as frames
-from feed.venues.sides import Told, canonical_sides
+from feed.venues.bulk_levels import Told, canonical_sides
 from feed.venues.symbol import Tick
 
 _SIDES: Final = b'"b":['

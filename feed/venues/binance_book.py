@@ -29,11 +29,11 @@ from msgspec import Raw
 
 from feed.errors import BadTick
 from feed.venues import binance_frames as frames
+from feed.venues.bulk_levels import Told
 from feed.venues.counters import LATE_NS
-from feed.venues.decimals import canonical_levels
-from feed.venues.sides import Told
 from feed.venues.symbol import Symbol
 from feed.venues.times import ms_or_us_ns
+from feed.wire.decimals import canonical_levels
 
 _KEPT_BYTES_MAX: Final = 1 << 20
 _KEPT_NS_MAX: Final = 60_000_000_000

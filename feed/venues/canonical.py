@@ -19,12 +19,12 @@ import msgspec
 from msgspec import UNSET, Raw, Struct
 
 from feed.errors import BadTick
-from feed.model import Action, Book, Instrument, Quote, Side, Status, Trade
-from feed.times import NS_MAX, NS_MIN, unit_of
-from feed.venues.decimals import canonical, positive, signed, signed_levels
 from feed.venues.legible import IN_DOUBT, leading
 from feed.venues.symbol import Symbol, Tick
 from feed.venues.texts import definition, reason
+from feed.wire.decimals import canonical, positive, signed, signed_levels
+from feed.wire.model import Action, Book, Instrument, Quote, Side, Status, Trade
+from feed.wire.times import NS_MAX, NS_MIN, unit_of
 
 _UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _SHOWN_CHARS_MAX: Final = 50

@@ -31,14 +31,14 @@ import msgspec
 from msgspec import UNSET
 
 from feed.errors import BadTick
-from feed.model import Action, Instrument, Kind, Level, Quote, Side, Trade
 from feed.venues import coinbase_frames as frames
-from feed.venues.decimals import canonical, canonical_levels, positive
 from feed.venues.legible import IN_DOUBT, leading
 from feed.venues.now import strictest
 from feed.venues.symbol import Symbol, Tick
 from feed.venues.texts import definition, reason
 from feed.venues.times import iso_ns
+from feed.wire.decimals import canonical, canonical_levels, positive
+from feed.wire.model import Action, Instrument, Kind, Level, Quote, Side, Trade
 
 _SHOWN_CHARS_MAX: Final = 50
 _TAKER: Final[dict[str, Side]] = {"buy": "sell", "sell": "buy", "BUY": "sell", "SELL": "buy"}

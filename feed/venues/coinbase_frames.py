@@ -13,9 +13,9 @@ import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType, field
 
 from feed.errors import BadTick
-from feed.model import Kind
 from feed.venues.counters import Counter
 from feed.venues.rows import longer
+from feed.wire.model import Kind
 
 UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 KIND_CHARS_MAX: Final = 40

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from feed.model import Trade
 from feed.venues.counters import AHEAD_MAX_NS, begins_anew
 from feed.venues.ids import TradeIds
 from feed.venues.now import Counts, SavedSymbol
+from feed.wire.model import Trade
 
 _ROUNDED_NS: Final = 1_000_000
 

@@ -31,15 +31,15 @@ import msgspec
 from msgspec import UNSET, Raw
 
 from feed.errors import BadTick
-from feed.model import Action, Instrument, Quote, Side, Trade
 from feed.venues import kraken_frames as frames
-from feed.venues.decimals import canonical, positive
 from feed.venues.kraken_book import DEPTHS, BookLevel, Change, ask, bid
 from feed.venues.kraken_streams import V2, V2_BESIDE, Streams
 from feed.venues.legible import IN_DOUBT, leading
 from feed.venues.symbol import Symbol, Tick
 from feed.venues.texts import definition, reason
 from feed.venues.times import iso_ns, seconds_ns
+from feed.wire.decimals import canonical, positive
+from feed.wire.model import Action, Instrument, Quote, Side, Trade
 
 _SHOWN_CHARS_MAX: Final = 50
 _DEPTH_CHARS_MAX: Final = 6

@@ -18,9 +18,9 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from feed.model import Level
-from feed.venues.decimals import DECIMALS_MAX, canonical, positive
 from feed.venues.kraken_frames import SavedBook, Sent
+from feed.wire.decimals import DECIMALS_MAX, canonical, positive
+from feed.wire.model import Level
 
 DEPTHS: Final = (10, 25, 100, 500, 1000)
 _CHECKED_LEVELS: Final = 10

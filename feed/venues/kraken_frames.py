@@ -13,8 +13,8 @@ import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType, field
 
 from feed.errors import BadTick
-from feed.model import Kind
-from feed.venues.decimals import DECIMALS_MAX
+from feed.wire.decimals import DECIMALS_MAX
+from feed.wire.model import Kind
 
 UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 ABSENT: Final = Raw(b"")

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from feed.model import Kind
+from feed.wire.model import Kind
 
 IN_DOUBT: Final[tuple[Kind, ...]] = ("book", "trades")
 """The channels on which a tick that is missing is missed: of the others the next word replaces the last one."""

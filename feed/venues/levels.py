@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from feed.model import Book, Quote
+from feed.wire.model import Book, Quote
 
 if TYPE_CHECKING:
-    from feed.model import Level
+    from feed.wire.model import Level
 
 _FLOAT_EXACT_CHARS: Final = 15
 TOLD_BYTES_MAX: Final = 65536

@@ -11,9 +11,9 @@ from typing import Final, NamedTuple
 import msgspec
 from msgspec import Raw, Struct
 
-from feed.model import NO_SEQ, Action, Gap, Snapshot, State, Status, Update
 from feed.venues.bars import NEVER
 from feed.venues.bars import Saved as SavedBars
+from feed.wire.model import NO_SEQ, Action, Gap, Snapshot, State, Status, Update
 
 ALL: Final = "*"
 """No symbol is called this: it stands for what is known of the venue as a whole."""

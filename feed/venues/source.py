@@ -3,7 +3,7 @@
 Owns the symbols of a source, its clock (the running maximum of `ts_recv`), which symbols of a frame without a key are
 meant, and the order in which bars of all symbols fall due. Leaves what a frame means to the venue's machine, what a
 message looks like to `symbol`, which times are believed without Kafka's to `clock`, and what is written where and when
-to `feed.feedlog`.
+to `feed.feedlog.writer`.
 
 Deterministic: the same ticks in the same order give the same messages, also when the machine was restored from
 keyframes and checkpoints taken at different ticks for different symbols: a symbol stays asleep until the tick at
@@ -21,14 +21,14 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from feed.errors import BadEntry, BadTick, CorruptLog, Unforeseen
-from feed.model import NO_SEQ, Action, Bar, Book, Instrument, Kind, Quote, Snapshot, State, Status, Trade
-from feed.symbols import is_pattern
-from feed.times import NS_MIN, unit_of
 from feed.venues.bars import NEVER
 from feed.venues.clock import untimed
 from feed.venues.now import ALL, NO_JUMP, Counts, Message, Now, SavedSymbol
 from feed.venues.symbol import Machine, Rules, Symbol, Tick
 from feed.venues.tick import NEVER_WRITTEN, NO_TIME
+from feed.wire.model import NO_SEQ, Action, Bar, Book, Instrument, Kind, Quote, Snapshot, State, Status, Trade
+from feed.wire.symbols import is_pattern
+from feed.wire.times import NS_MIN, unit_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

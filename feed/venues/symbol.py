@@ -18,7 +18,15 @@ from msgspec import Raw
 from msgspec.structs import replace
 
 from feed.errors import BadEntry, CorruptLog, Unforeseen
-from feed.model import (
+from feed.venues.bars import Bars, Odd
+from feed.venues.counters import AHEAD_MAX_NS
+from feed.venues.known import KnownTrades
+from feed.venues.legible import IN_DOUBT
+from feed.venues.levels import Levels
+from feed.venues.now import Counts, Last, Now, SavedSymbol, strictest
+from feed.venues.tick import Rules as Rules
+from feed.venues.tick import Tick as Tick
+from feed.wire.model import (
     KINDS,
     NO_SEQ,
     Action,
@@ -35,16 +43,8 @@ from feed.model import (
     Trade,
     Update,
 )
-from feed.model import Gap as GapMessage
-from feed.parts import parted
-from feed.venues.bars import Bars, Odd
-from feed.venues.counters import AHEAD_MAX_NS
-from feed.venues.known import KnownTrades
-from feed.venues.legible import IN_DOUBT
-from feed.venues.levels import Levels
-from feed.venues.now import Counts, Last, Now, SavedSymbol, strictest
-from feed.venues.tick import Rules as Rules
-from feed.venues.tick import Tick as Tick
+from feed.wire.model import Gap as GapMessage
+from feed.wire.parts import parted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

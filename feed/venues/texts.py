@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from feed.errors import BadTick
-from feed.model import Instrument
+from feed.wire.model import Instrument
 
 REASON_CHARS_MAX: Final = 1000
 NAME_CHARS_MAX: Final = 64

@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import Final
 
 from feed.errors import BadTick
-from feed.times import NS_MIN
+from feed.wire.times import NS_MIN
 
 _SECOND_MIN: Final = NS_MIN // 1_000_000_000
 _SECOND_MAX: Final = 2**63 // 1_000_000_000 - 1

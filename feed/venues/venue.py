@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from feed.model import Action
 from feed.venues.symbol import Machine, Symbol, Tick
+from feed.wire.model import Action
 
 CODE_VERSION: Final = 2
 """Raised by one with every change of this package that changes the bytes of any update."""

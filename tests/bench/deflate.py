@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from feed.gateway.deflate import Deflater
-from feed.metrics import Metrics
+from feed.runtime.metrics import Metrics
 from tests.bench.figures import Figure, Part, Result
 from tests.bench.market import Corpus
 from tests.bench.micro import CROWDS, Sent, through_hub

@@ -41,9 +41,9 @@ from broker import Broker  # noqa: E402  # a tool that lies beside its own pom
 from websockets.asyncio.client import ClientConnection, connect  # noqa: E402
 from websockets.exceptions import WebSocketException  # noqa: E402
 
-from feed.recording.chosen import Chosen  # noqa: E402
+from feed.recording.filter import Chosen  # noqa: E402
 from feed.recording.recording import Recording  # noqa: E402
-from feed.times import text_of  # noqa: E402
+from feed.wire.times import text_of  # noqa: E402
 from tests.bench.machine import memory_bytes  # noqa: E402
 from tests.integration.commands import Command  # noqa: E402
 from tests.integration.stage import Stage, said  # noqa: E402

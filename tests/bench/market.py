@@ -16,12 +16,12 @@ from typing import Final, NamedTuple
 
 import google_crc32c
 
-from feed.channels.record import Record, headers_of
-from feed.feedlog import Ahead, Opening, Round, Writer
+from feed.feedlog.writer import Ahead, Opening, Round, Writer
 from feed.normalizer.settings import version_of
 from feed.venues.source import Source
 from feed.venues.symbol import Rules, Tick
 from feed.venues.table import venue as venue_named
+from feed.wire.record import Record, headers_of
 
 VENUE: Final = "bench"
 PREFIX: Final = "BENCH"

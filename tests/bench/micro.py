@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple
 
 from feed.channels.hub import Hub, HubSettings
-from feed.channels.reader import LogReader
-from feed.channels.record import record_of
-from feed.model import Quote, Update
-from feed.protocol.codec import Frames, encode, text_frame
 from feed.protocol.session import Session, SessionSettings
+from feed.wire.frames import Frames, encode, text_frame
+from feed.wire.log_reader import LogReader
+from feed.wire.model import Quote, Update
+from feed.wire.record import record_of
 from tests.bench.figures import Figure, Part, Result
 from tests.bench.market import PARTITIONS, PREFIX, Corpus, Lot, stamped_entry
 from tests.bench.stage import Stage

@@ -14,10 +14,10 @@ from typing import Any, Final
 
 from aiokafka.structs import TopicPartition
 
-from feed.channels.record import record_of
 from feed.kafka.append import Appender
 from feed.kafka.cluster import Cluster
 from feed.kafka.fetch import Fetcher
+from feed.wire.record import record_of
 from tests.bench.captured import COINM, USDM, CapturedTick, books, data_folder, trades
 from tests.bench.figures import Figure, Part, Result
 from tests.bench.machine import FEED, BenchFailed, cpu_seconds, server

@@ -15,11 +15,11 @@ import pyarrow as pa
 from feed.channels.state import FoldRules
 from feed.recorder.commits import Commits, FileRules
 from feed.recorder.recovery import seal_ended
-from feed.recorder.taking import Taken
+from feed.recorder.rows import Taken
 from feed.recording.disk import Disk
 from feed.recording.notes import Span
 from feed.recording.tables import DECIMAL, SCHEMAS, TABLES, TIME
-from feed.settings import Settings
+from feed.runtime.settings import Settings
 
 START_NS: Final = 1_795_467_600_000_000_000
 PACE_NS: Final = 20_000

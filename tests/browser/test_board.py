@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from feed.gateway.limits import GatewaySettings
-from feed.model import Quote, Trade
+from feed.wire.model import Quote, Trade
 from tests.browser.chromium import EXECUTABLE, Chromium, Page
 from tests.gateways import Running
 from tests.market import OTHER, SYMBOL, Market

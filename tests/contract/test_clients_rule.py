@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import schemas
-from feed.tail import Rule
+from feed.run.tail import Rule
 
 TAKEN = {"apply", "replace", "note", "part", "stale", "ok"}
 

@@ -6,7 +6,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from feed.errors import BadTick
-from feed.venues.decimals import canonical, signed
+from feed.wire.decimals import canonical, signed
 from tests.schemas.validation import check, faults
 
 NUMBERS = st.one_of(

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 import schemas
-from feed.channels.record import Record, RecordKind, headers_of, record_of
 from feed.errors import DamagedRecord, ForeignRecord
+from feed.wire.record import Record, RecordKind, headers_of, record_of
 from tests.schemas.validation import check, faults
 
 RECORD = Record(

@@ -18,12 +18,12 @@ from msgspec.structs import fields
 
 import schemas
 from feed.channels.hub import Hub, HubSettings
-from feed.channels.record import Record
 from feed.gateway.gateway import told_settings
 from feed.gateway.limits import GatewaySettings
 from feed.protocol.line import RETRY
 from feed.protocol.request import OPS, Request, request_of, start_of
 from feed.protocol.session import Close, Session, SessionSettings
+from feed.wire.record import Record
 from tests.feed.recorder.tape import Log, Tape
 from tests.replay.desk import Desk
 

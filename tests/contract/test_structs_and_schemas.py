@@ -1,4 +1,4 @@
-"""Code and schemas say the same: every Struct of `feed.model` has its schema's fields, order, types and words."""
+"""Code and schemas say the same: every Struct of `feed.wire.model` has its schema's fields, order, types and words."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from msgspec import Struct
 from msgspec import inspect as types
 
 import schemas
-from feed import model
+from feed.wire import model
 
 # A Struct cannot have a field without a default behind one that may be left out, so these have one and are always sent.
 # A request has the message's name.

@@ -11,13 +11,13 @@ from collections.abc import Iterable, Sequence
 import msgspec
 from msgspec.structs import replace
 
-from feed.channels.reader import HoleInLog, LogReader
-from feed.channels.record import Record
 from feed.errors import BadTick
-from feed.feedlog import Ahead, Opening, Restored, Round, Step, Writer
+from feed.feedlog.writer import Ahead, Opening, Restored, Round, Step, Writer
 from feed.venues.source import Source
 from feed.venues.symbol import Rules, Tick
 from feed.venues.venue import Venue
+from feed.wire.log_reader import HoleInLog, LogReader
+from feed.wire.record import Record
 
 
 class SecondWriter(Exception):

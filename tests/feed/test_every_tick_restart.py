@@ -23,13 +23,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from feed.channels.record import Record
 from feed.errors import BadTick
-from feed.feedlog import values_of
+from feed.feedlog.writer import values_of
 from feed.venues.source import Checkpoint, Source
 from feed.venues.symbol import Rules, Tick
 from feed.venues.table import venue
 from feed.venues.venue import Venue
+from feed.wire.record import Record
 from tests.feed.memory_log import Worker, updates_of
 from tests.feed.venues.playing import BIG, CAPTURES, captured, ticks
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 from feed.errors import BadTick
-from feed.model import Action, Quote, Trade
 from feed.venues.symbol import Symbol, Tick
 from feed.venues.venue import Venue
+from feed.wire.model import Action, Quote, Trade
 
 
 class Toy:

@@ -25,14 +25,14 @@ from websockets.exceptions import InvalidHandshake, WebSocketException
 from feed.errors import BadTick
 from feed.kafka.append import Appender
 from feed.kafka.cluster import Cluster, Raw
-from feed.model import Update
 from feed.normalizer.ticks import tick_of
-from feed.settings import Settings, load
-from feed.tasks import end
-from feed.up import make_topics
+from feed.run.up import make_topics
+from feed.runtime.settings import Settings, load
+from feed.runtime.tasks import end
 from feed.venues.source import Source
 from feed.venues.symbol import Tick
 from feed.venues.table import venue as venue_named
+from feed.wire.model import Update
 from tests.feed.venues.playing import CAPTURES
 from tests.integration.commands import REPLAY, Command, running
 from tests.reference_client import Channel, Client, Json, require

@@ -19,7 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from feed.channels.hub import Hub, HubSettings
 from feed.gateway.limits import GatewaySettings, LimitSettings
-from feed.model import Trade
+from feed.wire.model import Trade
 from tests.gateways import Running
 from tests.integration.test_gateway import get, messages, subscribe, until
 from tests.market import OTHER, SYMBOL, Market

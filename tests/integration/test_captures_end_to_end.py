@@ -17,11 +17,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from feed.command import run
-from feed.model import KINDS as ALL_KINDS
 from feed.recording.recording import Recording
-from feed.tail import Hashing
+from feed.run.tail import Hashing
+from feed.runtime.command import run
 from feed.venues.table import venue as venue_named
+from feed.wire.model import KINDS as ALL_KINDS
 from replay.cli import app
 from tests.feed.venues.playing import BIG, CAPTURES
 from tests.hashed_client import HashedClient

@@ -16,7 +16,7 @@ from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFact
 
 from feed.gateway.deflate import Inflating
 from feed.gateway.limits import GatewaySettings, LimitSettings
-from feed.model import Trade
+from feed.wire.model import Trade
 from tests.gateways import Running
 from tests.integration.test_gateway import messages, subscribe, until
 from tests.market import SYMBOL, Market

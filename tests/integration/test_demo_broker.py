@@ -7,12 +7,12 @@ import asyncio
 import pytest
 from aiokafka.structs import TopicPartition
 
-from feed.channels.past import Cut
-from feed.channels.record import Record, headers_of
+from feed.backfill.past import Cut
 from feed.demo.broker import DemoBroker
-from feed.gateway.walker import FeedLogs
+from feed.follow.places import OutOfRange, Place, place_of, records
+from feed.gateway.backfill import FeedLogs
 from feed.kafka.append import Appender
-from feed.places import OutOfRange, Place, place_of, records
+from feed.wire.record import Record, headers_of
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 

@@ -12,7 +12,7 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.structs import TopicPartition
 
-from feed.recording.chosen import Chosen
+from feed.recording.filter import Chosen
 from feed.recording.recording import Recording
 from tests.integration.stage import DEADLINE_S, Stage, Viewer, dispose, port_of_a_gateway, said
 from tests.integration.test_kills import Victim, desk_ticks

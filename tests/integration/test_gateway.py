@@ -22,9 +22,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from feed.gateway.limits import GatewaySettings, LimitSettings
 from feed.gateway.ws import StreamProtocol
-from feed.model import Quote, Trade
 from feed.protocol.line import Line
 from feed.protocol.session import Session
+from feed.wire.model import Quote, Trade
 from tests.gateways import Running
 from tests.market import OTHER, SOURCE, SYMBOL, Market
 from tests.raw_client import CLOSE, PING, PONG, TEXT, Frame, RawClient, close, frame, handshake, text

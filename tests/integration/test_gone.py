@@ -11,7 +11,7 @@ from typing import Final
 import pytest
 
 from feed.gateway.limits import GatewaySettings, LimitSettings
-from feed.model import Trade
+from feed.wire.model import Trade
 from tests.gateways import Running
 from tests.integration.test_gateway import subscribe, until
 from tests.market import SYMBOL, Market

@@ -18,7 +18,7 @@ from typing import Final
 import pytest
 
 from feed.gateway.limits import GatewaySettings
-from feed.model import Trade
+from feed.wire.model import Trade
 from tests.gateways import Running
 from tests.market import SYMBOL, Market
 

@@ -14,8 +14,8 @@ import psutil
 import pytest
 
 from feed.channels.steps import Steps
-from feed.checks import Check
 from feed.gateway.limits import GatewaySettings, LimitSettings
+from feed.runtime.checks import Check
 from tests.gateways import Running
 from tests.raw_client import KEY, Answer, RawClient, handshake
 

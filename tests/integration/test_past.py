@@ -16,7 +16,7 @@ from aiokafka.structs import TopicPartition
 from websockets.asyncio.client import connect
 
 from feed.recording.recording import Recording
-from feed.times import text_of
+from feed.wire.times import text_of
 from tests.feed.venues.playing import CAPTURES
 from tests.integration.stage import DEADLINE_S, MARKET, Stage, Truth, Viewer, check_exact, dispose, said, seeded
 from tests.reference_client import Client, Json, require

@@ -17,7 +17,7 @@ from random import Random
 import pytest
 
 from feed.kafka.cluster import Raw
-from feed.recording.chosen import Chosen
+from feed.recording.filter import Chosen
 from feed.recording.folder import Folder
 from feed.recording.recording import Recording
 from feed.recording.verify import faults_of

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from feed.channels.hub import Hub, HubSettings
-from feed.channels.reader import LogReader
-from feed.channels.record import Record, record_of
 from feed.channels.steps import whole
 from feed.errors import ConfigError
-from feed.recording.chosen import Chosen
+from feed.recording.filter import Chosen
 from feed.recording.recording import Recording
-from feed.recording.shelf import FROM_BEGIN, TO_END, Cut
+from feed.recording.table_files import FROM_BEGIN, TO_END, Cut
+from feed.wire.log_reader import LogReader
+from feed.wire.record import Record, record_of
 from replay import republish as module
 from replay.republish import republish
 from tests.feed.memory_log import updates_of as updates_in

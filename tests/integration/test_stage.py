@@ -12,16 +12,16 @@ from typing import Any
 import msgspec
 import pytest
 from msgspec.structs import replace
+from tests.feed.test_feedlog import make_ticks
 
 from feed.channels.channel import Channel
 from feed.channels.hub import Hub, HubSettings
 from feed.channels.intake import Intake
 from feed.channels.join import Join
-from feed.channels.reader import LogReader
-from feed.channels.record import Record
 from feed.protocol.session import Session, SessionSettings
+from feed.wire.log_reader import LogReader
+from feed.wire.record import Record
 from tests.feed.memory_log import Worker, updates_of
-from tests.feed.test_feedlog import make_ticks
 from tests.feed.toy import TOY
 from tests.integration.stage import MARKET, Truth, check_exact
 from tests.reference_client import Broken, Client, payloads, require

@@ -15,7 +15,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.structs import TopicPartition
 from msgspec.structs import replace
 
-from feed.channels.record import EMPTY, Record, headers_of, record_of
+from feed.wire.record import EMPTY, Record, headers_of, record_of
 from tests.integration.stage import Stage, Viewer, check_exact
 from tests.integration.test_standstill import admin_of, state_of, trade
 

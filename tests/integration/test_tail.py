@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from feed import tail
 from feed.gateway.limits import GatewaySettings
-from feed.hashes import Hashes
-from feed.model import Quote, Snapshot, Update
+from feed.run import tail
+from feed.wire.hashes import Hashes
+from feed.wire.model import Quote, Snapshot, Update
 from tests.gateways import Running
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]

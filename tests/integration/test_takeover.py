@@ -17,7 +17,7 @@ from typing import Final
 import pytest
 from broker import free_port
 
-from feed.tasks import end
+from feed.runtime.tasks import end
 from tests.integration.commands import FEED, running
 from tests.integration.stage import MAIN, Stage, Viewer, said
 from tests.integration.test_standstill import trade

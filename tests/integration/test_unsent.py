@@ -10,13 +10,13 @@ from typing import Any, Final
 import msgspec
 import pytest
 
-from feed.channels.record import Record, headers_of
 from feed.gateway.limits import GatewaySettings
 from feed.kafka.batches import Page
 from feed.kafka.fetch import Stream
-from feed.model import Trade, Update
-from feed.settings import Settings
-from feed.up import follower
+from feed.run.up import follower
+from feed.runtime.settings import Settings
+from feed.wire.model import Trade, Update
+from feed.wire.record import Record, headers_of
 from tests.gateways import Running
 from tests.integration.test_gateway import subscribe, until
 from tests.raw_client import RawClient

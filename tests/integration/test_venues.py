@@ -9,7 +9,7 @@ from typing import Final
 import pytest
 
 from feed.kafka.cluster import Cluster
-from feed.settings import KNOWN_VENUES
+from feed.runtime.settings import KNOWN_VENUES
 from tests.integration.commands import REPLAY, running
 from tests.integration.stage import Stage, Viewer, check_exact, said
 

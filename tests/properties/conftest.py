@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from feed.channels import cursor, hub, readers, selection, shared, subscription, views, wanted
+from feed.channels import cursor, hub, readers, selection, shared, subscription, views
+from feed.channels import interest as wanted
 from feed.protocol import line
 
 

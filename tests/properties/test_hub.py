@@ -16,8 +16,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from feed.channels.cursor import Reader
 from feed.channels.hub import Hub, HubSettings
-from feed.model import KINDS
 from feed.protocol.session import Session, SessionSettings
+from feed.wire.model import KINDS
 from tests.reference_client import Client, payloads
 from tests.truth import TrueSource, some_data
 

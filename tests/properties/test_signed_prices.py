@@ -22,13 +22,13 @@ from hypothesis import strategies as st
 
 import replay
 from feed.channels.hub import Hub, HubSettings
-from feed.channels.record import Record
 from feed.channels.steps import whole
-from feed.model import Book, Snapshot
 from feed.protocol.session import Session, SessionSettings
 from feed.venues.source import Source
 from feed.venues.symbol import Rules, Tick
 from feed.venues.table import venue
+from feed.wire.model import Book, Snapshot
+from feed.wire.record import Record
 from replay.exporting import export
 from tests.feed.memory_log import Worker, updates_of
 from tests.feed.recorder.tape import Log, Tape

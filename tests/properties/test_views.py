@@ -17,8 +17,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from feed.channels.hub import Hub, HubSettings
-from feed.model import KINDS
 from feed.protocol.session import Session, SessionSettings
+from feed.wire.model import KINDS
 from tests.reference_client import Channel, Client, payloads
 from tests.truth import TrueSource, some_data
 

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 from feed.channels.channel import Channel
+from feed.channels.conflation import Best, Quotes, _Side
 from feed.channels.join import Join
 from feed.channels.log import Entry
-from feed.channels.merging import Best, Quotes, _Side
 from feed.channels.readers import Readers
 from feed.channels.state import Body
 from feed.channels.views import View, _Seen
-from feed.model import Level
+from feed.wire.model import Level
 from tests.properties.test_views import run
 
 SEEDS = 400

@@ -14,9 +14,9 @@ from msgspec.structs import replace as changed
 from websockets.sync.client import connect
 
 import replay
-from feed.model import KINDS
 from feed.recording.tables import SCHEMAS
-from feed.times import text_of
+from feed.wire.model import KINDS
+from feed.wire.times import text_of
 from tests.feed.recorder.made_up import MadeUp
 from tests.feed.recorder.tape import FILES, Tape
 from tests.gateways import Running

@@ -21,21 +21,21 @@ import pyarrow.parquet
 import pytest
 
 import replay
-from feed.channels.record import Record
-from feed.command import run
-from feed.model import KINDS
 from feed.recording.blocks import BlockWriter
-from feed.recording.chosen import Chosen
 from feed.recording.disk import Disk
 from feed.recording.files import RecordedFile
+from feed.recording.filter import Chosen
 from feed.recording.folder import Folder
 from feed.recording.notes import CorruptRecording
 from feed.recording.recording import Recording
 from feed.recording.seal import write_sealed
-from feed.recording.shelf import NEVER, Cut
+from feed.recording.table_files import NEVER, Cut
 from feed.recording.tables import SCHEMAS, is_of, schema_of
+from feed.runtime.command import run
 from feed.venues.symbol import Tick
 from feed.venues.table import venue
+from feed.wire.model import KINDS
+from feed.wire.record import Record
 from replay.cli import app
 from replay.exporting import export
 from replay.history import FORMS, Wanted

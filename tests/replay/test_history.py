@@ -23,11 +23,11 @@ from msgspec.structs import replace as changed
 
 import replay
 from feed.gateway.limits import GatewaySettings, LimitSettings
-from feed.recording.chosen import Chosen
+from feed.recording.filter import Chosen
 from feed.recording.recording import Recording
-from feed.recording.shelf import NEVER
+from feed.recording.table_files import NEVER
 from feed.recording.tables import SCHEMAS
-from feed.times import text_of
+from feed.wire.times import text_of
 from replay.history import FORMS, Piece, Wanted, arrow, ndjson
 from tests.feed.recorder.made_up import MadeUp
 from tests.feed.recorder.tape import FILES, Tape
@@ -103,7 +103,7 @@ def test_ndjson_is_the_messages_byte_for_byte(served: Running, folder: Path) -> 
 
 
 def test_csv_is_what_export_writes(served: Running, folder: Path, tmp_path: Path) -> None:
-    from feed.command import run
+    from feed.runtime.command import run
     from replay.cli import app
 
     _, headers, body = get(served, "text/csv", channel="trades", symbols="TOY:A,TOY:C")

@@ -11,17 +11,17 @@ from typing import Any
 import msgspec
 import pytest
 
-from feed.channels.tape import Said
-from feed.channels.tape import Tape as Walked
-from feed.model import KINDS, Gap, Kind, Trade, Update
-from feed.recording.chosen import Chosen
+from feed.backfill.recorded import Said
+from feed.backfill.recorded import Tape as Walked
 from feed.recording.disk import Disk, NewFile
 from feed.recording.files import RecordedFile
+from feed.recording.filter import Chosen
 from feed.recording.folder import Folder
 from feed.recording.recording import Recording
-from feed.recording.shelf import Cut
+from feed.recording.table_files import Cut
 from feed.recording.tables import TABLES
-from feed.times import text_of
+from feed.wire.model import KINDS, Gap, Kind, Trade, Update
+from feed.wire.times import text_of
 from replay.checking import Checked, file_faults
 from replay.repairing import repair
 from tests.feed.recorder.made_up import START_NS, MadeUp, head

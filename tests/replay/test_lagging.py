@@ -15,8 +15,8 @@ import pytest
 
 import replay
 from feed.gateway.recordings import range_of
-from feed.model import KINDS
 from feed.recording.tables import SCHEMAS, TABLES
+from feed.wire.model import KINDS
 from replay.opened import Opened
 from tests.feed.recorder.made_up import MadeUp
 from tests.feed.recorder.tape import Tape

@@ -14,7 +14,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from feed.channels.hub import Hub, HubSettings
 from feed.gateway.ws import StreamProtocol
-from feed.model import Quote
+from feed.wire.model import Quote
 from replay.flow import READ_AHEAD_BYTES
 from replay.session import ReplaySession
 from tests.bench.recorded import record

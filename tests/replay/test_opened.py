@@ -21,16 +21,16 @@ import pytest
 from pyarrow._fs import _MockFileSystem
 
 import replay
-from feed.command import run
 from feed.errors import FeedError
-from feed.hashes import Hashes
-from feed.recording.chosen import Chosen
 from feed.recording.files import RecordedFile
+from feed.recording.filter import Chosen
 from feed.recording.folder import Folder
 from feed.recording.notes import CorruptRecording
 from feed.recording.recording import Recording
-from feed.recording.shelf import FROM_BEGIN, TO_END
-from feed.times import text_of
+from feed.recording.table_files import FROM_BEGIN, TO_END
+from feed.runtime.command import run
+from feed.wire.hashes import Hashes
+from feed.wire.times import text_of
 from replay import printing
 from replay.cli import app
 from replay.opened import Opened

@@ -20,13 +20,13 @@ from websockets.sync.client import ClientConnection, connect
 
 from feed.gateway.limits import GatewaySettings, LimitSettings
 from feed.gateway.recordings import Range, Recordings
-from feed.model import KINDS
-from feed.recording.chosen import Chosen
 from feed.recording.files import RecordedFile
+from feed.recording.filter import Chosen
 from feed.recording.folder import Folder
 from feed.recording.notes import CorruptRecording
 from feed.recording.recording import Recording
-from feed.times import text_of
+from feed.wire.model import KINDS
+from feed.wire.times import text_of
 from tests.feed.recorder.made_up import MadeUp
 from tests.feed.recorder.tape import Tape
 from tests.gateways import Running

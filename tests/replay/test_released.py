@@ -12,17 +12,17 @@ from pathlib import Path
 
 import pytest
 
-from feed.channels.past import Cut as LogCut
+from feed.backfill.past import Cut as LogCut
+from feed.gateway.backfill_recorded import Reel
 from feed.gateway.limits import GatewaySettings
 from feed.gateway.recordings import Recordings, Walk
-from feed.gateway.tapes import Reel
-from feed.model import KINDS
 from feed.recording import merge
-from feed.recording.chosen import Chosen
 from feed.recording.files import RecordedFile
+from feed.recording.filter import Chosen
 from feed.recording.recording import Recording
-from feed.recording.standing import Standing
-from feed.times import text_of
+from feed.recording.state_at import Standing
+from feed.wire.model import KINDS
+from feed.wire.times import text_of
 from replay.ahead import Ahead
 from replay.flow import Flow
 from replay.player import Player, Reader

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from feed.channels.channel import LOST_KINDS
-from feed.channels.message import END, START
-from feed.model import KINDS
-from feed.recording.chosen import Chosen
 from feed.recording.files import RecordedFile
+from feed.recording.filter import Chosen
 from feed.recording.folder import Folder
 from feed.recording.recording import Recording
-from feed.recording.shelf import TO_END
+from feed.recording.table_files import TO_END
+from feed.wire.message import END, START
+from feed.wire.model import KINDS
 from replay.checking import Checked, file_faults
 from replay.repairing import repair
 from tests.feed.recorder.made_up import MadeUp, head, truth_of

@@ -17,13 +17,13 @@ import pytest
 from websockets.sync.client import ClientConnection, connect
 
 from feed.channels.hub import Hub, HubSettings
-from feed.channels.reader import LogReader
-from feed.channels.record import Record
-from feed.command import run
 from feed.gateway.gateway import Gateway
 from feed.gateway.limits import GatewaySettings
-from feed.model import KINDS
+from feed.runtime.command import run
 from feed.venues.table import venue
+from feed.wire.log_reader import LogReader
+from feed.wire.model import KINDS
+from feed.wire.record import Record
 from replay.cli import app
 from tests.feed.memory_log import Worker
 from tests.feed.recorder.tape import Log, Tape

@@ -12,12 +12,12 @@ import pytest
 from msgspec.structs import replace as changed
 
 import schemas
-from feed.model import KINDS
 from feed.protocol.session import SessionSettings
-from feed.recording.chosen import Chosen, Picked
+from feed.recording.filter import Chosen, Picked
 from feed.recording.recording import Recording
-from feed.recording.shelf import Cut
-from feed.times import text_of
+from feed.recording.table_files import Cut
+from feed.wire.model import KINDS
+from feed.wire.times import text_of
 from tests.feed.recorder.made_up import MadeUp
 from tests.feed.recorder.tape import FILES, Tape
 from tests.reference_client import Channel, payloads

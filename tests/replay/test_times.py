@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 import replay
-from feed.command import USAGE, run
 from feed.errors import ConfigError
+from feed.runtime.command import USAGE, run
 from replay.cli import app
 from replay.times import ns_of
 

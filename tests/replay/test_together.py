@@ -10,9 +10,9 @@ import msgspec
 import pytest
 
 import replay
-from feed.model import Book, Update
-from feed.recording.chosen import Chosen
+from feed.recording.filter import Chosen
 from feed.recording.tables import TABLES
+from feed.wire.model import Book, Update
 from replay import once as module
 from replay import together
 from replay.opened import Face, Opened

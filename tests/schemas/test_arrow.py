@@ -10,8 +10,8 @@ from msgspec import Struct
 from msgspec.structs import fields
 
 import schemas
-from feed.model import Bar, Book, Gap, Instrument, Quote, State, Status, Trade, Update
 from feed.recording.tables import arrow_type
+from feed.wire.model import Bar, Book, Gap, Instrument, Quote, State, Status, Trade, Update
 
 TABLES: dict[str, Any] = schemas.arrow()["tables"]
 FIELDS: dict[str, type[Struct]] = {

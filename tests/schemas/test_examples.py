@@ -8,7 +8,7 @@ from typing import Any, get_args
 import pytest
 
 import schemas
-from feed.model import KINDS, GapReason, StateReason
+from feed.wire.model import KINDS, GapReason, StateReason
 from tests.schemas.validation import check, faults
 
 MESSAGES = [case["then"]["$ref"].removesuffix(".json") for case in schemas.schema("message")["allOf"]]

@@ -13,18 +13,18 @@ from typing import Any
 
 import msgspec
 import pytest
+from tests.feed.test_feedlog import make_ticks
 
 from feed.channels.channel import Channel
 from feed.channels.hub import Hub, HubSettings
-from feed.channels.reader import HoleInLog, LogReader
-from feed.channels.record import Record
 from feed.errors import BadTick
-from feed.model import KINDS
 from feed.protocol.session import Session, SessionSettings
 from feed.venues.source import Source
 from feed.venues.symbol import Rules, Tick
+from feed.wire.log_reader import HoleInLog, LogReader
+from feed.wire.model import KINDS
+from feed.wire.record import Record
 from tests.feed.memory_log import Died, SecondWriter, Worker, updates_of
-from tests.feed.test_feedlog import make_ticks
 from tests.feed.toy import TOY
 from tests.reference_client import Client, payloads
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from feed.backfill.requests import Door
 from feed.channels.hub import Hub, HubSettings
 from feed.protocol.session import Session, SessionSettings
-from feed.protocol.walks import Door
 from tests.reference_client import Channel, Client, payloads
 from tests.truth import TrueSource, some_data
 

@@ -12,11 +12,11 @@ import pytest
 from feed.channels.hub import Hub, HubSettings
 from feed.channels.steps import whole
 from feed.errors import BadTick
-from feed.model import Snapshot
 from feed.protocol.session import Session, SessionSettings
 from feed.venues.source import Source
 from feed.venues.symbol import Rules
 from feed.venues.table import venue
+from feed.wire.model import Snapshot
 from tests.feed.venues.playing import BIG, CAPTURES, captured, ticks
 from tests.reference_client import Client, payloads
 

@@ -10,8 +10,8 @@ import pytest
 from feed.channels.cursor import Reader
 from feed.channels.join import LOOKS_MAX
 from feed.channels.steps import whole
-from feed.model import Book
 from feed.protocol.session import DOUBT_LOOKS_MAX, Close, SessionSettings
+from feed.wire.model import Book
 from tests.feed.channels.desk import MEGABYTE, Desk, Link
 from tests.feed.channels.test_intake import sent, subscribed
 from tests.truth import some_data

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from feed.channels.steps import whole
-from feed.model import Book, Quote
+from feed.wire.model import Book, Quote
 from tests.feed.channels.desk import Desk, Link
 from tests.truth import TrueSource, some_data
 

@@ -9,9 +9,9 @@ import pytest
 from feed.channels.channel import Channel, Listing, Source
 from feed.channels.flush import Flush
 from feed.channels.log import Entry, Log, Run, entries_of, in_order
-from feed.channels.message import JOINT
 from feed.channels.roster import Roster
-from feed.channels.spec import RAW
+from feed.channels.view_spec import RAW
+from feed.wire.message import JOINT
 
 
 def update(seq: int, kind: str = "quotes") -> bytes:

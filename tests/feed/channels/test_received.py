@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from feed.channels.record import EMPTY
+from feed.wire.record import EMPTY
 from tests.feed.channels.desk import Desk
 
 

@@ -7,10 +7,10 @@ import random
 import pytest
 
 from feed.channels.channel import NOTHING
-from feed.channels.message import split, whole
 from feed.channels.state import Folded, FoldRules, fold, folding
 from feed.errors import CorruptLog
-from feed.model import KINDS, Book, Kind, Trade
+from feed.wire.message import split, whole
+from feed.wire.model import KINDS, Book, Kind, Trade
 from tests.truth import TrueSource, some_data
 
 RULES = FoldRules()

@@ -12,7 +12,7 @@ import pytest
 
 from feed.channels import views
 from feed.channels.channel import Channel
-from feed.model import Book
+from feed.wire.model import Book
 from tests.feed.channels.desk import Desk, Link
 from tests.feed.channels.test_intake import sent
 

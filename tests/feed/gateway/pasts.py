@@ -11,12 +11,12 @@ from typing import Any
 from msgspec.structs import replace
 
 from feed.channels.hub import Hub, HubSettings
-from feed.channels.reader import LogReader
-from feed.channels.record import Record, headers_of
+from feed.follow.places import OutOfRange
+from feed.gateway.backfill import Walker
 from feed.gateway.recordings import Recordings
-from feed.gateway.walker import Walker
-from feed.places import OutOfRange
 from feed.protocol.session import SessionSettings
+from feed.wire.log_reader import LogReader
+from feed.wire.record import Record, headers_of
 from tests.feed.channels.desk import Link
 from tests.feed.recorder.made_up import MadeUp
 from tests.reference_client import Client

@@ -9,7 +9,7 @@ import pytest
 
 from feed.gateway import answers
 from feed.gateway.answers import Made, Slices, Together
-from feed.model import Book
+from feed.wire.model import Book
 from tests.gateways import Running
 from tests.integration.test_gateway import get, subscribe, until
 from tests.market import OTHER, SYMBOL, Market

@@ -8,8 +8,8 @@ import pytest
 
 from feed.gateway import deflate
 from feed.gateway.deflate import Deflater
-from feed.metrics import Metrics
-from feed.protocol.codec import text_frame
+from feed.runtime.metrics import Metrics
+from feed.wire.frames import text_frame
 from tests.raw_client import inflated
 
 

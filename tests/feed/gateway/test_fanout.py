@@ -9,8 +9,8 @@ from functools import partial
 import pytest
 
 from feed.gateway.fanout import Fanout
-from feed.gateway.pace import Pace
-from feed.metrics import Metrics
+from feed.gateway.flush_pacing import Pace
+from feed.runtime.metrics import Metrics
 
 pytestmark = pytest.mark.anyio
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from feed.followed import Standing
+from feed.follow.followed import Standing
 from feed.gateway.flow import Flow, Reason, flow_of, only, together
 from feed.gateway.gateway import Gateway
 from tests.gateways import Running

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from feed.gateway.health import Health, Watchdog
-from feed.metrics import Metrics
+from feed.runtime.metrics import Metrics
 
 
 class Clock:

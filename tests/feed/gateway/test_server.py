@@ -7,12 +7,12 @@ import asyncio
 import pytest
 
 from feed.channels.hub import Hub, HubSettings
+from feed.gateway.backfill import FeedLogs
 from feed.gateway.gateway import Gateway
 from feed.gateway.limits import GatewaySettings
 from feed.gateway.server import build_server, serve
-from feed.gateway.walker import FeedLogs
-from feed.metrics import Metrics
 from feed.protocol.session import SessionSettings
+from feed.runtime.metrics import Metrics
 
 pytestmark = pytest.mark.anyio
 

@@ -6,10 +6,10 @@ import logging
 
 import pytest
 
-from feed.metrics import Metrics
 from feed.normalizer import numbers
 from feed.normalizer.numbers import Numbers, PartitionNumbers
-from feed.told import Told
+from feed.runtime.metrics import Metrics
+from feed.runtime.told import Told
 from feed.venues.now import Counts
 from feed.venues.tick import Tick
 

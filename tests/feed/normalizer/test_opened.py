@@ -12,15 +12,15 @@ import pytest
 from msgspec.structs import replace
 
 from feed.channels.hub import Hub, HubSettings
-from feed.channels.record import Record, headers_of
 from feed.channels.steps import whole
-from feed.feedlog import Ahead, Opening, Restored, Round, Writer
-from feed.followed import FollowedLog, Patience
+from feed.feedlog.writer import Ahead, Opening, Restored, Round, Writer
+from feed.follow.followed import FollowedLog, Patience
 from feed.normalizer.plan import Bounds, plan_for
-from feed.told import Told
+from feed.runtime.told import Told
 from feed.venues.source import Source
 from feed.venues.symbol import Rules, Tick
 from feed.venues.table import venue
+from feed.wire.record import Record, headers_of
 from tests.feed.venues.playing import T0
 
 pytestmark = pytest.mark.anyio

@@ -8,9 +8,9 @@ import google_crc32c
 import pytest
 from msgspec.structs import replace
 
-from feed.channels.record import Record
-from feed.feedlog import Restored
+from feed.feedlog.writer import Restored
 from feed.normalizer.plan import Bounds, Plan, plan_for
+from feed.wire.record import Record
 
 pytestmark = pytest.mark.anyio
 VERSION = "2.abc"

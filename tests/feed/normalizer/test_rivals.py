@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from feed.channels.record import Record, headers_of
 from feed.normalizer import rivals
 from feed.normalizer.rivals import Rivals, StandsBy
 from feed.normalizer.settings import CODE_VERSION, NormalizerSettings, settings_text, version_of
 from feed.venues.symbol import Rules
+from feed.wire.record import Record, headers_of
 
 pytestmark = pytest.mark.anyio
 OURS = NormalizerSettings(ticks_topic="t", feed_topic="f", dead_topic="d", owner="here 1")

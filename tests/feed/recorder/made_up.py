@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
-from feed.channels.record import Record
-from feed.model import KINDS, Trade
+from feed.wire.model import KINDS, Trade
+from feed.wire.record import Record
 from tests.feed.recorder.tape import Log
 from tests.truth import TrueSource, some_data
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
-from feed.channels.record import Record
-from feed.model import Trade, Update
+from feed.wire.model import Trade, Update
+from feed.wire.record import Record
 from tests.feed.recorder.made_up import START_NS
 from tests.feed.recorder.tape import Log
 

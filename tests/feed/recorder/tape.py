@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from feed.channels.reader import LogReader
-from feed.channels.record import Record
 from feed.channels.state import FoldRules
 from feed.recorder.commits import Commits, FileRules
 from feed.recorder.recovery import seal_ended, take_up
 from feed.recorder.session import Session
-from feed.recording.chosen import Chosen
 from feed.recording.disk import Disk
+from feed.recording.filter import Chosen
 from feed.recording.tables import GAPS, STATES
+from feed.wire.log_reader import LogReader
+from feed.wire.record import Record
 
 FILES = FileRules(rotate_bytes=1 << 30, rotate_s=1e9, keyframe_ratio=4.0, keyframe_bytes_min=1 << 20)
 

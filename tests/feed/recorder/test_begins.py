@@ -11,22 +11,22 @@ from typing import Any
 import pytest
 from aiokafka.structs import TopicPartition
 
-from feed.channels.past import Cut
+from feed.backfill.past import Cut
 from feed.channels.state import FoldRules
 from feed.errors import ConfigError
-from feed.floors import EARLIEST, Floors
-from feed.model import KINDS
-from feed.record import begin_of, raw_recorder, record
+from feed.follow.floors import EARLIEST, Floors
 from feed.recorder import role
 from feed.recorder.health import RecorderHealth
 from feed.recorder.raw import RawTicks
 from feed.recorder.recovery import take_up
 from feed.recorder.session import Session
-from feed.recording.chosen import Chosen
 from feed.recording.disk import Disk
+from feed.recording.filter import Chosen
 from feed.recording.notes import Span
 from feed.recording.recording import Recording
-from feed.settings import Settings, load
+from feed.run.record import begin_of, raw_recorder, record
+from feed.runtime.settings import Settings, load
+from feed.wire.model import KINDS
 from tests.feed.gateway.pasts import MemoryLog
 from tests.feed.recorder.made_up import MadeUp, head
 from tests.feed.recorder.moving import Partition

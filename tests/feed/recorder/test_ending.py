@@ -12,8 +12,8 @@ import pytest
 from feed.recorder.health import RecorderHealth
 from feed.recorder.retention import KeepRules
 from feed.recorder.role import Pauses, RecorderSettings, _Life
-from feed.recording.chosen import Chosen
 from feed.recording.disk import Disk, NewFile
+from feed.recording.filter import Chosen
 from feed.recording.recording import Recording
 from feed.recording.verify import faults_of
 from tests.feed.recorder.moving import Partition

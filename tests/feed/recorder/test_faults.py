@@ -11,20 +11,20 @@ import pytest
 
 import replay
 from feed.errors import FeedError
-from feed.model import KINDS
 from feed.recorder.commits import Commits
 from feed.recorder.lock import FolderLock
 from feed.recorder.recovery import seal_ended, take_up
 from feed.recorder.retention import KeepRules, _unused, keep
 from feed.recording import recording
-from feed.recording.chosen import Chosen
 from feed.recording.disk import Disk, NewFile
 from feed.recording.files import RecordedFile
+from feed.recording.filter import Chosen
 from feed.recording.folder import Folder
 from feed.recording.footing import WHOLE
 from feed.recording.notes import CorruptRecording
 from feed.recording.recording import Recording
 from feed.recording.tables import GAPS, STATES
+from feed.wire.model import KINDS
 from tests.feed.recorder.made_up import MadeUp, truth_of
 from tests.feed.recorder.tape import FILES, Tape
 from tests.feed.recorder.test_session import EAGER, made_up, stream_of, updates_of

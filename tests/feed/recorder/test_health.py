@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from feed.checks import is_ready, told
-from feed.followed import Standing
-from feed.metrics import Metrics
-from feed.recorder.health import RecorderHealth, register
 from tests.feed.test_metrics import exported
+
+from feed.follow.followed import Standing
+from feed.recorder.health import RecorderHealth, register
+from feed.runtime.checks import is_ready, told
+from feed.runtime.metrics import Metrics
 
 
 class Clock:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from feed.recorder.taking import Taker
-from feed.recording.chosen import Chosen
+from feed.recorder.rows import Taker
+from feed.recording.filter import Chosen
 from feed.recording.recording import Recording
 from feed.recording.verify import faults_of
 from replay.checking import Checked

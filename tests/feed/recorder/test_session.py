@@ -9,15 +9,15 @@ import pytest
 from msgspec.structs import replace
 
 from feed.channels.channel import NOTHING
-from feed.channels.message import END, START
 from feed.channels.state import Folded, FoldRules, fold
-from feed.model import KINDS, Kind
 from feed.recorder.recovery import take_up
-from feed.recording.chosen import Chosen
 from feed.recording.disk import Disk
+from feed.recording.filter import Chosen
 from feed.recording.merge import RANKS
 from feed.recording.recording import Recording
-from feed.recording.shelf import FROM_BEGIN, TO_END, Cut
+from feed.recording.table_files import FROM_BEGIN, TO_END, Cut
+from feed.wire.message import END, START
+from feed.wire.model import KINDS, Kind
 from tests.feed.recorder.made_up import MadeUp, head, truth_of
 from tests.feed.recorder.tape import FILES, Log, Tape
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from feed.recording import files
-from feed.recording.chosen import Chosen
 from feed.recording.files import RecordedFile
+from feed.recording.filter import Chosen
 from feed.recording.folder import Folder, Place
 from feed.recording.notes import CorruptRecording
 from feed.recording.recording import Recording

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from feed.channels.message import END, START
 from feed.gateway.recordings import range_of
-from feed.model import KINDS, NO_SEQ
-from feed.recording.chosen import Chosen
+from feed.recording.filter import Chosen
 from feed.recording.folder import Folder
 from feed.recording.footing import WHOLE
 from feed.recording.notes import CorruptRecording
 from feed.recording.recording import Recording
-from feed.recording.shelf import FROM_BEGIN, Cut
+from feed.recording.table_files import FROM_BEGIN, Cut
 from feed.recording.tables import TABLES
+from feed.wire.message import END, START
+from feed.wire.model import KINDS, NO_SEQ
 from replay.checking import Checked
 from replay.republish import begin_of
 from tests.feed.recorder.made_up import MadeUp

@@ -14,9 +14,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import UNSET
 
-from feed.channels.message import bare
 from feed.errors import BadTick, CorruptLog
-from feed.model import (
+from feed.recording.columns import Dictionaries, Places, gaps_of, lines_of, parse, rows_of, states_of
+from feed.recording.json_text import if_there, joined, strings
+from feed.recording.tables import GAPS, STATES
+from feed.recording.text import messages_of
+from feed.venues.source import Source
+from feed.venues.symbol import Rules
+from feed.venues.table import venue
+from feed.wire.message import bare
+from feed.wire.model import (
     Bar,
     Book,
     Gap,
@@ -28,14 +35,7 @@ from feed.model import (
     Trade,
     Update,
 )
-from feed.parts import parted
-from feed.recording.columns import Dictionaries, Places, gaps_of, lines_of, parse, rows_of, states_of
-from feed.recording.json_text import if_there, joined, strings
-from feed.recording.tables import GAPS, STATES
-from feed.recording.text import messages_of
-from feed.venues.source import Source
-from feed.venues.symbol import Rules
-from feed.venues.table import venue
+from feed.wire.parts import parted
 from tests.feed.recording.test_decimals import canonical, prices
 from tests.feed.venues.playing import BIG, CAPTURES, captured, ticks
 

@@ -11,15 +11,15 @@ import pytest
 import replay
 from feed.gateway.catalog import Catalog
 from feed.gateway.recordings import Recordings, range_of
-from feed.model import KINDS
 from feed.recording import files
-from feed.recording.chosen import Chosen
+from feed.recording.filter import Chosen
 from feed.recording.folder import Folder, Place
 from feed.recording.notes import Note
 from feed.recording.recording import Recording
-from feed.recording.shelf import Cut
+from feed.recording.table_files import Cut
 from feed.recording.tables import TABLES
 from feed.recording.verify import faults_of
+from feed.wire.model import KINDS
 from replay.checking import Checked, file_faults
 from tests.feed.recorder.made_up import MadeUp
 from tests.feed.recorder.moving import Partition

@@ -16,12 +16,12 @@ from typing import Any, NamedTuple
 import msgspec
 
 from feed.errors import BadTick
-from feed.model import Book, Gap, Quote, Snapshot, State, Trade, Update
 from feed.venues.now import Message
 from feed.venues.source import Checkpoint, Source
 from feed.venues.symbol import Rules, Tick
 from feed.venues.table import venue
 from feed.venues.venue import Venue
+from feed.wire.model import Book, Gap, Quote, Snapshot, State, Trade, Update
 from replay.captures import Captured, read
 
 T0 = 1_700_000_000_000_000_000

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feed.model import Trade
 from feed.venues.counters import LATE_NS, SOON_NS, begins_anew
 from feed.venues.known import KnownTrades
 from feed.venues.now import Counts
+from feed.wire.model import Trade
 from tests.feed.venues.playing import STEP_NS, T0, Feeder
 
 MS = T0 // 1_000_000

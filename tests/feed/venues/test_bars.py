@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feed.model import INTERVALS_NS, Bar, Interval
 from feed.venues.bars import BarRules, Bars, Saved
+from feed.wire.model import INTERVALS_NS, Bar, Interval
 from tests.feed.venues.playing import T0, Feeder
 
 SECOND = 1_000_000_000

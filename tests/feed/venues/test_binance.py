@@ -9,9 +9,9 @@ import msgspec
 import pytest
 
 from feed.errors import BadTick
-from feed.model import Book, Quote, Trade
 from feed.venues import binance, binance_book
 from feed.venues.symbol import Tick
+from feed.wire.model import Book, Quote, Trade
 from tests.feed.venues.playing import T0, Feeder, captured, doubts, numbered, play, ticks, without_doubts
 
 NAME = "BTCUSDT"

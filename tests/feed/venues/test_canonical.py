@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from feed.errors import BadTick
-from feed.model import Instrument, Quote, Status, Trade
 from feed.venues import canonical
 from feed.venues.symbol import Tick
+from feed.wire.model import Instrument, Quote, Status, Trade
 from tests.feed.venues.playing import Feeder, doubts, without_doubts
 from tests.schemas.validation import faults
 

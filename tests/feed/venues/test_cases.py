@@ -17,10 +17,10 @@ from aiokafka.structs import TopicPartition
 from feed.errors import BadRequest
 from feed.kafka.cluster import Cluster
 from feed.kafka.fetch import Fetcher
-from feed.model import Bar, Status
 from feed.protocol.request import Subscribe, request_of, start_of
 from feed.venues.symbol import Tick
 from feed.venues.table import venue
+from feed.wire.model import Bar, Status
 from replay.captures import Captured
 from replay.sinks import TickTopic
 from tests.feed.venues.playing import T0, Folded, Played

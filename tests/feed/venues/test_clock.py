@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from feed.model import Trade
 from feed.venues.tick import NEVER_WRITTEN, NO_TIME, Tick
+from feed.wire.model import Trade
 from tests.feed.venues.playing import Feeder
 
 S = 1_000_000_000

@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from feed.model import Instrument, Quote, Status, Trade
 from feed.venues import coinbase
+from feed.wire.model import Instrument, Quote, Status, Trade
 from tests.feed.venues.playing import CAPTURES, Feeder, Played, captured, doubts, ticks, without_doubts
 
 NAME = "BTC-USD"

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from feed.model import Trade
+from feed.wire.model import Trade
 from tests.feed.venues.playing import BIG, CAPTURES, Folded, captured, play, ticks, twice
 
 NAMES = [pytest.param(name, marks=pytest.mark.slow if name in BIG else ()) for name in CAPTURES]

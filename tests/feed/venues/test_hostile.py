@@ -13,9 +13,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from feed.errors import BadTick
-from feed.model import State
 from feed.venues.symbol import Tick
 from feed.venues.table import NAMES, venue
+from feed.wire.model import State
 from tests.feed.venues.playing import CAPTURES, T0, Played, captured, doubts, state_of, ticks
 
 VENUES = [*NAMES, "anyone"]

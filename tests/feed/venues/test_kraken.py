@@ -10,9 +10,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from feed.model import Instrument, Quote, Status, Trade
 from feed.venues import kraken, kraken_book
 from feed.venues.symbol import Tick
+from feed.wire.model import Instrument, Quote, Status, Trade
 from tests.feed.venues.playing import Feeder, captured, doubts, numbered, play, ticks, without_doubts
 
 V1, V2 = "XBT/USD", "BTC/USD"

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from feed.feedlog import values_of
-from feed.model import Update
+from feed.feedlog.writer import values_of
 from feed.venues.source import Checkpoint, Source
 from feed.venues.symbol import Rules, Tick
 from feed.venues.table import venue
+from feed.wire.model import Update
 from tests.feed.venues.playing import T0, encode
 
 SECOND = 1_000_000_000

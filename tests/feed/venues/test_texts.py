@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from feed.model import Instrument, Status
+from feed.wire.model import Instrument, Status
 from tests.feed.venues.playing import Feeder
 
 LONG = "x" * 1_000_000

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from feed.channels.record import Record
 from feed.errors import Unforeseen
-from feed.feedlog import Ahead
-from feed.model import Book, Gap, State, Update
+from feed.feedlog.writer import Ahead
 from feed.venues.source import Source
 from feed.venues.symbol import Rules, Tick
 from feed.venues.venue import Venue
+from feed.wire.model import Book, Gap, State, Update
+from feed.wire.record import Record
 from tests.feed.memory_log import Worker, updates_of
 from tests.feed.toy import TOY, Toy, wide
 

@@ -9,12 +9,12 @@ import msgspec
 import pytest
 
 from feed.errors import BadTick
-from feed.model import Status
 from feed.venues import coinbase_frames
 from feed.venues.now import ALL
 from feed.venues.source import Checkpoint, Source
 from feed.venues.symbol import Rules, Tick
 from feed.venues.table import venue
+from feed.wire.model import Status
 from tests.feed.venues.playing import Feeder
 
 T0 = 1_700_000_000_000_000_000

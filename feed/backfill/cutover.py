@@ -1,0 +1,161 @@
+"""From the past into the present: the channels of a past that has come to what memory holds, joined to the live hub.
+
+Owns when that can be, and what the reader has from then on. The join itself is that of any client that resumes by
+marks.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from feed.channels.join import Broken, Join
+from feed.channels.pending import Plan
+from feed.channels.selection import matched
+from feed.channels.steps import STRIDE, Steps, whole
+from feed.wire.message import KIND_BIT, KIND_INDEX, PREV
+from feed.wire.model import NO_SEQ
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from feed.backfill.past import Past
+    from feed.channels.channel import Channel
+    from feed.channels.cursor import Reader
+    from feed.channels.hub import Hub
+
+_ATTEMPTS_MAX: Final = 4
+
+
+def hand_over(past: Past, hub: Hub, reader: Reader, tells: str | int, *, forced: bool = False) -> Steps[bool]:
+    """Joins a reader of the live hub to what a past has come to; False where memory and past do not meet yet.
+
+    They meet where both know the same channels of the same sources, and memory has all that follows. `forced`: where
+    they never will, since the log has lost what lies between, those channels begin with a gap.
+
+    What is found in steps is used at one moment, the last; what has changed until then is looked for again. Nothing may
+    be given to the past meanwhile.
+    """
+    for attempt in range(1, _ATTEMPTS_MAX + 1):
+        stands = _standing(past, hub)
+        looking = _look(past, hub, forced=forced)
+        # where something changes all the time it is done at once
+        found = whole(looking) if attempt == _ATTEMPTS_MAX else (yield from looking)
+        if found is None:
+            return False
+        if stands == _standing(past, hub):
+            _take(past, hub, reader, found, tells)
+            return True
+    raise AssertionError("nothing can have changed")
+
+
+class _Found(NamedTuple):
+    """The channels that a past wants: bits of those that go on, and those that do not."""
+
+    bits: dict[int, int]
+    apart: list[Channel]
+
+
+def _standing(past: Past, hub: Hub) -> object:
+    """What is compared to see whether `_look` would find something else now."""
+    positions = past.positions
+    behind = [source for source in hub.sources.values() if source.may_miss(positions.get(source.name, NO_SEQ))]
+    gone = frozenset((source.name, source.evicted, source.floor) for source in behind)
+    return hub.moves, past.reader.wanted.changes, gone
+
+
+def _look(past: Past, hub: Hub, *, forced: bool) -> Steps[_Found | None]:
+    """None: they do not meet."""
+    wanted, known, positions = past.reader.wanted, past.hub.names, past.positions
+    found = _Found({}, [])
+    looked = 0
+    for name, listing in list(hub.names.items()):
+        looked += 1
+        if looked >= STRIDE:
+            yield looked
+            looked = 0
+        before = known.get(name)
+        mask = matched(wanted.rules, name) if before is None else wanted.kinds(before)
+        for channel in listing.channels if mask else ():
+            if channel is None or not channel.bit & mask:
+                continue
+            looked += 1
+            if _meets(None if before is None else before.channels[channel.index], channel, positions):
+                found.bits[channel.id] = found.bits.get(channel.id, 0) | channel.bit
+            elif forced:
+                found.apart.append(channel)
+            else:
+                return None
+    for name, before in list(known.items()) if not forced else ():
+        looked += 1
+        if looked >= STRIDE:
+            yield looked
+            looked = 0
+        there, mask = hub.names.get(name), wanted.kinds(before)
+        for channel in before.channels if mask else ():
+            if channel is None or channel.waits or not channel.bit & mask:
+                continue
+            if there is None or there.channels[channel.index] is None:
+                return None
+    return found
+
+
+def _take(past: Past, hub: Hub, reader: Reader, found: _Found, tells: str | int) -> None:
+    reader.own()
+    number, apart = hub.current.number, found.apart
+    for id_ in reader.having({*found.bits, *[channel.id for channel in apart]}):
+        mask = sum({channel.bit for channel in apart if channel.id == id_}) | found.bits.get(id_, 0)
+        for bit in KIND_BIT.values():
+            if mask & bit:
+                reader.drop(id_, bit)
+    stood = {(one.id, one.bit): Broken("evicted", _stood(past, one)) for one in apart}
+    ahead = Join(number, broken=stood)
+    join = Join(number, marks=past.positions, tells=tells, plan=Plan(found.bits))
+    reader.joins += [ahead, join] if apart else [join]
+    reader.wanted.take_over(past.reader.wanted, past.hub.listings, hub.names, hub.listings)
+    for channel in apart:
+        told = _known(past, channel) is not None or reader.wanted.has_exact(channel.listing, channel.bit)
+        reader.enter(channel, ahead, announce=not told)
+    for kind, symbol in past.named:
+        listing, bit = hub.names.get(symbol), KIND_BIT[kind]
+        if listing is not None and listing.channels[KIND_INDEX[kind]] is None:
+            reader.wait_for(listing, bit)
+
+
+def leave(hub: Hub, reader: Reader, tells: str | int) -> None:
+    """Nothing of a past is wanted any more: the client only hears that it need not wait."""
+    reader.own()
+    reader.joins.append(Join(hub.current.number, tells=tells))
+
+
+def _meets(before: Channel | None, channel: Channel, positions: Mapping[str, int]) -> bool:
+    if before is None or before.source.name != channel.source.name or before.waits != channel.waits:
+        return False
+    if before.gathering is not None:
+        return False  # something of it is missing: it has still to be told how it goes on
+    if channel.waits:
+        return True
+    after = positions.get(channel.source.name, NO_SEQ)
+    return not channel.missed(after) and _prev(channel, after) == before.position
+
+
+def _prev(channel: Channel, after: int) -> int:
+    """The update that those have to have last who go on after a position. Where a damaged record held it, a past stands
+    behind it without it, and hears of that only with the next one."""
+    updates = (message for message in channel.log.after(after) if not message.startswith(b"state"))
+    message = next(updates, None)
+    if message is None:
+        return channel.position
+    at = message.find(PREV) + len(PREV)
+    return int(message[at : message.find(b",", at)])
+
+
+def _stood(past: Past, channel: Channel) -> int:
+    """Where the client stands in a channel that does not go on; -1 where it was of another source."""
+    known = _known(past, channel)
+    return known.position if known is not None and known.source.name == channel.source.name else NO_SEQ
+
+
+def _known(past: Past, channel: Channel) -> Channel | None:
+    """The past's own of a channel."""
+    listing = past.hub.names.get(channel.listing.name)
+    return None if listing is None else listing.channels[channel.index]

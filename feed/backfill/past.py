@@ -1,0 +1,392 @@
+"""The past of some channels: feed logs read again from an earlier place, into a hub that stands where they stand.
+
+Owns where a log is cut (a time, a tick, or its end) and that a client is sent what it would have been sent had it come
+then: the same hub, the same reader, an earlier moment. So snapshots, chains, gaps and new sources are those of the live
+stream, byte for byte. Only the symbols asked for are kept, and nothing but their states: memory does not grow with the
+way. Leaves finding the place and reading records to whoever has Kafka, and the way into the live hub to `handover`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Final
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from feed.channels.hub import Hub, HubSettings
+from feed.channels.join import ANNOUNCE_SHIFT, Broken, Start
+from feed.channels.selection import closes, matched
+from feed.channels.subscription import Ask, Limits, Subscribing
+from feed.errors import CorruptLog
+from feed.wire.log_reader import HoleInLog, LogReader
+from feed.wire.message import END, JOINT, KIND_BIT, PREV, START, head_of, split
+from feed.wire.record import EMPTY, Record
+from feed.wire.symbols import is_pattern, prefix_of
+
+if TYPE_CHECKING:
+    from feed.backfill.recorded import Tape
+    from feed.channels.channel import Channel
+    from feed.channels.steps import Steps
+    from feed.errors import DamagedRecord
+    from feed.wire.model import GapReason, OnLag, Result
+
+RECORDS_A_PAGE: Final = 128
+"""Records that are taken at a time, about two milliseconds of them; so many bytes end a page sooner."""
+_PAGE_BYTES: Final = 64 * 1024
+_KEYS_MAX: Final = 100_000
+_RECEIVED: Final = re.compile(rb'"ts_recv":"(\d+)"')
+
+
+class Cut(Struct, frozen=True):
+    """Where a log is cut: after the last tick received up to `time`, or after the tick `mark` of `source`.
+
+    Neither: at its end.
+    """
+
+    time: int | None = None
+    source: str = ""
+    mark: int = -1
+
+    @property
+    def at_end(self) -> bool:
+        """Whether all that is there is before it."""
+        return self.time is None and not self.source
+
+
+class Symbols:
+    """Which symbols are kept: by name, and by the prefixes of patterns."""
+
+    def __init__(self, asked: Iterable[str]) -> None:
+        asked = list(asked)
+        self.names = frozenset(name for name in asked if not is_pattern(name))
+        self.prefixes = tuple(prefix_of(name) for name in asked if is_pattern(name))
+        self._keys: dict[bytes, bool] = {}
+
+    def has(self, name: str) -> bool:
+        """Whether a symbol is kept."""
+        return name in self.names or name.startswith(self.prefixes)
+
+    def of(self, value: bytes) -> bytes:
+        """A record's value without the messages of other symbols."""
+        if "" in self.prefixes or len(value) <= len(EMPTY):
+            return value
+        messages = split(value)
+        kept = [message for message in messages if self._keeps(message)]
+        return value if len(kept) == len(messages) else _value(kept)
+
+    def _keeps(self, message: bytes) -> bool:
+        key, found, _ = message.partition(PREV)
+        if not found or not message.startswith(b"update"):
+            return self.has(head_of(message).symbol)
+        keeps = self._keys.get(key)
+        if keeps is None:
+            if len(self._keys) >= _KEYS_MAX:
+                self._keys.clear()
+            keeps = self._keys[key] = self.has(head_of(message).symbol)
+        return keeps
+
+
+class PastLog:
+    """One partition of a feed log as it is read again. `clock`: the newest receive time that was read of it.
+
+    `start`: the offset from which it is read; `next`: that after the last record taken.
+    """
+
+    def __init__(self, hub: Hub, symbols: Symbols, start: int) -> None:
+        self.reader = LogReader()
+        self.clock = 0
+        self.start = start
+        self.next = start
+        self._hub = hub
+        self._symbols = symbols
+        self._source = ""
+        self._open: list[bytes] = []
+        self._rest: tuple[int, int, bytes, int] | None = None
+
+    def take(self, record: Record | DamagedRecord, cut: Cut | None = None) -> bool:
+        """Takes a record as far as it lies before the cut: whether the cut was reached; the rest is for `go_on`.
+
+        What was damaged is missing, and the channels say so.
+
+        Raises:
+            HoleInLog: records before it were not read.
+        """
+        reader = self.reader
+        if not isinstance(record, Record):
+            reader.pass_over(record)
+            return False
+        try:
+            return self._take(record, cut)
+        except CorruptLog:
+            reader.spoil(record)
+            return False
+
+    def _take(self, record: Record, cut: Cut | None) -> bool:
+        reader = self.reader
+        if cut is not None and cut.source and record.kind == "source" and record.ends == reader.source == cut.source:
+            # all of the source that was asked for is before the cut; this record is read again by who goes on
+            return True
+        before = reader.take(record)
+        self.next = record.offset + 1
+        if before is None:
+            return False
+        hub = self._hub
+        if record.kind == "source":
+            hub.opened(record.source, record.ends, record.carries, record.missing)
+            self._source, self._open = record.source, []
+        elif reader.source != self._source:
+            hub.found(reader.source, self._source)
+            self._source = reader.source
+        if record.kind == "keyframe":
+            if self._symbols.has(record.symbol):
+                hub.keyframe(record.source, record.symbol, record.value)
+        elif record.kind == "data":
+            return self._data(record, before, cut)
+        return False
+
+    def go_on(self) -> None:
+        """Takes what of the last record lies after the cut."""
+        if self._rest is not None:
+            pos, last, value, end = self._rest
+            self._rest = None
+            self._hub.data(self._source, pos, last, value, end)
+
+    def _data(self, record: Record, before: int, cut: Cut | None) -> bool:
+        value = record.value
+        if self._open or (not record.covers and len(value) > len(EMPTY)):
+            # ticks that fill records: they count when the last of them is read
+            self._open += split(value)
+            if not record.covers:
+                return False
+            value, self._open = _value(self._open), []
+        pos = self.reader.pos
+        if times := _RECEIVED.findall(value):
+            self.clock = max(self.clock, int(times[-1]))
+        if cut is None or cut.at_end:
+            self._hub.data(record.source, before, pos, self._symbols.of(value), record.end)
+            return False
+        messages = split(value)
+        first = self._first_after(messages, cut)
+        beyond = cut.source == record.source and pos > cut.mark
+        if first == len(messages) and not beyond:
+            self._hub.data(record.source, before, pos, self._symbols.of(value), record.end)
+            return False
+        tick = cut.mark if beyond else head_of(messages[first - 1]).seq if first else before
+        tick = min(max(tick, before), pos)
+        self._hub.data(record.source, before, tick, self._symbols.of(_value(messages[:first])), record.end)
+        self._rest = tick, pos, self._symbols.of(_value(messages[first:])), record.end
+        return True
+
+    def _first_after(self, messages: list[bytes], cut: Cut) -> int:
+        """The first message after the cut; a gap belongs to the update that it stands before."""
+        for index, message in enumerate(messages):
+            if message.startswith(b"gap"):
+                continue
+            if cut.time is not None:
+                received = _RECEIVED.search(message)
+                after = received is not None and int(received[1]) > cut.time
+            else:
+                head = head_of(message)
+                after = head.seq > cut.mark and self.reader.source == cut.source
+            if after:
+                while index and messages[index - 1].startswith(b"gap"):
+                    index -= 1
+                return index
+        return len(messages)
+
+
+class Past:
+    """The past of what one request asks for, from where its logs are cut.
+
+    First `log` each partition and `take` its records up to the cut; then `begin`; from then on `give` records in order
+    and `pull` what the client is to be sent.
+    """
+
+    def __init__(self, asked: Iterable[str], settings: HubSettings) -> None:
+        self.hub = Hub(
+            HubSettings(
+                resume_window_bytes_max=0,
+                resume_window_ms=0,
+                page_bytes=settings.page_bytes,
+                trades_kept=settings.trades_kept,
+                bars_closed_kept=settings.bars_closed_kept,
+            )
+        )
+        self.reader = self.hub.reader(self)
+        self.symbols = Symbols(asked)
+        self.logs: list[PastLog] = []
+        self.holes: list[tuple[PastLog, HoleInLog]] = []
+        """Logs of which records are missing that were not given; what was given after that is dropped."""
+        self._given: deque[tuple[PastLog, Record | DamagedRecord]] = deque()
+        self._unflushed = False
+        self._marks: Mapping[str, int] = {}
+
+    def log(self, start: int) -> PastLog:
+        """One more partition, read from an offset on."""
+        self.logs.append(PastLog(self.hub, self.symbols, start))
+        return self.logs[-1]
+
+    def restart(self, log: PastLog, start: int) -> PastLog:
+        """Reads a partition anew from an offset on: what is missed then is told by gaps."""
+        new = PastLog(self.hub, self.symbols, start)
+        new.clock = log.clock
+        self.logs[self.logs.index(log)] = new
+        return new
+
+    def expect(self, symbol: str, source: str) -> None:
+        """A symbol that there is now, whether or not anything was said of it in the past."""
+        self.hub.expect(symbol, source)
+
+    def settle(self) -> None:
+        """Makes visible what was taken, while nobody reads."""
+        if self.hub.flush(0):
+            for _ in self.hub.fan_out():
+                raise AssertionError("a past has no readers before it begins")
+
+    def begin(
+        self, ask: Ask, limits: Limits, late: Mapping[str, GapReason], tape: Tape | None = None
+    ) -> Steps[list[Result]]:
+        """Subscribes as of the cut. `late`: sources that begin after what was asked for, and why.
+
+        `tape`: what the client is sent before; this past then stands where the tape ends.
+        """
+        self.settle()
+        broken = self._late(late) if tape is None else self._broken(late, tape)
+        if ask.start is not None and ask.start.marks:
+            self._marks = ask.start.marks
+        if tape is not None:
+            ask = replace(ask, start=Start("marks", marks=tape.marks))
+        results = yield from Subscribing(self.hub, self.reader, ask, limits, broken).results()
+        for join in self.reader.joins:
+            join.tells = None  # the client has caught up only when it is live
+        for log in self.logs:
+            log.go_on()
+        self._unflushed = True
+        if tape is None:
+            return [self._resumed(result) for result in results]
+        tape.begin(self.wants, self._announces, self._on_lag)
+        return [tape.result(self._resumed(result)) for result in results]
+
+    def follow(self, tape: Tape) -> None:
+        """The tape was sent: its channels need no `joined`; where it broke off, they go on with a gap."""
+        for join in self.reader.joins:
+            for listing, bit, key in self._keys(join.pending):
+                if key not in tape.told:
+                    continue
+                join.pending[listing] &= ~(bit << ANNOUNCE_SHIFT)
+                if tape.broke_off:
+                    join.broken[listing, bit] = Broken("recording", tape.last(key))
+
+    def wants(self, kind: str, symbol: str) -> bool:
+        """Whether a channel is subscribed, known here or not."""
+        wanted, listing = self.reader.wanted, self.hub.names.get(symbol)
+        mask = matched(wanted.rules, symbol) if listing is None else wanted.kinds(listing)
+        return bool(mask & KIND_BIT[kind])
+
+    def _announces(self, kind: str, symbol: str) -> bool:
+        listing = self.hub.names.get(symbol)
+        return listing is None or not self.reader.wanted.has_exact(listing, KIND_BIT[kind])
+
+    def _on_lag(self, kind: str, symbol: str) -> OnLag:
+        wanted, bit, listing = self.reader.wanted, KIND_BIT[kind], self.hub.names.get(symbol)
+        closed = closes(wanted.rules, symbol, bit) if listing is None else wanted.closes(listing, bit)
+        return "close" if closed else "skip"
+
+    def _late(self, late: Mapping[str, GapReason]) -> dict[tuple[int, int], Broken]:
+        return {
+            (channel.id, channel.bit): Broken(late[channel.source.name])
+            for channel in self._channels()
+            if channel.source.name in late and not channel.silent
+        }
+
+    def _broken(self, late: Mapping[str, GapReason], tape: Tape) -> dict[tuple[int, int], Broken]:
+        """The channels that do not go on from where the tape ends."""
+        broken: dict[tuple[int, int], Broken] = {}
+        for channel in self._channels():
+            name = channel.source.name
+            if name.partition("@")[0] not in tape.partitions:
+                if name in late and not channel.silent:
+                    broken[channel.id, channel.bit] = Broken(late[name])
+                continue
+            end = tape.ends.get((channel.kind, channel.listing.name))
+            if end is None and not channel.silent:
+                broken[channel.id, channel.bit] = Broken("evicted")
+            elif end is not None and end != (name, channel.position):
+                broken[channel.id, channel.bit] = Broken("recording", end[1])
+        return broken
+
+    def _channels(self) -> Iterator[Channel]:
+        for listing in self.hub.names.values():
+            for channel in listing.channels:
+                if channel is not None and not channel.waits:
+                    yield channel
+
+    def _keys(self, masks: Mapping[int, int]) -> list[tuple[int, int, tuple[str, str]]]:
+        return [
+            (id_, bit, (kind, self.hub.listings[id_].name))
+            for id_, mask in masks.items()
+            for kind, bit in KIND_BIT.items()
+            if mask & bit
+        ]
+
+    # ---- what the client is sent
+
+    def give(self, log: PastLog, records: Iterable[Record | DamagedRecord]) -> None:
+        """More records of a partition, in order."""
+        self._given.extend((log, record) for record in records)
+
+    @property
+    def due(self) -> bool:
+        """Whether `pull` goes on."""
+        return bool(self._given) or not self.reader.in_step or self._unflushed
+
+    def pull(self, bytes_max: int) -> bytes:
+        """The next page: of the snapshots, then of what followed. About so long, or as long as a flush."""
+        if not self.reader.in_step:
+            return self.reader.pull(bytes_max)
+        size = 0
+        for _ in range(RECORDS_A_PAGE):
+            if not self._given or size >= min(bytes_max, _PAGE_BYTES):
+                break
+            log, record = self._given.popleft()
+            size += len(record.value) if isinstance(record, Record) else 0
+            try:
+                log.take(record)
+            except HoleInLog as hole:
+                self.holes.append((log, hole))
+                self._given = deque(given for given in self._given if given[0] is not log)
+        return self.flushed()
+
+    def flushed(self) -> bytes:
+        """What the reader is sent of what was taken."""
+        self._unflushed = False
+        if not self.hub.flush(0):
+            return b""
+        for birth in self.hub.current.births if self._marks else ():
+            channel = birth.channel
+            mark = self._marks.get(channel.source.name)
+            if mark is not None and channel.base is not None and not channel.base.messages:
+                birth.resume(mark)
+        return b"".join([bytes(frames) for frames, readers in self.hub.fan_out() if readers])
+
+    @property
+    def named(self) -> list[tuple[str, str]]:
+        """Kinds and symbols that are subscribed by name."""
+        return [key for _, _, key in self._keys(dict(self.reader.wanted.exact()))]
+
+    @property
+    def positions(self) -> dict[str, int]:
+        """Up to where each source was sent."""
+        return {name: self.hub.current.position(source) for name, source in self.hub.sources.items()}
+
+    def _resumed(self, result: Result) -> Result:
+        """A channel that begins after the mark is resumed too: who asks may have it already, from its begin on."""
+        mark = self._marks.get(result.source) if isinstance(result.source, str) else None
+        return result if mark is None or result.mode != "live" else replace(result, mode="resumed", seq=mark)
+
+
+def _value(messages: list[bytes]) -> bytes:
+    return b"[" + START + JOINT.join(messages) + END + b"]" if messages else EMPTY

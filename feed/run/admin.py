@@ -1,0 +1,154 @@
+"""A port for those who look after a process, whatever its role: `/livez`, `/readyz`, `/metrics` and nothing else.
+
+Owns its server, which has the bounds of the gateway's (`feed.gateway.http`): who can reach it costs no more than a
+client. What is told is the role's (`Probed`). Only a process that has such a port imports this: it brings a web server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
+
+import uvicorn
+from fastapi import FastAPI, Request, Response
+from starlette.exceptions import HTTPException
+from starlette.responses import PlainTextResponse
+
+from feed.errors import FeedError
+from feed.gateway.doors import Doors
+from feed.gateway.http import GatewayConfig, HttpProtocol
+from feed.gateway.limits import GatewaySettings, LimitSettings
+from feed.gateway.probes import Probed, add_probes
+from feed.run.up import refuse_used_port
+from feed.runtime.checks import Check, is_ready
+from feed.runtime.metrics import Metrics
+
+if TYPE_CHECKING:
+    from feed.gateway.gateway import Gateway
+    from feed.runtime.settings import AdminSettings
+
+_LIMITS: Final = LimitSettings(connections_max=64, http_connections_max=64, connections_per_address_max=0)
+_BACKLOG: Final = 128
+
+
+class Watched:
+    """A role whose loop answers for itself, as it is watched; its numbers tell whether it is ready, too."""
+
+    alive = True
+
+    def __init__(self, checks: Callable[[], Sequence[Check]], metrics: Metrics) -> None:
+        self._checks = checks
+        self._metrics = metrics
+        metrics.gauge("feed_ready", "1 while it can do its part", lambda: float(is_ready(checks())))
+
+    async def all_checks(self) -> list[Check]:
+        """What has to be so for it to be relied on."""
+        return list(self._checks())
+
+    async def export(self) -> bytes:
+        """All its numbers."""
+        return self._metrics.export()
+
+
+class _House(NamedTuple):
+    """What `feed.gateway.http` asks of a gateway."""
+
+    settings: GatewaySettings
+    doors: Doors
+    metrics: Metrics
+
+
+class _Server(uvicorn.Server):
+    """Signals are the role's, and it ends with it."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class Admin:
+    """The port. It is taken at once, so that nothing starts where it is in use; `run` answers until it is cancelled."""
+
+    def __init__(self, settings: AdminSettings, hosts: tuple[str, ...]) -> None:
+        """Listens. `hosts`: by which names it is known.
+
+        Raises:
+            FeedError: somebody listens there, or the address is not ours.
+        """
+        refuse_used_port(settings.host, settings.port, "--admin-port")
+        self._hosts = hosts
+        self._listener = socket.create_server(
+            (settings.host, settings.port), family=socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+        )
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return int(self._listener.getsockname()[1])
+
+    async def run(self, probed: Probed, metrics: Metrics) -> None:
+        """Answers; `metrics`: where it counts whom it refused.
+
+        Raises:
+            FeedError: it has ended by itself.
+        """
+        config = GatewayConfig(
+            _app(probed),
+            http=HttpProtocol,
+            ws="none",
+            loop="none",
+            lifespan="off",
+            backlog=_BACKLOG,
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            timeout_keep_alive=5,
+            timeout_graceful_shutdown=1,
+        )
+        config.gateway = cast(
+            "Gateway", _House(GatewaySettings(limits=_LIMITS, hosts=self._hosts), Doors(_LIMITS), metrics)
+        )
+        server = _Server(config)
+        try:
+            await server.serve([self._listener])
+        except asyncio.CancelledError:
+            server.force_exit = True
+            await server.shutdown([self._listener])
+            raise
+        finally:
+            self._listener.close()
+        raise FeedError("the admin port has ended")
+
+    def close(self) -> None:
+        """Listens no more, where it never ran."""
+        self._listener.close()
+
+
+@contextlib.contextmanager
+def opened(settings: AdminSettings, hosts: tuple[str, ...]) -> Iterator[Admin]:
+    """The port for as long as the block runs. `hosts`: by which names it is known.
+
+    Raises:
+        FeedError: it cannot be listened on.
+    """
+    admin = Admin(settings, hosts)
+    try:
+        yield admin
+    finally:
+        admin.close()
+
+
+def _app(probed: Probed) -> FastAPI:
+    app = FastAPI(title="feed", docs_url=None, redoc_url=None, openapi_url=None)
+    add_probes(app, probed)
+
+    @app.exception_handler(HTTPException)
+    async def refused(request: Request, error: Exception) -> Response:
+        status = cast(HTTPException, error).status_code
+        return PlainTextResponse(f"{cast(HTTPException, error).detail}\n", status, cast(HTTPException, error).headers)
+
+    return app

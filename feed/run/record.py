@@ -1,0 +1,173 @@
+"""`feed record` put together: what a recorder is made of, and how it ends.
+
+Owns the way from settings to a running recorder. Leaves options and words to `feed.cli`, and the process beside
+other roles to `feed.run.recorder_process`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from feed.backfill.past import Cut
+from feed.channels.state import FoldRules
+from feed.errors import ConfigError
+from feed.follow.floors import EARLIEST
+from feed.recorder.commits import FileRules
+from feed.recorder.health import RecorderHealth, register
+from feed.recorder.raw import RawRecorder
+from feed.recorder.retention import KeepRules
+from feed.recorder.role import Recorder, RecorderSettings
+from feed.recording.filter import Chosen
+from feed.runtime.gc_tuning import settle
+from feed.runtime.metrics import Metrics, tell_build
+from feed.runtime.settings import RecordSettings, Settings, load
+from feed.runtime.tasks import together, until_signal
+from feed.wire.model import PROTOCOL
+from feed.wire.times import ns_of
+
+if TYPE_CHECKING:
+    from feed.run.admin import Admin
+
+_STATUS_S: Final = 0.25
+_SHOWN_CHARS_MAX: Final = 50
+
+
+def recorder(
+    settings: Settings, health: RecorderHealth, begins: Cut | None = EARLIEST, *, must_be_new: bool = False
+) -> Recorder:
+    """A recorder as the settings say; nothing runs yet.
+
+    Raises:
+        ConfigError: the folder cannot be made.
+    """
+    chosen = settings.record
+    root = Path(chosen.to)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"folder {root} cannot be made: {error.strerror}") from error
+    return Recorder(
+        settings.kafka.bootstrap,
+        {settings.feed_topic(name): name for name in settings.recorded.names},
+        root,
+        named=settings.recorded.named,
+        chosen=Chosen(chosen.kinds, chosen.symbols),
+        rules=FoldRules(settings.normalize.trades_in_snapshot, settings.normalize.bars_closed_kept),
+        settings=_how(chosen),
+        health=health,
+        fetch_wait_ms=settings.kafka.fetch_max_wait_ms,
+        begins=begins,
+        must_be_new=must_be_new,
+    )
+
+
+def raw_recorder(settings: Settings, health: RecorderHealth, begins: Cut | None = EARLIEST) -> RawRecorder:
+    """A recorder of the tick topics of the same venues, into the same folder."""
+    return RawRecorder(
+        settings.kafka.bootstrap,
+        [settings.ticks_topic(name) for name in settings.recorded.names],
+        Path(settings.record.to),
+        settings=_how(settings.record),
+        health=health,
+        fetch_wait_ms=settings.kafka.fetch_max_wait_ms,
+        begins=begins,
+    )
+
+
+def _how(chosen: RecordSettings) -> RecorderSettings:
+    return RecorderSettings(
+        flush_interval_ms=chosen.flush_interval_ms,
+        flush_bytes=chosen.flush_bytes,
+        sync_interval_ms=chosen.sync_interval_ms,
+        retry_ms=chosen.retry_ms,
+        free_bytes_min=chosen.free_bytes_min,
+        files=FileRules(
+            rotate_bytes=chosen.rotate_bytes,
+            rotate_s=chosen.rotate_s,
+            keyframe_ratio=chosen.keyframe_ratio,
+            keyframe_bytes_min=chosen.keyframe_bytes_min,
+        ),
+        keep=KeepRules(seconds=chosen.keep_s, bytes=chosen.keep_bytes),
+    )
+
+
+def begin_of(text: str) -> Cut | None:
+    """Where a new recording begins: `earliest`, `latest` (None), or a time.
+
+    Raises:
+        ConfigError: it is none of them.
+    """
+    if text == "latest":
+        return None
+    try:
+        return EARLIEST if text == "earliest" else Cut(time=ns_of(text))
+    except ValueError as error:
+        raise ConfigError(f"--from {text[:_SHOWN_CHARS_MAX]!r}: wanted earliest, latest or a time: {error}") from error
+
+
+async def record(settings: Settings, *, tells: bool, child: bool, begin: str | None = None) -> None:
+    """Records until a signal (or, as a child, until stdin ends); `tells`: its status on stdout, line by line.
+
+    `begin`: where the recording begins, which must be a new one then.
+
+    Raises:
+        ConfigError: `begin` is none, or there is a recording.
+        Unreachable: no broker answered at the start.
+        FeedError: somebody else records into the folder, a file there is damaged, or the admin port is in use.
+    """
+    health = RecorderHealth()
+    begins = begin_of(begin or "earliest")
+    with contextlib.ExitStack() as stack:
+        admin = None
+        if settings.admin.port and not child:
+            from feed.run.admin import opened  # it brings a web server
+
+            admin = stack.enter_context(opened(settings.admin, settings.serve.hosts))
+        main = recorder(settings, health, begins, must_be_new=begin is not None)
+        working: list[Coroutine[Any, Any, object]] = [main.run(), until_signal()]
+        if settings.record.raw:
+            working.append(raw_recorder(settings, health, begins).run(main.locked))
+        if tells:
+            working.append(_tell(health))
+        if child:
+            working.append(_until_stdin_ends())
+        if admin is not None:
+            working.append(_watch(admin, health))
+        settle()
+        await together(working)
+
+
+async def _watch(admin: Admin, health: RecorderHealth) -> None:
+    from feed.run.admin import Watched
+
+    metrics = Metrics()
+    tell_build(metrics, PROTOCOL)
+    register(metrics, health.status)
+    await admin.run(Watched(health.checks, metrics), metrics)
+
+
+def given_settings() -> Settings:
+    """The settings that a child is told on its stdin."""
+    return load(msgspec.json.decode(sys.stdin.buffer.readline())).settings
+
+
+async def _tell(health: RecorderHealth) -> None:
+    while True:
+        sys.stdout.buffer.write(msgspec.json.encode(health.status()) + b"\n")
+        sys.stdout.flush()
+        await asyncio.sleep(_STATUS_S)
+
+
+async def _until_stdin_ends() -> None:
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+    loop.add_reader(sys.stdin.fileno(), ended.set)
+    await ended.wait()
+    loop.remove_reader(sys.stdin.fileno())

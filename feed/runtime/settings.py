@@ -1,0 +1,628 @@
+"""The settings of all server commands: one frozen tree, each value with where it came from.
+
+Owns the names, units, defaults and bounds, and the order in which sources win: flags, then environment
+(`FEED_KAFKA__BOOTSTRAP`), then `feed.toml` (or `FEED_CONFIG`), then defaults. Leaves what else is to be said of a value
+to the module that it is for; what the pure core needs is made from it as plain Structs (`rules`).
+
+Only server commands import this module: it brings pydantic, half a second. Longer than most modules: half of it is the
+tree itself, one value and one sentence after the other, and it reads best in one place.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+import socket
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, NamedTuple, TypeVar
+
+import msgspec
+from msgspec import Struct
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+from feed.errors import ConfigError
+from feed.venues.bars import BarRules
+from feed.venues.symbol import Rules
+from feed.wire.model import KINDS, Interval, Kind
+from feed.wire.symbols import is_awaitable, is_pattern
+
+ENV_PREFIX: Final = "FEED_"
+NESTED: Final = "__"
+FILE_NAME: Final = "feed.toml"
+KNOWN_VENUES: Final = ("binance", "binance-usdm", "binance-coinm", "coinbase", "kraken")
+MEBIBYTE: Final = 1024 * 1024
+_VENUE_CHARS_MAX: Final = 100
+_VENUE: Final = re.compile(rf"[A-Za-z0-9._-]{{1,{_VENUE_CHARS_MAX}}}").fullmatch
+_NS_PER_MS: Final = 1_000_000
+_NS_PER_S: Final = 1_000_000_000
+
+Given = tuple[dict[str, Any], Callable[[str], str]]
+Plain = TypeVar("Plain", bound=Struct)
+
+
+def _listed(value: object) -> object:
+    """A list may be written `a,b` where there is only text: in the environment and on the command line."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def _symbols(names: tuple[str, ...]) -> tuple[str, ...]:
+    for name in names:
+        if not (is_pattern(name) or is_awaitable(name)):
+            raise ValueError(f"{name!r} is none of VENUE:NAME, VENUE:* and *")
+    return names
+
+
+def _venues(names: tuple[str, ...]) -> tuple[str, ...]:
+    for name in names:
+        if _VENUE(name) is None:
+            raise ValueError(
+                f"{name!r} cannot be a venue, which is part of topics' names: wanted 1 to {_VENUE_CHARS_MAX} letters, "
+                f"digits, dots, dashes and underscores"
+            )
+    return names
+
+
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
+VenueNames = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed), AfterValidator(_venues)]
+Symbols = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed), AfterValidator(_symbols)]
+Kinds = Annotated[tuple[Kind, ...], NoDecode, BeforeValidator(_listed)]
+Intervals = Annotated[tuple[Interval, ...], NoDecode, BeforeValidator(_listed)]
+Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(gt=0)]
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class Section(BaseModel):
+    """A part of the tree: frozen, and closed to names that it does not have."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class KafkaSettings(Section):
+    """How Kafka is reached, and what its topics are called."""
+
+    bootstrap: Annotated[str, Field(pattern=r"^[^\s,:]+:\d+(,[^\s,:]+:\d+)*$")] = "127.0.0.1:9092"
+    """Brokers to ask first, `HOST:PORT[,HOST:PORT]`."""
+    ticks_prefix: str = "ticks."
+    """The tick topic of a venue is this and the venue's name."""
+    feed_prefix: str = "feed."
+    """The feed log of a venue is this and the venue's name."""
+    dead_topic: str = "feed.dead"
+    """Where ticks go that cannot be used, with their reason."""
+    group: str = "feed-normalize"
+    """The consumer group in which normalizers share the partitions."""
+    partitions: Positive = 4
+    """Partitions of topics that are made because they are missing."""
+    record_bytes_max: Positive = 16 * MEBIBYTE
+    """`max.message.bytes` of such topics: the largest tick."""
+    fetch_max_wait_ms: Positive = 500
+    """How long an idle fetch waits at the broker; a real broker answers at once when something comes."""
+    session_timeout_ms: Positive = 6_000
+    """A normalizer that is silent for so long loses its partitions to the others."""
+    heartbeat_interval_ms: Positive = 500
+    """How often a normalizer says that it lives."""
+    compression: Literal["zstd", "none"] = "none"
+    """Of what is written to the feed log: `none` or `zstd`."""
+    assign: Literal["group", "all"] = "group"
+    """`all`: this normalizer takes every partition and no group is joined (one process, one normalizer)."""
+
+
+class VenueSettings(Section):
+    """What may be set for one venue; what is left out has the venue's own default."""
+
+    quotes_from: Literal["stream", "book"] | None = None
+    """Quotes come from the venue's top-of-book stream (the default), or from its book; never from both."""
+    silent_after_s: Positive | None = None
+    """Clients are told `silent` when no tick came for so long."""
+
+
+class NormalizeSettings(Section):
+    """What the normalizer writes. Of these, what changes bytes is part of the state version."""
+
+    venues: VenueNames = ()
+    """The venues whose ticks are read; none named: the known ones whose tick topics are there, also those that come
+    later. A name without a format of its own has our JSON ticks."""
+    trades_in_snapshot: Annotated[int, Field(gt=0, le=10_000)] = 100
+    """Trades that a snapshot holds."""
+    trade_id_runs_max: Positive = 256
+    """How much is remembered of trade ids to know a trade that was sent twice: runs of consecutive ids."""
+    symbols_max: Positive = 20_000
+    """Symbols of one source; ticks of one more are dead letters."""
+    bar_intervals: Intervals = ("1s", "1m")
+    """Bars that are made of trades; none: no bars."""
+    bar_grace_ms: Count = 1_000
+    """A bar closes so long after its end, on the clock of the ticks."""
+    bar_interval_min_ms: Positive = 1_000
+    """At most one bars message a symbol in this time."""
+    bars_closed_kept: Positive = 5
+    """Closed bars of each interval that a snapshot holds."""
+    ts_recv_ahead_max_s: Positive = 60
+    """A tick whose receive time is further ahead of the broker's (LogAppendTime) is a dead letter; where records
+    have no time, a week ahead of its source's clock, unless the next one goes on from it."""
+    keyframe_ratio: Annotated[float, Field(gt=0, le=10)] = 1.0
+    """Bytes of keyframes for each byte of updates."""
+    keyframe_round_max_s: Positive = 3_600
+    """Every symbol has a keyframe at least so often, where the topics' retention does not ask for more."""
+    keyframe_round_min_ms: Count = 1_000
+    """A symbol has no keyframe more often than that, whatever was written."""
+    poll_ticks_max: Positive = 2_000
+    """Ticks that one record of the feed log covers at most."""
+    alive_ms: Positive = 1_000
+    """A record is written at least so often, also when there is nothing to say."""
+    open_transaction_max_ms: Positive = 10_000
+    """Ticks that a transaction which is still open holds back for longer are told to wait: the source is `stalled`."""
+    rival_silence_ms: Positive = 10_000
+    """A normalizer with other settings takes over when nothing was written to the venue's logs for so long."""
+    venue: dict[str, VenueSettings] = {}
+    """Settings of single venues: `[normalize.venue.coinbase]`."""
+
+
+class LimitSettings(Section):
+    """What one client, one address and all of them may cost."""
+
+    message_bytes_max: Positive = 64 * 1024
+    """A client's message, all its frames together, in bytes; one more closes with 1009."""
+    message_frames_max: Positive = 1024
+    """Frames that such a message may be cut into; one more closes with 1009."""
+    bytes_per_second: Positive = 128 * 1024
+    """What one client may send, lasting, control frames included; over it its socket is read more slowly."""
+    frames_per_second: Positive = 500
+    """Frames of one client, the same way."""
+    burst_seconds: Seconds = 4.0
+    """How many seconds of both rates may be used at once."""
+    overload_seconds: Seconds = 10.0
+    """A client that was held back for so long without a pause is closed with 1008."""
+    connections_max: Positive = 10_000
+    """WebSocket connections of all clients (of a worker); one more gets HTTP 503."""
+    connections_per_address_max: Count = 2_000
+    """Connections of one address; one more gets HTTP 429. 0: no limit, as behind a proxy."""
+    http_connections_max: Positive = 256
+    """Connections over `connections_max`, so that probes are answered while the gateway is full."""
+    handshake_bytes_max: Positive = 16 * 1024
+    """A request's line and headers; more gets HTTP 431."""
+    handshake_seconds: Seconds = 5.0
+    """From the connection, or the first byte of a later request, to the whole request; then HTTP 408."""
+    http_per_second: Annotated[int, Field(ge=0)] = 100
+    """Requests over HTTP of one address; probes count by themselves, and so do handshakes of WebSockets. More gets HTTP
+    429. 0: no limit, as behind a proxy."""
+    http_burst: Positive = 400
+    """So many of them at once; of handshakes as many as an address may have connections, where that is more."""
+    response_seconds: Seconds = 30.0
+    """From the request to its answer's last byte, of a history to its next piece; then it is cut."""
+    histories_max: Positive = 4
+    """Answers of `/v1/history` at once; one more gets HTTP 503."""
+    history_bytes_per_second_min: Positive = 64 * 1024
+    """Who takes a history slower than that, over all of it and `response_seconds`, is cut: its place is for others."""
+    replays_max: Positive = 16
+    """Connections to `/v1/replay` at once, each some tens of MB of memory; one more gets HTTP 503."""
+    walks_max: Positive = 8
+    """Subscriptions from a time, or from marks older than memory, that are read for at once; others wait in line."""
+    write_bytes_max: Positive = 32 * 1024
+    """Unsent bytes of one client beyond the kernel's; a reader over it is left behind at its position."""
+    kernel_unsent_bytes_max: Positive = 128 * 1024
+    """Bytes that the kernel takes for one client before the network does."""
+    close_seconds: Seconds = 2.0
+    """From our close frame to the end of the connection, whatever the client does."""
+
+
+class RequestSettings(Section):
+    """What one client may ask for."""
+
+    subscriptions_max: Positive = 10_000
+    """Channels by name and kinds of patterns of one client; one more is `subscription_limit`."""
+    patterns_max: Positive = 64
+    """Kinds of patterns among them, with the exceptions from them."""
+    symbols_max: Positive = 2_000
+    """Symbols that one request names; one more is `subscription_limit`."""
+    requests_per_second: Positive = 20
+    """Requests of one client, lasting; more wait, in order."""
+    requests_burst: Positive = 100
+    """Requests at once after a pause."""
+    requests_delayed_max: Positive = 100
+    """Requests that wait so; one more is refused, `rate_limited`."""
+    requests_refused_max: Positive = 100
+    """After so many refusals without a pause the client is closed with 1008."""
+    share: Annotated[float, Field(gt=0, le=1)] = 0.25
+    """The share of the loop's time that requests of all clients may take together where others need it; beyond it they
+    wait, in turns."""
+    every_ms: tuple[Positive, ...] = (50, 100, 250, 1000)
+    """Intervals at which views of channels are offered; none: no such views."""
+    depth: tuple[Positive, ...] = (1, 10, 50)
+    """How many of the best levels views of books have; none: no such views."""
+
+
+class ServeSettings(Section):
+    """How the gateway runs."""
+
+    host: str = "127.0.0.1"
+    """The address it listens on."""
+    port: Annotated[int, Field(ge=0, le=65_535)] = 8000
+    """The port it listens on; 0: any free one."""
+    server: str = Field(default_factory=socket.gethostname)
+    """Its name in `welcome`."""
+    workers: Annotated[int, Field(ge=1, le=256)] = 1
+    """Processes that share the port, each with limits and a resume window of its own."""
+    venues: VenueNames = ()
+    """The venues that it serves; none named: those of `normalize.venues`, else known ones whose logs are there."""
+    recordings: str = ""
+    """The folder (or URI) of recordings that it serves too: history and replays; empty: none."""
+    client_addresses: bool = False
+    """Whether `/v1/clients` tells the addresses of clients; the log always does."""
+    origins: Names = ()
+    """Origins of browsers allowed besides the server's own host; `null` may be named."""
+    hosts: Names = ("localhost", "127.0.0.1", "[::1]")
+    """Names that are the server's own host for origins, and on loopback all that `Host` may be; digits pass."""
+    resume_window_s: Positive = 60
+    """How far back a client can resume."""
+    resume_window_bytes_max: Positive = 256 * MEBIBYTE
+    """What the updates of all channels together may take for it."""
+    heartbeat_ms: Annotated[int, Field(ge=100)] = 5_000
+    """How often a client gets its marks."""
+    ping_interval_ms: Positive = 10_000
+    """How often a client is pinged; one that gives no sign of life until the ping after it is dropped."""
+    flush_share: Annotated[float, Field(gt=0, lt=1)] = 0.6
+    """The share of the loop's time that sending may take: the busier, the further apart flushes are."""
+    flush_interval_busy_ms: Count = 25
+    """How far apart flushes are where the loop has little time left: fewer and larger writes."""
+    flush_interval_max_ms: Positive = 1_000
+    """Flushes are never further apart."""
+    page_bytes: Positive = 64 * 1024
+    """What a reader that catches up gets at a time."""
+    deflate: bool = True
+    """Whether clients that ask for permessage-deflate get it."""
+    deflate_level: Annotated[int, Field(ge=1, le=9)] = 1
+    """zlib's level, 1 (quick) to 9."""
+    deflate_bytes_min: Positive = 512
+    """A frame with fewer bytes goes out as it is."""
+    deflate_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    """The share of the loop's time that compressing may take; beyond it frames go out as they are."""
+    kafka_silence_ms_max: Positive = 5_000
+    """The gateway is not ready when Kafka has not answered for so long."""
+    stall_ms_max: Positive = 5_000
+    """It is not alive when its loop has not turned for so long; a worker is killed after three times that."""
+    drain_ms: Positive = 8_000
+    """From the signal to the last connection closed."""
+    reconnect_spread_ms: Positive = 5_000
+    """Clients are told to come back at a random moment within it, so that they do not come at once."""
+    limits: LimitSettings = LimitSettings()
+    """What clients may cost: `[serve.limits]`."""
+    requests: RequestSettings = RequestSettings()
+    """What clients may ask for: `[serve.requests]`."""
+
+
+class RecordSettings(Section):
+    """What is recorded, into which folder, and how long it is kept."""
+
+    to: str = "recordings"
+    """The folder; one recorder a folder."""
+    venues: VenueNames = ()
+    """The venues that are recorded; none named: those of `normalize.venues`, else known ones whose logs are there."""
+    kinds: Kinds = KINDS
+    """The kinds of channels that are recorded."""
+    symbols: Symbols = ("*",)
+    """Symbols or patterns (`KRAKEN:*`) that are recorded."""
+    raw: bool = False
+    """Also the ticks as they lie in Kafka, to be put through a normalizer again."""
+    flush_interval_ms: Positive = 1_000
+    """A batch is written at least so often, where anything happened."""
+    flush_bytes: Positive = 4 * MEBIBYTE
+    """And when so much has come: what a recorder holds in memory."""
+    sync_interval_ms: Positive = 2_000
+    """What was written survives a power cut after so long at most."""
+    rotate_bytes: Positive = 256 * MEBIBYTE
+    """A file of this size is sealed and a new one begun."""
+    rotate_s: Positive = 3_600
+    """So is one of this age."""
+    keyframe_ratio: Annotated[float, Field(gt=0)] = 4.0
+    """Bytes of updates for each byte of keyframes within a file: less is found sooner, more is smaller."""
+    keyframe_bytes_min: Positive = MEBIBYTE // 2
+    """Bytes of updates between two rounds of keyframes at least."""
+    keep_s: Count = 0
+    """Sealed files older than this are deleted, on the recording's own clock; 0: never."""
+    keep_bytes: Count = 0
+    """The oldest sealed files are deleted where there is more; 0: never."""
+    free_bytes_min: Count = 1024 * MEBIBYTE
+    """Recording pauses where less is free on the disk."""
+    retry_ms: Positive = 1_000
+    """How often a paused recorder looks whether it can go on."""
+
+
+class AdminSettings(Section):
+    """A port of its own for those who look after a process: `/livez`, `/readyz`, `/metrics`, whatever its role."""
+
+    host: str = "127.0.0.1"
+    """The address it listens on."""
+    port: Annotated[int, Field(ge=0, le=65_535)] = 0
+    """The port it listens on; 0: none. A gateway has those paths on the clients' port too."""
+
+
+class LogSettings(Section):
+    """What is said on stderr."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least that is said: `debug`, `info`, `warning` or `error`."""
+    form: Literal["auto", "json", "text"] = "auto"
+    """`text`, `json` (an object a line) or `auto`: text on a terminal, JSON elsewhere."""
+
+
+class Venues(NamedTuple):
+    """Venues by name. `named`: somebody asked for them; else they are the known ones, of which those count whose topics
+    are there."""
+
+    names: tuple[str, ...]
+    named: bool
+
+    def __str__(self) -> str:
+        return ", ".join(self.names) if self.named else f"those of {', '.join(self.names)} whose topics are there"
+
+
+class Settings(BaseSettings):
+    """All of it."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    kafka: KafkaSettings = KafkaSettings()
+    normalize: NormalizeSettings = NormalizeSettings()
+    serve: ServeSettings = Field(default_factory=ServeSettings)
+    record: RecordSettings = RecordSettings()
+    admin: AdminSettings = AdminSettings()
+    log: LogSettings = LogSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what is given: `load` merges the sources itself, so that it knows where each value came from."""
+        return (init_settings,)
+
+    @model_validator(mode="after")
+    def _venues_are_named(self) -> Settings:
+        if unnamed := set(self.normalize.venue) - set(self.normalize.venues) - set(KNOWN_VENUES):
+            raise ValueError(f"normalize.venue has {min(unnamed)}, which is not among normalize.venues")
+        return self
+
+    @property
+    def normalized(self) -> Venues:
+        """The venues whose ticks are read."""
+        return _named_or_known(self.normalize.venues)
+
+    @property
+    def served(self) -> Venues:
+        """The venues whose feed logs the gateway reads."""
+        return _named_or_known(self.serve.venues or self.normalize.venues)
+
+    @property
+    def recorded(self) -> Venues:
+        """The venues whose feed logs are recorded."""
+        return _named_or_known(self.record.venues or self.normalize.venues)
+
+    def ticks_topic(self, venue: str) -> str:
+        """The topic of a venue's ticks."""
+        return f"{self.kafka.ticks_prefix}{venue}"
+
+    def feed_topic(self, venue: str) -> str:
+        """The topic of a venue's feed log."""
+        return f"{self.kafka.feed_prefix}{venue}"
+
+    @property
+    def topic_settings(self) -> dict[str, str]:
+        """The settings of topics that are made because they are missing."""
+        return {"max.message.bytes": str(self.kafka.record_bytes_max)}
+
+    @property
+    def log_settings(self) -> dict[str, str]:
+        """The same of feed logs and dead letters: their broker says when something was written, so that no clock of a
+        normalizer can be refused."""
+        return {**self.topic_settings, "message.timestamp.type": "LogAppendTime"}
+
+    def rules(self, venue: str) -> Rules:
+        """What changes bytes, for the state machine of one venue."""
+        normalize = self.normalize
+        own = normalize.venue.get(venue, VenueSettings())
+        return Rules(
+            trades_kept=normalize.trades_in_snapshot,
+            trade_id_runs_max=normalize.trade_id_runs_max,
+            quotes_from=own.quotes_from or "stream",
+            symbols_max=normalize.symbols_max,
+            ts_recv_ahead_max_ns=normalize.ts_recv_ahead_max_s * _NS_PER_S,
+            bars=BarRules(
+                intervals=normalize.bar_intervals,
+                grace_ns=normalize.bar_grace_ms * _NS_PER_MS,
+                every_ns=normalize.bar_interval_min_ms * _NS_PER_MS,
+                closed_kept=normalize.bars_closed_kept,
+            ),
+        )
+
+    def silent_after_s(self, venue: str, default: int) -> int:
+        """After how many seconds without a tick a venue is silent; `default` is the venue's own."""
+        return self.normalize.venue.get(venue, VenueSettings()).silent_after_s or default
+
+
+def _named_or_known(names: tuple[str, ...]) -> Venues:
+    return Venues(names or KNOWN_VENUES, bool(names))
+
+
+class Loaded(NamedTuple):
+    """Settings, and for each value that is not a default where it came from: dotted name to words."""
+
+    settings: Settings
+    origins: dict[str, str]
+
+
+def load(flags: Mapping[str, object] | None = None, *, file: Path | None = None) -> Loaded:
+    """The settings from flags (dotted name to value; None is not given), environment and file.
+
+    Raises:
+        ConfigError: a name is unknown, a value cannot be, or the file cannot be read.
+    """
+    merged: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for given, origin in (_from_file(file), _from_environment(), _from_flags(flags or {})):
+        for name, value in _leaves(given):
+            _put(merged, name, value)
+            origins[name] = origin(name)
+    try:
+        return Loaded(Settings(**merged), origins)
+    except ValidationError as error:
+        raise ConfigError("; ".join(_words(problem, origins) for problem in error.errors())) from error
+
+
+def doubts(settings: Settings) -> list[str]:
+    """What is allowed, and most likely not what was meant: venues that are nearly a known one."""
+    named = {
+        "normalize.venues": settings.normalize.venues,
+        "serve.venues": settings.serve.venues,
+        "record.venues": settings.record.venues,
+    }
+    return [
+        f"{setting} has {name}, a venue of your own; did you mean {near}?"
+        for setting, names in named.items()
+        for name in names
+        if (near := near_venue(name))
+    ]
+
+
+def near_venue(name: str) -> str | None:
+    """The known venue that a name is all but equal to: by one letter, or two that are swapped; None where it is one."""
+    if name in KNOWN_VENUES:
+        return None
+    return next((known for known in KNOWN_VENUES if _nearly(name.lower(), known)), None)
+
+
+def _nearly(one: str, other: str) -> bool:
+    start = _same(one, other)
+    one, other = one[start:][::-1], other[start:][::-1]
+    end = _same(one, other)
+    one, other = one[end:], other[end:]
+    return max(len(one), len(other)) <= 1 or (len(one) == 2 and one == other[::-1])
+
+
+def _same(one: str, other: str) -> int:
+    """How many letters both begin with."""
+    return next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+
+
+def leaves(settings: Settings) -> Iterator[tuple[str, object]]:
+    """Each value with its dotted name, in the order of the tree."""
+    yield from _leaves(settings.model_dump(mode="json"))
+
+
+def described() -> Iterator[tuple[str, str]]:
+    """Each section or value with its description, in the order of the tree."""
+    yield from _described(Settings, "")
+
+
+def template() -> str:
+    """A settings file with everything in it: each value's default, commented out, under its meaning."""
+    values = dict(leaves(Settings()))
+    lines = ["# Settings of the feed. Flags win over the environment (FEED_KAFKA__BOOTSTRAP), that over this file."]
+    for name, words in described():
+        last = name.rpartition(".")[2]
+        if name in values and not isinstance(values[name], dict):
+            lines += [f"# {' '.join(words.split())}"] if words else []
+            lines += [f"# {last} = {json.dumps(values[name])}", ""]
+        elif name in values:
+            lines += ["# [normalize.venue.coinbase]", f"# {words}", '# quotes_from = "book"', ""]
+        else:
+            lines += [f"# {words}", f"[{name}]", ""]
+    return "\n".join(lines)
+
+
+def convert(section: Section, into: type[Plain]) -> Plain:
+    """A section as the Struct of a layer that knows no pydantic; values that the Struct does not have are left out."""
+    return msgspec.convert(section.model_dump(), into)
+
+
+def _described(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str]]:
+    for name, field in model.model_fields.items():
+        annotation = field.annotation
+        if isinstance(annotation, type) and issubclass(annotation, Section):
+            yield f"{prefix}{name}", (annotation.__doc__ or "").strip()
+            yield from _described(annotation, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", field.description or ""
+
+
+def _from_flags(flags: Mapping[str, object]) -> Given:
+    given: dict[str, Any] = {}
+    for name, value in flags.items():
+        if value is not None:
+            _put(given, name, value)
+    return given, lambda name: "flag"
+
+
+def _from_environment() -> Given:
+    for name in os.environ:
+        _refuse_unknown_variable(name)
+    source = EnvSettingsSource(Settings, env_prefix=ENV_PREFIX, env_nested_delimiter=NESTED)
+    return source(), lambda name: f"environment {_variable(name)}"
+
+
+def _refuse_unknown_variable(variable: str) -> None:
+    """pydantic takes no notice of a variable whose section does not exist."""
+    if not variable.startswith(ENV_PREFIX) or NESTED not in variable:
+        return
+    name = variable.removeprefix(ENV_PREFIX).lower().replace(NESTED, ".")
+    if name.split(".")[0] not in Settings.model_fields:
+        raise ConfigError(f"unknown setting {name} (environment {variable}){_did_you_mean(name)}")
+
+
+def _variable(name: str) -> str:
+    return ENV_PREFIX + name.upper().replace(".", NESTED)
+
+
+def _from_file(file: Path | None) -> Given:
+    path = file or Path(os.environ.get("FEED_CONFIG") or FILE_NAME)
+    try:
+        with path.open("rb") as opened:
+            given = tomllib.load(opened)
+    except FileNotFoundError:
+        if file is not None or os.environ.get("FEED_CONFIG"):
+            raise ConfigError(f"no settings file {path}") from None
+        given = {}
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"settings file {path} cannot be read: {error}") from error
+    return given, lambda name: str(path)
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _put(tree: dict[str, Any], name: str, value: object) -> None:
+    *sections, last = name.split(".")
+    for section in sections:
+        inner = tree.setdefault(section, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"{name} is in {section}, which has the value {inner!r}")
+        tree = inner
+    tree[last] = value
+
+
+def _words(problem: Any, origins: Mapping[str, str]) -> str:
+    name = ".".join(str(part) for part in problem["loc"])
+    origin = next((f" ({origins[given]})" for given in origins if given == name or given.startswith(f"{name}.")), "")
+    if problem["type"] == "extra_forbidden":
+        return f"unknown setting {name}{origin}{_did_you_mean(name)}"
+    said = problem["msg"].removeprefix("Value error, ")
+    return f"{name}{origin}: {said[0].lower()}{said[1:]}, found {problem['input']!r}" if name else said
+
+
+def _did_you_mean(name: str) -> str:
+    known = [known for known, _ in described()]
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    return f", did you mean {near[0]}?" if near else f", known are {', '.join(Settings.model_fields)}"
