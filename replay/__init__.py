@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING, overload
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from replay.opened import Opened
-    from replay.together import Together
+    from replay.opened import Recording
+    from replay.together import CombinedRecording
 
 
 @overload
-def open(path: str, /, *, verify: bool = True) -> Opened: ...
+def open(path: str, /, *, verify: bool = True) -> Recording: ...
 
 
 @overload
-def open(path: str, another: str, /, *more: str, verify: bool = True) -> Together: ...
+def open(path: str, another: str, /, *more: str, verify: bool = True) -> CombinedRecording: ...
 
 
-def open(path: str, /, *more: str, verify: bool = True) -> Opened | Together:  # reads as what it does: replay.open
+def open(path: str, /, *more: str, verify: bool = True) -> Recording | CombinedRecording:  # reads as `replay.open`
     """A recording in a folder, or at any URI that pyarrow knows; still being written, or torn by a crash.
 
     Several recordings of the same feed logs are read as one: each message once, and what one lacks from another.
@@ -30,12 +30,12 @@ def open(path: str, /, *more: str, verify: bool = True) -> Opened | Together:  #
         CorruptRecording: a file is damaged.
     """
     if more:
-        from replay.together import Together
+        from replay.together import CombinedRecording
 
-        return Together([str(one) for one in (path, *more)], verify=verify)
-    from replay.opened import Opened
+        return CombinedRecording([str(one) for one in (path, *more)], verify=verify)
+    from replay.opened import Recording
 
-    return Opened(str(path), verify=verify)
+    return Recording(str(path), verify=verify)
 
 
 def floats(table: pa.Table) -> pa.Table:

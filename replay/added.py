@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from feed.recording.merge import order_of
 from feed.recording.notes import Note, Span
 from feed.recording.seal import Noted
-from feed.recording.table_files import NEVER, Shelf
+from feed.recording.table_files import NEVER, TableFiles
 from feed.recording.tables import TIME
 from feed.recording.words import Words
 from replay.losses import BEFORE_ALL, Place
@@ -37,7 +37,7 @@ class Added(NamedTuple):
     commit: int = 0
 
 
-def rounds(shelf: Shelf) -> Iterator[tuple[Note, list[pa.RecordBatch]]]:
+def rounds(shelf: TableFiles) -> Iterator[tuple[Note, list[pa.RecordBatch]]]:
     """The rounds of keyframes of a table that are whole, each as its last note, and its batches."""
     batches: list[pa.RecordBatch] = []
     left = 0
@@ -53,7 +53,7 @@ def rounds(shelf: Shelf) -> Iterator[tuple[Note, list[pa.RecordBatch]]]:
             batches = []
 
 
-def rows_of_files(shelf: Shelf, added: Sequence[Added]) -> dict[int, dict[int, list[dict[str, Any]]]]:
+def rows_of_files(shelf: TableFiles, added: Sequence[Added]) -> dict[int, dict[int, list[dict[str, Any]]]]:
     """For each file the rows that go into it, by the number of their batch; one more than there are: into a new one."""
     # where a file begins with an empty batch, that has the commit of the next one
     notes = [

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 import pyarrow.compute as pc
 
-from feed.recording.merge import Page
+from feed.recording.merge import RowPage
 from feed.wire.frames import frame_head
 from feed.wire.message import KIND_INDEX
 from feed.wire.model import KINDS, NO_SEQ
@@ -23,7 +23,7 @@ SEPARATOR: Final = ","
 _UPDATE: Final = '{"type":"update"'
 
 
-class Head(msgspec.Struct):
+class RowHead(msgspec.Struct):
     """What a gap, a state or a snapshot says beside its data."""
 
     type: str
@@ -35,7 +35,7 @@ class Head(msgspec.Struct):
     lost: bool = True
 
 
-_HEAD: Final = msgspec.json.Decoder(Head)
+_HEAD: Final = msgspec.json.Decoder(RowHead)
 head_of: Final = _HEAD.decode
 
 
@@ -46,7 +46,7 @@ class Ahead:
     of its channel after a row.
     """
 
-    def __init__(self, page: Page) -> None:
+    def __init__(self, page: RowPage) -> None:
         messages = page.messages
         _, offsets, data = messages.buffers()
         first = messages.offset
@@ -57,7 +57,7 @@ class Ahead:
         self.updates = pc.starts_with(messages, _UPDATE).to_numpy(zero_copy_only=False)
         self.codes = (page.rank.astype(np.int64) - 1) + len(KINDS) * page.symbol.astype(np.int64)
         self.seqs = page.at
-        self.heads: dict[int, Head] = {}
+        self.heads: dict[int, RowHead] = {}
         others = np.flatnonzero(~self.updates).tolist()
         if others:
             self.seqs = page.at.copy()

@@ -14,14 +14,14 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
-from feed.recording.filter import Chosen
+from feed.recording.filter import Filter
 from feed.recording.merge import RANKS, Part, Reading, Rows, order_of
-from feed.recording.table_files import Cut, Shelf, Spot
+from feed.recording.table_files import BlockRef, RecordingCut, TableFiles
 from feed.recording.tables import SCHEMAS
 from feed.wire.frames import frame_head
 from feed.wire.message import KIND_INDEX
 from feed.wire.model import KINDS, NO_SEQ
-from replay.ahead import SEPARATOR, Ahead, Head, head_of
+from replay.ahead import SEPARATOR, Ahead, RowHead, head_of
 
 FRAME_BYTES: Final = 256 * 1024
 """A frame has its schema and dictionaries, so small ones are mostly that."""
@@ -37,10 +37,12 @@ _SCHEMAS: Final[dict[str, pa.Schema]] = {
 class ArrowReading(Reading):
     """A walk over rows instead of messages; gaps and states are messages here, too."""
 
-    def __init__(self, shelves: Mapping[str, Shelf], chosen: Chosen, start: Cut, end: Cut) -> None:
+    def __init__(
+        self, shelves: Mapping[str, TableFiles], chosen: Filter, start: RecordingCut, end: RecordingCut
+    ) -> None:
         super().__init__(shelves, chosen, start, end, SEPARATOR)
 
-    def rows(self, shelf: Shelf, spot: Spot) -> Rows:
+    def rows(self, shelf: TableFiles, spot: BlockRef) -> Rows:
         """As of any reading; an item of a list is a row here."""
         if shelf.table not in KINDS:
             return super().rows(shelf, spot)
@@ -109,7 +111,7 @@ class ArrowAhead(Ahead):
         for place in np.flatnonzero(flags).tolist():
             symbol = batch.column("symbol")[place].as_py()
             source = batch.column("source")[place].as_py()
-            self.heads[int(rows[place])] = Head("snapshot", kind, symbol, int(seqs[place]), source)
+            self.heads[int(rows[place])] = RowHead("snapshot", kind, symbol, int(seqs[place]), source)
 
     def _take_texts(self, group: list[Part], rows: np.ndarray, places: np.ndarray) -> None:
         texts = [text.removesuffix(SEPARATOR).encode() for part in group for text in part.messages.to_pylist()]

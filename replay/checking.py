@@ -17,8 +17,8 @@ from feed.recording.folder import Folder
 from feed.recording.footing import is_trimmed
 from feed.recording.merge import order_of
 from feed.recording.notes import Gone
-from feed.recording.recording import Recording
-from feed.recording.table_files import Shelf, Spot
+from feed.recording.recording import RecordingFiles
+from feed.recording.table_files import BlockRef, TableFiles
 from feed.recording.tables import GAPS, STATES, TABLES, TICKS
 from feed.recording.verify import faults_of
 from feed.wire.model import KINDS, NO_SEQ
@@ -43,7 +43,7 @@ def file_faults(folder: Folder, tell: Callable[[int], None] = lambda done: None)
 class Checked:
     """What the rows say, over all tables; `faults` after `run`."""
 
-    def __init__(self, recording: Recording) -> None:
+    def __init__(self, recording: RecordingFiles) -> None:
         self.faults: list[str] = []
         self.crossed: dict[str, int] = {"quotes": 0, "book": 0}
         self._recording = recording
@@ -67,7 +67,7 @@ class Checked:
         self.faults += self.clocks.faults()
         return self
 
-    def _see(self, shelf: Shelf) -> None:
+    def _see(self, shelf: TableFiles) -> None:
         for spot in shelf.spots():
             self.clocks.see(shelf.rows(spot), where_of(shelf, spot))
 
@@ -87,7 +87,7 @@ class Checked:
 class _Table:
     """One kind: where each channel and each source stands as its rows are read."""
 
-    def __init__(self, kind: str, shelf: Shelf, checked: Checked) -> None:
+    def __init__(self, kind: str, shelf: TableFiles, checked: Checked) -> None:
         self.kind = kind
         self.shelf = shelf
         self._checked = checked
@@ -95,7 +95,7 @@ class _Table:
         self._earlier = _sources_before(shelf)
         self._order: dict[str, tuple[int, int]] = {}
 
-    def block(self, spot: Spot) -> None:
+    def block(self, spot: BlockRef) -> None:
         batch = self.shelf.rows(spot)
         if not batch.num_rows:
             return
@@ -186,13 +186,13 @@ def _whole(read: Callable[[], Found]) -> Found:
             continue
 
 
-def _sources_before(shelf: Shelf) -> frozenset[str]:
+def _sources_before(shelf: TableFiles) -> frozenset[str]:
     """The sources of which a table had files that were deleted."""
     spot = next(shelf.spots(), None)
     return frozenset() if spot is None or not is_trimmed(shelf) else frozenset(shelf.block(spot).note.sources)
 
 
-def where_of(shelf: Shelf, spot: Spot) -> str:
+def where_of(shelf: TableFiles, spot: BlockRef) -> str:
     """A batch, in words."""
     return f"{shelf.places[spot.file].path} batch {spot.block}"
 

@@ -24,10 +24,10 @@ from feed.runtime.command import run, say, version
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from feed.recording.filter import Chosen
-    from feed.recording.table_files import Cut
+    from feed.recording.filter import Filter
+    from feed.recording.table_files import RecordingCut
     from feed.runtime.settings import Settings
-    from replay.opened import Opened
+    from replay.opened import Recording
     from replay.pacing import Speed
     from replay.publish import Progress
 
@@ -43,7 +43,7 @@ app = App(
 )
 
 
-Recording = Annotated[str, Parameter(help="A recording's folder, or any URI that pyarrow knows.")]
+Place = Annotated[str, Parameter(help="A recording's folder, or any URI that pyarrow knows.")]
 Channels = Annotated[str | None, Parameter(help="Kinds, separated by commas; all if not given.")]
 Symbols = Annotated[str | None, Parameter(help="Symbols or patterns (KRAKEN:*), separated by commas.")]
 Start = Annotated[str | None, Parameter(help="From this time on: 2026-11-20, 2026-11-20T14:30:00Z or nanoseconds.")]
@@ -54,7 +54,7 @@ Json = Annotated[bool, Parameter(help="As JSON on stdout.", negative=())]
 
 
 @app.command
-def info(recording: Recording, /, *, json: Json = False) -> int:
+def info(recording: Place, /, *, json: Json = False) -> int:
     """Tell what is in a recording: symbols, kinds, times, counts, gaps.
 
     Examples:
@@ -75,7 +75,7 @@ def info(recording: Recording, /, *, json: Json = False) -> int:
 
 
 @app.command
-def verify(recording: Recording, /, *, json: Json = False) -> int:
+def verify(recording: Place, /, *, json: Json = False) -> int:
     """Check every byte of a recording, the order of its rows and the chains of its channels; exit code 1 with a fault.
 
     Examples:
@@ -132,7 +132,7 @@ def repair(recording: Path, /) -> int:
 
 @app.command
 def export(
-    recording: Recording,
+    recording: Place,
     /,
     *,
     table: str,
@@ -155,7 +155,7 @@ def export(
         The file; its ending says the format: .parquet or .csv.
     """
     from feed.errors import ConfigError
-    from feed.recording.filter import Chosen
+    from feed.recording.filter import Filter
     from feed.recording.tables import TABLES
     from replay.exporting import FORMATS
     from replay.exporting import export as write
@@ -167,7 +167,7 @@ def export(
     if form not in FORMATS:
         raise ConfigError(f"file {to} ends with none of .parquet, .csv")
     with _opened(recording) as opened, counted(f"{table} to {to}", "rows") as tell:
-        _refuse_unknown(opened, Chosen(symbols=_listed(symbols) or ("*",)))
+        _refuse_unknown(opened, Filter(symbols=_listed(symbols) or ("*",)))
         rows = write(opened, table, to, form, symbols=_listed(symbols), start=start, end=end, tell=tell)
     say(f"wrote {rows:,} rows to {to}")
     return 0
@@ -175,7 +175,7 @@ def export(
 
 @app.command(name="print")
 def print_(
-    recording: Recording,
+    recording: Place,
     /,
     *,
     channels: Channels = None,
@@ -212,7 +212,7 @@ def print_(
 
 
 @app.command
-def serve(recording: Recording, /, *, host: Host = None, port: Port = None) -> int:
+def serve(recording: Place, /, *, host: Host = None, port: Port = None) -> int:
     """Serve a recording to WebSocket clients, on /v1/replay: no Kafka, no live stream, the same protocol.
 
     Examples:
@@ -316,7 +316,9 @@ def publish(
     return 0
 
 
-def _republish(settings: Settings, path: str, chosen: Chosen, start: Cut, end: Cut, speed: Speed) -> int:
+def _republish(
+    settings: Settings, path: str, chosen: Filter, start: RecordingCut, end: RecordingCut, speed: Speed
+) -> int:
     from replay.progress import counted
     from replay.republish import republish
 
@@ -358,24 +360,24 @@ def _publish_ticks(settings: Settings, path: str, speed: Speed) -> int:
     return 0
 
 
-def _opened(path: str) -> Opened:
-    from replay.opened import Opened
+def _opened(path: str) -> Recording:
+    from replay.opened import Recording
 
-    return Opened(path)
+    return Recording(path)
 
 
 def _listed(text: str | None) -> list[str] | None:
     return [part.strip() for part in text.split(",") if part.strip()] if text is not None else None
 
 
-def _chosen(channels: str | None, symbols: str | None) -> Chosen:
-    from feed.recording.filter import Chosen
+def _chosen(channels: str | None, symbols: str | None) -> Filter:
+    from feed.recording.filter import Filter
     from feed.wire.model import KINDS
 
-    return Chosen(_listed(channels) or KINDS, _listed(symbols) or ("*",))
+    return Filter(_listed(channels) or KINDS, _listed(symbols) or ("*",))
 
 
-def _refuse_unknown(opened: Opened, chosen: Chosen) -> None:
+def _refuse_unknown(opened: Recording, chosen: Filter) -> None:
     """A symbol by name that was never recorded is misspelt; a pattern may match nothing."""
     if not chosen.names:
         return
@@ -388,12 +390,12 @@ def _refuse_unknown(opened: Opened, chosen: Chosen) -> None:
         raise ConfigError(f"nothing is recorded of {unknown_words(unknown)}; `replay info` tells what is")
 
 
-def _cuts(start: str | None, end: str | None) -> tuple[Cut, Cut]:
-    from feed.recording.table_files import NEVER, Cut
+def _cuts(start: str | None, end: str | None) -> tuple[RecordingCut, RecordingCut]:
+    from feed.recording.table_files import NEVER, RecordingCut
     from replay.times import ns_of
 
     first = -1 if start is None else ns_of(start) - 1
-    return Cut(first), Cut(NEVER if end is None else ns_of(end) - 1)
+    return RecordingCut(first), RecordingCut(NEVER if end is None else ns_of(end) - 1)
 
 
 def _speed(text: str) -> Speed:

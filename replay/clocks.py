@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from feed.recording.footing import is_trimmed
 from feed.recording.merge import order_of
-from feed.recording.recording import Recording
+from feed.recording.recording import RecordingFiles
 from replay.timeline import Timeline
 
 TURNS_NS: Final = 1_000_000_000
@@ -26,7 +26,7 @@ TURNS_NS: Final = 1_000_000_000
 class Clocks:
     """For each source the newest clock and where it is; for each venue when its newest tick was received."""
 
-    def __init__(self, recording: Recording) -> None:
+    def __init__(self, recording: RecordingFiles) -> None:
         self._newest: dict[str, tuple[int, str]] = {}
         self._received = _begins(recording)
 
@@ -64,7 +64,7 @@ class Clocks:
             )
 
 
-def timelines_of(recording: Recording) -> dict[str, Timeline]:
+def timelines_of(recording: RecordingFiles) -> dict[str, Timeline]:
     """Of each source whose clocks are wrong, what they should have been.
 
     Raises:
@@ -89,7 +89,7 @@ def timelines_of(recording: Recording) -> dict[str, Timeline]:
     return found
 
 
-def _batches(recording: Recording) -> Iterator[tuple[bool, pa.RecordBatch]]:
+def _batches(recording: RecordingFiles) -> Iterator[tuple[bool, pa.RecordBatch]]:
     """All rows, and whether they are keyframes."""
     for shelf in recording.shelves.values():
         for spot in shelf.spots():
@@ -110,7 +110,7 @@ def venue_of(source: str) -> str:
     return source.partition("/")[0]
 
 
-def _begins(recording: Recording) -> dict[str, int]:
+def _begins(recording: RecordingFiles) -> dict[str, int]:
     """Where files before these are gone: the clocks that they left, by venue."""
     found: dict[str, int] = {}
     for shelf in recording.shelves.values():

@@ -18,7 +18,7 @@ from feed.recording.decimals import text_of
 from feed.recording.json_text import joined, listed, strings
 
 if TYPE_CHECKING:
-    from replay.opened import Opened, Symbols
+    from replay.opened import Recording, Symbols
     from replay.times import Moment
 
 Format = Literal["parquet", "csv"]
@@ -27,7 +27,7 @@ _ROW_GROUP: Final = 1 << 17
 
 
 def export(
-    recording: Opened,
+    recording: Recording,
     table: str,
     to: Path,
     form: Format,

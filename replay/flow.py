@@ -14,8 +14,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Set
 from typing import Final, NamedTuple
 
-from feed.recording.filter import Picked
-from feed.recording.state_at import Standing
+from feed.recording.filter import ChannelFilter
+from feed.recording.state_at import ChannelState
 from feed.wire.frames import encode_one, message_frame, text_frame
 from feed.wire.model import NO_SEQ, Gap, Joined, Kind, OnLag, Replayed, ReplayState
 from replay.ahead import Ahead
@@ -34,7 +34,7 @@ _FRAME_BYTES: Final = 64 * 1024
 class Order(NamedTuple):
     """What is to be read: rows of `picked` after one clock, up to another; before that how `standing` stood there."""
 
-    picked: Picked
+    picked: ChannelFilter
     after: int
     until: int
     standing: frozenset[Channel]
@@ -98,7 +98,7 @@ class Flow:
         self.play()
         self._steps, self._until = count, until
 
-    def move(self, time: int, picked: Picked, chosen: Set[Channel]) -> None:
+    def move(self, time: int, picked: ChannelFilter, chosen: Set[Channel]) -> None:
         """Elsewhere, before everything that lies at this time."""
         self.position = time - 1
         self.restart(picked, chosen, chosen, moves=True)
@@ -116,7 +116,7 @@ class Flow:
         self.order = self.state = None
 
     def restart(
-        self, picked: Picked, chosen: Set[Channel], standing: Iterable[Channel], *, moves: bool = False
+        self, picked: ChannelFilter, chosen: Set[Channel], standing: Iterable[Channel], *, moves: bool = False
     ) -> None:
         """Orders what is to be read from here on."""
         self.pages.restart(chosen)
@@ -147,7 +147,7 @@ class Flow:
                 wait = min(wait, at + int((min(clock, self._limit) - began) / self._speed) - now)
         return max(0, wait)
 
-    def stands(self, standing: Mapping[Channel, Standing]) -> Order:
+    def stands(self, standing: Mapping[Channel, ChannelState]) -> Order:
         """The order was carried out: how its channels stood; pages come from there."""
         order, self.order = self.order, None
         assert order is not None
@@ -276,7 +276,7 @@ class Flow:
         if held:
             self.out.append(text_frame(b"[" + b",".join(held) + b"]"))
 
-    def _moved(self, standing: Mapping[Channel, Standing]) -> None:
+    def _moved(self, standing: Mapping[Channel, ChannelState]) -> None:
         """The channels stand where the replay was moved to."""
         begun = self.pages.begun
         messages: list[bytes] = []

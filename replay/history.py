@@ -17,11 +17,11 @@ import pyarrow.csv
 
 from feed.recording.blocks import LEVEL
 from feed.recording.files import RecordedFile
-from feed.recording.filter import Chosen
+from feed.recording.filter import Filter
 from feed.recording.frames import BATCH, DICTIONARY, MAGIC, frames
 from feed.recording.merge import order_of
-from feed.recording.recording import Recording
-from feed.recording.table_files import Cut, Spot
+from feed.recording.recording import RecordingFiles
+from feed.recording.table_files import BlockRef, RecordingCut
 from feed.recording.tables import SCHEMAS
 from replay.exporting import csv_schema, csv_text
 from replay.opened import columns_of
@@ -33,10 +33,10 @@ _OPTIONS: Final = pa.ipc.IpcWriteOptions(compression=pa.Codec("zstd", LEVEL), us
 Piece = bytes | memoryview
 
 
-class Wanted(NamedTuple):
+class HistoryQuery(NamedTuple):
     """Channels of one kind, and the clocks: `start` is in the range, `end` is not."""
 
-    chosen: Chosen
+    chosen: Filter
     start: int
     end: int
 
@@ -46,7 +46,7 @@ class Wanted(NamedTuple):
         return self.chosen.kinds[0]
 
 
-def arrow(recording: Recording, wanted: Wanted) -> Iterator[Piece]:
+def arrow(recording: RecordingFiles, wanted: HistoryQuery) -> Iterator[Piece]:
     """An Arrow IPC stream of the rows of the table, in the order of their files; keyframes are left out.
 
     Raises:
@@ -72,17 +72,17 @@ def arrow(recording: Recording, wanted: Wanted) -> Iterator[Piece]:
     yield _END
 
 
-def ndjson(recording: Recording, wanted: Wanted) -> Iterator[Piece]:
+def ndjson(recording: RecordingFiles, wanted: HistoryQuery) -> Iterator[Piece]:
     """The messages of the channels, gaps and states among them, a line each.
 
     Raises:
         CorruptRecording: a batch is damaged.
     """
-    for page in recording.pages(wanted.chosen, Cut(wanted.start - 1), Cut(wanted.end - 1)):
+    for page in recording.pages(wanted.chosen, RecordingCut(wanted.start - 1), RecordingCut(wanted.end - 1)):
         yield from _cut(page.text())
 
 
-def csv(recording: Recording, wanted: Wanted) -> Iterator[Piece]:
+def csv(recording: RecordingFiles, wanted: HistoryQuery) -> Iterator[Piece]:
     """The updates as lines with a header, the columns of `replay export`; numbers and times are exact text.
 
     Raises:
@@ -103,7 +103,7 @@ def csv(recording: Recording, wanted: Wanted) -> Iterator[Piece]:
             yield from _cut(out.getvalue())
 
 
-FORMS: Final[dict[str, Callable[[Recording, Wanted], Iterator[Piece]]]] = {
+FORMS: Final[dict[str, Callable[[RecordingFiles, HistoryQuery], Iterator[Piece]]]] = {
     "application/vnd.apache.arrow.stream": arrow,
     "application/x-ndjson": ndjson,
     "text/csv": csv,
@@ -111,17 +111,17 @@ FORMS: Final[dict[str, Callable[[Recording, Wanted], Iterator[Piece]]]] = {
 """By media type; the first is what is sent where nothing is asked for."""
 
 
-def _spots(recording: Recording, wanted: Wanted) -> Iterator[Spot]:
+def _spots(recording: RecordingFiles, wanted: HistoryQuery) -> Iterator[BlockRef]:
     """The blocks that have rows in the range."""
     shelf = recording.shelves[wanted.kind]
-    for spot in shelf.spots(shelf.start(Cut(wanted.start - 1))):
+    for spot in shelf.spots(shelf.start(RecordingCut(wanted.start - 1))):
         note = shelf.block(spot).note
         spans = [span for span in note.sources.values() if span.rows]
         if not note.keyframes and any(s.first_clock < wanted.end and s.last_clock >= wanted.start for s in spans):
             yield spot
 
 
-def _whole(recording: Recording, spot: Spot, wanted: Wanted) -> bool:
+def _whole(recording: RecordingFiles, spot: BlockRef, wanted: HistoryQuery) -> bool:
     """Whether every row of a block is wanted."""
     spans = recording.shelves[wanted.kind].block(spot).note.sources.values()
     return wanted.chosen.every_symbol and all(
@@ -129,7 +129,7 @@ def _whole(recording: Recording, spot: Spot, wanted: Wanted) -> bool:
     )
 
 
-def _rows(recording: Recording, spot: Spot, wanted: Wanted) -> pa.RecordBatch:
+def _rows(recording: RecordingFiles, spot: BlockRef, wanted: HistoryQuery) -> pa.RecordBatch:
     batch = recording.shelves[wanted.kind].rows(spot)
     clock = order_of(batch)[0]
     keep = (clock >= wanted.start) & (clock < wanted.end)

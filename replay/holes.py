@@ -19,12 +19,12 @@ import pyarrow as pa
 
 from feed.channels.channel import LOST_KINDS
 from feed.recording.merge import order_of
-from feed.recording.recording import Recording
-from feed.recording.table_files import Shelf, Spot
+from feed.recording.recording import RecordingFiles
+from feed.recording.table_files import BlockRef, TableFiles
 from feed.recording.tables import GAPS, SCHEMAS, STATES
 from feed.wire.model import KINDS, NO_SEQ
 from replay.added import Added, plain, rounds
-from replay.losses import BEFORE_ALL, Losses, Lost, Place, Spans, Stretch
+from replay.losses import BEFORE_ALL, Losses, LostBatch, Place, Spans, Stretch
 
 _UNKNOWN: Final = NO_SEQ - 1
 Key = tuple[str, str]
@@ -116,7 +116,7 @@ class _Told(NamedTuple):
 class Gaps:
     """The gaps of a recording, and which breaks of a chain they explain."""
 
-    def __init__(self, shelf: Shelf) -> None:
+    def __init__(self, shelf: TableFiles) -> None:
         self._told: dict[Key, list[_Told]] = {}
         names = ("channel", "symbol", "source", "prev", "seq", "reason")
         for spot in shelf.spots():
@@ -167,7 +167,7 @@ class Gaps:
         return told[number - 1].clock if number else -1
 
 
-def holes_of(recording: Recording, lost: Mapping[str, Sequence[Lost]], spans: Spans) -> list[Hole]:
+def holes_of(recording: RecordingFiles, lost: Mapping[str, Sequence[LostBatch]], spans: Spans) -> list[Hole]:
     """All holes of which no gap tells. `lost`: what the tables have lost.
 
     Raises:
@@ -186,7 +186,7 @@ def holes_of(recording: Recording, lost: Mapping[str, Sequence[Lost]], spans: Sp
 class _Walk:
     """One kind's rows from the first to the last, and how each channel stands there."""
 
-    def __init__(self, shelf: Shelf, gaps: Gaps, losses: Losses, untold: Losses) -> None:
+    def __init__(self, shelf: TableFiles, gaps: Gaps, losses: Losses, untold: Losses) -> None:
         """`losses`: of this kind; `untold`: of gaps."""
         self._shelf = shelf
         self._kind = shelf.table
@@ -335,7 +335,7 @@ class _Walk:
         return place if floor < place[0] and place < row.place else row.place
 
 
-def _messages(shelf: Shelf, spot: Spot) -> Iterator[_Row]:
+def _messages(shelf: TableFiles, spot: BlockRef) -> Iterator[_Row]:
     batch = shelf.rows(spot)
     if "item" in batch.schema.names:
         batch = batch.filter(pa.array(batch.column("item").fill_null(0).to_numpy() == 0))
@@ -346,7 +346,7 @@ def _messages(shelf: Shelf, spot: Spot) -> Iterator[_Row]:
         yield _Row(*row)
 
 
-def states_of(recording: Recording, holes: list[Hole]) -> list[Added]:
+def states_of(recording: RecordingFiles, holes: list[Hole]) -> list[Added]:
     """The states that follow the snapshots of these holes, which would say without them that all is well."""
     wanted = {(one.kind, one.symbol, one.source): one.made_up for one in holes if one.made_up is not None}
     if not wanted:

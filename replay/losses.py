@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from msgspec import Struct
 
 from feed.recording.notes import Span
-from feed.recording.recording import Recording
+from feed.recording.recording import RecordingFiles
 from feed.recording.table_files import NEVER
 from feed.wire.model import NO_SEQ
 
@@ -29,7 +29,7 @@ class Stretch(NamedTuple):
     end: Place
 
 
-class Lost(Struct, frozen=True):
+class LostBatch(Struct, frozen=True):
     """Batches of a table that are not there: those of the commits after one and up to another.
 
     `begins`, `ends`: from where and up to where of each source, as the batches beside them say, before they are put
@@ -46,7 +46,7 @@ class Lost(Struct, frozen=True):
 class Spans:
     """Where each source stood at a commit, by any table's notes."""
 
-    def __init__(self, recording: Recording) -> None:
+    def __init__(self, recording: RecordingFiles) -> None:
         self._spans: dict[str, dict[int, Span]] = {}
         self._firsts: dict[str, Place] = {}
         for shelf in recording.shelves.values():
@@ -97,7 +97,7 @@ class Spans:
 class Losses:
     """What a table has lost, source by source."""
 
-    def __init__(self, spans: Spans, lost: Sequence[Lost]) -> None:
+    def __init__(self, spans: Spans, lost: Sequence[LostBatch]) -> None:
         self._stretches: dict[str, list[Stretch]] = {}
         for loss in lost:
             for source in spans.sources:

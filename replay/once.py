@@ -10,9 +10,9 @@ from collections.abc import Sequence, Set
 from typing import Final, NamedTuple
 
 from feed.channels.channel import LOST_KINDS
-from feed.recording.recording import Recording
+from feed.recording.recording import RecordingFiles
 from feed.recording.table_files import NEVER
-from replay.ahead import Head, head_of
+from replay.ahead import RowHead, head_of
 
 HOLE: Final = "recording"
 Place = tuple[int, int, int]
@@ -100,7 +100,7 @@ class Once:
     which it begins. Where another recording fills the hole, the gap waits for that update.
     """
 
-    def __init__(self, recordings: Sequence[Recording], filled: set[Filled]) -> None:
+    def __init__(self, recordings: Sequence[RecordingFiles], filled: set[Filled]) -> None:
         self._filled = filled
         self._holed = {(hole.channel, hole.symbol, hole.source) for hole in filled}
         self._at: dict[Where, int] = {}
@@ -108,7 +108,7 @@ class Once:
         self._copies: dict[tuple[str, Where], _Copies] = {}
         self._updates: dict[Where, _Updates] = {}
         self._ended: set[int] = set()
-        self._early: dict[Where, list[tuple[Head, Entry]]] = {}
+        self._early: dict[Where, list[tuple[RowHead, Entry]]] = {}
 
     def ends(self, recording: int) -> None:
         """A recording has given all that it has."""
@@ -149,7 +149,7 @@ class Once:
             self._early[where] = later
         return [entry for head, entry in waiting if head.seq < seq and self._mine(head, where, entry)]
 
-    def _mine(self, head: Head, where: Where, entry: Entry) -> bool:
+    def _mine(self, head: RowHead, where: Where, entry: Entry) -> bool:
         """Whether a message is to be given, or was by another recording."""
         place = entry.recording, entry.clock, entry.at
         if head.type == "update":
@@ -170,14 +170,14 @@ class Once:
         return copies
 
 
-def _of_hole(head: Head, message: bytes) -> bool:
+def _of_hole(head: RowHead, message: bytes) -> bool:
     """Whether it is the gap of a hole, or the snapshot that makes up for one: not of trades and bars, they go on."""
     if head.type == "snapshot":
         return head.channel not in LOST_KINDS
     return head.type == "gap" and b'"reason":"recording"' in message
 
 
-def _begins_of(recording: Recording) -> dict[str, int]:
+def _begins_of(recording: RecordingFiles) -> dict[str, int]:
     """The first tick of each source that a recording has rows of."""
     found: dict[str, int] = {}
     for shelf in recording.shelves.values():

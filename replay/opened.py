@@ -15,11 +15,11 @@ import numpy as np
 import pyarrow as pa
 
 from feed.errors import FeedError
-from feed.recording.filter import Chosen
+from feed.recording.filter import Filter
 from feed.recording.merge import order_of
-from feed.recording.recording import Recording
-from feed.recording.state_at import Standing
-from feed.recording.table_files import NEVER, Cut
+from feed.recording.recording import RecordingFiles
+from feed.recording.state_at import ChannelState
+from feed.recording.table_files import NEVER, RecordingCut
 from feed.recording.tables import GAPS, SCHEMAS, STATES
 from feed.wire.model import KINDS
 from replay.pacing import Pacing, Speed, seconds
@@ -53,7 +53,7 @@ class BookAt(NamedTuple):
 
 
 class Face:
-    """What users ask of one recording (`Opened`) or of several (`together`): tables, books, messages.
+    """What users ask of one recording (`Recording`) or of several (`together`): tables, books, messages.
 
     Times are nanoseconds, RFC 3339 text, dates or datetimes, on the clock by which ticks were received. `start` is in
     the range, `end` is not. Tables are pyarrow's: `.to_pandas()`, `polars.from_arrow(…)`, or a name in a query of
@@ -144,18 +144,18 @@ class Face:
         raise NotImplementedError
 
 
-class Opened(Face):
+class Recording(Face):
     """A recording."""
 
     def __init__(self, path: str, *, verify: bool = True) -> None:
-        self._recording = Recording(path, verify=verify)
+        self._recording = RecordingFiles(path, verify=verify)
         self._path = path
 
     def __repr__(self) -> str:
         files = sum(len(shelf) for shelf in self._recording.shelves.values())
         return f"<recording {self._path}: {files} files>"
 
-    def __enter__(self) -> Opened:
+    def __enter__(self) -> Recording:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -166,7 +166,7 @@ class Opened(Face):
         self._recording.close()
 
     @property
-    def recording(self) -> Recording:
+    def recording(self) -> RecordingFiles:
         """What lies below: pages and states."""
         return self._recording
 
@@ -218,7 +218,7 @@ class Opened(Face):
         first = 0 if start is None else ns_of(start)
         last = NEVER if end is None else ns_of(end)
         wanted = list(columns) if columns is not None else columns_of(name, snapshots=snapshots)
-        for spot in shelf.spots(shelf.start(Cut(first - 1))):
+        for spot in shelf.spots(shelf.start(RecordingCut(first - 1))):
             note = shelf.block(spot).note
             if note.keyframes and not snapshots:
                 continue
@@ -262,7 +262,7 @@ class Opened(Face):
         Raises:
             FeedError: there was none.
         """
-        found = self._recording.standing(Chosen(["book"], [symbol]), Cut(ns_of(time))).get(("book", symbol))
+        found = self._recording.standing(Filter(["book"], [symbol]), RecordingCut(ns_of(time))).get(("book", symbol))
         if found is None:
             raise FeedError(f"no book of {symbol} at {time}")
         return book_of(symbol, found)
@@ -277,8 +277,8 @@ class Opened(Face):
         self, channels: str | Iterable[str], symbols: Symbols, start: Moment | None, end: Moment | None
     ) -> Iterator[tuple[int, bytes]]:
         chosen = chosen_of([channels] if isinstance(channels, str) else channels, symbols)
-        first = Cut(-1 if start is None else ns_of(start) - 1)
-        last = Cut(NEVER if end is None else ns_of(end) - 1)
+        first = RecordingCut(-1 if start is None else ns_of(start) - 1)
+        last = RecordingCut(NEVER if end is None else ns_of(end) - 1)
         if start is not None:
             for standing in self._recording.standing(chosen, first).values():
                 for message in standing.messages:
@@ -287,7 +287,7 @@ class Opened(Face):
             yield from zip(page.clock.tolist(), page.messages.cast(pa.binary()).to_pylist(), strict=True)
 
 
-def book_of(symbol: str, standing: Standing) -> BookAt:
+def book_of(symbol: str, standing: ChannelState) -> BookAt:
     """A book as it stands."""
     bids: list[Level] = []
     asks: list[Level] = []
@@ -299,10 +299,10 @@ def book_of(symbol: str, standing: Standing) -> BookAt:
     return BookAt(symbol, standing.source, standing.seq, bids, asks)
 
 
-def chosen_of(kinds: Iterable[str], symbols: Symbols) -> Chosen:
+def chosen_of(kinds: Iterable[str], symbols: Symbols) -> Filter:
     if symbols is None:
-        return Chosen(kinds)
-    return Chosen(kinds, [symbols] if isinstance(symbols, str) else symbols)
+        return Filter(kinds)
+    return Filter(kinds, [symbols] if isinstance(symbols, str) else symbols)
 
 
 def columns_of(name: str, *, snapshots: bool) -> list[str]:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from feed.channels.channel import LOST_KINDS
-from feed.recording.state_at import Standing
+from feed.recording.state_at import ChannelState
 from feed.wire.model import NO_SEQ, Mode
 from replay.ahead import Ahead
 from replay.selection import Channel
@@ -159,7 +159,7 @@ class Pages:
         self._settle()
         return dict(self._marks)
 
-    def marks_begin(self, standing: Iterable[Standing]) -> None:
+    def marks_begin(self, standing: Iterable[ChannelState]) -> None:
         """Marks of channels that stand at one moment."""
         self._marks = {}
         for found in standing:

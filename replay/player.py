@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Final
 
 from feed.errors import BadRequest
 from feed.gateway.recordings import Recordings
-from feed.recording.filter import Picked
-from feed.recording.recording import Recording
-from feed.recording.state_at import Standing
-from feed.recording.table_files import Cut
+from feed.recording.filter import ChannelFilter
+from feed.recording.recording import RecordingFiles
+from feed.recording.state_at import ChannelState
+from feed.recording.table_files import RecordingCut
 from replay.ahead import SEPARATOR, Ahead
 from replay.arrow_ahead import ArrowReading
 from replay.flow import Order
@@ -37,7 +37,7 @@ _TURN_NS_MIN: Final = 1_000_000
 _logger = logging.getLogger("feed.gateway")
 
 
-class Reader:
+class RecordingReader:
     """A recording and where it is being read; methods block, and are called by one thread at a time."""
 
     def __init__(self, recordings: Recordings, *, arrow: bool = False) -> None:
@@ -46,7 +46,7 @@ class Reader:
         self._lock = threading.Lock()
         self._closed = False
         self._recordings = recordings
-        self._recording: Recording | None = None
+        self._recording: RecordingFiles | None = None
         self._pages: Iterator[Ahead] = iter(())
 
     def open(self) -> Recorded | None:
@@ -64,7 +64,7 @@ class Reader:
             channels = frozenset(self._recordings.catalog.channels(self._recording))
             return Recorded(found.begin, found.end, channels)
 
-    def start(self, order: Order) -> Mapping[Channel, Standing]:
+    def start(self, order: Order) -> Mapping[Channel, ChannelState]:
         """Carries out an order: how its channels stand; the pages that follow come by `next`.
 
         Raises:
@@ -73,11 +73,11 @@ class Reader:
         with self._lock:
             if self._closed or self._recording is None:
                 return {}
-            after = Cut(order.after)
-            standing: Mapping[Channel, Standing] = {}
+            after = RecordingCut(order.after)
+            standing: Mapping[Channel, ChannelState] = {}
             if order.standing:
-                standing = self._recording.standing(Picked(order.standing), after)
-            until = Cut(order.until)
+                standing = self._recording.standing(ChannelFilter(order.standing), after)
+            until = RecordingCut(order.until)
             if self.arrow:
                 self._pages = ArrowReading(self._recording.shelves, order.picked, after, until).aheads()
             else:
@@ -106,7 +106,9 @@ class Reader:
 class Player:
     """One connection's reading; `run` is its task, which ends with the session."""
 
-    def __init__(self, gateway: Gateway, recordings: Recordings, reader: Reader, recorded: Recorded | None) -> None:
+    def __init__(
+        self, gateway: Gateway, recordings: Recordings, reader: RecordingReader, recorded: Recorded | None
+    ) -> None:
         self._gateway = gateway
         self._recordings = recordings
         self._reader = reader

@@ -10,10 +10,10 @@ from typing import BinaryIO, Final, TextIO
 
 import numpy as np
 
-from feed.recording.filter import Chosen
-from feed.recording.merge import RANKS, Page
-from feed.recording.recording import Recording
-from feed.recording.table_files import FROM_BEGIN, Cut
+from feed.recording.filter import Filter
+from feed.recording.merge import RANKS, RowPage
+from feed.recording.recording import RecordingFiles
+from feed.recording.table_files import FROM_BEGIN, RecordingCut
 from feed.recording.tables import GAPS, STATES
 from feed.wire.hashes import Hashes
 from replay.pacing import Pacing, Speed, seconds
@@ -23,7 +23,9 @@ _PART: Final = b',"part":['
 _KIND: Final = b'"channel":"'
 
 
-def print_messages(recording: Recording, chosen: Chosen, start: Cut, end: Cut, *, speed: Speed, out: BinaryIO) -> None:
+def print_messages(
+    recording: RecordingFiles, chosen: Filter, start: RecordingCut, end: RecordingCut, *, speed: Speed, out: BinaryIO
+) -> None:
     """A line a message; after a start within the recording first how each channel stood."""
     if start.time > FROM_BEGIN.time:
         for standing in recording.standing(chosen, start).values():
@@ -37,7 +39,7 @@ def print_messages(recording: Recording, chosen: Chosen, start: Cut, end: Cut, *
     out.flush()
 
 
-def _paced(page: Page, pacing: Pacing, out: BinaryIO) -> None:
+def _paced(page: RowPage, pacing: Pacing, out: BinaryIO) -> None:
     done = 0
     while done < len(page):
         now = time.monotonic_ns()
@@ -52,7 +54,9 @@ def _paced(page: Page, pacing: Pacing, out: BinaryIO) -> None:
         done = upto
 
 
-def print_hashes(recording: Recording, chosen: Chosen, start: Cut, end: Cut, *, out: TextIO) -> None:
+def print_hashes(
+    recording: RecordingFiles, chosen: Filter, start: RecordingCut, end: RecordingCut, *, out: TextIO
+) -> None:
     """A line a channel, `<hash> <channel> <symbol>`, then `<hash>` of all."""
     hashes = Hashes()
     for page in recording.pages(chosen, start, end, separator=""):
@@ -61,7 +65,7 @@ def print_hashes(recording: Recording, chosen: Chosen, start: Cut, end: Cut, *, 
     out.write(f"{hashes.total()}\n")
 
 
-def _hash(page: Page, hashes: Hashes) -> None:
+def _hash(page: RowPage, hashes: Hashes) -> None:
     kinds = {rank: name for name, rank in RANKS.items()}
     messages = page.messages.to_pylist()
     columns = (page.at.tolist(), page.source.tolist(), page.symbol.tolist(), page.rank.tolist(), messages)

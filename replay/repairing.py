@@ -20,10 +20,10 @@ from feed.recorder.lock import FolderLock
 from feed.recorder.recovery import take_up
 from feed.recording.disk import Disk
 from feed.recording.files import RecordedFile
-from feed.recording.folder import PART, SEALED, Folder, Place, path_of
+from feed.recording.folder import PART, SEALED, FilePlace, Folder, path_of
 from feed.recording.merge import order_of
 from feed.recording.notes import Note, Span
-from feed.recording.recording import Recording
+from feed.recording.recording import RecordingFiles
 from feed.recording.seal import Noted, write_sealed
 from feed.recording.table_files import NEVER
 from feed.recording.tables import GAPS, STATES, TABLES, TICKS, TIME, schema_of
@@ -32,7 +32,7 @@ from feed.wire.model import KINDS
 from replay.added import NO_CRC, Added, rows_of_files, with_rows, with_snapshots
 from replay.clocks import received_of, timelines_of
 from replay.holes import holes_of, states_of
-from replay.losses import Lost, Spans
+from replay.losses import LostBatch, Spans
 from replay.salvage import salvaged
 from replay.timeline import Timeline
 from replay.unfinished import NEW, Mended, Swap, Unfinished
@@ -73,7 +73,7 @@ def repair(root: Path, *, disk: Disk | None = None) -> Iterator[Mended]:
         lock.release()
 
 
-def _mend(disk: Disk, unfinished: Unfinished, place: Place, end: int) -> Mended:
+def _mend(disk: Disk, unfinished: Unfinished, place: FilePlace, end: int) -> Mended:
     """Mends a file that ends with a commit."""
     found = salvaged(place, (disk.root / place.path).read_bytes(), end)
     final = place.path.removesuffix(PART).removesuffix(SEALED) + SEALED
@@ -89,7 +89,7 @@ def _mend(disk: Disk, unfinished: Unfinished, place: Place, end: int) -> Mended:
 
 def _tell_holes(disk: Disk, unfinished: Unfinished) -> None:
     """Writes gaps where batches were lost, and the snapshots that make up for them."""
-    recording = Recording(str(disk.root))
+    recording = RecordingFiles(str(disk.root))
     try:
         lost = {table: _within(recording, table, missing) for table, missing in unfinished.lost.items()}
         spans = Spans(recording)
@@ -112,9 +112,9 @@ def _tell_holes(disk: Disk, unfinished: Unfinished) -> None:
     unfinished.tell(finals)
 
 
-def _within(recording: Recording, table: str, missing: Sequence[Lost]) -> list[Lost]:
+def _within(recording: RecordingFiles, table: str, missing: Sequence[LostBatch]) -> list[LostBatch]:
     """Losses with ends; where there is no commit in between, only keyframes or an index are gone."""
-    found: list[Lost] = []
+    found: list[LostBatch] = []
     for one in missing:
         nexts = (place.commit for place in recording.shelves[table].places if place.commit > one.after)
         last = min(one.last, recording.limit)
@@ -125,7 +125,7 @@ def _within(recording: Recording, table: str, missing: Sequence[Lost]) -> list[L
     return found
 
 
-def _begin(disk: Disk, recording: Recording, table: str, added: Sequence[Added]) -> str:
+def _begin(disk: Disk, recording: RecordingFiles, table: str, added: Sequence[Added]) -> str:
     """A file of a table of which there is none any more, with these rows."""
     spans = recording.positions
     first = min(place.commit for shelf in recording.shelves.values() for place in shelf.places)
@@ -155,10 +155,10 @@ def _write_anew(disk: Disk, file: RecordedFile, change: Callable[[list[Noted]], 
 
 def _set_clocks(disk: Disk, unfinished: Unfinished) -> Iterator[Mended]:
     """Writes all files with wrong clocks anew, then puts them in the place of the old ones."""
-    recording = Recording(str(disk.root))
+    recording = RecordingFiles(str(disk.root))
     try:
         timelines = timelines_of(recording)
-        written: list[tuple[Place, str, int]] = []
+        written: list[tuple[FilePlace, str, int]] = []
         for shelf in recording.shelves.values() if timelines else ():
             for number, place in enumerate(shelf.places):
                 file = shelf.file(number)

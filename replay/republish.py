@@ -24,11 +24,11 @@ from feed.channels.steps import whole
 from feed.errors import ConfigError
 from feed.kafka.append import Appender, Compression
 from feed.kafka.cluster import Cluster
-from feed.recording.filter import Chosen
-from feed.recording.merge import Page
-from feed.recording.recording import Recording
-from feed.recording.state_at import Channel, Standing
-from feed.recording.table_files import FROM_BEGIN, Cut
+from feed.recording.filter import Filter
+from feed.recording.merge import RowPage
+from feed.recording.recording import RecordingFiles
+from feed.recording.state_at import Channel, ChannelState
+from feed.recording.table_files import FROM_BEGIN, RecordingCut
 from feed.wire.model import NO_SEQ
 from feed.wire.record import EMPTY, PART_BYTES_MAX, Record, RecordKind, headers_of
 from replay.pacing import Pacing, Speed, seconds
@@ -152,7 +152,7 @@ class Republisher:
         self.messages = 0
         self.bytes = 0
 
-    async def page(self, page: Page) -> None:
+    async def page(self, page: RowPage) -> None:
         """Messages in order."""
         messages = page.messages.to_pylist()
         codes = page.source.tolist()
@@ -182,7 +182,7 @@ class Republisher:
             if frames_from is not None and frames_from < len(offsets):
                 log.floor = offsets[frames_from]
 
-    def stand(self, standing: dict[Channel, Standing]) -> None:
+    def stand(self, standing: dict[Channel, ChannelState]) -> None:
         """How channels stood where the stream begins."""
         ticks: dict[str, int] = {}
         for found in standing.values():
@@ -207,15 +207,15 @@ class Republisher:
 
 
 async def republish(
-    recording: Recording,
+    recording: RecordingFiles,
     bootstrap: str,
     topic_of: Callable[[str], str],
     topic_settings: dict[str, str],
     compression: Compression,
     *,
-    chosen: Chosen,
-    start: Cut,
-    end: Cut,
+    chosen: Filter,
+    start: RecordingCut,
+    end: RecordingCut,
     speed: Speed,
     tell: Callable[[Published], None],
 ) -> Published:
@@ -251,13 +251,13 @@ async def republish(
         await appender.stop()
 
 
-def begin_of(recording: Recording, chosen: Chosen, start: Cut) -> Cut:
+def begin_of(recording: RecordingFiles, chosen: Filter, start: RecordingCut) -> RecordingCut:
     """Where it begins: not before it is known how all channels stand, where the first files were deleted."""
-    return Cut(max(start.time, recording.footing(chosen.tables)))
+    return RecordingCut(max(start.time, recording.footing(chosen.tables)))
 
 
 async def _play(
-    pages: Iterator[Page], writer: Republisher, pacing: Pacing, tell: Callable[[Published], None]
+    pages: Iterator[RowPage], writer: Republisher, pacing: Pacing, tell: Callable[[Published], None]
 ) -> Published:
     began = time.monotonic()
     first: int | None = None
@@ -286,7 +286,7 @@ async def _play(
     return done()
 
 
-def _partitions(recording: Recording, topic_of: Callable[[str], str]) -> dict[str, int]:
+def _partitions(recording: RecordingFiles, topic_of: Callable[[str], str]) -> dict[str, int]:
     """The topics, and how many partitions each needs."""
     found: dict[str, int] = {}
     for shelf in recording.shelves.values():

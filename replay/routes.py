@@ -17,21 +17,21 @@ from starlette.responses import StreamingResponse
 from feed.errors import BadRequest, FeedError
 from feed.gateway.answers import ERROR_ANSWER, Told, error_answer
 from feed.gateway.app import admitted, refuse, upgrade_needed
-from feed.gateway.recordings import Range, Recordings, Walk
+from feed.gateway.recordings import Range, Recordings, RecordingWalk
 from feed.gateway.ws import SUBPROTOCOL
-from feed.recording.filter import Chosen, unknown_words
+from feed.recording.filter import Filter, unknown_words
 from feed.recording.notes import CorruptRecording
 from feed.recording.table_files import NEVER
 from feed.wire.model import KINDS
 from feed.wire.times import ns_of
-from replay.history import FORMS, Piece, Wanted
-from replay.player import Player, Reader
+from replay.history import FORMS, HistoryQuery, Piece
+from replay.player import Player, RecordingReader
 
 if TYPE_CHECKING:
     from feed.gateway.gateway import Gateway
     from feed.gateway.http import HttpProtocol
     from feed.gateway.ws import StreamProtocol
-    from feed.recording.recording import Recording
+    from feed.recording.recording import RecordingFiles
 
 _TIMES: Final = ["2026-11-20", "2026-11-20T14:30:00Z", "1795467600000000000"]
 _STATUS: Final = {"no_recording": 404, "unknown_symbol": 404}
@@ -72,7 +72,7 @@ def _add_replay(app: FastAPI, gateway: Gateway, recordings: Recordings) -> None:
         if len(playing) + opening >= gateway.settings.limits.replays_max:
             await refuse(gateway, websocket, 503, "too many replays")
             return
-        reader = Reader(recordings, arrow=answer == ARROW)
+        reader = RecordingReader(recordings, arrow=answer == ARROW)
         opening += 1
         try:
             recorded = await recordings.run(reader.open)
@@ -137,7 +137,7 @@ def _add_history(app: FastAPI, gateway: Gateway, recordings: Recordings) -> None
             return answer
         if busy >= gateway.settings.limits.histories_max:
             return error_answer(503, "source_unavailable", "too many histories are being read")
-        walk = Walk(recordings, _Walking(recordings, wanted, form))
+        walk = RecordingWalk(recordings, _Walking(recordings, wanted, form))
         busy += 1
 
         def done() -> None:
@@ -164,18 +164,18 @@ def _add_history(app: FastAPI, gateway: Gateway, recordings: Recordings) -> None
         assert isinstance(found, Range)
         connection: HttpProtocol | None = request.scope["state"].get("http")
         headers = {"cache-control": "no-store", "vary": "accept", "feed-recorded-until": str(found.end)}
-        return _Pieces(_pieces(cast("Walk[Piece]", walk), connection), done, form, headers)
+        return _Pieces(_pieces(cast("RecordingWalk[Piece]", walk), connection), done, form, headers)
 
 
 class _Walking:
     """Makes the pieces of one answer, after where the recording begins and ends."""
 
-    def __init__(self, recordings: Recordings, wanted: Wanted, form: str) -> None:
+    def __init__(self, recordings: Recordings, wanted: HistoryQuery, form: str) -> None:
         self._recordings = recordings
         self._wanted = wanted
         self._form = form
 
-    def __call__(self, recording: Recording) -> Iterator[Range | Piece]:
+    def __call__(self, recording: RecordingFiles) -> Iterator[Range | Piece]:
         wanted = self._wanted
         found = self._recordings.range_of(recording)
         known = {symbol for _, symbol in self._recordings.catalog.channels(recording)}
@@ -200,7 +200,7 @@ class _Pieces(StreamingResponse):
             self._done()
 
 
-async def _pieces(walk: Walk[Piece], connection: HttpProtocol | None) -> AsyncIterator[Piece]:
+async def _pieces(walk: RecordingWalk[Piece], connection: HttpProtocol | None) -> AsyncIterator[Piece]:
     try:
         while (piece := await walk.next()) is not None:
             if connection is not None:
@@ -213,7 +213,7 @@ async def _pieces(walk: Walk[Piece], connection: HttpProtocol | None) -> AsyncIt
         raise
 
 
-def _wanted(channel: str, symbols: str, start: str | None, end: str | None) -> Wanted:
+def _wanted(channel: str, symbols: str, start: str | None, end: str | None) -> HistoryQuery:
     if channel not in KINDS:
         raise BadRequest("unknown_channel", f"found {channel[:40]!r}, wanted one of {', '.join(KINDS)}")
     names = [name for name in symbols.split(",") if name]
@@ -223,7 +223,7 @@ def _wanted(channel: str, symbols: str, start: str | None, end: str | None) -> W
     last = NEVER if end is None else _time("end", end)
     if last <= first:
         raise BadRequest("bad_position", f"end {end} is not after start {start}")
-    return Wanted(Chosen([channel], names), first, last)
+    return HistoryQuery(Filter([channel], names), first, last)
 
 
 def _time(name: str, text: str) -> int:

@@ -16,7 +16,7 @@ from feed.recording.frames import BATCH, CONTINUES, DICTIONARY, MAGIC, Damaged, 
 from feed.recording.notes import CorruptRecording, Index, Note, index_of, note_of
 from feed.recording.seal import Noted
 from feed.recording.tables import SCHEMAS, as_now, is_of, rules_of, schema_of
-from replay.losses import Lost, Place
+from replay.losses import LostBatch, Place
 
 
 class Salvaged(NamedTuple):
@@ -25,15 +25,15 @@ class Salvaged(NamedTuple):
     kept: list[Noted]
     count_lost: int
     schema: pa.Schema
-    lost: list[Lost]
+    lost: list[LostBatch]
 
 
-def salvaged(place: folder.Place, data: bytes, end: int) -> Salvaged:
+def salvaged(place: folder.FilePlace, data: bytes, end: int) -> Salvaged:
     """What there is of a file's bytes; `end`: its last commit."""
     schema = SCHEMAS[place.table]
     head, kept, count = b"", [], 0
     trusted = True
-    missing: list[Lost] = []
+    missing: list[LostBatch] = []
     lost = False
     last = place.commit
     stood: dict[str, Place] = {}
@@ -59,14 +59,14 @@ def salvaged(place: folder.Place, data: bytes, end: int) -> Salvaged:
         ends.add(batch.end)
         if lost:
             # of a commit with keyframes the rows stand before these
-            missing.append(Lost(last, note.commit if note.keyframes else note.commit - 1, stood, _begins(note)))
+            missing.append(LostBatch(last, note.commit if note.keyframes else note.commit - 1, stood, _begins(note)))
         lost = False
         if not (place.sealed and len(kept) == 1 and not made.num_rows):
             # what leads a sealed file has no rows, and says what the batch behind it does
             last, stood = note.commit, {source: (span.clock, span.tick) for source, span in note.sources.items()}
     if lost or (place.sealed and index is None):
         # without its index nobody knows where a file ended
-        missing.append(Lost(last, end, stood))
+        missing.append(LostBatch(last, end, stood))
     if head:
         schema = schema_of(place.table, rules_of(pa.ipc.open_stream(head).schema))
     return Salvaged(
@@ -74,9 +74,9 @@ def salvaged(place: folder.Place, data: bytes, end: int) -> Salvaged:
     )
 
 
-def _by_index(place: folder.Place, index: Index, kept: set[int]) -> list[Lost]:
+def _by_index(place: folder.FilePlace, index: Index, kept: set[int]) -> list[LostBatch]:
     """What is lost, as the index of a sealed file says."""
-    found: list[Lost] = []
+    found: list[LostBatch] = []
     before = place.commit
     for block in index.blocks:
         note = block.note
@@ -84,7 +84,7 @@ def _by_index(place: folder.Place, index: Index, kept: set[int]) -> list[Lost]:
             rows = {source: span for source, span in note.sources.items() if span.rows}
             begins = {source: (span.first_clock, span.first_at - 1) for source, span in rows.items()}
             ends = {source: (span.last_clock, span.last_at) for source, span in rows.items()}
-            found.append(Lost(min(before, note.commit - 1), note.commit, begins, ends, exact=True))
+            found.append(LostBatch(min(before, note.commit - 1), note.commit, begins, ends, exact=True))
         if block.rows or note.keyframes:
             before = note.commit
     return found
@@ -98,7 +98,7 @@ def _begins(note: Note) -> dict[str, Place]:
     }
 
 
-def _blocks(place: folder.Place, data: bytes) -> Iterator[tuple[list[Frame], Frame | None, bool]]:
+def _blocks(place: folder.FilePlace, data: bytes) -> Iterator[tuple[list[Frame], Frame | None, bool]]:
     """Each batch with the messages before it that belong to it, and whether it fits its checksum."""
     at = len(MAGIC) if place.sealed else 0
     start = 0
@@ -127,7 +127,7 @@ def _blocks(place: folder.Place, data: bytes) -> Iterator[tuple[list[Frame], Fra
             before, start = [], at
 
 
-def _decoded(place: folder.Place, stream: bytes) -> pa.RecordBatch | None:
+def _decoded(place: folder.FilePlace, stream: bytes) -> pa.RecordBatch | None:
     try:
         reader = pa.ipc.open_stream(stream)
         if not is_of(place.table, reader.schema):

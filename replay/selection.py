@@ -1,8 +1,8 @@
 """What a client of a replay has asked for: channels of the recording, by name and by pattern.
 
-Owns the results of subscribe, unsubscribe and list, with the live stream's words, limits and rule (`Wanted`: a channel
-has one set of parameters, an unsubscribe beats an earlier pattern). A recording's channels are all known from the
-start, so a selection is a set of them. Leaves where each channel stands to `session`.
+Owns the results of subscribe, unsubscribe and list, with the live stream's words, limits and rule (`Interest`: a
+channel has one set of parameters, an unsubscribe beats an earlier pattern). A recording's channels are all known from
+the start, so a selection is a set of them. Leaves where each channel stands to `session`.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from collections.abc import Iterable
 from typing import Final
 
 from feed.channels.channel import Listing, Source
-from feed.channels.interest import Wanted
+from feed.channels.interest import Interest
 from feed.channels.steps import whole
 from feed.channels.subscription import Limits
-from feed.recording.filter import Picked
+from feed.recording.filter import ChannelFilter
 from feed.wire.message import KIND_BIT
 from feed.wire.model import KINDS, OnLag, Result
 from feed.wire.symbols import is_pattern, prefix_of, venue_of
@@ -24,13 +24,13 @@ Channel = tuple[str, str]
 _NOBODY: Final = Source("", 0)
 
 
-class Selection:
+class ReplaySelection:
     """The channels of a recording. `chosen`: those that are subscribed."""
 
     def __init__(self, recorded: Iterable[Channel], limits: Limits) -> None:
         self.chosen: set[Channel] = set()
         self._limits = limits
-        self._wanted = Wanted()
+        self._wanted = Interest()
         self._recorded: dict[str, dict[str, None]] = {}
         for kind, symbol in sorted(recorded):
             self._recorded.setdefault(kind, {})[symbol] = None
@@ -55,13 +55,13 @@ class Selection:
             max(1, len(self._matching(kind, symbol))) for kind in asked for symbol in patterns
         )
 
-    def picked(self) -> Picked:
+    def picked(self) -> ChannelFilter:
         """The rows of the recording that are theirs."""
         counts = dict.fromkeys(self._recorded, 0)
         for kind, _ in self.chosen:
             counts[kind] += 1
         whole = [kind for kind in KINDS if counts.get(kind, 0) == len(self._recorded.get(kind, ()))]
-        return Picked(self.chosen, whole)
+        return ChannelFilter(self.chosen, whole)
 
     def subscribe(
         self, kinds: list[str], symbols: list[str], on_lag: OnLag
@@ -88,7 +88,7 @@ class Selection:
     def unsubscribe_all(self) -> list[Result]:
         """Takes everything away; the results are what was there."""
         results = [Result(item.channel, item.symbol, ok=True) for item in self.subscribed()]
-        self._wanted = Wanted()
+        self._wanted = Interest()
         self.chosen.clear()
         return results
 

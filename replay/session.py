@@ -21,14 +21,14 @@ from feed.channels.subscription import Limits
 from feed.errors import BadRequest
 from feed.protocol.line import Close, Line, SessionSettings, ack, check_size, welcome
 from feed.protocol.request import Auth, List, Ping, Replay, Request, Subscribe, Unsubscribe, start_of
-from feed.recording.state_at import Standing
+from feed.recording.state_at import ChannelState
 from feed.wire.frames import encode_one, message_frame
 from feed.wire.model import Ack, Goaway, Heartbeat, Pong, Result
 from replay.ahead import Ahead
 from replay.flow import Flow, Order
 from replay.pages import Begin
 from replay.requests import open_range, speed_asked, step_asked, time_asked
-from replay.selection import Channel, Selection
+from replay.selection import Channel, ReplaySelection
 
 _INTERNAL: Final = 1011
 
@@ -73,13 +73,13 @@ class ReplaySession:
         self._recorded = recorded
         self._changed = changed
         limits = Limits(subscriptions_max=settings.subscriptions_max, patterns_max=settings.patterns_max)
-        self.selection = Selection(recorded.channels if recorded else (), limits)
+        self.selection = ReplaySelection(recorded.channels if recorded else (), limits)
         self.flow = Flow(changed=changed, steady_ns=steady_ns, on_lag=self.selection.on_lag)
         self._line = Line(settings, self._do, self._touched)
         self._held = False
         self._failed = False
         self._plan: _Plan | None = None
-        self._found: Mapping[Channel, Standing] = {}
+        self._found: Mapping[Channel, ChannelState] = {}
 
     # ---- the socket's side
 
@@ -207,7 +207,7 @@ class ReplaySession:
         """How long until `due` may be true without anything else happening; None: for ever."""
         return self.flow.wait_ns
 
-    def stands(self, standing: Mapping[Channel, Standing]) -> None:
+    def stands(self, standing: Mapping[Channel, ChannelState]) -> None:
         """The order was carried out: how its channels stood; pages come from there."""
         if not self.flow.stands(standing).moves:
             self._found = standing

@@ -14,8 +14,8 @@ from msgspec import Struct
 
 from feed.recording.merge import order_of
 from feed.recording.notes import Gone
-from feed.recording.recording import Recording
-from feed.recording.table_files import Shelf
+from feed.recording.recording import RecordingFiles
+from feed.recording.table_files import TableFiles
 from feed.recording.tables import GAPS
 from feed.wire.model import KINDS
 from feed.wire.times import text_of
@@ -52,7 +52,7 @@ class Summary(Struct):
     rows: int = 0
 
 
-def summary_of(recording: Recording, tell: Callable[[int], None] = lambda done: None) -> Summary:
+def summary_of(recording: RecordingFiles, tell: Callable[[int], None] = lambda done: None) -> Summary:
     """Counts; `tell` is given the bytes read so far.
 
     Raises:
@@ -138,7 +138,7 @@ class _Count:
             self.lasts[key] = max(self.lasts.get(key, 0), int(mine.max()))
 
 
-def _counted(shelf: Shelf, tell: Callable[[int], None], done: int) -> tuple[_Count, int]:
+def _counted(shelf: TableFiles, tell: Callable[[int], None], done: int) -> tuple[_Count, int]:
     """One table, and how many bytes were read with it."""
     count = _Count()
     for spot in shelf.spots():
@@ -154,7 +154,7 @@ def _counted(shelf: Shelf, tell: Callable[[int], None], done: int) -> tuple[_Cou
     return count, done
 
 
-def _torn(recording: Recording) -> int:
+def _torn(recording: RecordingFiles) -> int:
     return sum(
         shelf.file(number).torn_bytes
         for shelf in recording.shelves.values()

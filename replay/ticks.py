@@ -15,7 +15,7 @@ from aiokafka.structs import TopicPartition
 from feed.errors import ConfigError
 from feed.kafka.append import Appender, Compression
 from feed.kafka.cluster import Cluster
-from feed.recording.recording import Recording
+from feed.recording.recording import RecordingFiles
 from feed.recording.tables import TICKS
 from replay.pacing import Pacing, Speed, seconds
 
@@ -23,7 +23,7 @@ Entry = tuple[bytes | None, bytes, list[tuple[str, bytes]]]
 _NS_PER_MS = 1_000_000
 
 
-class Tick(NamedTuple):
+class RecordedTick(NamedTuple):
     """One tick: where it lay, Kafka's time of it in nanoseconds (below 0: it has none), and the record."""
 
     partition: TopicPartition
@@ -32,7 +32,7 @@ class Tick(NamedTuple):
     entry: Entry
 
 
-def ticks_of(recording: Recording) -> Iterator[list[Tick]]:
+def ticks_of(recording: RecordingFiles) -> Iterator[list[RecordedTick]]:
     """The ticks of a recording in the order in which they were read, a block at a time.
 
     Raises:
@@ -46,7 +46,7 @@ def ticks_of(recording: Recording) -> Iterator[list[Tick]]:
         columns["timestamp"] = columns["timestamp"].cast("int64")
         rows = zip(*(columns[name].to_pylist() for name in names), strict=True)
         yield [
-            Tick(
+            RecordedTick(
                 TopicPartition(topic, partition),
                 offset,
                 timestamp * _NS_PER_MS,
@@ -56,20 +56,20 @@ def ticks_of(recording: Recording) -> Iterator[list[Tick]]:
         ]
 
 
-def opened_ticks(path: str) -> Recording:
+def opened_ticks(path: str) -> RecordingFiles:
     """The ticks of a recording.
 
     Raises:
         ConfigError: it has none.
     """
-    recording = Recording(path, tables=(TICKS,))
+    recording = RecordingFiles(path, tables=(TICKS,))
     if not len(recording.shelves[TICKS]):
         raise ConfigError(f"{path} has no ticks: it was not recorded with --raw")
     return recording
 
 
 async def publish_ticks(
-    recording: Recording,
+    recording: RecordingFiles,
     bootstrap: str,
     topic_settings: dict[str, str],
     compression: Compression,
@@ -113,7 +113,7 @@ async def publish_ticks(
     return done
 
 
-def _due(ticks: list[Tick], pacing: Pacing) -> Iterator[list[Tick] | float]:
+def _due(ticks: list[RecordedTick], pacing: Pacing) -> Iterator[list[RecordedTick] | float]:
     """Ticks that are due together, and seconds to wait in between."""
     at = 0
     while at < len(ticks):

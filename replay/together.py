@@ -17,15 +17,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from feed.errors import FeedError
-from feed.recording.filter import Chosen
+from feed.recording.filter import Filter
 from feed.recording.merge import order_of
-from feed.recording.recording import Recording
-from feed.recording.state_at import Channel, Standing
-from feed.recording.table_files import NEVER, Cut
+from feed.recording.recording import RecordingFiles
+from feed.recording.state_at import Channel, ChannelState
+from feed.recording.table_files import NEVER, RecordingCut
 from feed.recording.tables import GAPS, SCHEMAS, STATES
 from feed.wire.model import KINDS
 from replay.once import HOLE, Entry, Filled, Once
-from replay.opened import BookAt, Face, Opened, Symbols, book_of, chosen_of, columns_of, empty, in_time
+from replay.opened import BookAt, Face, Recording, Symbols, book_of, chosen_of, columns_of, empty, in_time
 from replay.times import Moment, ns_of
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class _Gap(NamedTuple):
     seq: int
 
 
-class Together(Face):
+class CombinedRecording(Face):
     """Recordings of the same feed logs, of recorders that ran beside or after each other."""
 
     def __init__(self, paths: Sequence[str], *, verify: bool = True) -> None:
@@ -48,10 +48,10 @@ class Together(Face):
             ConfigError: there is no such folder.
             CorruptRecording: a file is damaged.
         """
-        self._opened: list[Opened] = []
+        self._opened: list[Recording] = []
         try:
             for path in paths:
-                self._opened.append(Opened(path, verify=verify))
+                self._opened.append(Recording(path, verify=verify))
         except BaseException:
             self.close()
             raise
@@ -59,7 +59,7 @@ class Together(Face):
     def __repr__(self) -> str:
         return f"<together {', '.join(map(repr, self._opened))}>"
 
-    def __enter__(self) -> Together:
+    def __enter__(self) -> CombinedRecording:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -114,7 +114,7 @@ class Together(Face):
             FeedError: there was none in any of them.
         """
         recordings = [opened.recording for opened in self._opened]
-        found = _standing(recordings, Chosen(["book"], [symbol]), Cut(ns_of(time))).get(("book", symbol))
+        found = _standing(recordings, Filter(["book"], [symbol]), RecordingCut(ns_of(time))).get(("book", symbol))
         if found is None:
             raise FeedError(f"no book of {symbol} at {time}")
         return book_of(symbol, found)
@@ -147,8 +147,8 @@ class Together(Face):
         self, channels: str | Iterable[str], symbols: Symbols, start: Moment | None, end: Moment | None
     ) -> Iterator[tuple[int, bytes]]:
         chosen = chosen_of([channels] if isinstance(channels, str) else channels, symbols)
-        first = Cut(-1 if start is None else ns_of(start) - 1)
-        last = Cut(NEVER if end is None else ns_of(end) - 1)
+        first = RecordingCut(-1 if start is None else ns_of(start) - 1)
+        last = RecordingCut(NEVER if end is None else ns_of(end) - 1)
         recordings = [opened.recording for opened in self._opened]
         once = Once(recordings, self.filled())
         if start is not None:
@@ -164,7 +164,9 @@ class Together(Face):
             yield given.clock, given.message
 
 
-def _entries(number: int, recording: Recording, chosen: Chosen, first: Cut, last: Cut, once: Once) -> Iterator[Entry]:
+def _entries(
+    number: int, recording: RecordingFiles, chosen: Filter, first: RecordingCut, last: RecordingCut, once: Once
+) -> Iterator[Entry]:
     count = 0
     for page in recording.pages(chosen, first, last, separator=""):
         columns = (values.tolist() for values in (page.clock, page.source, page.at, page.rank, page.symbol))
@@ -175,9 +177,9 @@ def _entries(number: int, recording: Recording, chosen: Chosen, first: Cut, last
     once.ends(number)
 
 
-def _standing(recordings: Sequence[Recording], chosen: Chosen, cut: Cut) -> dict[Channel, Standing]:
+def _standing(recordings: Sequence[RecordingFiles], chosen: Filter, cut: RecordingCut) -> dict[Channel, ChannelState]:
     """How channels stand, each as the recording says that knows most of it."""
-    found: dict[Channel, Standing] = {}
+    found: dict[Channel, ChannelState] = {}
     for recording in recordings:
         for channel, one in recording.standing(chosen, cut).items():
             known = found.get(channel)
@@ -186,7 +188,7 @@ def _standing(recordings: Sequence[Recording], chosen: Chosen, cut: Cut) -> dict
     return found
 
 
-def _knows_more(one: Standing, other: Standing) -> bool:
+def _knows_more(one: ChannelState, other: ChannelState) -> bool:
     """Positions compare within a source only; of two sources the later one in time is where a channel has gone on.
 
     At one position one recording may say `stale` and another not: it has not recorded the end of it.
@@ -240,7 +242,7 @@ def _true_gaps(gaps: pa.Table, filled: set[Filled]) -> np.ndarray:
     return np.array([reason != HOLE or Filled(*where) not in filled for *where, reason in told], bool)
 
 
-def _filled_by(opened: Opened, kind: str, symbol: str, gaps: set[_Gap]) -> set[_Gap]:
+def _filled_by(opened: Recording, kind: str, symbol: str, gaps: set[_Gap]) -> set[_Gap]:
     """Those of a channel's holes of which a recording has every update."""
     rows = opened.table(kind, symbol, columns=("source", "prev", "seq"))
     rows = rows.filter(pc.is_valid(rows.column("prev")))

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from feed.recording.disk import Disk
 from feed.recording.notes import CorruptRecording
-from replay.losses import Lost
+from replay.losses import LostBatch
 
 NAME: Final = "repair.json"
 NEW: Final = ".new"
@@ -44,7 +44,7 @@ class Swap(NamedTuple):
 
 class _Written(Struct):
     mended: list[Mended] = []
-    lost: dict[str, list[Lost]] = {}
+    lost: dict[str, list[LostBatch]] = {}
     swaps: list[Swap] = []
 
 
@@ -69,7 +69,7 @@ class Unfinished:
             left.unlink()
 
     @property
-    def lost(self) -> Mapping[str, list[Lost]]:
+    def lost(self) -> Mapping[str, list[LostBatch]]:
         """What each table has lost."""
         return self._written.lost
 
@@ -78,7 +78,7 @@ class Unfinished:
         """What was mended."""
         return list(self._written.mended)
 
-    def mend(self, table: str, mended: Mended, lost: Sequence[Lost]) -> None:
+    def mend(self, table: str, mended: Mended, lost: Sequence[LostBatch]) -> None:
         """Puts a damaged file aside, and what is whole of it in its place: it lies there as `….new`.
 
         Raises:

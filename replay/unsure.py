@@ -13,10 +13,10 @@ from typing import Any, Final
 import pyarrow as pa
 
 from feed.recording.merge import order_of
-from feed.recording.recording import Recording
+from feed.recording.recording import RecordingFiles
 from feed.recording.tables import SCHEMAS, STATES
 from replay.added import Added, plain, rounds
-from replay.losses import Losses, Lost, Spans
+from replay.losses import Losses, LostBatch, Spans
 
 _BOOK: Final = "book"
 _Key = tuple[str, str]
@@ -27,7 +27,7 @@ _Row = dict[str, Any]
 _NOWHERE: Final[_Place] = (float("inf"), 0)
 
 
-def doubts_of(recording: Recording, lost: Sequence[Lost], spans: Spans) -> list[Added]:
+def doubts_of(recording: RecordingFiles, lost: Sequence[LostBatch], spans: Spans) -> list[Added]:
     """The states to be told where some are lost.
 
     Raises:
@@ -65,7 +65,7 @@ def _row(key: _Key, place: tuple[int, int], state: str, reason: str | None) -> _
 class _Books:
     """Where each book begins in the files, and where snapshots of it were told."""
 
-    def __init__(self, recording: Recording) -> None:
+    def __init__(self, recording: RecordingFiles) -> None:
         self.firsts: dict[_Key, tuple[int, int]] = {}
         self.snapshots: dict[_Key, list[tuple[int, int]]] = {}
         shelf = recording.shelves[_BOOK]
@@ -83,7 +83,7 @@ class _Books:
 class _States:
     """What is told of books: by states of their own, and by rounds of all that are not `ok`."""
 
-    def __init__(self, recording: Recording) -> None:
+    def __init__(self, recording: RecordingFiles) -> None:
         self._told: dict[_Key, list[tuple[int, int]]] = {}
         shelf = recording.shelves[STATES]
         for spot in shelf.spots():

@@ -1,6 +1,6 @@
 """From the past into the present: the channels of a past that has come to what memory holds, joined to the live hub.
 
-Owns when that can be, and what the reader has from then on. The join itself is that of any client that resumes by
+Owns when that can be, and what the subscriber has from then on. The join itself is that of any client that resumes by
 marks.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from feed.channels.join import Broken, Join
-from feed.channels.pending import Plan
+from feed.channels.pending import JoinPlan
 from feed.channels.selection import matched
 from feed.channels.steps import STRIDE, Steps, whole
 from feed.wire.message import KIND_BIT, KIND_INDEX, PREV
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
     from feed.backfill.past import Past
     from feed.channels.channel import Channel
-    from feed.channels.cursor import Reader
     from feed.channels.hub import Hub
+    from feed.channels.subscriber import Subscriber
 
 _ATTEMPTS_MAX: Final = 4
 
 
-def hand_over(past: Past, hub: Hub, reader: Reader, tells: str | int, *, forced: bool = False) -> Steps[bool]:
-    """Joins a reader of the live hub to what a past has come to; False where memory and past do not meet yet.
+def hand_over(past: Past, hub: Hub, subscriber: Subscriber, tells: str | int, *, forced: bool = False) -> Steps[bool]:
+    """Joins a subscriber of the live hub to what a past has come to; False where memory and past do not meet yet.
 
     They meet where both know the same channels of the same sources, and memory has all that follows. `forced`: where
     they never will, since the log has lost what lies between, those channels begin with a gap.
@@ -43,7 +43,7 @@ def hand_over(past: Past, hub: Hub, reader: Reader, tells: str | int, *, forced:
         if found is None:
             return False
         if stands == _standing(past, hub):
-            _take(past, hub, reader, found, tells)
+            _take(past, hub, subscriber, found, tells)
             return True
     raise AssertionError("nothing can have changed")
 
@@ -60,12 +60,12 @@ def _standing(past: Past, hub: Hub) -> object:
     positions = past.positions
     behind = [source for source in hub.sources.values() if source.may_miss(positions.get(source.name, NO_SEQ))]
     gone = frozenset((source.name, source.evicted, source.floor) for source in behind)
-    return hub.moves, past.reader.wanted.changes, gone
+    return hub.moves, past.subscriber.interest.changes, gone
 
 
 def _look(past: Past, hub: Hub, *, forced: bool) -> Steps[_Found | None]:
     """None: they do not meet."""
-    wanted, known, positions = past.reader.wanted, past.hub.names, past.positions
+    interest, known, positions = past.subscriber.interest, past.hub.names, past.positions
     found = _Found({}, [])
     looked = 0
     for name, listing in list(hub.names.items()):
@@ -74,7 +74,7 @@ def _look(past: Past, hub: Hub, *, forced: bool) -> Steps[_Found | None]:
             yield looked
             looked = 0
         before = known.get(name)
-        mask = matched(wanted.rules, name) if before is None else wanted.kinds(before)
+        mask = matched(interest.rules, name) if before is None else interest.kinds(before)
         for channel in listing.channels if mask else ():
             if channel is None or not channel.bit & mask:
                 continue
@@ -90,7 +90,7 @@ def _look(past: Past, hub: Hub, *, forced: bool) -> Steps[_Found | None]:
         if looked >= STRIDE:
             yield looked
             looked = 0
-        there, mask = hub.names.get(name), wanted.kinds(before)
+        there, mask = hub.names.get(name), interest.kinds(before)
         for channel in before.channels if mask else ():
             if channel is None or channel.waits or not channel.bit & mask:
                 continue
@@ -99,38 +99,38 @@ def _look(past: Past, hub: Hub, *, forced: bool) -> Steps[_Found | None]:
     return found
 
 
-def _take(past: Past, hub: Hub, reader: Reader, found: _Found, tells: str | int) -> None:
-    reader.own()
+def _take(past: Past, hub: Hub, subscriber: Subscriber, found: _Found, tells: str | int) -> None:
+    subscriber.own()
     number, apart = hub.current.number, found.apart
-    for id_ in reader.having({*found.bits, *[channel.id for channel in apart]}):
+    for id_ in subscriber.having({*found.bits, *[channel.id for channel in apart]}):
         mask = sum({channel.bit for channel in apart if channel.id == id_}) | found.bits.get(id_, 0)
         for bit in KIND_BIT.values():
             if mask & bit:
-                reader.drop(id_, bit)
+                subscriber.drop(id_, bit)
     stood = {(one.id, one.bit): Broken("evicted", _stood(past, one)) for one in apart}
     ahead = Join(number, broken=stood)
-    join = Join(number, marks=past.positions, tells=tells, plan=Plan(found.bits))
-    reader.joins += [ahead, join] if apart else [join]
-    reader.wanted.take_over(past.reader.wanted, past.hub.listings, hub.names, hub.listings)
+    join = Join(number, marks=past.positions, tells=tells, plan=JoinPlan(found.bits))
+    subscriber.joins += [ahead, join] if apart else [join]
+    subscriber.interest.take_over(past.subscriber.interest, past.hub.listings, hub.names, hub.listings)
     for channel in apart:
-        told = _known(past, channel) is not None or reader.wanted.has_exact(channel.listing, channel.bit)
-        reader.enter(channel, ahead, announce=not told)
+        told = _known(past, channel) is not None or subscriber.interest.has_exact(channel.listing, channel.bit)
+        subscriber.enter(channel, ahead, announce=not told)
     for kind, symbol in past.named:
         listing, bit = hub.names.get(symbol), KIND_BIT[kind]
         if listing is not None and listing.channels[KIND_INDEX[kind]] is None:
-            reader.wait_for(listing, bit)
+            subscriber.wait_for(listing, bit)
 
 
-def leave(hub: Hub, reader: Reader, tells: str | int) -> None:
-    """Nothing of a past is wanted any more: the client only hears that it need not wait."""
-    reader.own()
-    reader.joins.append(Join(hub.current.number, tells=tells))
+def leave(hub: Hub, subscriber: Subscriber, tells: str | int) -> None:
+    """Nothing of a past is interest any more: the client only hears that it need not wait."""
+    subscriber.own()
+    subscriber.joins.append(Join(hub.current.number, tells=tells))
 
 
 def _meets(before: Channel | None, channel: Channel, positions: Mapping[str, int]) -> bool:
     if before is None or before.source.name != channel.source.name or before.waits != channel.waits:
         return False
-    if before.gathering is not None:
+    if before.awaiting_snapshot is not None:
         return False  # something of it is missing: it has still to be told how it goes on
     if channel.waits:
         return True

@@ -27,7 +27,7 @@ from feed.wire.record import EMPTY, Record
 from feed.wire.symbols import is_pattern, prefix_of
 
 if TYPE_CHECKING:
-    from feed.backfill.recorded import Tape
+    from feed.backfill.recorded import RecordedPart
     from feed.channels.channel import Channel
     from feed.channels.steps import Steps
     from feed.errors import DamagedRecord
@@ -40,7 +40,7 @@ _KEYS_MAX: Final = 100_000
 _RECEIVED: Final = re.compile(rb'"ts_recv":"(\d+)"')
 
 
-class Cut(Struct, frozen=True):
+class LogCut(Struct, frozen=True):
     """Where a log is cut: after the last tick received up to `time`, or after the tick `mark` of `source`.
 
     Neither: at its end.
@@ -106,7 +106,7 @@ class PastLog:
         self._open: list[bytes] = []
         self._rest: tuple[int, int, bytes, int] | None = None
 
-    def take(self, record: Record | DamagedRecord, cut: Cut | None = None) -> bool:
+    def take(self, record: Record | DamagedRecord, cut: LogCut | None = None) -> bool:
         """Takes a record as far as it lies before the cut: whether the cut was reached; the rest is for `go_on`.
 
         What was damaged is missing, and the channels say so.
@@ -124,7 +124,7 @@ class PastLog:
             reader.spoil(record)
             return False
 
-    def _take(self, record: Record, cut: Cut | None) -> bool:
+    def _take(self, record: Record, cut: LogCut | None) -> bool:
         reader = self.reader
         if cut is not None and cut.source and record.kind == "source" and record.ends == reader.source == cut.source:
             # all of the source that was asked for is before the cut; this record is read again by who goes on
@@ -154,7 +154,7 @@ class PastLog:
             self._rest = None
             self._hub.data(self._source, pos, last, value, end)
 
-    def _data(self, record: Record, before: int, cut: Cut | None) -> bool:
+    def _data(self, record: Record, before: int, cut: LogCut | None) -> bool:
         value = record.value
         if self._open or (not record.covers and len(value) > len(EMPTY)):
             # ticks that fill records: they count when the last of them is read
@@ -180,7 +180,7 @@ class PastLog:
         self._rest = tick, pos, self._symbols.of(_value(messages[first:])), record.end
         return True
 
-    def _first_after(self, messages: list[bytes], cut: Cut) -> int:
+    def _first_after(self, messages: list[bytes], cut: LogCut) -> int:
         """The first message after the cut; a gap belongs to the update that it stands before."""
         for index, message in enumerate(messages):
             if message.startswith(b"gap"):
@@ -215,7 +215,7 @@ class Past:
                 bars_closed_kept=settings.bars_closed_kept,
             )
         )
-        self.reader = self.hub.reader(self)
+        self.subscriber = self.hub.subscriber(self)
         self.symbols = Symbols(asked)
         self.logs: list[PastLog] = []
         self.holes: list[tuple[PastLog, HoleInLog]] = []
@@ -247,7 +247,7 @@ class Past:
                 raise AssertionError("a past has no readers before it begins")
 
     def begin(
-        self, ask: Ask, limits: Limits, late: Mapping[str, GapReason], tape: Tape | None = None
+        self, ask: Ask, limits: Limits, late: Mapping[str, GapReason], tape: RecordedPart | None = None
     ) -> Steps[list[Result]]:
         """Subscribes as of the cut. `late`: sources that begin after what was asked for, and why.
 
@@ -259,8 +259,8 @@ class Past:
             self._marks = ask.start.marks
         if tape is not None:
             ask = replace(ask, start=Start("marks", marks=tape.marks))
-        results = yield from Subscribing(self.hub, self.reader, ask, limits, broken).results()
-        for join in self.reader.joins:
+        results = yield from Subscribing(self.hub, self.subscriber, ask, limits, broken).results()
+        for join in self.subscriber.joins:
             join.tells = None  # the client has caught up only when it is live
         for log in self.logs:
             log.go_on()
@@ -270,9 +270,9 @@ class Past:
         tape.begin(self.wants, self._announces, self._on_lag)
         return [tape.result(self._resumed(result)) for result in results]
 
-    def follow(self, tape: Tape) -> None:
+    def follow(self, tape: RecordedPart) -> None:
         """The tape was sent: its channels need no `joined`; where it broke off, they go on with a gap."""
-        for join in self.reader.joins:
+        for join in self.subscriber.joins:
             for listing, bit, key in self._keys(join.pending):
                 if key not in tape.told:
                     continue
@@ -282,17 +282,17 @@ class Past:
 
     def wants(self, kind: str, symbol: str) -> bool:
         """Whether a channel is subscribed, known here or not."""
-        wanted, listing = self.reader.wanted, self.hub.names.get(symbol)
-        mask = matched(wanted.rules, symbol) if listing is None else wanted.kinds(listing)
+        interest, listing = self.subscriber.interest, self.hub.names.get(symbol)
+        mask = matched(interest.rules, symbol) if listing is None else interest.kinds(listing)
         return bool(mask & KIND_BIT[kind])
 
     def _announces(self, kind: str, symbol: str) -> bool:
         listing = self.hub.names.get(symbol)
-        return listing is None or not self.reader.wanted.has_exact(listing, KIND_BIT[kind])
+        return listing is None or not self.subscriber.interest.has_exact(listing, KIND_BIT[kind])
 
     def _on_lag(self, kind: str, symbol: str) -> OnLag:
-        wanted, bit, listing = self.reader.wanted, KIND_BIT[kind], self.hub.names.get(symbol)
-        closed = closes(wanted.rules, symbol, bit) if listing is None else wanted.closes(listing, bit)
+        interest, bit, listing = self.subscriber.interest, KIND_BIT[kind], self.hub.names.get(symbol)
+        closed = closes(interest.rules, symbol, bit) if listing is None else interest.closes(listing, bit)
         return "close" if closed else "skip"
 
     def _late(self, late: Mapping[str, GapReason]) -> dict[tuple[int, int], Broken]:
@@ -302,7 +302,7 @@ class Past:
             if channel.source.name in late and not channel.silent
         }
 
-    def _broken(self, late: Mapping[str, GapReason], tape: Tape) -> dict[tuple[int, int], Broken]:
+    def _broken(self, late: Mapping[str, GapReason], tape: RecordedPart) -> dict[tuple[int, int], Broken]:
         """The channels that do not go on from where the tape ends."""
         broken: dict[tuple[int, int], Broken] = {}
         for channel in self._channels():
@@ -341,12 +341,12 @@ class Past:
     @property
     def due(self) -> bool:
         """Whether `pull` goes on."""
-        return bool(self._given) or not self.reader.in_step or self._unflushed
+        return bool(self._given) or not self.subscriber.in_step or self._unflushed
 
     def pull(self, bytes_max: int) -> bytes:
         """The next page: of the snapshots, then of what followed. About so long, or as long as a flush."""
-        if not self.reader.in_step:
-            return self.reader.pull(bytes_max)
+        if not self.subscriber.in_step:
+            return self.subscriber.pull(bytes_max)
         size = 0
         for _ in range(RECORDS_A_PAGE):
             if not self._given or size >= min(bytes_max, _PAGE_BYTES):
@@ -375,7 +375,7 @@ class Past:
     @property
     def named(self) -> list[tuple[str, str]]:
         """Kinds and symbols that are subscribed by name."""
-        return [key for _, _, key in self._keys(dict(self.reader.wanted.exact()))]
+        return [key for _, _, key in self._keys(dict(self.subscriber.interest.exact()))]
 
     @property
     def positions(self) -> dict[str, int]:

@@ -45,7 +45,7 @@ class Stood(NamedTuple):
     messages: list[bytes]
 
 
-class Tape:
+class RecordedPart:
     """`marks`: up to which tick each source was recorded. `ends`: source and last `seq` of every recorded channel.
 
     `stood`: the channels at the begin; `resumes`: the marks that the client has instead. `reason`: why the tape begins
@@ -98,7 +98,7 @@ class Tape:
         announces: Callable[[str, str], bool],
         on_lag: Callable[[str, str], OnLag],
     ) -> None:
-        """Who reads: which kinds and symbols are wanted, which of them are told by `joined`, and what of a lag."""
+        """Who reads: which kinds and symbols are interest, which of them are told by `joined`, and what of a lag."""
         self._wants, self._announces, self._on_lag = wants, announces, on_lag
 
     def give(self, said: list[Said]) -> None:

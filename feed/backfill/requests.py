@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from msgspec.structs import replace
 
 from feed.backfill.cutover import hand_over, leave
-from feed.backfill.past import Cut, Past
+from feed.backfill.past import LogCut, Past
 from feed.channels.steps import STEP_CHANNELS, STRIDE, NotYet
 from feed.channels.subscription import Ask, Limits, Subscribing, subscribed, unsubscribe, unsubscribe_all
 from feed.wire.message import KIND_BIT, KIND_INDEX
@@ -21,11 +21,11 @@ from feed.wire.model import Result
 from feed.wire.symbols import is_pattern, prefix_of
 
 if TYPE_CHECKING:
-    from feed.backfill.recorded import Tape
+    from feed.backfill.recorded import RecordedPart
     from feed.channels.channel import Listing, Source
     from feed.channels.hub import Hub
-    from feed.channels.readers import Readers
     from feed.channels.steps import Steps
+    from feed.channels.subscribers import Subscribers
     from feed.errors import BadRequest
     from feed.wire.model import GapReason
 
@@ -35,8 +35,8 @@ WALKS_MAX: Final = 8
 """Of one connection at once; the next one waits in the line of requests."""
 
 
-class Walk:
-    """One request on its way; `owner`: whose it is, as the reader's.
+class BackfillRequest:
+    """One request on its way; `owner`: whose it is, as the subscriber's.
 
     The door brings `past` to the `cuts` of its partitions (`kraken/0`), notes sources of which too little is left as
     `late`, and says that it `stands`, or why not (`refused`). From then on it gives records whenever it is asked for
@@ -44,13 +44,13 @@ class Walk:
     the past stands where that ends; it is given, and sent, before the records.
     """
 
-    def __init__(self, ask: Ask, cuts: Mapping[str, Cut], past: Past, owner: object) -> None:
+    def __init__(self, ask: Ask, cuts: Mapping[str, LogCut], past: Past, owner: object) -> None:
         self.ask = ask
         self.cuts = cuts
         self.past = past
         self.owner = owner
         self.late: dict[str, GapReason] = {}
-        self.tape: Tape | None = None
+        self.tape: RecordedPart | None = None
         self.stands = False
         self.refused: BadRequest | None = None
         self.failed: Exception | None = None
@@ -91,22 +91,22 @@ class Walk:
 class Door(Protocol):
     """What reads the past; it has the owner's `pull` called after everything that it says."""
 
-    def start(self, walk: Walk) -> None:
+    def start(self, walk: BackfillRequest) -> None:
         """Begins with a walk; does not block."""
         ...
 
 
-class Walks:
+class BackfillRequests:
     """The walks of one session. `door`: None where the past cannot be read."""
 
-    def __init__(self, hub: Hub, readers: Readers, door: Door | None, limits: Limits) -> None:
+    def __init__(self, hub: Hub, subscribers: Subscribers, door: Door | None, limits: Limits) -> None:
         self._hub = hub
-        self._readers = readers
-        self._reader = readers.raw
+        self._subscribers = subscribers
+        self._subscriber = subscribers.raw
         self._door = door
         self._limits = limits
-        self._walks: list[Walk] = []
-        self._asking: Walk | None = None
+        self._walks: list[BackfillRequest] = []
+        self._asking: BackfillRequest | None = None
         self._full = False
 
     def __len__(self) -> int:
@@ -123,10 +123,11 @@ class Walks:
 
     @property
     def limits(self) -> Limits:
-        """What of the reader's limits is left to the live stream."""
+        """What of the subscriber's limits is left to the live stream."""
         return Limits(
-            subscriptions_max=self._limits.subscriptions_max - sum(w.past.reader.wanted.count for w in self._walks),
-            patterns_max=self._limits.patterns_max - sum(w.past.reader.wanted.patterns for w in self._walks),
+            subscriptions_max=self._limits.subscriptions_max
+            - sum(w.past.subscriber.interest.count for w in self._walks),
+            patterns_max=self._limits.patterns_max - sum(w.past.subscriber.interest.patterns for w in self._walks),
         )
 
     def results(self, ask: Ask, time: int | None) -> Steps[list[Result]] | None:
@@ -143,7 +144,7 @@ class Walks:
                 return None
             self._full = len(self._walks) >= WALKS_MAX
             if not self._full:
-                self._asking = Walk(ask, cuts, Past(ask.symbols, self._hub.settings), self._reader.owner)
+                self._asking = BackfillRequest(ask, cuts, Past(ask.symbols, self._hub.settings), self._subscriber.owner)
                 self._door.start(self._asking)
             raise NotYet
         if walk.refused is not None:
@@ -165,13 +166,13 @@ class Walks:
         yield from self._leave(raw, [symbol for symbol in ask.symbols if is_pattern(symbol)])
         kept: dict[tuple[str, str], Result] = {}
         for past in [walk.past for walk in self._walks]:
-            wanted, names = past.reader.wanted, past.hub.names
+            interest, names = past.subscriber.interest, past.hub.names
             for kind in raw:
                 for symbol in ask.symbols:
                     bit = KIND_BIT.get(kind, 0)
-                    if symbol in names and wanted.has(names[symbol], bit):
+                    if symbol in names and interest.has(names[symbol], bit):
                         one = replace(ask, channels=[kind], symbols=[symbol])
-                        results = yield from Subscribing(past.hub, past.reader, one, self._limits).results()
+                        results = yield from Subscribing(past.hub, past.subscriber, one, self._limits).results()
                         kept[kind, symbol] = results[0]
                         if len(kept) % STRIDE == 0:
                             yield STRIDE
@@ -187,7 +188,7 @@ class Walks:
         """Takes everything away; the results are what was there."""
         results: list[Result] = []
         for walk in list(self._walks):
-            results += yield from unsubscribe_all(walk.past.hub, walk.past.reader)
+            results += yield from unsubscribe_all(walk.past.hub, walk.past.subscriber)
         for walk in list(self._walks):
             self._end(walk, told=False)
         return results
@@ -196,7 +197,7 @@ class Walks:
         """What walks have, besides what the live stream has."""
         every = results
         for walk in list(self._walks):
-            every = every + (yield from subscribed(walk.past.hub, walk.past.reader))
+            every = every + (yield from subscribed(walk.past.hub, walk.past.subscriber))
         return sorted(every, key=lambda one: (isinstance(one.matched, int), KIND_INDEX[one.channel]))
 
     def close(self) -> None:
@@ -238,12 +239,12 @@ class Walks:
 
     # ---- inside
 
-    def _hand_over(self, walk: Walk) -> bool | None:
+    def _hand_over(self, walk: BackfillRequest) -> bool | None:
         """Some steps of handing a walk over to the live hub: whether they meet; None: there is more to do."""
         if walk.handing is None:
             walk.looks += 1
             forced = walk.looks > LOOKS_MAX
-            walk.handing = hand_over(walk.past, self._hub, self._reader, walk.ask.id, forced=forced)
+            walk.handing = hand_over(walk.past, self._hub, self._subscriber, walk.ask.id, forced=forced)
         room = STEP_CHANNELS
         try:
             while room > 0:
@@ -253,7 +254,7 @@ class Walks:
             return bool(ended.value)
         return None
 
-    def _cuts(self, ask: Ask, time: int | None) -> dict[str, Cut] | None:
+    def _cuts(self, ask: Ask, time: int | None) -> dict[str, LogCut] | None:
         """For each partition that has to be read where it is cut; None: none has to be read."""
         hub, roster = self._hub, self._hub.roster
         prefixes = {prefix_of(symbol) for symbol in ask.symbols if is_pattern(symbol)}
@@ -265,17 +266,17 @@ class Walks:
         for source in hub.sources.values():
             if "" in prefixes or f"{source.venue.upper()}:" in prefixes:
                 partitions.add(_partition_of(source.name))
-        return {partition: Cut(time=time) for partition in partitions}
+        return {partition: LogCut(time=time) for partition in partitions}
 
-    def _cuts_at_marks(self, ask: Ask, listings: list[Listing]) -> dict[str, Cut] | None:
+    def _cuts_at_marks(self, ask: Ask, listings: list[Listing]) -> dict[str, LogCut] | None:
         assert ask.start is not None
         marks = ask.start.marks
         bits = sum(KIND_BIT[kind] for kind in set(ask.channels) if kind in KIND_BIT)
-        cuts: dict[str, Cut] = {}
+        cuts: dict[str, LogCut] = {}
         behind: set[Source] = set()
         for source in {listing.owner for listing in listings}:
             mark = marks.get(source.name)
-            cuts[_partition_of(source.name)] = Cut() if mark is None else Cut(source=source.name, mark=mark)
+            cuts[_partition_of(source.name)] = LogCut() if mark is None else LogCut(source=source.name, mark=mark)
             if mark is not None and source.may_miss(mark):
                 behind.add(source)
         missed = any(
@@ -287,7 +288,7 @@ class Walks:
         )
         return cuts if missed else None
 
-    def _begin(self, walk: Walk) -> Steps[list[Result]]:
+    def _begin(self, walk: BackfillRequest) -> Steps[list[Result]]:
         ask, past = walk.ask, walk.past
         sources = {_partition_of(log.reader.source): log.reader.source for log in past.logs if log.reader.source}
         for symbol in ask.symbols:
@@ -295,18 +296,18 @@ class Walks:
             if listing is not None:
                 past.expect(symbol, sources.get(_partition_of(listing.owner.name), listing.owner.name))
         yield from self._leave(ask.channels, ask.symbols)
-        yield from self._readers.unsubscribe(ask.channels, ask.symbols, self._limits)
-        limits, every = self.limits, [reader.wanted for reader in self._readers]
+        yield from self._subscribers.unsubscribe(ask.channels, ask.symbols, self._limits)
+        limits, every = self.limits, [subscriber.interest for subscriber in self._subscribers]
         left = Limits(
-            subscriptions_max=limits.subscriptions_max - sum(wanted.count for wanted in every),
-            patterns_max=limits.patterns_max - sum(wanted.patterns for wanted in every),
+            subscriptions_max=limits.subscriptions_max - sum(interest.count for interest in every),
+            patterns_max=limits.patterns_max - sum(interest.patterns for interest in every),
         )
         results = yield from past.begin(ask, left, walk.late, walk.tape)
         # what is not known begins in the present, however long the way from the past
-        self._reader.take_over_awaited(past.reader)
+        self._subscriber.take_over_awaited(past.subscriber)
         self._asking = None
         self._walks.append(walk)
-        if not past.reader.wanted.count:
+        if not past.subscriber.interest.count:
             self._end(walk, told=False)
         return [self._now(result) for result in results]
 
@@ -320,19 +321,19 @@ class Walks:
         found: list[list[Result]] = []
         for walk in list(self._walks):
             past = walk.past
-            found += [(yield from unsubscribe(past.hub, past.reader, channels, symbols, self._limits))]
+            found += [(yield from unsubscribe(past.hub, past.subscriber, channels, symbols, self._limits))]
         for walk in list(self._walks):
-            if not walk.past.reader.wanted.count:
+            if not walk.past.subscriber.interest.count:
                 self._end(walk, told=False)
         return found
 
-    def _end(self, walk: Walk, *, told: bool) -> None:
+    def _end(self, walk: BackfillRequest, *, told: bool) -> None:
         """`told`: the join that follows says that it has caught up."""
         self._walks.remove(walk)
         walk.handing = None
         walk.end()
         if not told:
-            leave(self._hub, self._reader, walk.ask.id)
+            leave(self._hub, self._subscriber, walk.ask.id)
 
 
 def _partition_of(source: str) -> str:

@@ -45,7 +45,7 @@ def keyframes(source: Source, value: bytes) -> Iterator[tuple[Head, Folded]]:
 def covered(source: Source, messages: list[bytes], last: int) -> list[bytes]:
     """Of all messages not taken yet those that the source's position covers; the rest waits for the next record.
 
-    So a position says exactly what was sent: no reader has half a tick.
+    So a position says exactly what was sent: no subscriber has half a tick.
     """
     messages = source.uncovered + messages
     keep = len(messages)

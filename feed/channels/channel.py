@@ -1,10 +1,11 @@
 """One channel of one symbol as the gateway keeps it: a state to join at, and the log of what came after.
 
-Owns what a reader gets that starts fresh or goes on after a position, and how long entries are kept. Readers see only
-what `flush` has committed; what records say before that is `intake`'s, which keeps its own notes here (`pos_text` and
-below).
+Owns what a subscriber gets that starts fresh or goes on after a position, and how long entries are kept. Subscribers
+see only what `flush` has committed; what records say before that is `intake`'s, which keeps its own notes here
+(`pos_text` and below).
 
-(Over 400 lines: what a channel keeps, and what each kind of reader is given of it, are two sides of the same fields.)
+(Over 400 lines: what a channel keeps, and what each kind of subscriber is given of it, are two sides of the same
+fields.)
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from feed.channels.log import Entry, Log
+from feed.channels.log import ChannelLog, Entry
 from feed.channels.state import Folded, FoldRules, empty, fold, folding
 from feed.channels.steps import Steps, whole
 from feed.wire.message import JOINT, KIND_BIT, KIND_INDEX, PREV, bare, head_of
@@ -24,7 +25,7 @@ from feed.wire.symbols import venue_of
 if TYPE_CHECKING:
     from feed.channels.flush import Flush
     from feed.channels.lost import Stood
-    from feed.channels.rebase import Gathering
+    from feed.channels.rebase import AwaitingSnapshot
 
 NOTHING: Final = Folded(NO_SEQ, [], None, NO_SEQ)
 _FOLD_TAIL_BYTES_MIN: Final = 4096
@@ -142,11 +143,11 @@ class Channel:
     """A kind of a symbol."""
 
     __slots__ = (
+        "awaiting_snapshot",
         "base",
         "begun",
         "bit",
         "born",
-        "gathering",
         "gone",
         "held",
         "held_pos",
@@ -178,10 +179,10 @@ class Channel:
         self.kind = kind
         self.bit = KIND_BIT[kind]
         self.key = b'update","channel":"%b","symbol":%b' % (kind.encode(), msgspec.json.encode(listing.name))
-        # committed: what readers see
+        # committed: what subscribers see
         self.source = source
         self.base: Folded | None = NOTHING
-        self.log = Log()
+        self.log = ChannelLog()
         self.log_from = NO_SEQ
         self.start: Folded | None = NOTHING
         """Its state when its source began, as long as the log holds all that came since; None: not known any more."""
@@ -208,7 +209,7 @@ class Channel:
         self.held_pos = b""
         self.parts: dict[int, bytes] = {}
         self.parts_seq = NO_SEQ
-        self.gathering: Gathering | None = None
+        self.awaiting_snapshot: AwaitingSnapshot | None = None
 
     @property
     def index(self) -> int:
@@ -224,8 +225,8 @@ class Channel:
     @property
     def chain(self) -> int:
         """Where its chain stands, as records say it."""
-        if self.gathering is not None:
-            return self.gathering.prev
+        if self.awaiting_snapshot is not None:
+            return self.awaiting_snapshot.prev
         return int((self.held_pos if self.held else self.pos_text) or NO_SEQ)
 
     @property
@@ -264,7 +265,7 @@ class Channel:
 
     @property
     def begins(self) -> Mode:
-        """How it begins for a reader that has nothing of it."""
+        """How it begins for a subscriber that has nothing of it."""
         return "live" if self.silent else "snapshot"
 
     @property
@@ -299,7 +300,7 @@ class Channel:
         return base.seq
 
     def fresh(self, rules: FoldRules) -> list[bytes]:
-        """What brings a reader without state in step: the snapshot and all entries after it."""
+        """What brings a subscriber without state in step: the snapshot and all entries after it."""
         self.joined_at(rules)
         base = self.base
         if base is None:
@@ -346,7 +347,7 @@ class Channel:
     def gap_after(
         self, position: int, reason: GapReason, rules: FoldRules, *, prev: int | None, first: int | None
     ) -> list[bytes]:
-        """What a reader at a position gets whose updates are gone: the gap, named, and how it goes on.
+        """What a subscriber at a position gets whose updates are gone: the gap, named, and how it goes on.
 
         `prev`: where its channel stood, if that is known; `first`: how many entries had been before those missing.
         """
@@ -362,7 +363,7 @@ class Channel:
         return [self.gap(prev, self.log_from, reason, lost=True, count=count), *self.log.after(self.log_from)]
 
     def replaced(self, prev: int, rules: FoldRules, *, complete: bool) -> list[bytes]:
-        """What a reader gets that stands at a position of the source before; `complete`: it had all of that one."""
+        """What a subscriber gets that stands at a position of the source before; `complete`: it had all of that one."""
         if complete and self.loses and self.start is not None:
             state = [] if self.start.state is None else [self.start.state]
             snapshot = self.start.messages or [self.nothing()]
@@ -371,7 +372,7 @@ class Channel:
         return self.gap_after(prev, "source", rules, prev=None, first=None)
 
     def broken(self, reason: GapReason, prev: int, rules: FoldRules) -> list[bytes]:
-        """What a reader gets of whose past nothing is left between `prev` and the state to join at."""
+        """What a subscriber gets of whose past nothing is left between `prev` and the state to join at."""
         fresh = self.fresh(rules)
         base = self.base
         seq = NO_SEQ if base is None else base.seq
@@ -380,7 +381,7 @@ class Channel:
         return [self.gap(prev, seq, reason, lost=True), *self.log.after(base.covers)]
 
     def elsewhere(self, prev: int, rules: FoldRules) -> list[bytes]:
-        """What a reader gets whose position is none of this log: it lies beyond all that there is.
+        """What a subscriber gets whose position is none of this log: it lies beyond all that there is.
 
         It is moved, as a replay is: a gap of any other reason back to an earlier position means nothing to it.
         """
@@ -451,7 +452,7 @@ class Channel:
         self.source = source
         self.base = base
         self.popped = self.updates
-        self.log = Log(tail)
+        self.log = ChannelLog(tail)
         self.listing.appends[self.bit] = self.log.add
         self.log_from = log_from if log_from is not None else NO_SEQ if base is None else base.covers
         source.floor = max(source.floor, self.log_from)

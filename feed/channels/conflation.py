@@ -1,7 +1,7 @@
 """What a view says of a channel: raw updates in, one update that stands for all of them out.
 
 Owns which keys a merged update names (every one that was touched, with its value at the end) and, for the best n levels
-of a book, which levels readers see. Leaves when an update is due, and its position in the chain, to `views`.
+of a book, which levels subscribers see. Leaves when an update is due, and its position in the chain, to `views`.
 """
 
 from __future__ import annotations
@@ -26,11 +26,12 @@ class Merger(Protocol):
     """Updates of one channel on their way into one."""
 
     def take(self, body: Body) -> bool:
-        """One more update, or a part of one, the last part being the end of it; whether readers see anything of it."""
+        """One more update, or a part of one, the last part being the end of it; whether subscribers see anything of
+        it."""
         ...
 
     def give(self) -> Given | None:
-        """The data of an update that stands for all taken since the last one; None: readers would see no change."""
+        """The data of an update that stands for all taken since the last one; None: subscribers would see no change."""
         ...
 
 
@@ -156,7 +157,7 @@ class Best:
         self._parts: Book | None = None
 
     def start(self, kind: Kind, symbol: str, source: str, whole: Folded) -> Folded:
-        """Goes on from a whole book; what readers see of it."""
+        """Goes on from a whole book; what subscribers see of it."""
         bids: list[Level] = []
         asks: list[Level] = []
         body: Body | None = None

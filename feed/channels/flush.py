@@ -1,8 +1,8 @@
-"""Flushes: what changed between two moments at which readers are served, and the window of them that is kept.
+"""Flushes: what changed between two moments at which subscribers are served, and the window of them that is kept.
 
-Owns the commit: only here what records said becomes what readers see, so that whoever joins between two flushes gets
-the state as of the last one and the next flush on top. Leaves what a record says to `intake`, and who gets what to
-`selection` and `cursor`.
+Owns the commit: only here what records said becomes what subscribers see, so that whoever joins between two flushes
+gets the state as of the last one and the next flush on top. Leaves what a record says to `intake`, and who gets what to
+`selection` and `subscriber`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from feed.channels.channel import Channel, Listing, Source
-from feed.channels.log import TURN_SEQ, Entry, Run, entries_of, in_order
+from feed.channels.log import REBASE_SEQ, Entry, Run, entries_of, in_order
 from feed.channels.tally import updates_in
 from feed.wire.message import JOINT
 from feed.wire.model import NO_SEQ, Mode, OnLag
@@ -22,7 +22,7 @@ from feed.wire.model import NO_SEQ, Mode, OnLag
 if TYPE_CHECKING:
     from feed.channels.roster import Roster
     from feed.channels.state import Folded
-    from feed.channels.view_spec import Spec
+    from feed.channels.view_spec import ViewSpec
 
 _FLUSH_OVERHEAD_BYTES: Final = 600
 _ENTRY_OVERHEAD_BYTES: Final = 200
@@ -35,7 +35,7 @@ _NAMES_MAX: Final = 1024
 _STEP_NS_MAX: Final = 5_000 * _NS_PER_MS
 
 
-def joined(channel: Channel, mode: Mode, source: str, seq: int, on_lag: OnLag, spec: Spec) -> bytes:
+def joined(channel: Channel, mode: Mode, source: str, seq: int, on_lag: OnLag, spec: ViewSpec) -> bytes:
     """A `joined` in bare form, put together of what is alike for many: a pattern may bring thousands."""
     key, told = channel.key[_KEY_HEAD:], _parameters(on_lag, spec.of(channel.kind))
     return b'joined%b,"mode":"%b","source":%b,"seq":%d%b' % (key, mode.encode(), _json_of(source), seq, told)
@@ -47,7 +47,7 @@ def _json_of(source: str) -> bytes:
 
 
 @lru_cache(_NAMES_MAX)
-def _parameters(on_lag: OnLag, spec: Spec) -> bytes:
+def _parameters(on_lag: OnLag, spec: ViewSpec) -> bytes:
     return b',"on_lag":"%b","every_ms":%d,"depth":%d' % (on_lag.encode(), *spec)
 
 
@@ -56,7 +56,7 @@ class Birth:
 
     __slots__ = ("_joined", "_mode", "_seq", "_source", "_spec", "channel")
 
-    def __init__(self, channel: Channel, mode: Mode, seq: int, spec: Spec) -> None:
+    def __init__(self, channel: Channel, mode: Mode, seq: int, spec: ViewSpec) -> None:
         self.channel = channel
         self._mode: Mode = mode
         self._seq = seq
@@ -81,7 +81,8 @@ class Birth:
 class Flush:
     """What changed, by symbol, and where the sources stood at its end.
 
-    A reader's cursor is a flush: the last one that it was sent. Once evicted it keeps only its number and positions.
+    A subscriber's cursor is a flush: the last one that it was sent. Once evicted it keeps only its number and
+    positions.
     """
 
     __slots__ = (
@@ -94,14 +95,14 @@ class Flush:
         "following",
         "notices",
         "number",
-        "offers",
+        "offered_snapshots",
         "positions",
+        "rebased_bytes",
+        "rebases",
         "runs",
         "standings",
         "states",
         "told",
-        "turned_bytes",
-        "turns",
         "uneven",
     )
 
@@ -116,25 +117,25 @@ class Flush:
         self.closed_ns = 0
         self.bytes = 0
         self.uneven: set[int] = set()
-        """Symbols of which not every entry is one update: turns, and states by themselves."""
+        """Symbols of which not every entry is one update: rebases, and states by themselves."""
         self.standings: dict[tuple[int, int], tuple[int, int]] = {}
-        """Where channels stood at its end of which a reader was being sent more than a page then: last update, how many
-        so far. Of all others `lost` knows."""
+        """Where channels stood at its end of which a subscriber was being sent more than a page then: last update, how
+        many so far. Of all others `lost` knows."""
         # for the commit only
         self.following: dict[Channel, list[bytes]] = {}
         """What becomes runs; nothing else has happened to their symbols so far."""
         self.born: dict[Channel, None] = {}
-        self.turns: set[int] = set()
-        self.turned_bytes = 0
-        """The states that turns go on from: written as all is, but kept by their channels."""
-        self.offers: list[tuple[Channel, Source, Folded]] = []
+        self.rebases: set[int] = set()
+        self.rebased_bytes = 0
+        """The states that rebases go on from: written as all is, but kept by their channels."""
+        self.offered_snapshots: list[tuple[Channel, Source, Folded]] = []
         self.states: list[tuple[Channel, Source, int, bytes]] = []
         self.told: list[Channel] = []
         """The channels of entries that only tell a state."""
 
     @property
     def empty(self) -> bool:
-        """Whether readers have nothing to hear of it."""
+        """Whether subscribers have nothing to hear of it."""
         return not (self.changed or self.following or self.notices or self.born)
 
     def position(self, source: Source) -> int:
@@ -146,10 +147,10 @@ class Flush:
         """The bare messages about some kinds of a symbol, in order, and how many updates they are."""
         runs = self.runs.get(id_)
         if runs is not None:
-            wanted = [run for run in runs if run.bit & mask]
-            if len(wanted) == 1:
-                return [wanted[0].text], wanted[0].updates
-            return [entry[2] for entry in _spread(wanted)], sum([run.updates for run in wanted])
+            interest = [run for run in runs if run.bit & mask]
+            if len(interest) == 1:
+                return [interest[0].text], interest[0].updates
+            return [entry[2] for entry in _spread(interest)], sum([run.updates for run in interest])
         messages = [entry[2] for entry in self.changed.get(id_, ()) if entry[1] & mask]
         return messages, len(messages) if id_ not in self.uneven else sum(map(updates_in, messages))
 
@@ -182,19 +183,19 @@ class Flush:
 
     def candidates(self, listings: dict[int, Listing]) -> list[Channel]:
         """The channels that may have a state without any update after the commit."""
-        turned = [one for id_ in self.turns if id_ in listings for one in listings[id_].heads if one is not None]
-        return [*self.born, *[channel for channel, _, _ in self.offers], *turned]
+        rebased = [one for id_ in self.rebases if id_ in listings for one in listings[id_].heads if one is not None]
+        return [*self.born, *[channel for channel, _, _ in self.offered_snapshots], *rebased]
 
-    def commit(self, roster: Roster, spec: Spec) -> None:
-        """Makes it visible: births, entries in the logs of their channels, turns, states to join at."""
+    def commit(self, roster: Roster, spec: ViewSpec) -> None:
+        """Makes it visible: births, entries in the logs of their channels, rebases, states to join at."""
         listings = roster.by_id
         for channel in self.born:
             self._bear(channel, roster, spec)
         for channel in self.told:
             self.uneven.add(channel.id)
-        self.uneven |= self.turns
+        self.uneven |= self.rebases
         for id_, entries in self.changed.items():
-            if id_ in self.turns:
+            if id_ in self.rebases:
                 self._commit_turns(entries, listings[id_])
             else:
                 appends = listings[id_].appends
@@ -210,16 +211,23 @@ class Flush:
         for channel, source, seq, message in self.states:
             if channel.source is source:
                 channel.state = seq, message
-        for channel, source, keyframe in self.offers:
+        for channel, source, keyframe in self.offered_snapshots:
             if channel.source is source:
                 channel.offer(keyframe)
-        self.following, self.born, self.turns, self.offers, self.states, self.told = {}, {}, set(), [], [], []
+        self.following, self.born, self.rebases, self.offered_snapshots, self.states, self.told = (
+            {},
+            {},
+            set(),
+            [],
+            [],
+            [],
+        )
 
     def clear(self) -> None:
-        """Lets go of everything that is for readers."""
+        """Lets go of everything that is for subscribers."""
         self.changed, self.runs, self.notices, self.births = {}, {}, [], []
 
-    def _bear(self, channel: Channel, roster: Roster, spec: Spec) -> None:
+    def _bear(self, channel: Channel, roster: Roster, spec: ViewSpec) -> None:
         listing = channel.listing
         roster.add(listing)
         listing.channels[channel.index] = channel
@@ -227,31 +235,31 @@ class Flush:
         listing.appends[channel.bit] = channel.log.add
         mode: Mode = "live"
         seq = NO_SEQ
-        turns = False
+        rebases = False
         for entry in self.changed.get(listing.id, ()):
             if entry[1] == channel.bit:
-                turn = entry[3]
-                turns = turn is not None
-                if turn is not None and turn.base is not None and turn.base.messages:
-                    mode, seq = "snapshot", turn.base.seq
+                rebase = entry[3]
+                rebases = rebase is not None
+                if rebase is not None and rebase.base is not None and rebase.base.messages:
+                    mode, seq = "snapshot", rebase.base.seq
                 break
-        if not turns:
+        if not rebases:
             listing.told.pop(channel.bit, None)
         self.births.append(Birth(channel, mode, seq, spec))
 
     def _commit_turns(self, entries: list[Entry], listing: Listing) -> None:
         for index, entry in enumerate(entries):
-            turn = entry[3]
-            if turn is None:
+            rebase = entry[3]
+            if rebase is None:
                 listing.appends[entry[1]](entry)
             else:
-                message = turn.take(self.number)
+                message = rebase.take(self.number)
                 self.bytes += len(message)
-                entries[index] = (TURN_SEQ, entry[1], message, turn)
+                entries[index] = (REBASE_SEQ, entry[1], message, rebase)
 
 
 NOWHERE: Final = Flush(-1)
-"""What readers in step have as their cursor: nothing is kept for them."""
+"""What subscribers in step have as their cursor: nothing is kept for them."""
 
 
 def _spread(runs: list[Run]) -> list[Entry]:

@@ -1,11 +1,12 @@
-"""The hub: what a gateway holds of all feed logs, and the readers of it.
+"""The hub: what a gateway holds of all feed logs, and the subscribers of it.
 
 Owns the cycle: records come in (`opened`, `keyframe`, `data`), `flush` makes them visible at one moment, `fan_out`
-gives what changed to the readers in step. Everything else is in the modules that this one puts together: `intake`
+gives what changed to the subscribers in step. Everything else is in the modules that this one puts together: `intake`
 takes records apart, `channel` holds a channel's state and log, `flush` commits and keeps the window, `selection`
-shares buffers, `cursor` serves readers that are not in step, `subscription` answers requests.
+shares buffers, `subscriber` serves subscribers that are not in step, `subscription` answers requests.
 
-From `flush` to the end of `fan_out` no reader may subscribe, unsubscribe or pull; `close` and `marks` may be called.
+From `flush` to the end of `fan_out` no subscriber may subscribe, unsubscribe or pull; `close` and `marks` may be
+called.
 
 (Over 400 lines: it is the door to all modules here, and most of it is methods of a few lines that name what they do.)
 """
@@ -21,19 +22,19 @@ import msgspec
 from msgspec import Struct
 
 from feed.channels.channel import Channel, Listing, Source
-from feed.channels.cursor import Reader
 from feed.channels.flush import Flush, Window
 from feed.channels.intake import Intake
 from feed.channels.join import ANNOUNCE_SHIFT, Page
-from feed.channels.lost import Lost
-from feed.channels.pending import Plan
+from feed.channels.lost import LostUpdates
+from feed.channels.pending import JoinPlan
 from feed.channels.roster import Roster
 from feed.channels.selection import Selections
 from feed.channels.shared import Openings
 from feed.channels.state import FoldRules
 from feed.channels.steps import Steps
+from feed.channels.subscriber import Subscriber
 from feed.channels.tally import Tally
-from feed.channels.view_spec import RAW, Spec
+from feed.channels.view_spec import RAW, ViewSpec
 from feed.channels.views import Views
 from feed.wire.frames import Frames
 from feed.wire.message import KIND_INDEX, bare, whole
@@ -55,18 +56,18 @@ class HubSettings(Struct, frozen=True, kw_only=True):
     """What a hub keeps."""
 
     resume_window_bytes_max: int = 256 * 1024 * 1024
-    """Updates of all channels that are kept for resumes and for readers left behind, their overhead included."""
+    """Updates of all channels that are kept for resumes and for subscribers left behind, their overhead included."""
     resume_window_ms: int = 60_000
     """How long they are kept."""
     page_bytes: int = 64 * 1024
-    """What a reader that joins or catches up is sent at a time."""
+    """What a subscriber that joins or catches up is sent at a time."""
     trades_kept: int = 100
     bars_closed_kept: int = 5
     """What snapshots of trades and bars hold; the same as the normalizer's settings."""
 
 
-class Counts(Tally):
-    """What a hub has done so far, of all its readers together."""
+class HubCounts(Tally):
+    """What a hub has done so far, of all its subscribers together."""
 
     __slots__ = ("joins",)
 
@@ -86,12 +87,12 @@ class Found(NamedTuple):
 class Hub:
     """All channels of a gateway."""
 
-    def __init__(self, settings: HubSettings, *, spec: Spec = RAW, raw: Hub | None = None) -> None:
+    def __init__(self, settings: HubSettings, *, spec: ViewSpec = RAW, raw: Hub | None = None) -> None:
         """`spec`: how its channels are seen; `raw`: the hub that it is a view of."""
         self.settings = settings
         self.spec = spec
         self.rules = FoldRules(trades_kept=settings.trades_kept, bars_closed_kept=settings.bars_closed_kept)
-        self.counts: Counts = Counts() if raw is None else raw.counts
+        self.counts: HubCounts = HubCounts() if raw is None else raw.counts
         self._raw: Hub = self if raw is None else raw
         self.roster = Roster()
         self.listings: dict[int, Listing] = self.roster.by_id
@@ -101,30 +102,30 @@ class Hub:
         self.current: Flush = Flush(0)
         self.moves = 0
         """Rises whenever a channel begins or changes its source."""
-        self.turned = 0
+        self.rebased = 0
         """The last flush with which one did."""
         self.delay_s: Callable[[], float] | None = None
         """For how many seconds what came in has waited in this process to be sent; None: nothing comes in."""
-        self.holders: dict[Reader, None] = {}
-        """Readers in step with channels that resumed ahead of this gateway."""
-        self.readers = 0
+        self.holders: dict[Subscriber, None] = {}
+        """Subscribers in step with channels that resumed ahead of this gateway."""
+        self.subscribers = 0
         self.intake = Intake()
-        self._lost = Lost()
+        self._lost = LostUpdates()
         self._before = self.current
         self._fanning = False
         self._newest = b""
-        self.awaiting: dict[str, dict[Reader, None]] = {}
+        self.awaiting: dict[str, dict[Subscriber, None]] = {}
         """Who waits for symbols that are not known, by name."""
-        self._called: list[Reader] = [] if raw is None else raw._called
+        self._called: list[Subscriber] = [] if raw is None else raw._called
         self._followed: dict[frozenset[str], frozenset[Source]] = {}
         self._followed_of = (0, 0)
         self._open_venues: frozenset[str] = frozenset()
-        self._waiters: dict[int, dict[Reader, None]] = {}
+        self._waiters: dict[int, dict[Subscriber, None]] = {}
         part = msgspec.structs.replace(
             settings, resume_window_bytes_max=settings.resume_window_bytes_max // _VIEW_WINDOW_PART
         )
-        self._plans: dict[tuple[tuple[str, int], ...], Plan] = {}
-        self._openings: dict[Plan, Openings] = {}
+        self._plans: dict[tuple[tuple[str, int], ...], JoinPlan] = {}
+        self._openings: dict[JoinPlan, Openings] = {}
         self._making: dict[tuple[tuple[str, int], ...], tuple[dict[int, int], list[tuple[str, int]]]] = {}
         self._makers: Counter[tuple[tuple[str, int], ...]] = Counter()
         self._plans_of = 0
@@ -201,7 +202,7 @@ class Hub:
         self.intake.source(source).confirms += 1
 
     def lag(self, sources: Iterable[str]) -> int | None:
-        """How long the oldest has waited that readers of these sources have not been sent, in milliseconds; 0 where
+        """How long the oldest has waited that subscribers of these sources have not been sent, in milliseconds; 0 where
         nothing waits, None where nobody follows a log."""
         if self.delay_s is None:
             return None
@@ -209,7 +210,7 @@ class Hub:
         return int(self.delay_s() * 1000) + max([known[name].waits_ms for name in sources if name in known], default=0)
 
     def source_state(self, source: str, state: str, reason: StateReason | None, since_ns: int) -> None:
-        """Tells readers with channels in a source what is to be thought of it: live only, in no channel's order."""
+        """Tells subscribers with channels in a source what is to be thought of it: live only, in no channel's order."""
         found = self.intake.source(source)
         if (found.state, found.reason) == (state, reason):
             return
@@ -223,7 +224,7 @@ class Hub:
     # ---- flushes
 
     def flush(self, now_ns: int) -> bool:
-        """Makes visible what came in; False when there is nothing for readers."""
+        """Makes visible what came in; False when there is nothing for subscribers."""
         changed = self._flush(now_ns)
         return self.views.take(self.current if changed else None, now_ns) or changed
 
@@ -239,13 +240,13 @@ class Hub:
             self.current.positions = positions
             return False
         flush.positions = positions
-        if flush.turns or flush.born:
+        if flush.rebases or flush.born:
             self.moves += 1
-            self.turned = flush.number
+            self.rebased = flush.number
         flush.commit(self.roster, self.spec)
         self._untold |= dict.fromkeys([channel for channel in candidates if channel.untold])
         for birth in flush.births:
-            self.selections.bear(birth)
+            self.selections.open_channel(birth)
         self._before, self.current = self.current, flush
         intake.open = Flush(flush.number + 1)
         self.window.add(flush)
@@ -254,10 +255,11 @@ class Hub:
         self._fanning = True
         return True
 
-    def fan_out(self) -> Iterator[tuple[Frames, Sequence[Reader]]]:
-        """After `flush`: whole WebSocket frames, and the readers that get them, each reader at most once.
+    def fan_out(self) -> Iterator[tuple[Frames, Sequence[Subscriber]]]:
+        """After `flush`: whole WebSocket frames, and the subscribers that get them, each subscriber at most once.
 
-        Who cannot take its buffer is to `leave_behind`. A client with channels in several views has a reader in each.
+        Who cannot take its buffer is to `leave_behind`. A client with channels in several views has a subscriber in
+        each.
         """
         if self._fanning:
             yield from self._fan_out()
@@ -265,28 +267,29 @@ class Hub:
             yield from view.hub.fan_out()
         self.views.changed = []
 
-    def _fan_out(self) -> Iterator[tuple[Frames, Sequence[Reader]]]:
+    def _fan_out(self) -> Iterator[tuple[Frames, Sequence[Subscriber]]]:
         counts, flush = self.counts, self.current
         held = list(self.holders)
         for selection, buffer, count in self.selections.buffers(flush, self.moves):
-            yield buffer, tuple(selection.readers)
+            yield buffer, tuple(selection.subscribers)
             # who was left behind meanwhile is not among them any more
             selection.sent += count
-            counts.delivered += count * len(selection.readers)
-        for reader in held:
+            counts.delivered += count * len(selection.subscribers)
+        for subscriber in held:
             page = Page(0)
-            reader.render(flush, page)
-            if page.size and reader.in_step:
-                yield page.joined(), (reader,)
+            subscriber.render(flush, page)
+            if page.size and subscriber.in_step:
+                yield page.joined(), (subscriber,)
         self._fanning = False
-        for reader in list(self.holders):
-            reader.ease()
+        for subscriber in list(self.holders):
+            subscriber.ease()
         for birth in flush.births if self.awaiting else ():
             awaiting = list(self.awaiting.get(birth.channel.listing.name, ()))
-            self._called += [reader for reader in awaiting if reader.arrive(birth.channel)]
+            self._called += [subscriber for subscriber in awaiting if subscriber.arrive(birth.channel)]
 
-    def called(self) -> list[Reader]:
-        """After `fan_out`: readers that were in step and have something to pull now, symbols that they waited for."""
+    def called(self) -> list[Subscriber]:
+        """After `fan_out`: subscribers that were in step and have something to pull now, symbols that they waited
+        for."""
         if not self._called:
             return []
         called = self._called.copy()
@@ -300,12 +303,12 @@ class Hub:
 
     @property
     def before(self) -> Flush:
-        """The flush that a reader stays at that cannot take the present one."""
+        """The flush that a subscriber stays at that cannot take the present one."""
         return self._before if self._fanning else self.current
 
     @property
     def served(self) -> Flush:
-        """The flush that all readers in step have got."""
+        """The flush that all subscribers in step have got."""
         return self._before if self._fanning else self.current
 
     # ---- what patterns match
@@ -314,7 +317,7 @@ class Hub:
         """The channels of a kind that a pattern matches now, by what it starts with."""
         return self.roster.channels(prefix, index, self.moves)
 
-    def plan(self, found: tuple[tuple[str, int], ...]) -> Steps[Plan]:
+    def plan(self, found: tuple[tuple[str, int], ...]) -> Steps[JoinPlan]:
         """What patterns match, each with the bit of a kind, in this order; all who ask the same make it together, and
         share it."""
         self._makers[found] += 1
@@ -327,7 +330,7 @@ class Hub:
                 del self._makers[found]
                 self._making.pop(found, None)
 
-    def _plan(self, found: tuple[tuple[str, int], ...]) -> Steps[Plan]:
+    def _plan(self, found: tuple[tuple[str, int], ...]) -> Steps[JoinPlan]:
         anew = 0
         while True:
             if self._plans_of != self.moves:
@@ -347,10 +350,10 @@ class Hub:
                     break
             else:
                 del self._making[found]
-                plan = Plan(bits)
+                plan = JoinPlan(bits)
                 self._share(found, plan, Openings(plan, self.current.number))
 
-    def _share(self, found: tuple[tuple[str, int], ...], plan: Plan, openings: Openings) -> None:
+    def _share(self, found: tuple[tuple[str, int], ...], plan: JoinPlan, openings: Openings) -> None:
         """Keeps the plans that were asked for last, and what those are sent who join as these say."""
         self._plans[found] = plan
         self._openings.pop(plan, None)
@@ -360,45 +363,45 @@ class Hub:
             del self._openings[gone]
             self._plans = {asked: one for asked, one in self._plans.items() if one is not gone}
 
-    def openings(self, plan: Plan) -> Openings | None:
+    def openings(self, plan: JoinPlan) -> Openings | None:
         """What those are sent who share a plan; None: others were asked for since. Only what this returns is told of
         what changes."""
         return self._openings.get(plan)
 
-    def untold_of(self, plan: Plan) -> list[Channel]:
+    def untold_of(self, plan: JoinPlan) -> list[Channel]:
         """The channels of a plan of which no mark tells who has them."""
         self._untold = {channel: None for channel in self._untold if channel.untold}
         return [channel for channel in self._untold if plan.bits.get(channel.id, 0) & channel.bit]
 
-    # ---- readers
+    # ---- subscribers
 
-    def reader(self, owner: object) -> Reader:
+    def subscriber(self, owner: object) -> Subscriber:
         """A new client's cursor; it has no channels yet."""
-        self.readers += 1
-        return Reader(self, owner)
+        self.subscribers += 1
+        return Subscriber(self, owner)
 
-    def step_out(self, reader: Reader, cursor: Flush) -> None:
-        """A reader leaves the fan-out."""
-        self.holders.pop(reader, None)
-        self._waiters.setdefault(cursor.number, {})[reader] = None
+    def step_out(self, subscriber: Subscriber, cursor: Flush) -> None:
+        """A subscriber leaves the fan-out."""
+        self.holders.pop(subscriber, None)
+        self._waiters.setdefault(cursor.number, {})[subscriber] = None
 
-    def step_on(self, reader: Reader, before: Flush, after: Flush) -> None:
-        """A reader out of step goes on to a later flush."""
-        self._unwait(reader, before)
-        self._waiters.setdefault(after.number, {})[reader] = None
+    def step_on(self, subscriber: Subscriber, before: Flush, after: Flush) -> None:
+        """A subscriber out of step goes on to a later flush."""
+        self._unwait(subscriber, before)
+        self._waiters.setdefault(after.number, {})[subscriber] = None
 
-    def step_in(self, reader: Reader, cursor: Flush) -> None:
-        """A reader is in step again."""
-        self._unwait(reader, cursor)
+    def step_in(self, subscriber: Subscriber, cursor: Flush) -> None:
+        """A subscriber is in step again."""
+        self._unwait(subscriber, cursor)
 
-    def forget(self, reader: Reader, cursor: Flush) -> None:
-        """A reader is gone."""
-        self._unwait(reader, cursor)
-        self.readers -= 1
+    def forget(self, subscriber: Subscriber, cursor: Flush) -> None:
+        """A subscriber is gone."""
+        self._unwait(subscriber, cursor)
+        self.subscribers -= 1
 
     @property
     def behind(self) -> int:
-        """How many readers are not in step."""
+        """How many subscribers are not in step."""
         return sum(map(len, self._waiters.values())) + sum(view.hub.behind for view in self.views)
 
     # ---- what it knows
@@ -429,7 +432,7 @@ class Hub:
     @property
     def waiting_bytes(self) -> int:
         """What came in since the last flush."""
-        return self.intake.open.bytes + self.intake.open.turned_bytes
+        return self.intake.open.bytes + self.intake.open.rebased_bytes
 
     def symbols(self) -> list[Found]:
         """All symbols, in alphabetical order."""
@@ -456,7 +459,7 @@ class Hub:
         return [one for message in folded.messages + state for one in whole(message)]
 
     def drop(self, channel: Channel) -> None:
-        """Forgets a channel that no reader has."""
+        """Forgets a channel that no subscriber has."""
         channel.listing.forget(channel)
         self.moves += 1
 
@@ -468,18 +471,18 @@ class Hub:
             source.channels, source.leftover = {}, {}
         self.views.close()
 
-    def _unwait(self, reader: Reader, cursor: Flush) -> None:
+    def _unwait(self, subscriber: Subscriber, cursor: Flush) -> None:
         waiters = self._waiters.get(cursor.number)
         if waiters is not None:
-            waiters.pop(reader, None)
+            waiters.pop(subscriber, None)
             if not waiters:
                 del self._waiters[cursor.number]
 
     def _evict(self) -> None:
         window = self.window
         while (oldest := window.overfull()) is not None:
-            for reader in self._waiters.get(oldest.number - 1, ()):
-                self._lost.add(reader.cursor)
+            for subscriber in self._waiters.get(oldest.number - 1, ()):
+                self._lost.add(subscriber.cursor)
                 break  # they have one cursor
             passed = self._lost.pass_by(oldest, self.listings)
             for source, position in zip(self.intake.by_index, oldest.positions, strict=False):

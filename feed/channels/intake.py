@@ -1,9 +1,9 @@
 """Records of the feed log, taken apart into the open flush.
 
-Owns what a message means for its channel: the next of its chain, a copy, a part, a hole, a new source. The common
-case, an update that follows the one before, is decided by comparing bytes and never decodes JSON; everything else goes
-through `_unusual`. Leaves the validity of records to the log's reader, and makes nothing visible to readers: that is
-the commit's.
+Owns what a message means for its channel: the next of its chain, a copy, a part, a hole, a new source. The common case,
+an update that follows the one before, is decided by comparing bytes and never decodes JSON; everything else goes
+through `_unusual`. Leaves the validity of records to the log's subscriber, and makes nothing visible to subscribers:
+that is the commit's.
 
 (Over 400 lines: each kind of message changes the same open flush, and only together do they keep its chains.)
 """
@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Final
 from feed.channels.assembly import covered, keyframes, with_part
 from feed.channels.channel import NOTHING, Channel, Listing, Source
 from feed.channels.flush import Flush
-from feed.channels.log import TURN_SEQ, Entry
-from feed.channels.rebase import Gathering, Turn
+from feed.channels.log import REBASE_SEQ, Entry
+from feed.channels.rebase import AwaitingSnapshot, Rebase
 from feed.channels.state import Folded, empty
 from feed.wire.message import JOINT, KIND_BIT, KIND_INDEX, PREV, SEQ, Head, bare, head_of
 from feed.wire.model import KINDS, NO_SEQ, Snapshot
@@ -157,27 +157,27 @@ class Intake:
         listing.newest = max(listing.newest, received)
         channel = listing.heads[KIND_INDEX[head.channel]]
         if channel is None:
-            channel = self._bear(listing, source, head)
-            self.turn(channel, source, keyframe, [], reason=None, prev=NO_SEQ)
+            channel = self._open_channel(listing, source, head)
+            self.rebase(channel, source, keyframe, [], reason=None, prev=NO_SEQ)
         elif channel in source.leftover:
             complete = source.leftover.pop(channel)
-            self.turn(channel, source, keyframe, [], reason="source", prev=channel.chain, complete=complete)
-        elif channel.gathering is not None:
-            self._end_gathering(channel, channel.gathering, keyframe)
+            self.rebase(channel, source, keyframe, [], reason="source", prev=channel.chain, complete=complete)
+        elif channel.awaiting_snapshot is not None:
+            self._end_awaiting(channel, channel.awaiting_snapshot, keyframe)
         elif keyframe.seq > channel.chain:
-            self.turn(channel, source, keyframe, [], reason="evicted", prev=channel.chain)
+            self.rebase(channel, source, keyframe, [], reason="evicted", prev=channel.chain)
         else:
-            self.open.offers.append((channel, source, keyframe))
+            self.open.offered_snapshots.append((channel, source, keyframe))
 
-    def _end_gathering(self, channel: Channel, gathering: Gathering, keyframe: Folded) -> None:
-        if gathering.entries and keyframe.seq < gathering.floor:
+    def _end_awaiting(self, channel: Channel, waiting: AwaitingSnapshot, keyframe: Folded) -> None:
+        if waiting.entries and keyframe.seq < waiting.floor:
             return
-        tail, floor = gathering.entries, None
-        if channel.loses and gathering.reason is not None and tail and gathering.last >= keyframe.seq:
-            floor = gathering.floor  # all of them are told: what is missing lies before the first
+        tail, floor = waiting.entries, None
+        if channel.loses and waiting.reason is not None and tail and waiting.last >= keyframe.seq:
+            floor = waiting.floor  # all of them are told: what is missing lies before the first
         else:
             tail = [entry for entry in tail if entry[0] > keyframe.covers]
-        self.turn(channel, channel.tail_of, keyframe, tail, reason=gathering.reason, prev=gathering.prev, floor=floor)
+        self.rebase(channel, channel.tail_of, keyframe, tail, reason=waiting.reason, prev=waiting.prev, floor=floor)
 
     # ---- messages
 
@@ -195,7 +195,7 @@ class Intake:
         channel = listing.heads[KIND_INDEX[head.channel]]
         if channel is None:
             if head.type == "state" and listing.owner is source:
-                self._state(self._bear(listing, source, head), head, message)
+                self._state(self._open_channel(listing, source, head), head, message)
         elif channel.tail_of is source:
             if head.type == "gap":
                 self._hold(channel, head, message)
@@ -206,27 +206,27 @@ class Intake:
         """A channel that begins with an update, or whose beginning was not read."""
         told = listing.told.get(KIND_BIT[head.channel], source)
         if head.prev == NO_SEQ and told is source:
-            return self._bear(listing, source, head)
+            return self._open_channel(listing, source, head)
         channel = self._expect(listing, source, head)
         if head.prev == NO_SEQ:
             # somebody was told that it would be live from its first update on, but of another source
-            self.turn(channel, source, NOTHING, [], reason="source", prev=NO_SEQ)
+            self.rebase(channel, source, NOTHING, [], reason="source", prev=NO_SEQ)
         return channel
 
     def _update(self, channel: Channel, head: Head, message: bytes) -> None:
-        gathering = channel.gathering
-        if gathering is not None and gathering.back and channel.kind in _EACH_TELLS:
+        waiting = channel.awaiting_snapshot
+        if waiting is not None and waiting.back and channel.kind in _EACH_TELLS:
             held = channel.held
-            self._go_back(channel, channel.tail_of, head.prev, NO_SEQ, gathering.entries)
-            gathering, channel.held, channel.held_pos = None, held, channel.pos_text
-        if gathering is None:
+            self._go_back(channel, channel.tail_of, head.prev, NO_SEQ, waiting.entries)
+            waiting, channel.held, channel.held_pos = None, held, channel.pos_text
+        if waiting is None:
             if channel.held:
                 channel.pos_text = channel.held_pos
             if head.seq <= channel.chain:
                 channel.held = b""
                 return
             if head.prev != channel.chain:
-                gathering = self._gather(channel, head.prev, channel.chain, "evicted")
+                waiting = self._gather(channel, head.prev, channel.chain, "evicted")
         if head.part is not None:
             whole = with_part(channel, head, head.part, message)
             if whole is None:
@@ -235,24 +235,24 @@ class Intake:
         if channel.held:
             message, channel.held = channel.held + JOINT + message, b""
         self.updates += 1
-        if gathering is None:
+        if waiting is None:
             channel.pos_text = b"%d" % head.seq
             self._add(channel, (head.seq, channel.bit, message, None))
         else:
-            self._add_gathered(channel, gathering, head, message)
+            self._add_awaiting(channel, waiting, head, message)
 
-    def _add_gathered(self, channel: Channel, gathering: Gathering, head: Head, message: bytes) -> None:
-        if head.seq <= gathering.last:
+    def _add_awaiting(self, channel: Channel, waiting: AwaitingSnapshot, head: Head, message: bytes) -> None:
+        if head.seq <= waiting.last:
             return
-        if head.prev != gathering.last:
+        if head.prev != waiting.last:
             # the first one, or one more hole: what came before it leads nowhere
-            gathering.entries, gathering.floor = [], head.prev
-        gathering.last = head.seq
-        gathering.entries.append((head.seq, channel.bit, message, None))
+            waiting.entries, waiting.floor = [], head.prev
+        waiting.last = head.seq
+        waiting.entries.append((head.seq, channel.bit, message, None))
 
     def _hold(self, channel: Channel, head: Head, message: bytes) -> None:
         """A venue's hole: goes out with the update after it, as one entry."""
-        if channel.gathering is None:
+        if channel.awaiting_snapshot is None:
             if not channel.held:
                 if head.seq < channel.chain:
                     return
@@ -264,20 +264,20 @@ class Intake:
         if head.seq <= channel.state_seq:
             return
         channel.state_seq = head.seq
-        if channel.gathering is not None:
-            entries = channel.gathering.entries
+        if channel.awaiting_snapshot is not None:
+            entries = channel.awaiting_snapshot.entries
         else:
             entries = self.open.list_of(channel.listing)
             self.open.states.append((channel, channel.tail_of, head.seq, message))
         for index in range(len(entries) - 1, -1, -1):
-            seq, bit, before, turn = entries[index]
-            if bit == channel.bit and turn is None:
+            seq, bit, before, rebase = entries[index]
+            if bit == channel.bit and rebase is None:
                 if seq == head.seq:
                     entries[index] = (seq, bit, before + JOINT + message, None)
                     return
                 break
         entry: Entry = (head.seq, channel.bit, message, None)
-        if channel.gathering is not None:
+        if channel.awaiting_snapshot is not None:
             entries.append(entry)
         else:
             self.open.told.append(channel)
@@ -290,7 +290,7 @@ class Intake:
         forgotten, and those before it that this one has ended before its own data."""
         for channel in source.leftover:
             channel.listing.owner = source
-            self.turn(channel, source, NOTHING, [], reason="source", prev=channel.chain)
+            self.rebase(channel, source, NOTHING, [], reason="source", prev=channel.chain)
         source.leftover = {}
         while (ended := source.replaces) is not None:
             source.replaces, ended.replaces = ended.replaces, None
@@ -323,12 +323,12 @@ class Intake:
                 channel.tail_of.leftover.pop(channel, None)
                 source.leftover.pop(channel, None)
                 if begins:
-                    self.turn(channel, source, NOTHING, [], reason="source", prev=channel.chain)
+                    self.rebase(channel, source, NOTHING, [], reason="source", prev=channel.chain)
                 elif channel.kind == head.channel and channel.kind in _EACH_TELLS:
                     self._go_back(channel, source, head.prev, channel.chain, [])
                 else:
-                    self.turn(channel, source, None, [], reason="source", prev=channel.chain)
-                    channel.gathering = Gathering(NO_SEQ, NO_SEQ, None, back=True)
+                    self.rebase(channel, source, None, [], reason="source", prev=channel.chain)
+                    channel.awaiting_snapshot = AwaitingSnapshot(NO_SEQ, NO_SEQ, None, back=True)
 
     def _go_back(self, channel: Channel, source: Source, at: int, prev: int, tail: list[Entry]) -> None:
         """A channel comes back to a source with an update that follows position `at`, whose state nobody has.
@@ -337,7 +337,7 @@ class Intake:
         """
         kind, symbol = channel.kind, channel.listing.name
         nothing = bare(Snapshot(kind, symbol, source.name, at, None, None, empty(kind, symbol)))
-        self.turn(channel, source, Folded(at, [nothing], None, at), tail, reason="source", prev=prev)
+        self.rebase(channel, source, Folded(at, [nothing], None, at), tail, reason="source", prev=prev)
 
     def _received(self, channel: Channel) -> int:
         """The newest `ts_recv` that is known of a channel."""
@@ -356,9 +356,9 @@ class Intake:
             listing = self.listings[symbol] = Listing(symbol, len(self.listings), source)
         return listing
 
-    def _bear(self, listing: Listing, source: Source, head: Head) -> Channel:
+    def _open_channel(self, listing: Listing, source: Source, head: Head) -> Channel:
         channel = self._expect(listing, source, head)
-        channel.gathering = None
+        channel.awaiting_snapshot = None
         channel.pos_text = b"-1"
         self.open.born[channel] = None
         return channel
@@ -368,15 +368,15 @@ class Intake:
         channel = listing.heads[KIND_INDEX[head.channel]] = Channel(listing, head.channel, source)
         source.channels[channel.key] = channel
         channel.pos_text = _NOT_LIVE
-        channel.gathering = Gathering(head.prev, NO_SEQ, None)
+        channel.awaiting_snapshot = AwaitingSnapshot(head.prev, NO_SEQ, None)
         return channel
 
-    def _gather(self, channel: Channel, floor: int, prev: int, reason: GapReason) -> Gathering:
-        channel.gathering = Gathering(floor, prev, reason)
+    def _gather(self, channel: Channel, floor: int, prev: int, reason: GapReason) -> AwaitingSnapshot:
+        channel.awaiting_snapshot = AwaitingSnapshot(floor, prev, reason)
         channel.pos_text = _NOT_LIVE
-        return channel.gathering
+        return channel.awaiting_snapshot
 
-    def turn(
+    def rebase(
         self,
         channel: Channel,
         source: Source,
@@ -388,23 +388,23 @@ class Intake:
         complete: bool = False,
         floor: int | None = None,
     ) -> None:
-        """A channel goes on from a state that does not follow from what it said before; see `Turn`."""
+        """A channel goes on from a state that does not follow from what it said before; see `Rebase`."""
         if channel.listing.channels[channel.index] is None:
             self.open.born[channel] = None
         if channel.tail_of is not source:
             channel.tail_of.channels.pop(channel.key, None)
             channel.tail_of = source
         source.channels[channel.key] = channel
-        channel.gathering = None
+        channel.awaiting_snapshot = None
         channel.parts, channel.held = {}, b""
         updates = [entry[0] for entry in tail if not entry[2].startswith(b"state")]
         channel.pos_text = _NOT_LIVE if base is None else b"%d" % (updates[-1] if updates else base.seq)
         channel.state_seq = NO_SEQ if base is None else base.covers
-        turn = Turn(channel, source, base, tail, reason=reason, prev=prev, complete=complete, floor=floor)
-        self.open.turns.add(channel.id)
+        rebase = Rebase(channel, source, base, tail, reason=reason, prev=prev, complete=complete, floor=floor)
+        self.open.rebases.add(channel.id)
         if base is not None:
-            self.open.turned_bytes += sum(map(len, base.messages))
-        self._add(channel, (TURN_SEQ, channel.bit, b"", turn))
+            self.open.rebased_bytes += sum(map(len, base.messages))
+        self._add(channel, (REBASE_SEQ, channel.bit, b"", rebase))
 
     def _add(self, channel: Channel, entry: Entry) -> None:
         self.open.list_of(channel.listing).append(entry)

@@ -1,9 +1,9 @@
-"""What one reader asked for: symbols by name, patterns in order, exceptions, and what to do when it lags.
+"""What one subscriber asked for: symbols by name, patterns in order, exceptions, and what to do when it lags.
 
 Owns the rule "a channel has one set of parameters, that of the last request that matched it; an unsubscribe beats an
 earlier pattern", and the count for the limits. What patterns select is the same for all symbols of a venue, so it is
-worked out once a venue, and a change looks at no symbols but those of its pattern. Leaves where the reader stands in
-its channels to `cursor`.
+worked out once a venue, and a change looks at no symbols but those of its pattern. Leaves where the subscriber stands
+in its channels to `subscriber`.
 
 (Over 400 lines: names, patterns and exceptions decide together what one channel is.)
 """
@@ -15,7 +15,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from feed.channels.masks import Masks
-from feed.channels.selection import Rule, Watch, closes, matched
+from feed.channels.selection import PatternInterest, PatternRule, closes, matched
 from feed.channels.steps import STRIDE, Steps, whole
 from feed.wire.message import KIND_BIT
 from feed.wire.symbols import venue_of
@@ -37,8 +37,8 @@ class Awaited(NamedTuple):
     close: bool
 
 
-class Wanted:
-    """A reader's subscriptions. Symbols are kept by the id of their listing, kinds as bits.
+class Interest:
+    """A subscriber's subscriptions. Symbols are kept by the id of their listing, kinds as bits.
 
     Those that are not known yet are kept by name: `awaited`, and exceptions from patterns (`_refused`).
     """
@@ -61,7 +61,7 @@ class Wanted:
     )
 
     def __init__(self) -> None:
-        self.rules: list[Rule] = []
+        self.rules: list[PatternRule] = []
         self.count = 0
         """Channels by name, exceptions of symbols that are not known, a pattern's kinds: what the limit is on."""
         self.awaited: dict[str, dict[int, Awaited]] = {}
@@ -79,7 +79,7 @@ class Wanted:
         self._closing: dict[int, int] = {}
         self._selected: dict[str, int] = {}
         """By venue what patterns select of its symbols; made as somebody asks."""
-        self._watch: Watch | None = None
+        self._watch: PatternInterest | None = None
         self._venues: frozenset[str] | None = None
 
     @property
@@ -114,13 +114,15 @@ class Wanted:
         wider = [rule for rule in self.rules if rule.mask & bit and rule.prefix != prefix and not rule.prefix]
         return bool(wider and wider[-1].add and prefix) and (always or prefix in venues)
 
-    def watch(self) -> Watch | None:
+    def pattern_interest(self) -> PatternInterest | None:
         """What decides about channels that begin later; None without patterns."""
         if not self.rules:
             return None
         if self._watch is None:
             refused = frozenset([(name, bit) for name, mask in self._refused.items() for bit in _bits_of(mask)])
-            self._watch = Watch(tuple(self.rules), _bits(self._excluded.items()), _bits(self._silent.items()), refused)
+            self._watch = PatternInterest(
+                tuple(self.rules), _bits(self._excluded.items()), _bits(self._silent.items()), refused
+            )
         return self._watch
 
     def venues(self) -> frozenset[str]:
@@ -212,7 +214,7 @@ class Wanted:
         if not self.has_rule(prefix, bit):
             self.count += 1
         self._drop_rules(prefix, bit)
-        self.rules.append(Rule(add=True, prefix=prefix, mask=bit, close=close))
+        self.rules.append(PatternRule(add=True, prefix=prefix, mask=bit, close=close))
         self._reruled()
 
     def has_any(self, prefix: str, bit: int, *, venues: Collection[str], always: bool = False) -> bool:
@@ -266,7 +268,7 @@ class Wanted:
         self._drop_rules(prefix, bit)
         self._reruled()
         if always or any(self._select(venue) & bit for venue in self._known(prefix, venues)):
-            self.rules.append(Rule(add=False, prefix=prefix, mask=bit, close=False))
+            self.rules.append(PatternRule(add=False, prefix=prefix, mask=bit, close=False))
             self._reruled()
         for at, name in enumerate(self._refused.of(prefix)):
             if not self._select(venue_of(name)) & bit:
@@ -348,19 +350,19 @@ class Wanted:
 
     def take_over(
         self,
-        other: Wanted,
+        other: Interest,
         others: dict[int, Listing],
         names: dict[str, Listing],
         listings: dict[int, Listing],
     ) -> None:
-        """Has also what another reader asked for of another hub (`others`), in whose place it goes on.
+        """Has also what another subscriber asked for of another hub (`others`), in whose place it goes on.
 
         Each of the two was asked for without what the other has, in no order of time: who is in either is in both.
         """
         theirs = {listing.name: listing for listing in others.values()}
         excluded: Masks[int] = Masks()
-        for wanted, known in ((self, listings), (other, others)):
-            for id_, mask in wanted._excluded.items():
+        for interest, known in ((self, listings), (other, others)):
+            for id_, mask in interest._excluded.items():
                 name = known[id_].name
                 if (listing := names.get(name)) is not None:
                     has = other.kinds(theirs[name]) if name in theirs else other._select(listing.venue)
@@ -457,7 +459,7 @@ class Wanted:
 
     def _drop_rules(self, prefix: str, bit: int) -> None:
         """Takes out the rules that one on this pattern replaces: its own, and those on parts of it."""
-        kept: list[Rule] = []
+        kept: list[PatternRule] = []
         for rule in self.rules:
             if rule.prefix.startswith(prefix) and rule.mask & bit:
                 self.count -= 1 if rule.add and rule.prefix != prefix else 0
@@ -467,12 +469,12 @@ class Wanted:
         self.rules = kept
 
 
-def _either(one: list[Rule], other: list[Rule]) -> list[Rule]:
+def _either(one: list[PatternRule], other: list[PatternRule]) -> list[PatternRule]:
     """Rules that select what one or the other selects; a pattern stands before those on parts of it."""
-    rules: list[Rule] = []
+    rules: list[PatternRule] = []
     for bit in KIND_BIT.values():
         sides = [[rule for rule in side if rule.mask & bit] for side in (one, other)]
-        made: list[Rule] = []
+        made: list[PatternRule] = []
         for prefix in sorted({rule.prefix for side in sides for rule in side}, key=len):
             last = [[rule for rule in side if prefix.startswith(rule.prefix)][-1:] for side in sides]
             adding = [rule for found in last for rule in found if rule.add]
@@ -480,7 +482,7 @@ def _either(one: list[Rule], other: list[Rule]) -> list[Rule]:
             if own is not None:
                 made.append(own._replace(mask=bit))
             elif not adding and matched(made, prefix):
-                made.append(Rule(add=False, prefix=prefix, mask=bit, close=False))
+                made.append(PatternRule(add=False, prefix=prefix, mask=bit, close=False))
         rules += made
     return rules
 

@@ -1,6 +1,6 @@
-"""Joins: channels on their way into step, and the pages in which a reader is sent what is its alone.
+"""Joins: channels on their way into step, and the pages in which a subscriber is sent what is its alone.
 
-Owns where the channels of a request go on from, and what is told of that. Leaves the doing to `cursor`.
+Owns where the channels of a request go on from, and what is told of that. Leaves the doing to `subscriber`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from msgspec import Struct
 from feed.channels.channel import Channel, Source, partition_of
 from feed.channels.flush import Flush
 from feed.channels.lost import stood_at
-from feed.channels.pending import NOTHING, Pending, Plan
+from feed.channels.pending import NOTHING, JoinPlan, Pending
 from feed.channels.shared import Openings, Way
 from feed.channels.tally import updates_in
 from feed.wire.frames import Frames
@@ -60,7 +60,7 @@ class Move(NamedTuple):
     after: int
 
 
-class Together:
+class JoinGroup:
     """A request whose channels several joins bring: it has caught up when the last of them has."""
 
     __slots__ = ("_left", "id")
@@ -117,11 +117,11 @@ class Join:
         last: int = 0,
         lag: bool = False,
         live: bool = False,
-        tells: str | int | Together | None = None,
+        tells: str | int | JoinGroup | None = None,
         broken: Mapping[tuple[int, int], Broken] | None = None,
         beyond: frozenset[str] = frozenset(),
         replaces: bool = False,
-        plan: Plan = NOTHING,
+        plan: JoinPlan = NOTHING,
     ) -> None:
         """`broken`: of a past, the channels (listing and bit) that do not go on from where the client stands.
 
@@ -142,7 +142,7 @@ class Join:
         self.pending = Pending(plan)
         self.shares: tuple[Openings, Way, int] | None = None
         """Where its channels begin as those of others do: their openings, in which way, and up to which change of what
-        the reader has asked for."""
+        the subscriber has asked for."""
         self.noticed: set[Source] = set()
         self.anew: set[Source] = set()
         """Sources of channels that the client has had, and that begin anew: marks say nothing of them until then."""

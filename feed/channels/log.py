@@ -20,12 +20,12 @@ from feed.wire.message import JOINT, SEQ
 from feed.wire.model import NO_SEQ
 
 if TYPE_CHECKING:
-    from feed.channels.rebase import Turn
+    from feed.channels.rebase import Rebase
 
-Entry = tuple[int, int, bytes, "Turn | None"]
-"""What one tick did to one channel: `seq`, bit of the kind, bare messages, and the turn that it takes, if any."""
-TURN_SEQ: Final = 2**62
-"""The `seq` of an entry that is not in a channel's log: above all positions, so that no reader holds it back."""
+Entry = tuple[int, int, bytes, "Rebase | None"]
+"""What one tick did to one channel: `seq`, bit of the kind, bare messages, and the rebase that it takes, if any."""
+REBASE_SEQ: Final = 2**62
+"""The `seq` of an entry that is not in a channel's log: above all positions, so that no subscriber holds it back."""
 _COMMA: Final = b","
 _PLACE: Final = itemgetter(0, 1)
 _STATE: Final = b"state"
@@ -58,7 +58,7 @@ def in_order(entries: list[Entry]) -> list[Entry]:
     return sorted(entries, key=_PLACE)
 
 
-class Log:
+class ChannelLog:
     """Some channel's entries, oldest first; `updates` of them are updates, the others only tell a state."""
 
     __slots__ = ("_items", "updates")
@@ -79,9 +79,9 @@ class Log:
         self._items.append(run)
         self.updates += run.updates
 
-    def copy(self) -> Log:
+    def copy(self) -> ChannelLog:
         """One that goes its own way from here."""
-        log = Log()
+        log = ChannelLog()
         log._items, log.updates = self._items.copy(), self.updates
         return log
 

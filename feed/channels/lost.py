@@ -1,9 +1,9 @@
-"""Where channels stood at the cursors of readers whose next flush is gone: gaps name how many updates are missing.
+"""Where channels stood at the cursors of subscribers whose next flush is gone: gaps name how many updates are missing.
 
-Owns that this costs little, however many channels such a reader has and however many such readers there are. A channel
-stands at a cursor where it stood before the first flush after it that had updates of it. So it is noted at the channel
-when that flush goes, once for all cursors before it; of a channel of which no such flush has gone all is there still.
-Leaves what a reader is told of it to `cursor`, and when a flush goes to `hub`.
+Owns that this costs little, however many channels such a subscriber has and however many such subscribers there are. A
+channel stands at a cursor where it stood before the first flush after it that had updates of it. So it is noted at the
+channel when that flush goes, once for all cursors before it; of a channel of which no such flush has gone all is there
+still. Leaves what a subscriber is told of it to `subscriber`, and when a flush goes to `hub`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 from weakref import ref
 
-from feed.channels.log import TURN_SEQ
+from feed.channels.log import REBASE_SEQ
 from feed.channels.tally import updates_in
 from feed.wire.message import PREV
 from feed.wire.model import NO_SEQ
@@ -28,7 +28,7 @@ _NUMBER: Final = itemgetter(0)
 _SPARE: Final = 16
 
 
-class Lost:
+class LostUpdates:
     """Cursors whose next flush is gone, each for as long as anybody refers to it."""
 
     def __init__(self) -> None:
@@ -77,7 +77,7 @@ class Lost:
                     continue
                 updates = updates_in(message) if uneven else 1
                 if updates and (newest >= 0 or channel.stood):
-                    self._note(channel, number, b"" if seq == TURN_SEQ else message, newest)
+                    self._note(channel, number, b"" if seq == REBASE_SEQ else message, newest)
                 channel.gone += updates
             passed += [channel for channel in channels if channel is not None]
         return passed

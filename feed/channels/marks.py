@@ -1,7 +1,8 @@
-"""Marks: up to which position of each source a reader was sent everything, on its channels in step.
+"""Marks: up to which position of each source a subscriber was sent everything, on its channels in step.
 
-Owns what holds a mark back: channels that the client has in step, and the reader has yet to catch up. No mark lies
-beyond what was sent, also not where channels resumed ahead of this gateway. That marks never go back is the reader's.
+Owns what holds a mark back: channels that the client has in step, and the subscriber has yet to catch up. No mark lies
+beyond what was sent, also not where channels resumed ahead of this gateway. That marks never go back is the
+subscriber's.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ CONFIRMS_MIN: Final = 2
 """So often a log must be read to its end after a question to have been read to where it was when it was asked: what is
 answered first may have been asked before."""
 UNSAID: Final = -2
-"""Nothing can be said of a source: no mark, and none of another reader of the client, stands for it."""
+"""Nothing can be said of a source: no mark, and none of another subscriber of the client, stands for it."""
 
 
 class Hold(NamedTuple):
@@ -72,7 +73,7 @@ def marks_at(
     rest: Rest | None,
     followed: frozenset[Source],
 ) -> dict[str, int]:
-    """The marks of a reader that was sent its selection up to a flush; `UNSAID` where nothing can be said.
+    """The marks of a subscriber that was sent its selection up to a flush; `UNSAID` where nothing can be said.
 
     `rest`: a channel of which the first messages were sent. `followed`: sources that stand in marks also without a
     channel, for those that may begin.

@@ -1,6 +1,6 @@
-"""Kinds as bits, by symbol, and by venue: what a reader has of each.
+"""Kinds as bits, by symbol, and by venue: what a subscriber has of each.
 
-Owns that all that is kept of one venue is found without a look at any other. Leaves what it means to `wanted`.
+Owns that all that is kept of one venue is found without a look at any other. Leaves what it means to `interest`.
 """
 
 from __future__ import annotations

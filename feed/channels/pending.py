@@ -1,7 +1,8 @@
 """Which channels a join has still to bring, and in which order.
 
-Owns that equal requests share what they ask for: a `Plan` is worked out once for all who ask for the same patterns, and
-each of them keeps only how far it has come and what is different for it. Leaves what a channel is sent to `cursor`.
+Owns that equal requests share what they ask for: a `JoinPlan` is worked out once for all who ask for the same patterns,
+and each of them keeps only how far it has come and what is different for it. Leaves what a channel is sent to
+`subscriber`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from feed.channels.channel import Listing, Source
 
 
-class Plan:
+class JoinPlan:
     """Bits of channels by the id of their listing, in order; never changed."""
 
     __slots__ = ("_sources", "_sources_at", "bits", "order", "places")
@@ -32,7 +33,7 @@ class Plan:
         return self._sources
 
 
-NOTHING: Final = Plan({})
+NOTHING: Final = JoinPlan({})
 
 
 class Pending(MutableMapping[int, int]):
@@ -40,7 +41,7 @@ class Pending(MutableMapping[int, int]):
 
     __slots__ = ("_at", "_left", "_line", "_own", "_plan")
 
-    def __init__(self, plan: Plan = NOTHING) -> None:
+    def __init__(self, plan: JoinPlan = NOTHING) -> None:
         self._plan = plan
         self._at = 0
         """All places of the plan before this one are done."""

@@ -1,7 +1,7 @@
-"""A turn: a channel goes on from a state that does not follow from what it said before.
+"""A rebase: a channel goes on from a state that does not follow from what it said before.
 
-Owns what readers in step are told then: a new source, a hole in the feed log, a state after waiting. Leaves to
-`intake` to see that a turn is due, and to `flush` when it takes effect.
+Owns what subscribers in step are told then: a new source, a hole in the feed log, a state after waiting. Leaves to
+`intake` to see that a rebase is due, and to `flush` when it takes effect.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from feed.channels.state import Folded
 
 
-class Gathering:
+class AwaitingSnapshot:
     """Updates of a channel that has no state to apply them to, until a keyframe comes.
 
     `floor`: the position that they follow, so that a keyframe below it is of no use; `last`: that of the last one.
-    `reason`: the gap that readers get with the state, None where they were told already (or know nothing of the
-    channel). `back`: the channel came back to this source, and readers wait.
+    `reason`: the gap that subscribers get with the state, None where they were told already (or know nothing of the
+    channel). `back`: the channel came back to this source, and subscribers wait.
     """
 
     __slots__ = ("back", "entries", "floor", "last", "prev", "reason")
@@ -36,12 +36,12 @@ class Gathering:
         self.entries: list[Entry] = []
 
 
-class Turn:
-    """One turn of one channel: it goes on in `source` from the state `base` (None: it waits for one).
+class Rebase:
+    """One rebase of one channel: it goes on in `source` from the state `base` (None: it waits for one).
 
-    `tail`: what follows on the base. `reason`: the gap that readers get, None: none. `complete`: of a new source, it is
-    known that nothing is missing. `floor`: of a hole, the position on which `tail` follows, if that is another one than
-    the base's.
+    `tail`: what follows on the base. `reason`: the gap that subscribers get, None: none. `complete`: of a new source,
+    it is known that nothing is missing. `floor`: of a hole, the position on which `tail` follows, if that is another
+    one than the base's.
     """
 
     __slots__ = ("_prev", "base", "channel", "complete", "floor", "reason", "source", "tail")
@@ -68,7 +68,7 @@ class Turn:
         self._prev = prev
 
     def take(self, flush_number: int) -> bytes:
-        """Does it; returns what readers in step are sent.
+        """Does it; returns what subscribers in step are sent.
 
         A gap goes before the snapshot also when somebody was told that a silent kind is live from its first update on,
         and the first that is known of it is this state.
@@ -78,7 +78,7 @@ class Turn:
         reason = self.reason
         if reason is None and told is not None and base is not None:
             reason = "evicted" if told is self.source else "source"
-        # after a turn to a source without a state, the state that comes first is the beginning of it
+        # after a rebase to a source without a state, the state that comes first is the beginning of it
         new_source = self.reason == "source" or channel.waits or self.source.untouched
         channel.restart(self.source, base, self.tail, switched=flush_number, new_source=new_source, log_from=self.floor)
         return JOINT.join(self._messages(reason))

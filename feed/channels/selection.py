@@ -1,13 +1,13 @@
-"""Selections: the channels that readers in step have, shared by all readers with the same ones.
+"""Selections: the channels that subscribers in step have, shared by all subscribers with the same ones.
 
 Owns who gets what of a flush while in step: what each symbol and each set of its kinds that anybody has comes to, once;
-one frame for each distinct selection. Leaves readers that are not in step to `cursor`, and what a reader asked for to
-`wanted`.
+one frame for each distinct selection. Leaves subscribers that are not in step to `subscriber`, and what a subscriber
+asked for to `interest`.
 
 Each (symbol, kinds) that any selection has is a *slot*. A flush fills some of them; each selection that has one of
 these picks its own out of all in one call (`itemgetter`: a seventh of the time of giving each to each). A *wide*
-selection has no slots: finding a place for each of thousands of symbols, whenever its reader changes one of them, costs
-more than looking up those that a flush has changed.
+selection has no slots: finding a place for each of thousands of symbols, whenever its subscriber changes one of them,
+costs more than looking up those that a flush has changed.
 
 (Over 400 lines: buffers that many share, and who shares them, have to change in one step.)
 """
@@ -24,12 +24,12 @@ from feed.wire.message import FRAME_START, closed, part
 
 if TYPE_CHECKING:
     from feed.channels.channel import Channel, Listing, Source
-    from feed.channels.cursor import Reader
     from feed.channels.flush import Birth, Flush
+    from feed.channels.subscriber import Subscriber
     from feed.wire.model import OnLag
 
 
-class Rule(NamedTuple):
+class PatternRule(NamedTuple):
     """A pattern that was subscribed or unsubscribed: the symbols that start so (all: empty), and the bits of kinds."""
 
     add: bool
@@ -39,10 +39,10 @@ class Rule(NamedTuple):
     """`on_lag: close`"""
 
 
-class Watch(NamedTuple):
+class PatternInterest(NamedTuple):
     """What decides about channels that begin later: patterns in order, and the exceptions from them."""
 
-    rules: tuple[Rule, ...]
+    rules: tuple[PatternRule, ...]
     excluded: frozenset[tuple[int, int]]
     silent: frozenset[tuple[int, int]]
     """Channels that were asked for by name while silent: they begin without `joined`."""
@@ -71,7 +71,7 @@ class Watch(NamedTuple):
                     yield channel
 
 
-def matched(rules: tuple[Rule, ...] | list[Rule], name: str) -> int:
+def matched(rules: tuple[PatternRule, ...] | list[PatternRule], name: str) -> int:
     """The kinds of a symbol that patterns select; the last one that matches decides."""
     mask = 0
     for rule in rules:
@@ -80,7 +80,7 @@ def matched(rules: tuple[Rule, ...] | list[Rule], name: str) -> int:
     return mask
 
 
-def closes(rules: tuple[Rule, ...] | list[Rule], name: str, bit: int) -> bool:
+def closes(rules: tuple[PatternRule, ...] | list[PatternRule], name: str, bit: int) -> bool:
     """Whether the last pattern that has a channel asks to be closed when it lags."""
     for rule in reversed(rules):
         if rule.mask & bit and name.startswith(rule.prefix):
@@ -116,7 +116,7 @@ def _no_slots(items: Sequence[Any]) -> tuple[Any, ...]:
 
 
 class Selection:
-    """Symbols with the bits of their kinds; `readers` are in step, `users` also those that will be again."""
+    """Symbols with the bits of their kinds; `subscribers` are in step, `users` also those that will be again."""
 
     __slots__ = (
         "_grown",
@@ -125,29 +125,29 @@ class Selection:
         "digest",
         "kept",
         "masks",
+        "pattern_interest",
         "pick",
-        "readers",
         "sent",
         "shared",
+        "subscribers",
         "users",
-        "watch",
         "wide",
     )
 
     def __init__(self, masks: dict[int, int] | None = None, digest: int = 0) -> None:
         self.masks: dict[int, int] = {} if masks is None else masks
         self.digest = digest
-        self.watch: Watch | None = None
+        self.pattern_interest: PatternInterest | None = None
         self.shared = False
         self.wide = False
-        self.readers: dict[Reader, None] = {}
+        self.subscribers: dict[Subscriber, None] = {}
         self.users = 0
         self.sent = 0
-        """Updates that each of its readers has been sent while in step."""
+        """Updates that each of its subscribers has been sent while in step."""
         self.pick: Pick = _no_slots
         """The first item and those of its slots, out of those of all slots."""
         self.kept: dict[int, Part] = {}
-        """What it got of the newest flushes, by their number, while several readers have it."""
+        """What it got of the newest flushes, by their number, while several subscribers have it."""
         self._sources: frozenset[Source] = frozenset()
         self._sources_at = -1
         self._grown: list[int] = []
@@ -173,9 +173,9 @@ class Selection:
             self._grown.append(id_)
 
     def keep(self, number: int, buffer: Frames, count: int) -> None:
-        """Keeps a buffer for readers that were left behind, of which there may be many."""
+        """Keeps a buffer for subscribers that were left behind, of which there may be many."""
         if self.users > 1 and self.shared:
-            if self.users == len(self.readers):
+            if self.users == len(self.subscribers):
                 self.kept.clear()
             self.kept[number] = buffer, count
             if len(self.kept) > _KEPT_MAX:
@@ -204,7 +204,7 @@ _Told = dict[Selection, list[bytes]]
 
 
 class Selections:
-    """All selections of readers in step, by content and by symbol."""
+    """All selections of subscribers in step, by content and by symbol."""
 
     def __init__(self, listings: dict[int, Listing]) -> None:
         self._listings = listings
@@ -223,19 +223,19 @@ class Selections:
     def __len__(self) -> int:
         return len(self._all) + len(self._wide)
 
-    def share(self, selection: Selection, watch: Watch | None) -> Selection:
-        """The selection that all readers with this content have; the caller's own where it is the first."""
-        selection.watch = watch
+    def share(self, selection: Selection, pattern_interest: PatternInterest | None) -> Selection:
+        """The selection that all subscribers with this content have; the caller's own where it is the first."""
+        selection.pattern_interest = pattern_interest
         equal = self._by_digest.setdefault(selection.digest, [])
         for known in equal:
-            if known.watch == watch and known.masks == selection.masks:
+            if known.pattern_interest == pattern_interest and known.masks == selection.masks:
                 known.users += 1
                 return known
         equal.append(selection)
         selection.shared = True
         selection.users = 1
         selection.wide = len(selection.masks) > _WIDE
-        if watch is not None:
+        if pattern_interest is not None:
             self._watching[selection] = None
         if selection.wide:
             self._wide[selection] = None
@@ -264,16 +264,17 @@ class Selections:
         for id_, mask in selection.masks.items():
             self._unindex(selection, id_, mask)
 
-    def bear(self, birth: Birth) -> None:
-        """A channel begins: those that watch for it have it from now on."""
+    def open_channel(self, birth: Birth) -> None:
+        """A channel begins: those that pattern_interest for it have it from now on."""
         channel = birth.channel
         for selection in self._watching:
-            assert selection.watch is not None
-            if selection.watch.wants(channel):
+            assert selection.pattern_interest is not None
+            if selection.pattern_interest.wants(channel):
                 self._extend(selection, channel)
 
     def buffers(self, flush: Flush, moves: int) -> Iterator[tuple[Selection, Frames, int]]:
-        """What each selection with readers gets of a flush: whole WebSocket frames, and how many updates they hold."""
+        """What each selection with subscribers gets of a flush: whole WebSocket frames, and how many updates they
+        hold."""
         for selection in self._extended:
             self._set_pick(selection)
         self._extended = {}
@@ -283,7 +284,7 @@ class Selections:
         few = _PICKS_MIN + _SEEK_COST * len(filled)
         try:
             for selection in self._touched(filled, first, last):
-                if not selection.readers:
+                if not selection.subscribers:
                     continue
                 if len(selection.masks) <= few:
                     pieces: Sequence[bytes] = selection.pick(parts)
@@ -307,7 +308,7 @@ class Selections:
         """The same for those without slots."""
         made: dict[tuple[int, int], tuple[bytes, int]] = {}
         for selection in list(self._wide):
-            if not selection.readers:
+            if not selection.subscribers:
                 continue
             pieces, count, masks = [FRAME_START, *first.get(selection, ())], 0, selection.masks
             for id_ in chain(flush.changed, flush.runs):
@@ -356,9 +357,9 @@ class Selections:
         last: _Told = {}
         for birth in flush.births:
             for selection in self._watching:
-                assert selection.watch is not None
-                if selection.watch.announces(birth.channel):
-                    joined = birth.joined(selection.watch.on_lag(birth.channel))
+                assert selection.pattern_interest is not None
+                if selection.pattern_interest.announces(birth.channel):
+                    joined = birth.joined(selection.pattern_interest.on_lag(birth.channel))
                     first.setdefault(selection, []).append(part([joined]))
         for source, message in flush.notices:
             for selection in chain(self._all, self._wide):

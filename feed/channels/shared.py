@@ -1,8 +1,8 @@
 """What many who join the same are sent: made once, as long as it is true.
 
 Owns the openings of a plan's channels, some symbols a block, for each way of beginning. A block is what the first
-reader was sent and what that did to its sums; who comes to it while none of its channels has changed is given the same.
-Leaves making it, and whether a reader is one of those, to `cursor`.
+subscriber was sent and what that did to its sums; who comes to it while none of its channels has changed is given the
+same. Leaves making it, and whether a subscriber is one of those, to `subscriber`.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     from feed.channels.channel import Source
-    from feed.channels.pending import Plan
+    from feed.channels.pending import JoinPlan
 
 BLOCK_SYMBOLS: Final = 8
 _BYTES_MAX: Final = 32 * 1024 * 1024
 _IDLE_FLUSHES: Final = 200
-"""After so many flushes without a reader nothing is kept."""
+"""After so many flushes without a subscriber nothing is kept."""
 
 
 class Way(NamedTuple):
-    """How all channels of a plan begin for a reader: what is the same for those who share."""
+    """How all channels of a plan begin for a subscriber: what is the same for those who share."""
 
     live: bool
     last: int
@@ -29,8 +29,8 @@ class Way(NamedTuple):
     on_lag: str
 
 
-class Block(NamedTuple):
-    """What the channels of some symbols begin with: whole frames, what the reader has then, and what it changed."""
+class OpeningBlock(NamedTuple):
+    """What the channels of some symbols begin with: whole frames, what the subscriber has then, and what it changed."""
 
     frames: bytes
     masks: tuple[tuple[int, int], ...]
@@ -46,16 +46,16 @@ class Block(NamedTuple):
 class Openings:
     """The blocks of one plan. Who keeps it has to `touch` it after each flush; one that is not touched is stale."""
 
-    def __init__(self, plan: Plan, number: int) -> None:
+    def __init__(self, plan: JoinPlan, number: int) -> None:
         self.plan = plan
-        self._blocks: dict[tuple[int, Way], Block] = {}
+        self._blocks: dict[tuple[int, Way], OpeningBlock] = {}
         self._ways: dict[int, list[Way]] = {}
         self._changed: dict[int, int] = {}
         self._bytes = 0
         self._known_from = self._used_at = number
 
-    def find(self, index: int, way: Way, number: int, asked: int) -> Block | None:
-        """The block for a reader that comes at the flush `number`, and has asked at the flush `asked`."""
+    def find(self, index: int, way: Way, number: int, asked: int) -> OpeningBlock | None:
+        """The block for a subscriber that comes at the flush `number`, and has asked at the flush `asked`."""
         if number - self._used_at > _IDLE_FLUSHES:
             self._forget(number)
         self._used_at = number
@@ -68,7 +68,7 @@ class Openings:
         """Whether nothing has happened to a block's channels since a flush."""
         return self._changed.get(index, self._known_from) <= asked
 
-    def keep(self, index: int, way: Way, block: Block) -> None:
+    def keep(self, index: int, way: Way, block: OpeningBlock) -> None:
         """Keeps a block for the next ones, where there is room."""
         if self._bytes + len(block.frames) <= _BYTES_MAX:
             self._drop(index, way)

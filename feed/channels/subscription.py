@@ -1,13 +1,13 @@
-"""Requests on channels: what subscribing and unsubscribing do to a reader, and what the ack says of each item.
+"""Requests on channels: what subscribing and unsubscribing do to a subscriber, and what the ack says of each item.
 
 Owns the results and the limits on subscriptions. Leaves the form of requests to `feed.protocol`, and sending anything
-to the reader.
+to the subscriber.
 
-A request is done in `Steps`: between two of them flushes may be sent to others, and channels begin, turn and go on. The
-reader is out of step meanwhile, and is sent only what goes on of the channels that it has (`Reader.follow`); each step
-joins channels as of the flush that it finds.
+A request is done in `Steps`: between two of them flushes may be sent to others, and channels begin, are rebased and go
+on. The subscriber is out of step meanwhile, and is sent only what goes on of the channels that it has
+(`Subscriber.follow`); each step joins channels as of the flush that it finds.
 
-(Over 400 lines: subscribing and leaving are steps over the same reader, each undoing what the other does.)
+(Over 400 lines: subscribing and leaving are steps over the same subscriber, each undoing what the other does.)
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Final, Protocol
 from msgspec import Struct
 from msgspec.structs import replace
 
-from feed.channels.cursor import Reader
-from feed.channels.interest import Wanted
-from feed.channels.join import ANNOUNCE_SHIFT, Broken, Join, Move, Start, Together
-from feed.channels.pending import NOTHING, Plan
+from feed.channels.interest import Interest
+from feed.channels.join import ANNOUNCE_SHIFT, Broken, Join, JoinGroup, Move, Start
+from feed.channels.pending import NOTHING, JoinPlan
 from feed.channels.shared import Way
 from feed.channels.steps import STRIDE, Steps
+from feed.channels.subscriber import Subscriber
 from feed.wire.message import KIND_BIT, KIND_INDEX
 from feed.wire.model import NO_SEQ, OnLag, Result
 from feed.wire.symbols import is_awaitable, is_pattern, prefix_of
@@ -53,7 +53,7 @@ class Ask(Struct, frozen=True, kw_only=True):
 
 
 class Limits(Struct, frozen=True, kw_only=True):
-    """What one reader may have."""
+    """What one subscriber may have."""
 
     subscriptions_max: int = 10_000
     """Channels by name, and kinds of patterns; one more gets `subscription_limit`."""
@@ -62,7 +62,7 @@ class Limits(Struct, frozen=True, kw_only=True):
 
 
 class Elsewhere(Protocol):
-    """The client's channels that other readers of it have."""
+    """The client's channels that other subscribers of it have."""
 
     def release(self, kind: str, symbol: str) -> Steps[dict[str, Move | None]]:
         """Takes a channel, or those of a pattern, from them: the symbols, and where each can go on from."""
@@ -79,17 +79,17 @@ class Subscribing:
     def __init__(
         self,
         hub: Hub,
-        reader: Reader,
+        subscriber: Subscriber,
         ask: Ask,
         limits: Limits,
         broken: Mapping[tuple[int, int], Broken] | None = None,
         *,
         view: View | None = None,
         elsewhere: Elsewhere | None = None,
-        together: Together | None = None,
+        together: JoinGroup | None = None,
     ) -> None:
         self._hub = hub
-        self._reader = reader
+        self._subscriber = subscriber
         self._ask = ask
         self._limits = limits
         self._folds = len(ask.channels) * len(ask.symbols) <= _FOLD_FOR_ACK_MAX
@@ -97,13 +97,13 @@ class Subscribing:
         self._view = view
         self._elsewhere = elsewhere
         tells = ask.start is not None and ask.start.mode in ("marks", "last")
-        self._together = (together or Together(ask.id, 1)) if tells else None
+        self._together = (together or JoinGroup(ask.id, 1)) if tells else None
         self._join = self._made(NOTHING)
         self._anew: Join | None = None
         self._silent: Join | None = None
         self._moved: list[Join] = []
 
-    def _made(self, plan: Plan) -> Join:
+    def _made(self, plan: JoinPlan) -> Join:
         start, hub, ask = self._ask.start, self._hub, self._ask
         mode = None if start is None else start.mode
         return Join(
@@ -122,14 +122,14 @@ class Subscribing:
     def results(self, known: Mapping[tuple[str, str], Result] | None = None) -> Steps[list[Result]]:
         """Does it; one result for each kind and symbol, in the order asked. `known`: those that somebody else did."""
         done = known or {}
-        reader, ask = self._reader, self._ask
-        reader.own()
+        subscriber, ask = self._subscriber, self._ask
+        subscriber.own()
         kinds, symbols = list(dict.fromkeys(ask.channels)), list(dict.fromkeys(ask.symbols))
-        if reader.wanted.empty and self._elsewhere is None and not done and all(map(is_pattern, symbols)):
+        if subscriber.interest.empty and self._elsewhere is None and not done and all(map(is_pattern, symbols)):
             planned = yield from self._planned(kinds, symbols)
             if planned is not None:
                 return planned
-        reader.joins.append(self._join)
+        subscriber.joins.append(self._join)
         results: list[Result] = []
         for kind in kinds:
             for symbol in symbols:
@@ -142,7 +142,7 @@ class Subscribing:
                 results.append(result)
         join = self._join
         if not join.pending and join.tells is None:
-            reader.joins.remove(join)
+            subscriber.joins.remove(join)
         return results
 
     def _go_on(self) -> None:
@@ -154,16 +154,16 @@ class Subscribing:
         self._join = self._made(NOTHING)
         self._anew = self._silent = None
         self._moved = []
-        self._reader.joins.append(self._join)
+        self._subscriber.joins.append(self._join)
 
     def _planned(self, kinds: list[str], symbols: list[str]) -> Steps[list[Result] | None]:
-        """Does it for a reader that has nothing yet, and asks for patterns alone: what they match is worked out once
-        for all who ask the same. None: it has to be done channel by channel."""
-        view, hub, ask, wanted, limits = self._view, self._hub, self._ask, self._reader.wanted, self._limits
+        """Does it for a subscriber that has nothing yet, and asks for patterns alone: what they match is worked out
+        once for all who ask the same. None: it has to be done channel by channel."""
+        view, hub, ask, interest, limits = self._view, self._hub, self._ask, self._subscriber.interest, self._limits
         if view is not None and ask.start is not None and ask.start.mode == "marks":
             return None
         asked = [(kind, symbol) for kind in kinds for symbol in symbols]
-        room = max(0, min(limits.subscriptions_max - wanted.count, limits.patterns_max - wanted.patterns))
+        room = max(0, min(limits.subscriptions_max - interest.count, limits.patterns_max - interest.patterns))
         found = [(prefix_of(symbol), KIND_BIT[kind]) for kind, symbol in asked if kind in KIND_BIT][:room]
         while True:
             if view is not None:
@@ -173,20 +173,20 @@ class Subscribing:
             if view is None or all(view.has_all(prefix, bit) for prefix, bit in found):
                 break
         self._join = join = self._made(plan)
-        self._reader.joins.append(join)
+        self._subscriber.joins.append(join)
         for channel in hub.untold_of(plan) if join.marks is not None else ():
             join.pending[channel.id] &= ~(channel.bit | channel.bit << ANNOUNCE_SHIFT)
-            self._reader.enter(channel, self._join_of(channel, None), announce=True)
+            self._subscriber.enter(channel, self._join_of(channel, None), announce=True)
         matched: dict[tuple[str, int], int] = {}
         for prefix, bit in found:
-            yield from wanted.add_pattern(prefix, bit, ask.on_lag, hub.listings)
+            yield from interest.add_pattern(prefix, bit, ask.on_lag, hub.listings)
             matched[prefix, bit] = len(hub.matching(prefix, bit.bit_length() - 1))
         openings = hub.openings(plan)
         if openings is not None and not (self._broken or ask.beyond):
             marks = None if join.marks is None else frozenset(join.marks.items())
-            join.shares = openings, Way(join.live, join.last, marks, ask.on_lag), wanted.changes
+            join.shares = openings, Way(join.live, join.last, marks, ask.on_lag), interest.changes
         if not join.pending and join.tells is None:
-            self._reader.joins.remove(join)
+            self._subscriber.joins.remove(join)
         results: list[Result] = []
         for kind, symbol in asked:
             count = matched.get((prefix_of(symbol), KIND_BIT.get(kind, 0)))
@@ -211,30 +211,30 @@ class Subscribing:
         listing = self._hub.names.get(symbol)
         if listing is None:
             return (yield from self._await(kind, symbol, bit))
-        wanted = self._reader.wanted
-        if wanted.awaits(symbol, bit):
-            wanted.arrive(listing, bit)
-            self._reader.heed()
-        if not wanted.has_exact(listing, bit) and wanted.count >= self._limits.subscriptions_max:
+        interest = self._subscriber.interest
+        if interest.awaits(symbol, bit):
+            interest.arrive(listing, bit)
+            self._subscriber.heed()
+        if not interest.has_exact(listing, bit) and interest.count >= self._limits.subscriptions_max:
             return Result(kind, symbol, ok=False, code="subscription_limit")
-        had = wanted.has(listing, bit)
+        had = interest.has(listing, bit)
         moves = (yield from self._elsewhere.release(kind, symbol)) if self._elsewhere is not None else {}
         self._go_on()
-        wanted.add(listing, bit, self._ask.on_lag)
+        interest.add(listing, bit, self._ask.on_lag)
         return self._enter(kind, listing, bit, had=had, move=moves.get(symbol), anew=symbol in moves)
 
     def _await(self, kind: str, symbol: str, bit: int) -> Steps[Result]:
         """A symbol that is not known."""
-        ask, reader = self._ask, self._reader
+        ask, subscriber = self._ask, self._subscriber
         if not ask.wait or not is_awaitable(symbol):
             return Result(kind, symbol, ok=False, code="unknown_symbol")
-        known = reader.wanted.awaited.get(symbol, {}).get(bit)
-        if known is None and reader.wanted.count >= self._limits.subscriptions_max:
+        known = subscriber.interest.awaited.get(symbol, {}).get(bit)
+        if known is None and subscriber.interest.count >= self._limits.subscriptions_max:
             return Result(kind, symbol, ok=False, code="subscription_limit")
         if self._elsewhere is not None:
             yield from self._elsewhere.release(kind, symbol)
         start = ask.start if ask.since is None else Start("time")
-        reader.await_(symbol, bit, ask.on_lag, known.start if known is not None and start is None else start)
+        subscriber.await_(symbol, bit, ask.on_lag, known.start if known is not None and start is None else start)
         return replace(self._done(kind, symbol), mode="awaited")
 
     def _done(self, kind: str, symbol: str) -> Result:
@@ -244,7 +244,7 @@ class Subscribing:
     def _join_of(self, channel: Channel, move: Move | None) -> Join:
         """The request's, but a channel that marks cannot speak of starts by snapshot, before `caught_up`.
 
-        One that another reader of the client had goes on from there.
+        One that another subscriber of the client had goes on from there.
         """
         if move is not None and self._ask.start is None and move.source == channel.source.name and not channel.waits:
             if not self._lost(channel, move.after):
@@ -289,23 +289,23 @@ class Subscribing:
         return self._silent
 
     def _before(self, join: Join) -> None:
-        joins = self._reader.joins
+        joins = self._subscriber.joins
         joins.insert(joins.index(self._join), join)
 
     def _enter(self, kind: str, listing: Listing, bit: int, *, had: bool, move: Move | None, anew: bool) -> Result:
-        """`anew`: its client has it from another reader, and may hold a state that is none here."""
-        reader, done = self._reader, self._done(kind, listing.name)
+        """`anew`: its client has it from another subscriber, and may hold a state that is none here."""
+        subscriber, done = self._subscriber, self._done(kind, listing.name)
         channel = listing.channels[KIND_INDEX[kind]]
         if channel is None:
-            reader.wait_for(listing, bit)
+            subscriber.wait_for(listing, bit)
             return replace(done, mode="live", source=listing.owner.name, seq=NO_SEQ)
         source = channel.source.name
-        if had and self._ask.start is None and reader.knows(channel):
-            pending = reader.pending(listing.id, bit)
+        if had and self._ask.start is None and subscriber.knows(channel):
+            pending = subscriber.pending(listing.id, bit)
             if channel.waits or (pending is not None and pending.mode(channel) == "snapshot"):
                 return replace(done, mode="snapshot", source=source, seq=self._joined_at(channel))
-            return replace(done, mode="resumed", source=source, seq=reader.stands(channel))
-        reader.drop(listing.id, bit)
+            return replace(done, mode="resumed", source=source, seq=subscriber.stands(channel))
+        subscriber.drop(listing.id, bit)
         join = self._join_of(channel, move)
         mode = join.mode(channel)
         if mode == "live" and join.after(channel.source) is None:
@@ -314,7 +314,7 @@ class Subscribing:
                 # of some depth it may have shown nothing yet, of another one much
                 join.emptied.add((channel.id, channel.bit))
                 mode = "snapshot"
-        reader.enter(channel, join, announce=False)
+        subscriber.enter(channel, join, announce=False)
         if mode == "snapshot":
             seq = channel.position if join.last or join.exact else self._joined_at(channel)
         elif mode == "live":
@@ -330,10 +330,10 @@ class Subscribing:
         return channel.position if channel.base is None or channel.base.seq == NO_SEQ else channel.base.seq
 
     def _pattern(self, kind: str, symbol: str, bit: int) -> Steps[Result]:
-        hub, reader, prefix = self._hub, self._reader, prefix_of(symbol)
-        wanted, limits = reader.wanted, self._limits
-        if not wanted.has_rule(prefix, bit) and (
-            wanted.count >= limits.subscriptions_max or wanted.patterns >= limits.patterns_max
+        hub, subscriber, prefix = self._hub, self._subscriber, prefix_of(symbol)
+        interest, limits = subscriber.interest, self._limits
+        if not interest.has_rule(prefix, bit) and (
+            interest.count >= limits.subscriptions_max or interest.patterns >= limits.patterns_max
         ):
             return Result(kind, symbol, ok=False, code="subscription_limit")
         moves = (yield from self._elsewhere.release(kind, symbol)) if self._elsewhere is not None else {}
@@ -351,55 +351,55 @@ class Subscribing:
                     yield STRIDE
                     self._go_on()
                 listing = channel.listing
-                had = wanted.has(listing, bit)
+                had = interest.has(listing, bit)
                 if had:
                     if keeps:
                         continue
-                    reader.drop(listing.id, bit)
+                    subscriber.drop(listing.id, bit)
                 join = self._join_of(channel, moves.get(listing.name))
                 if listing.name in moves or had:
                     # its client has it in step until `joined` says how it goes on
                     join.anew.add(channel.source)
-                reader.enter(channel, join, announce=True)
+                subscriber.enter(channel, join, announce=True)
             if view is None or view.has_all(prefix, bit):
                 break
-        yield from wanted.add_pattern(prefix, bit, self._ask.on_lag, hub.listings)
+        yield from interest.add_pattern(prefix, bit, self._ask.on_lag, hub.listings)
         self._go_on()
         return replace(self._done(kind, symbol), matched=len(done))
 
 
 def unsubscribe(
-    hub: Hub, reader: Reader, channels: list[str], symbols: list[str], limits: Limits
+    hub: Hub, subscriber: Subscriber, channels: list[str], symbols: list[str], limits: Limits
 ) -> Steps[list[Result]]:
     """Takes channels away; one result for each kind and symbol, in the order asked."""
     symbols = list(dict.fromkeys(symbols))
     results: list[Result] = []
     for kind in dict.fromkeys(channels):
         for symbol in symbols:
-            results.append((yield from leave(hub, reader, kind, symbol, limits=limits)))
+            results.append((yield from leave(hub, subscriber, kind, symbol, limits=limits)))
             if len(results) % STRIDE == 0:
                 yield STRIDE
     return results
 
 
-def unsubscribe_all(hub: Hub, reader: Reader) -> Steps[list[Result]]:
+def unsubscribe_all(hub: Hub, subscriber: Subscriber) -> Steps[list[Result]]:
     """Takes everything away; the results are what was there."""
-    listed = yield from subscribed(hub, reader)
-    reader.empty()
+    listed = yield from subscribed(hub, subscriber)
+    subscriber.empty()
     return [Result(item.channel, item.symbol, ok=True) for item in listed]
 
 
-def subscribed(hub: Hub, reader: Reader) -> Steps[list[Result]]:
-    """What a reader has asked for: channels by name, then patterns, with their parameters."""
-    wanted = reader.wanted
+def subscribed(hub: Hub, subscriber: Subscriber) -> Steps[list[Result]]:
+    """What a subscriber has asked for: channels by name, then patterns, with their parameters."""
+    interest = subscriber.interest
     results: list[Result] = []
-    exact, awaited = list(wanted.exact()), list(wanted.awaited.items())
+    exact, awaited = list(interest.exact()), list(interest.awaited.items())
     for kind, bit in KIND_BIT.items():
         for start in range(0, len(exact), STRIDE):
             for id_, mask in exact[start : start + STRIDE]:
                 if mask & bit:
                     listing = hub.listings[id_]
-                    results.append(_told(hub, kind, listing.name, "close" if wanted.closes(listing, bit) else "skip"))
+                    results.append(_told(hub, kind, listing.name, "close" if interest.closes(listing, bit) else "skip"))
             yield 1 + STRIDE // 2
     for kind, bit in KIND_BIT.items():
         for start in range(0, len(awaited), STRIDE):
@@ -408,10 +408,10 @@ def subscribed(hub: Hub, reader: Reader) -> Steps[list[Result]]:
                     told = _told(hub, kind, name, "close" if kinds[bit].close else "skip")
                     results.append(replace(told, mode="awaited"))
             yield 1 + STRIDE // 2
-    for kind, pattern, on_lag in wanted.patterns_subscribed():
+    for kind, pattern, on_lag in interest.patterns_subscribed():
         prefix = prefix_of(pattern)
-        told = replace(_told(hub, kind, pattern, on_lag), matched=_matched(hub, wanted, prefix, kind))
-        without = wanted.excepted(prefix, KIND_BIT[kind], hub.listings)
+        told = replace(_told(hub, kind, pattern, on_lag), matched=_matched(hub, interest, prefix, kind))
+        without = interest.excepted(prefix, KIND_BIT[kind], hub.listings)
         results.append(replace(told, without=without) if without else told)
         yield 2 + len(without) // 8
     return results
@@ -423,33 +423,33 @@ def _told(hub: Hub, kind: str, symbol: str, on_lag: OnLag) -> Result:
     return Result(kind, symbol, on_lag=on_lag, every_ms=every_ms, depth=depth)
 
 
-def _matched(hub: Hub, wanted: Wanted, prefix: str, kind: str) -> int:
+def _matched(hub: Hub, interest: Interest, prefix: str, kind: str) -> int:
     """How many channels a pattern brings, without those that were taken out of it."""
     bit, index = KIND_BIT[kind], KIND_INDEX[kind]
     count = 0
     for venue in (prefix,) if prefix else hub.roster.venues:
-        if wanted.brings(venue, bit):
+        if interest.brings(venue, bit):
             count += len(hub.matching(venue, index)) if venue else 0
-    gone = [id_ for id_ in wanted.excluded(prefix, bit) if hub.listings[id_].channels[index] is not None]
-    return count - sum(wanted.brings(hub.listings[id_].venue, bit) for id_ in gone)
+    gone = [id_ for id_ in interest.excluded(prefix, bit) if hub.listings[id_].channels[index] is not None]
+    return count - sum(interest.brings(hub.listings[id_].venue, bit) for id_ in gone)
 
 
-def matched_by(hub: Hub, reader: Reader, prefix: str, bit: int) -> Steps[list[str]]:
-    """The symbols of a pattern that a reader has a channel of, or has asked for by name."""
-    wanted = reader.wanted
+def matched_by(hub: Hub, subscriber: Subscriber, prefix: str, bit: int) -> Steps[list[str]]:
+    """The symbols of a pattern that a subscriber has a channel of, or has asked for by name."""
+    interest = subscriber.interest
     found: dict[str, None] = {}
-    if wanted.rules:
+    if interest.rules:
         for at, channel in enumerate(hub.matching(prefix, bit.bit_length() - 1)):
-            if wanted.has(channel.listing, bit):
+            if interest.has(channel.listing, bit):
                 found[channel.listing.name] = None
             if at % STRIDE == STRIDE - 1:
                 yield 1 + STRIDE // 4
-    return list(found | dict.fromkeys([hub.listings[id_].name for id_ in wanted.named(prefix, bit)]))
+    return list(found | dict.fromkeys([hub.listings[id_].name for id_ in interest.named(prefix, bit)]))
 
 
 def leave(
     hub: Hub,
-    reader: Reader,
+    subscriber: Subscriber,
     kind: str,
     symbol: str,
     *,
@@ -460,59 +460,59 @@ def leave(
     """Takes a channel, or those of a pattern, away.
 
     `limits`: of its client; None: it is not the client that asks. `venues`: those of all symbols that there are, where
-    the hub has only some of them; `always` as in `Wanted.has_any`.
+    the hub has only some of them; `always` as in `Interest.has_any`.
     """
     bit = KIND_BIT.get(kind)
     if bit is None:
         return Result(kind, symbol, ok=False, code="unknown_channel")
-    wanted = reader.wanted
+    interest = subscriber.interest
     if is_pattern(symbol):
         prefix, known = prefix_of(symbol), hub.roster.venues if venues is None else venues
-        if limits is not None and wanted.patterns >= limits.patterns_max and wanted.needs_rule(prefix, bit, known):
+        if limits is not None and interest.patterns >= limits.patterns_max and interest.needs_rule(prefix, bit, known):
             return Result(kind, symbol, ok=False, code="subscription_limit")
-        if not wanted.has_any(prefix, bit, venues=known, always=always):
+        if not interest.has_any(prefix, bit, venues=known, always=always):
             return Result(kind, symbol, ok=False, code="not_subscribed")
-        return (yield from _leave_pattern(hub, reader, kind, symbol, known, always=always))
+        return (yield from _leave_pattern(hub, subscriber, kind, symbol, known, always=always))
     listing = hub.names.get(symbol)
-    if listing is None and not wanted.awaits(symbol, bit):
+    if listing is None and not interest.awaits(symbol, bit):
         return Result(kind, symbol, ok=False, code="unknown_symbol")
-    if listing is not None and not wanted.has(listing, bit):
+    if listing is not None and not interest.has(listing, bit):
         return Result(kind, symbol, ok=False, code="not_subscribed")
-    reader.own()
+    subscriber.own()
     if listing is None:
-        wanted.refuse(symbol, bit)
-        reader.heed()
+        interest.refuse(symbol, bit)
+        subscriber.heed()
         return Result(kind, symbol, ok=True)
-    if wanted.awaits(symbol, bit):
-        wanted.arrive(listing, bit)
-        reader.heed()
-    wanted.remove(listing, bit)
-    reader.drop(listing.id, bit)
+    if interest.awaits(symbol, bit):
+        interest.arrive(listing, bit)
+        subscriber.heed()
+    interest.remove(listing, bit)
+    subscriber.drop(listing.id, bit)
     return Result(kind, symbol, ok=True)
 
 
 def _leave_pattern(
-    hub: Hub, reader: Reader, kind: str, symbol: str, venues: Collection[str], *, always: bool
+    hub: Hub, subscriber: Subscriber, kind: str, symbol: str, venues: Collection[str], *, always: bool
 ) -> Steps[Result]:
-    wanted, prefix, bit = reader.wanted, prefix_of(symbol), KIND_BIT[kind]
+    interest, prefix, bit = subscriber.interest, prefix_of(symbol), KIND_BIT[kind]
     before, moves = hub.current.number, hub.moves
-    gone = yield from matched_by(hub, reader, prefix, bit)
-    reader.own()
-    for cost in wanted.remove_names(prefix, bit, hub.listings):
-        reader.heed()
+    gone = yield from matched_by(hub, subscriber, prefix, bit)
+    subscriber.own()
+    for cost in interest.remove_names(prefix, bit, hub.listings):
+        subscriber.heed()
         yield cost
     if hub.moves != moves:
         # what began between the steps, also where it was waited for by name
         began = [channel for channel in hub.matching(prefix, bit.bit_length() - 1) if channel.born > before]
-        late = [c for c in began if wanted.has(c.listing, bit) or reader.pending(c.id, bit) is not None]
+        late = [c for c in began if interest.has(c.listing, bit) or subscriber.pending(c.id, bit) is not None]
         gone = list(dict.fromkeys([*gone, *[channel.listing.name for channel in late]]))
-    steps = wanted.remove_pattern(prefix, bit, hub.listings, venues=venues, always=always)
+    steps = interest.remove_pattern(prefix, bit, hub.listings, venues=venues, always=always)
     cost = next(steps, 1)
-    reader.heed()
+    subscriber.heed()
     yield cost
     yield from steps
     for at, name in enumerate(gone):
         if at and at % STRIDE == 0:
             yield 1 + STRIDE // 2
-        reader.drop(hub.names[name].id, bit)
+        subscriber.drop(hub.names[name].id, bit)
     return Result(kind, symbol, ok=True, matched=len(gone))

@@ -1,9 +1,9 @@
-"""What one reader was sent of all that its channels had to say: the sums that must agree.
+"""What one subscriber was sent of all that its channels had to say: the sums that must agree.
 
-Owns the arithmetic. An *update is a reader's* when it was taken in while the reader had its channel, from the position
-on which the channel began for it. Each ends as exactly one of: delivered (handed to the socket), merged (into a later
-update of a view), gapped (in a gap that told how many), left (its channel was unsubscribed or the reader closed before
-it was sent); until then it is pending.
+Owns the arithmetic. An *update is a subscriber's* when it was taken in while the subscriber had its channel, from the
+position on which the channel began for it. Each ends as exactly one of: delivered (handed to the socket), merged (into
+a later update of a view), gapped (in a gap that told how many), left (its channel was unsubscribed or the subscriber
+closed before it was sent); until then it is pending.
 
 How many there are in all is not the sum of these: it is counted at the channels, of which each knows how many updates
 it has had. So the sums can be checked against each other, and the tests do.
@@ -21,7 +21,7 @@ _DIGITS = frozenset(b"0123456789")
 
 
 class Account(NamedTuple):
-    """How a reader stands: `all` is the sum of the next five; `gaps`: how often it was told of one."""
+    """How a subscriber stands: `all` is the sum of the next five; `gaps`: how often it was told of one."""
 
     all: int
     delivered: int
@@ -33,7 +33,7 @@ class Account(NamedTuple):
 
 
 class Tally:
-    """The sums of one reader, or of all."""
+    """The sums of one subscriber, or of all."""
 
     __slots__ = ("delivered", "gapped", "gaps", "left", "merged", "settled")
 

@@ -8,15 +8,15 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 
-class Spec(NamedTuple):
+class ViewSpec(NamedTuple):
     """How a channel is seen; 0: every update, all levels."""
 
     every_ms: int = 0
     depth: int = 0
 
-    def of(self, kind: str) -> Spec:
+    def of(self, kind: str) -> ViewSpec:
         """The same for a kind: only books have a depth."""
-        return self if kind == "book" or not self.depth else Spec(self.every_ms)
+        return self if kind == "book" or not self.depth else ViewSpec(self.every_ms)
 
 
-RAW: Final = Spec()
+RAW: Final = ViewSpec()

@@ -1,11 +1,12 @@
-"""Views: channels seen less often, or a book less deep; made for their first reader and shared by all of them.
+"""Views: channels seen less often, or a book less deep; made for their first subscriber and shared by all of them.
 
 Owns when a view's updates are due and what a view knows of each channel. A view is a hub of its own that is fed by the
 hub of all raw channels instead of by records: its channels have logs, keyframes and positions as any have, so joining,
-resuming, lagging and fanning out are what they are everywhere. What merged updates say is `merging`'s.
+resuming, lagging and fanning out are what they are everywhere. What merged updates say is `conflation`'s.
 
 A view stands at the position up to which all that it was given has been sent. So marks are held back below what is
-still pending without further ado, and a reader that goes from the raw channel to a view (or back) goes on by position.
+still pending without further ado, and a subscriber that goes from the raw channel to a view (or back) goes on by
+position.
 
 (Over 400 lines: what a view owes, when that is due and who wants it is one state.)
 """
@@ -20,7 +21,7 @@ from msgspec import UNSET
 
 from feed.channels.channel import Channel, Listing, Source
 from feed.channels.conflation import Best, Merger, merger
-from feed.channels.log import Entry, Log
+from feed.channels.log import ChannelLog, Entry
 from feed.channels.state import Body, Folded, body_of
 from feed.channels.steps import STRIDE, Steps
 from feed.wire.message import JOINT, bare
@@ -28,11 +29,11 @@ from feed.wire.model import NO_SEQ, Update
 from feed.wire.parts import parted
 
 if TYPE_CHECKING:
-    from feed.channels.cursor import Reader
     from feed.channels.flush import Flush
     from feed.channels.hub import Hub
-    from feed.channels.rebase import Turn
-    from feed.channels.view_spec import Spec
+    from feed.channels.rebase import Rebase
+    from feed.channels.subscriber import Subscriber
+    from feed.channels.view_spec import ViewSpec
     from feed.wire.model import StateReason
 
 _NS_PER_MS: Final = 1_000_000
@@ -45,7 +46,7 @@ _ENTRIES_A_CHANNEL: Final = 8
 where its log is taken apart."""
 _SWEEP_NAMES: Final = 2_000
 _SWEEP_SYMBOLS: Final = 500
-"""So much is looked at in a piece of a look at which channels are wanted: half a millisecond."""
+"""So much is looked at in a piece of a look at which channels are interest: half a millisecond."""
 _DONE: Final = object()
 _TELL_BYTES: Final = 256 * 1024
 """About so much is told at a time: it is one write to each client, and a flush waits for it."""
@@ -72,7 +73,7 @@ class _Seen:
         self._gap = b""
 
     def told(self, entries: list[Entry]) -> Iterator[Entry]:
-        """What the view says of these entries of the raw channel, none of them a turn."""
+        """What the view says of these entries of the raw channel, none of them a rebase."""
         if self._merger is None:
             for seq, bit, message, _ in entries:
                 if not message.startswith(b"state"):
@@ -106,7 +107,7 @@ class _Seen:
                 self.chain = raw.base.seq
                 channel.base = self._merger.start(raw.kind, raw.listing.name, raw.source.name, raw.base)
                 tail = [entry for entry in raw.log if entry[0] > raw.base.covers]
-                channel.log = Log(self.told(tail))
+                channel.log = ChannelLog(self.told(tail))
                 read = sum(map(len, raw.base.messages)) + sum([len(entry[2]) for entry in tail])
                 cost += read // _BYTES_A_CHANNEL + raw.log.updates // _ENTRIES_A_CHANNEL
                 channel.log_from = raw.base.covers
@@ -118,9 +119,9 @@ class _Seen:
         channel.listing.appends[channel.bit] = channel.log.add
         return cost
 
-    def turned(self, turn: Turn) -> tuple[Folded | None, list[Entry]]:
-        """What a turn of the raw channel comes to here: the state to go on from, and the entries after it."""
-        base, tail = turn.base, turn.tail
+    def rebased(self, rebase: Rebase) -> tuple[Folded | None, list[Entry]]:
+        """What a rebase of the raw channel comes to here: the state to go on from, and the entries after it."""
+        base, tail = rebase.base, rebase.tail
         self._count, self._last, self._gap = 0, None, b""
         if base is None:
             self.chain = NO_SEQ
@@ -172,18 +173,18 @@ class _Seen:
 
 
 class View:
-    """The channels that are seen in one way. `hub` is where its readers are."""
+    """The channels that are seen in one way. `hub` is where its subscribers are."""
 
-    def __init__(self, raw: Hub, spec: Spec, hub: Hub) -> None:
+    def __init__(self, raw: Hub, spec: ViewSpec, hub: Hub) -> None:
         self.spec = spec
         self.hub = hub
-        self.readers: dict[Reader, None] = {}
+        self.subscribers: dict[Subscriber, None] = {}
         self.due_ns: int | None = None
         """When what is pending has to be told, by the clock of `take`."""
         self.left = False
-        """Whether a reader has left a channel since the last look at which are wanted."""
+        """Whether a subscriber has left a channel since the last look at which are interest."""
         self.asking = 0
-        """Requests under way that have asked for channels which their readers do not have yet."""
+        """Requests under way that have asked for channels which their subscribers do not have yet."""
         self._needed: dict[tuple[str, int], int] = {}
         """Patterns all of whose channels are here, and how the raw hub's channels stood then (`moves`)."""
         self._raw = raw
@@ -192,7 +193,7 @@ class View:
         self._swept_ns = 0
         self._sweeping: Iterator[None] | None = None
         self._asked: dict[int, int] | None = None
-        """While it is looked which channels are wanted: those by name, and all that are asked for meanwhile."""
+        """While it is looked which channels are interest: those by name, and all that are asked for meanwhile."""
         self._stood = 0
         """Of how many sources it has looked where they stand."""
         self._seen: dict[int, dict[int, _Seen]] = {}
@@ -208,15 +209,15 @@ class View:
         self._stand_at_once()
 
     @property
-    def turning(self) -> set[str]:
-        """Sources that channels have gone over to without their readers having been told yet."""
+    def rebasing(self) -> set[str]:
+        """Sources that channels have gone over to without their subscribers having been told yet."""
         return self._turns_pending | self._turns_telling
 
     # ---- channels
 
     def need(self, name: str, bit: int) -> int:
-        """A reader is about to ask for a channel: it is made where the raw one is there. Returns as how many channels
-        that counts."""
+        """A subscriber is about to ask for a channel: it is made where the raw one is there. Returns as how many
+        channels that counts."""
         raw = self._raw.names.get(name)
         if raw is None:
             return 1
@@ -240,7 +241,7 @@ class View:
 
     @contextmanager
     def asked(self) -> Iterator[None]:
-        """While a request is under way: its reader does not have yet what it has asked for."""
+        """While a request is under way: its subscriber does not have yet what it has asked for."""
         self.asking += 1
         try:
             yield
@@ -252,7 +253,7 @@ class View:
         self.hub.current.positions = tuple([source.pos for source in self.hub.intake.by_index])
 
     def need_all(self, prefix: str, bit: int) -> Steps[None]:
-        """The same for all symbols of a pattern; `asking` keeps them until their reader has them."""
+        """The same for all symbols of a pattern; `asking` keeps them until their subscriber has them."""
         raw, cost = self._raw, 0
         while not self.has_all(prefix, bit):
             moves, swept = raw.moves, self._swept_ns
@@ -360,12 +361,13 @@ class View:
         if listing is not None and raw.bit in listing.told:
             return True
         if any(
-            reader.wanted.awaits(raw.listing.name, raw.bit) for reader in self.hub.awaiting.get(raw.listing.name, ())
+            subscriber.interest.awaits(raw.listing.name, raw.bit)
+            for subscriber in self.hub.awaiting.get(raw.listing.name, ())
         ):
             return True
         if self.spec.depth and raw.kind != "book":
             return False
-        return any(reader.wanted.brings(raw.listing.venue, raw.bit) for reader in self.readers)
+        return any(subscriber.interest.brings(raw.listing.venue, raw.bit) for subscriber in self.subscribers)
 
     def _tell(self, now_ns: int) -> None:
         """What is pending, in the order in which it came; what is too much for one flush comes with the next ones."""
@@ -390,20 +392,22 @@ class View:
         came, seen.came = seen.came, []
         group: list[Entry] = []
         for entry in came:
-            turn = entry[3]
-            if turn is None:
+            rebase = entry[3]
+            if rebase is None:
                 group.append(entry)
                 continue
             intake.give(channel, seen.told(group))
             group = []
             prev = seen.chain
-            base, tail = seen.turned(turn)
-            source = self._know(turn.source)
+            base, tail = seen.rebased(rebase)
+            source = self._know(rebase.source)
             if channel.tail_of is not source:
                 channel.made = NO_SEQ
             channel.listing.owner = source
-            complete = turn.complete
-            intake.turn(channel, source, base, tail, reason=turn.reason, prev=prev, complete=complete, floor=turn.floor)
+            complete = rebase.complete
+            intake.rebase(
+                channel, source, base, tail, reason=rebase.reason, prev=prev, complete=complete, floor=rebase.floor
+            )
         intake.give(channel, seen.told(group))
 
     def _stand(self) -> None:
@@ -429,7 +433,7 @@ class View:
     # ---- what nobody wants any more
 
     def _sweep(self) -> Iterator[None]:
-        """Drops channels that no reader has, some at a time: what is not read costs nothing.
+        """Drops channels that no subscriber has, some at a time: what is not read costs nothing.
 
         What is asked for between two pieces stays (`_asked`), and no request is under way at any of them.
         """
@@ -437,8 +441,8 @@ class View:
         exact: dict[int, int] = {}
         self._asked = exact
         looked = 0
-        for reader in list(self.readers):
-            for id_, mask in list(reader.wanted.exact()):
+        for subscriber in list(self.subscribers):
+            for id_, mask in list(subscriber.interest.exact()):
                 exact[id_] = exact.get(id_, 0) | mask
                 looked += 1
             if looked >= _SWEEP_NAMES:
@@ -451,8 +455,8 @@ class View:
                 patterns = self._patterns()
             for bit, seen in list(channels.items()):
                 listing = seen.channel.listing
-                wanted = exact.get(listing.id, 0) | patterns.get("", 0) | patterns.get(listing.venue, 0)
-                if not wanted & bit:
+                interest = exact.get(listing.id, 0) | patterns.get("", 0) | patterns.get(listing.venue, 0)
+                if not interest & bit:
                     self._needed.clear()
                     del channels[bit]
                     self.hub.drop(seen.channel)
@@ -463,8 +467,8 @@ class View:
     def _patterns(self) -> dict[str, int]:
         """The kinds that anybody has a pattern of, by what it starts with."""
         found: dict[str, int] = {}
-        for reader in self.readers:
-            for rule in reader.wanted.rules:
+        for subscriber in self.subscribers:
+            for rule in subscriber.interest.rules:
                 if rule.add:
                     found[rule.prefix] = found.get(rule.prefix, 0) | rule.mask
         return found
@@ -478,18 +482,18 @@ class View:
 class Views:
     """All views of a hub."""
 
-    def __init__(self, raw: Hub, make: Callable[[Spec], Hub]) -> None:
+    def __init__(self, raw: Hub, make: Callable[[ViewSpec], Hub]) -> None:
         self._raw = raw
         self._make = make
-        self._views: dict[Spec, View] = {}
+        self._views: dict[ViewSpec, View] = {}
         self.changed: list[View] = []
         """Those with a flush to fan out."""
 
     def __iter__(self) -> Iterator[View]:
         return iter(self._views.values())
 
-    def at(self, spec: Spec) -> View:
-        """The view for these readers; made where there is none."""
+    def at(self, spec: ViewSpec) -> View:
+        """The view for these subscribers; made where there is none."""
         found = self._views.get(spec)
         if found is None:
             found = self._views[spec] = View(self._raw, spec, self._make(spec))
@@ -498,7 +502,7 @@ class Views:
     def take(self, flush: Flush | None, now_ns: int) -> bool:
         """What the hub has committed (None: nothing); whether any view has something to fan out."""
         if self._views:
-            for spec in [spec for spec, view in self._views.items() if not view.readers]:
+            for spec in [spec for spec, view in self._views.items() if not view.subscribers]:
                 self._views.pop(spec).close()
             self.changed = [view for view in self if view.take(flush, now_ns)]
         return bool(self._views and self.changed)
@@ -510,7 +514,7 @@ class Views:
     @property
     def merged(self) -> int:
         """Updates that were merged into later ones for clients that are here; walks over all their channels."""
-        return sum(reader.merged for view in self for reader in view.readers)
+        return sum(subscriber.merged for view in self for subscriber in view.subscribers)
 
     @property
     def due_ns(self) -> int | None:

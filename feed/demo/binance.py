@@ -1,7 +1,7 @@
 """Binance spot, simulated: combined streams of trades, best prices and depth diffs, and REST depth snapshots.
 
-Source of the format: Binance's documentation of web socket streams. As there, diffs begin before the snapshot that they
-must be joined to, and the snapshot is the answer to a request.
+Source of the format: SimulatedBinance's documentation of web socket streams. As there, diffs begin before the snapshot
+that they must be joined to, and the snapshot is the answer to a request.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class _Symbol:
         self.update_id += 1
 
 
-class Binance:
+class SimulatedBinance:
     """All symbols on one connection."""
 
     name = "binance"

@@ -1,7 +1,7 @@
 """Coinbase Exchange, simulated: level 2 snapshots and changes, matches, heartbeats.
 
-Source of the format: Coinbase's documentation of its Exchange web socket feed. As there, the side of a match is the
-maker's.
+Source of the format: SimulatedCoinbase's documentation of its Exchange web socket feed. As there, the side of a match
+is the maker's.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from feed.demo.venue import Captured, iso, number
 _FIRST_SEQUENCE: Final = 50_000_000
 
 
-class Coinbase:
+class SimulatedCoinbase:
     """All products on one connection."""
 
     name = "coinbase"

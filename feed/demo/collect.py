@@ -11,27 +11,27 @@ from collections.abc import Awaitable, Callable
 from random import Random
 from typing import Final
 
-from feed.demo.binance import Binance
-from feed.demo.coinbase import Coinbase
-from feed.demo.kraken import Kraken
-from feed.demo.market import Fair, Listing, Market
+from feed.demo.binance import SimulatedBinance
+from feed.demo.coinbase import SimulatedCoinbase
+from feed.demo.kraken import SimulatedKraken
+from feed.demo.market import DemoProduct, Fair, Market
 from feed.demo.venue import Captured, SimulatedVenue
 
 STEP_S: Final = 0.05
 _ASSETS: Final = {"BTC": 97_250.0, "ETH": 3_410.0, "SOL": 214.0}
 _BINANCE: Final = (
-    ("BTC", Listing("BTCUSDT", "BTC", "USDT", 2, 5, 200, 12_000, 90)),
-    ("ETH", Listing("ETHUSDT", "ETH", "USDT", 2, 4, 200, 18_000, 12)),
-    ("SOL", Listing("SOLUSDT", "SOL", "USDT", 2, 3, 100, 22_000, 2)),
+    ("BTC", DemoProduct("BTCUSDT", "BTC", "USDT", 2, 5, 200, 12_000, 90)),
+    ("ETH", DemoProduct("ETHUSDT", "ETH", "USDT", 2, 4, 200, 18_000, 12)),
+    ("SOL", DemoProduct("SOLUSDT", "SOL", "USDT", 2, 3, 100, 22_000, 2)),
 )
 _KRAKEN: Final = (
-    ("BTC", Listing("BTC/USD", "BTC", "USD", 1, 8, 25, 9_000_000, 12)),
-    ("ETH", Listing("ETH/USD", "ETH", "USD", 2, 8, 25, 160_000_000, 15)),
+    ("BTC", DemoProduct("BTC/USD", "BTC", "USD", 1, 8, 25, 9_000_000, 12)),
+    ("ETH", DemoProduct("ETH/USD", "ETH", "USD", 2, 8, 25, 160_000_000, 15)),
 )
 _COINBASE: Final = (
-    ("BTC", Listing("BTC-USD", "BTC", "USD", 2, 8, 150, 11_000_000, 100)),
-    ("ETH", Listing("ETH-USD", "ETH", "USD", 2, 8, 150, 170_000_000, 14)),
-    ("SOL", Listing("SOL-USD", "SOL", "USD", 2, 3, 100, 20_000, 2)),
+    ("BTC", DemoProduct("BTC-USD", "BTC", "USD", 2, 8, 150, 11_000_000, 100)),
+    ("ETH", DemoProduct("ETH-USD", "ETH", "USD", 2, 8, 150, 170_000_000, 14)),
+    ("SOL", DemoProduct("SOL-USD", "SOL", "USD", 2, 3, 100, 20_000, 2)),
 )
 
 
@@ -42,13 +42,13 @@ class Exchanges:
         random = Random(seed)  # noqa: S311  # a simulation, no secret
         self._fair = {name: Fair(price, random) for name, price in _ASSETS.items()}
 
-        def markets(listings: tuple[tuple[str, Listing], ...]) -> list[Market]:
+        def markets(listings: tuple[tuple[str, DemoProduct], ...]) -> list[Market]:
             return [Market(listing, self._fair[asset], random) for asset, listing in listings]
 
         self.venues: tuple[SimulatedVenue, ...] = (
-            Binance(markets(_BINANCE)),
-            Kraken(markets(_KRAKEN)),
-            Coinbase(markets(_COINBASE), random),
+            SimulatedBinance(markets(_BINANCE)),
+            SimulatedKraken(markets(_KRAKEN)),
+            SimulatedCoinbase(markets(_COINBASE), random),
         )
 
     def hello(self, now: int) -> list[tuple[str, Captured]]:

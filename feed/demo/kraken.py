@@ -1,8 +1,8 @@
 """Kraken v2, simulated: status, instruments, books with checksums, trades.
 
-Source of the format: Kraken's documentation of its web socket API v2, with the checksum of its guide to book checksums:
-CRC32 over the ten best asks, then the ten best bids, each as the digits of price and quantity without point and leading
-zeros. Numbers are JSON numbers whose trailing zeros count, so frames are put together as text.
+Source of the format: SimulatedKraken's documentation of its web socket API v2, with the checksum of its guide to book
+checksums: CRC32 over the ten best asks, then the ten best bids, each as the digits of price and quantity without point
+and leading zeros. Numbers are JSON numbers whose trailing zeros count, so frames are put together as text.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _STATUS: Final = (
 )
 
 
-class Kraken:
+class SimulatedKraken:
     """All symbols on one connection."""
 
     name = "kraken"

@@ -33,7 +33,7 @@ class Fair:
         self.price = math.exp(here + drawn + self._random.gauss(0, _NOISE * math.sqrt(seconds)))
 
 
-class Listing(NamedTuple):
+class DemoProduct(NamedTuple):
     """How a venue lists an asset. `levels` are kept a side, `gap_ticks` apart or so; an order is about `order_lots`."""
 
     symbol: str
@@ -72,7 +72,7 @@ class Step(NamedTuple):
 class Market:
     """One book of one venue. Bids are always below asks, both sides always have levels."""
 
-    def __init__(self, listing: Listing, fair: Fair, random: Random) -> None:
+    def __init__(self, listing: DemoProduct, fair: Fair, random: Random) -> None:
         self.listing = listing
         self.bids: dict[int, int] = {}
         self.asks: dict[int, int] = {}

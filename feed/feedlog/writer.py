@@ -31,7 +31,7 @@ from feed.wire.record import PART_BYTES_MAX, Record
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from feed.venues.now import Counts, Message
+    from feed.venues.now import Message, SourceCounts
     from feed.venues.symbol import Tick
 
 _RECORD_WEIGHT: Final = 192 * 1024
@@ -237,7 +237,7 @@ class Writer:
         records += self._keyframes(len(records), now_ms)
         return Step(dead, records, made)
 
-    def take_counts(self) -> Counts:
+    def take_counts(self) -> SourceCounts:
         """What the state machine has counted since the last call."""
         return self._machine.take_counts()
 

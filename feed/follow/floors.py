@@ -1,14 +1,14 @@
 """Where reading of a feed log starts: always at some record's floor.
 
 Owns the look-up on a broker: reading from any other offset could begin with a void record. What a record says of its
-floor is `channels.record`'s, what follows is `follower`'s.
+floor is `wire.record`'s, what follows is `follower`'s.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from feed.backfill.past import Cut
+from feed.backfill.past import LogCut
 from feed.follow.places import place_of
 from feed.wire.record import Record, floor_of, known_records
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from feed.kafka.batches import Raw
     from feed.kafka.cluster import Cluster
 
-EARLIEST: Final = Cut(time=0)
+EARLIEST: Final = LogCut(time=0)
 _LAST_RECORDS: Final = 64
 _PAGE_BYTES: Final = 64 * 1024
-Wanted = int | Cut | None
+Wanted = int | LogCut | None
 """Where the state of a log must be known: at an offset, at a cut of the past, or (None) at its end."""
 
 
@@ -58,7 +58,7 @@ class Floors:
             CorruptLog: the log is not as it was written.
             FeedError: it cannot be read.
         """
-        if isinstance(wanted, Cut):
+        if isinstance(wanted, LogCut):
             return (await place_of(KafkaLog(self._cluster, partition), wanted)).start
         if wanted is not None:
             return await self.before(partition, wanted, begin, end)

@@ -13,7 +13,7 @@ import logging
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol
 
 from feed.errors import CorruptLog, DamagedRecord, ForeignRecord
-from feed.runtime.told import Told
+from feed.runtime.told import ToldReasons
 from feed.wire.log_reader import LogReader
 from feed.wire.record import EMPTY, Record, record_of
 
@@ -72,7 +72,7 @@ class Verdict(NamedTuple):
     since: float
 
 
-class Standing(NamedTuple):
+class LogStanding(NamedTuple):
     """How one partition of a feed log stands: its source (empty where none is known yet), what is to be thought of it
     (None: it is well), since when, by the monotonic clock, and in words; and for how long the oldest has waited."""
 
@@ -162,7 +162,7 @@ class FollowedLog:
         now: float,
         tell: Callable[[FollowedLog, float], object],
         passed: Callable[[str, int], None] | None,
-        told: Told,
+        told: ToldReasons,
     ) -> bool:
         """Takes records in; whether the sink has heard anything. `tell`: called before what is late goes in.
 
@@ -197,7 +197,7 @@ class FollowedLog:
         sink: Sink,
         now: float,
         tell: Callable[[FollowedLog, float], object],
-        told: Told,
+        told: ToldReasons,
     ) -> bool:
         """One valid record; whether the sink has heard anything."""
         reader = self.reader
@@ -243,7 +243,9 @@ class FollowedLog:
             self._damaged(error, now, tell, told)
         return heard
 
-    def _damaged(self, error: Exception, now: float, tell: Callable[[FollowedLog, float], object], told: Told) -> None:
+    def _damaged(
+        self, error: Exception, now: float, tell: Callable[[FollowedLog, float], object], told: ToldReasons
+    ) -> None:
         self._damage = Unreadable(str(error), now, -1)
         told.say(("damaged", self.name), f"{self.name}: {error}", level=logging.ERROR)
         tell(self, now)
@@ -264,7 +266,7 @@ class FollowedLog:
             return Verdict("silent", self.tick_at)
         return Verdict(None, now)
 
-    def standing(self, venue: str, partition: int, now: float) -> Standing:
+    def standing(self, venue: str, partition: int, now: float) -> LogStanding:
         """How it stands, for those who look after it."""
         reason, since = self.verdict(now)
         if reason is None:
@@ -278,7 +280,7 @@ class FollowedLog:
         else:
             found = _LASTS[reason].format(now - since)
         told = "unreadable" if self.unreadable is not None and reason == "stalled" and not self.source else reason
-        return Standing(venue, partition, self.source, told, since, found, self._waited_s(now))
+        return LogStanding(venue, partition, self.source, told, since, found, self._waited_s(now))
 
     def _waited_s(self, now: float) -> float:
         """For how long the oldest tick or record has waited, at the normalizer or here."""

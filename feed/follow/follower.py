@@ -21,11 +21,11 @@ from aiokafka.structs import TopicPartition
 
 from feed.errors import FeedError
 from feed.follow.floors import EARLIEST, Floors
-from feed.follow.followed import FollowedLog, Patience, Sink, Standing, Unreadable
+from feed.follow.followed import FollowedLog, LogStanding, Patience, Sink, Unreadable
 from feed.kafka.cluster import Cluster, OutOfRange
 from feed.kafka.fetch import Fetcher
 from feed.runtime.tasks import end
-from feed.runtime.told import Told
+from feed.runtime.told import ToldReasons
 from feed.wire.log_reader import HoleInLog, valid_source
 from feed.wire.record import known_records
 
@@ -110,7 +110,7 @@ class Follower:
         self._between = between
         self._room = room
         self._lenient = lenient
-        self._told = Told(log)
+        self._told = ToldReasons(log)
         self._cluster = Cluster(bootstrap, client_id=client_id)
         self._floors = Floors(self._cluster, resume_window_s)
         self._fetcher = Fetcher(self._cluster, wait_ms=fetch_wait_ms)
@@ -137,13 +137,13 @@ class Follower:
         return [how.venue for how in self._topics.values()]
 
     @property
-    def standings(self) -> list[Standing]:
+    def standings(self) -> list[LogStanding]:
         """How each partition stands that is there, or was."""
         now = time.monotonic()
         found = [one.standing(self._venue(where), where.partition, now) for where, one in self._logs.items()]
         for where, (why, since, _) in self._unfollowed.items():
             told = f"cannot be read on: {why}"
-            found.append(Standing(self._venue(where), where.partition, "", "unreadable", since, told, now - since))
+            found.append(LogStanding(self._venue(where), where.partition, "", "unreadable", since, told, now - since))
         return found
 
     def absent(self, venues: Iterable[str] = ()) -> dict[str, float]:

@@ -14,7 +14,7 @@ from feed.kafka.cluster import OutOfRange
 from feed.wire.record import Record, floor_of, records_of
 
 if TYPE_CHECKING:
-    from feed.backfill.past import Cut
+    from feed.backfill.past import LogCut
     from feed.errors import DamagedRecord
     from feed.kafka.batches import Raw
 
@@ -26,7 +26,7 @@ _GONE: Final = -1
 _RECEIVED: Final = re.compile(rb'"ts_recv":"(\d+)"')
 
 
-class Log(Protocol):
+class ReadableLog(Protocol):
     """One partition of a feed log."""
 
     async def bounds(self) -> tuple[int, int]:
@@ -42,7 +42,7 @@ class Log(Protocol):
         ...
 
 
-class Place(NamedTuple):
+class LogPlace(NamedTuple):
     """Read from `start`; the cut lies behind offset `known`, at which everything is known.
 
     `broken`: what was asked for is not in the log any more; this is the first place from which it can be read.
@@ -62,7 +62,7 @@ Verdict = bool | None
 """Whether a record is before the cut; None: it does not say."""
 
 
-async def place_of(log: Log, cut: Cut, *, spare: float = 0.0) -> Place:
+async def place_of(log: ReadableLog, cut: LogCut, *, spare: float = 0.0) -> LogPlace:
     """Where to read from for a cut.
 
     `spare`: the part of the log's beginning that is left alone, where it is deleted while it is read.
@@ -70,7 +70,7 @@ async def place_of(log: Log, cut: Cut, *, spare: float = 0.0) -> Place:
     """
     begin, end = await _bounds(log, spare)
     if begin >= end:
-        return Place(end, end)
+        return LogPlace(end, end)
     if cut.at_end:
         found = await _last_of(log, begin, end)
     else:
@@ -83,23 +83,23 @@ async def place_of(log: Log, cut: Cut, *, spare: float = 0.0) -> Place:
     except OutOfRange:
         first = None
     if found is None and first is not None and first.kind == "source" and not first.ends:
-        return Place(first.offset, first.offset - 1)  # there never was anything before
+        return LogPlace(first.offset, first.offset - 1)  # there never was anything before
     if found is not None and found.floor >= begin:
-        return Place(found.floor, found.offset)
+        return LogPlace(found.floor, found.offset)
     return await _earliest(log, begin, end)
 
 
-async def earliest_of(log: Log, *, spare: float = 0.0) -> Place:
+async def earliest_of(log: ReadableLog, *, spare: float = 0.0) -> LogPlace:
     """The first place that can be read from; `spare` as of `place_of`."""
     return await _earliest(log, *await _bounds(log, spare))
 
 
-async def _bounds(log: Log, spare: float) -> tuple[int, int]:
+async def _bounds(log: ReadableLog, spare: float) -> tuple[int, int]:
     begin, end = await log.bounds()
     return begin + int((end - begin) * spare), end
 
 
-async def every_record(log: Log, start: int, end: int) -> AsyncIterator[Record | DamagedRecord]:
+async def every_record(log: ReadableLog, start: int, end: int) -> AsyncIterator[Record | DamagedRecord]:
     """The records in [start, end), the damaged ones too; none of a stranger's.
 
     Raises:
@@ -117,7 +117,7 @@ async def every_record(log: Log, start: int, end: int) -> AsyncIterator[Record |
         offset = after
 
 
-async def records(log: Log, start: int, end: int) -> AsyncIterator[Record]:
+async def records(log: ReadableLog, start: int, end: int) -> AsyncIterator[Record]:
     """The records in [start, end) that can be read.
 
     Raises:
@@ -148,7 +148,7 @@ def _before_mark(source: str, mark: int) -> Callable[[Record], Verdict]:
 
 
 async def _bisect(
-    log: Log, begin: int, end: int, before: Callable[[Record], Verdict], *, patient: bool
+    log: ReadableLog, begin: int, end: int, before: Callable[[Record], Verdict], *, patient: bool
 ) -> _Found | None:
     """The last record that is before the cut; `patient`: those that do not say lie anywhere, however many."""
     low, high = begin - 1, end
@@ -177,7 +177,7 @@ async def _bisect(
     return found
 
 
-async def _around(log: Log, begin: int, found: _Found, before: Callable[[Record], Verdict]) -> _Found | None:
+async def _around(log: ReadableLog, begin: int, found: _Found, before: Callable[[Record], Verdict]) -> _Found | None:
     """The last record before the first one near it that is not before the cut."""
     last: _Found | None = None
     try:
@@ -190,7 +190,7 @@ async def _around(log: Log, begin: int, found: _Found, before: Callable[[Record]
     return last or found
 
 
-async def _earliest(log: Log, begin: int, end: int) -> Place:
+async def _earliest(log: ReadableLog, begin: int, end: int) -> LogPlace:
     """Bisects for the first record whose floor is still there: floors only rise."""
     low, high = begin - 1, end
     found: _Found | None = None
@@ -209,8 +209,8 @@ async def _earliest(log: Log, begin: int, end: int) -> Place:
             low = record.offset
     if found is None:
         await _last_of(log, begin, end)
-        return Place(end, end, broken=True)
-    return Place(found.floor, found.offset, broken=True)
+        return LogPlace(end, end, broken=True)
+    return LogPlace(found.floor, found.offset, broken=True)
 
 
 def _found(record: Record) -> _Found:
@@ -218,7 +218,7 @@ def _found(record: Record) -> _Found:
     return _Found(record.offset, record.floor if record.floor <= record.offset else _GONE)
 
 
-async def _last_of(log: Log, begin: int, end: int) -> _Found | None:
+async def _last_of(log: ReadableLog, begin: int, end: int) -> _Found | None:
     """The last record; where that was written at another offset, so was all of the log.
 
     Raises:
@@ -234,10 +234,10 @@ async def _last_of(log: Log, begin: int, end: int) -> _Found | None:
     return None
 
 
-async def _first(log: Log, start: int, end: int) -> Record | None:
+async def _first(log: ReadableLog, start: int, end: int) -> Record | None:
     async for record in records(log, start, end):
         return record
     return None
 
 
-__all__ = ["Log", "OutOfRange", "Place", "earliest_of", "every_record", "place_of", "records"]
+__all__ = ["LogPlace", "OutOfRange", "ReadableLog", "earliest_of", "every_record", "place_of", "records"]

@@ -77,7 +77,7 @@ def bytes_answer(body: bytes) -> Response:
     return Response(body, 200, {"cache-control": "no-store"}, JSON)
 
 
-class Together:
+class SharedAnswers:
     """Work that is done in slices, once for all who ask while it goes on."""
 
     def __init__(self) -> None:
@@ -99,7 +99,7 @@ class Made:
         self._stamp: Hashable = None
         self._kept: dict[Hashable, bytes] = {}
         self._bytes = 0
-        self._together = Together()
+        self._together = SharedAnswers()
 
     def of(self, key: Hashable, stamp: Hashable, make: Callable[[], bytes]) -> bytes:
         """The answer to one question, made where none is kept of this `stamp`, which is that of all questions."""

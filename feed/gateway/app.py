@@ -34,9 +34,9 @@ from feed.gateway.answers import (
 from feed.gateway.clients import add_clients, worst
 from feed.gateway.flow import add_health
 from feed.gateway.origin import allowed, subprotocol
-from feed.gateway.pages import HEADERS, Pages, reference
+from feed.gateway.pages import HEADERS, StaticPages, reference
 from feed.gateway.probes import add_probes
-from feed.gateway.worker_stats import PARENT, Report, Siblings
+from feed.gateway.worker_stats import PARENT, Report, WorkerStats
 from feed.gateway.ws import SUBPROTOCOL
 from feed.runtime.checks import failing, in_words, is_ready
 from feed.wire.model import KINDS, PROTOCOL
@@ -66,7 +66,7 @@ def create_app(gateway: Gateway, *more: Routes) -> FastAPI:
         responses={400: ERROR_ANSWER},
     )
     add_probes(app, gateway)
-    pages = Pages()
+    pages = StaticPages()
     _add_status(app, gateway)
     add_clients(app, gateway)
     _add_descriptions(app, pages)
@@ -189,7 +189,7 @@ async def report_of(gateway: Gateway, number: int, clients: int, *, listens: boo
     )
 
 
-async def _status_of_all(siblings: Siblings, ready: bool) -> dict[str, Any]:
+async def _status_of_all(siblings: WorkerStats, ready: bool) -> dict[str, Any]:
     found = await siblings.ask()
     reports = [report for report in found.values() if isinstance(report, Report)]
     shown = ("worker", "pid", "listens", "ready", "found", "uptime_s", "connections")
@@ -200,14 +200,14 @@ async def _status_of_all(siblings: Siblings, ready: bool) -> dict[str, Any]:
     }
 
 
-def _add_board(app: FastAPI, pages: Pages) -> None:
+def _add_board(app: FastAPI, pages: StaticPages) -> None:
     @app.get("/", response_class=HTMLResponse)
     async def board(request: Request) -> Response:
         """The live board."""
         return pages.answer("index.html", request)
 
 
-def _add_descriptions(app: FastAPI, pages: Pages) -> None:
+def _add_descriptions(app: FastAPI, pages: StaticPages) -> None:
     @app.get("/board/{name}", include_in_schema=False)
     async def board_file(name: str, request: Request) -> Response:
         return pages.answer(name, request)

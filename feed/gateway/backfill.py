@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
-from feed.backfill.past import RECORDS_A_PAGE, Cut
+from feed.backfill.past import RECORDS_A_PAGE, LogCut
 from feed.errors import BadRequest, FeedError, Unreachable
 from feed.follow.floors import KafkaLog
 from feed.follow.places import OutOfRange, earliest_of, every_record, place_of
@@ -26,10 +26,10 @@ from feed.wire.record import records_of
 
 if TYPE_CHECKING:
     from feed.backfill.past import PastLog
-    from feed.backfill.recorded import Tape
-    from feed.backfill.requests import Walk
-    from feed.follow.places import Log, Place
-    from feed.gateway.backfill_recorded import Reel
+    from feed.backfill.recorded import RecordedPart
+    from feed.backfill.requests import BackfillRequest
+    from feed.follow.places import LogPlace, ReadableLog
+    from feed.gateway.backfill_recorded import RecordedSource
     from feed.gateway.recordings import Recordings
 
 _SPARES: Final = (0.0, 0.125, 0.25, 0.5, 0.75)
@@ -49,7 +49,7 @@ class FeedLogs:
         self._cluster: Cluster | None = None
         self._lock = asyncio.Lock()
 
-    async def log(self, partition: str) -> Log | None:
+    async def log(self, partition: str) -> ReadableLog | None:
         """The log of `kraken/0`; None where this venue is not read.
 
         Raises:
@@ -72,7 +72,7 @@ class FeedLogs:
             await self._cluster.stop()
 
 
-class Walker:
+class BackfillService:
     """Reads for walks. `catch_up`: called with a walk's owner after everything that it is told."""
 
     def __init__(
@@ -96,7 +96,7 @@ class Walker:
         """How many there are, those that wait in line among them."""
         return len(self._tasks)
 
-    def start(self, walk: Walk) -> None:
+    def start(self, walk: BackfillRequest) -> None:
         """Begins with a walk."""
         room = asyncio.Event()
         walk.more = room.set
@@ -110,8 +110,8 @@ class Walker:
         await end(list(self._tasks))
         await self._logs.stop()
 
-    async def _run(self, walk: Walk, room: asyncio.Event) -> None:
-        reel: Reel | None = None
+    async def _run(self, walk: BackfillRequest, room: asyncio.Event) -> None:
+        reel: RecordedSource | None = None
         reads = False
         try:
             async with self._looking:
@@ -144,11 +144,11 @@ class Walker:
             if reads:
                 self._reeling.release()
 
-    def _fail(self, walk: Walk, error: Exception, refused: BadRequest) -> None:
+    def _fail(self, walk: BackfillRequest, error: Exception, refused: BadRequest) -> None:
         walk.failed, walk.refused = error, refused
         self._catch_up(walk.owner)
 
-    async def _find(self, walk: Walk) -> list[_Cut]:
+    async def _find(self, walk: BackfillRequest) -> list[_Cut]:
         """Where each partition is to be read."""
         found: list[_Cut] = []
         for partition, cut in walk.cuts.items():
@@ -158,16 +158,16 @@ class Walker:
         return found
 
     async def _wind(
-        self, walk: Walk, found: list[_Cut], lacking: dict[str, Cut], recordings: Recordings
-    ) -> Reel | None:
+        self, walk: BackfillRequest, found: list[_Cut], lacking: dict[str, LogCut], recordings: Recordings
+    ) -> RecordedSource | None:
         """Looks for recordings of what the logs do not hold any more; the logs then go on where those end."""
-        from feed.gateway.backfill_recorded import Reel  # it brings pyarrow
+        from feed.gateway.backfill_recorded import RecordedSource  # it brings pyarrow
 
-        reel = Reel(recordings, walk.ask.channels, walk.ask.symbols, lacking)
+        reel = RecordedSource(recordings, walk.ask.channels, walk.ask.symbols, lacking)
         try:
             there = await _opened(reel)
             ends = reel.ends if there else {}
-            cuts = {name: Cut(source=end_.source, mark=end_.tick) for name, end_ in ends.items()}
+            cuts = {name: LogCut(source=end_.source, mark=end_.tick) for name, end_ in ends.items()}
             places = {
                 one.partition: await place_of(one.log, cuts[one.partition]) for one in found if one.partition in cuts
             }
@@ -184,7 +184,7 @@ class Walker:
         return reel
 
 
-async def _opened(reel: Reel) -> bool:
+async def _opened(reel: RecordedSource) -> bool:
     """Whether recordings have anything for a walk; what cannot be read has nothing."""
     try:
         return await reel.open()
@@ -196,14 +196,14 @@ async def _opened(reel: Reel) -> bool:
 class _Cut:
     """A partition of a walk: where it is cut, and where that lies."""
 
-    def __init__(self, partition: str, log_: Log, cut: Cut, place: Place) -> None:
+    def __init__(self, partition: str, log_: ReadableLog, cut: LogCut, place: LogPlace) -> None:
         self.partition = partition
         self.log = log_
         self.cut = cut
         self.place = place
 
 
-async def _bring(walk: Walk, one: _Cut) -> PastLog:
+async def _bring(walk: BackfillRequest, one: _Cut) -> PastLog:
     """Reads one partition up to its cut."""
     place, cut = one.place, one.cut
     past_log = walk.past.log(place.start)
@@ -222,7 +222,7 @@ async def _bring(walk: Walk, one: _Cut) -> PastLog:
     return past_log
 
 
-async def _read(past_log: PastLog, found: Log, place: Place, stop: int, cut: Cut) -> None:
+async def _read(past_log: PastLog, found: ReadableLog, place: LogPlace, stop: int, cut: LogCut) -> None:
     count = 0
     async for record in every_record(found, place.start, stop):
         last = place.broken and record.offset >= place.known
@@ -239,9 +239,9 @@ class _Reading:
 
     def __init__(
         self,
-        walk: Walk,
-        logs: dict[PastLog, Log],
-        reel: Reel | None,
+        walk: BackfillRequest,
+        logs: dict[PastLog, ReadableLog],
+        reel: RecordedSource | None,
         room: asyncio.Event,
         catch_up: Callable[[object], None],
     ) -> None:
@@ -277,7 +277,7 @@ class _Reading:
             else:
                 self._catch_up(walk.owner)
 
-    async def _play(self, tape: Tape) -> None:
+    async def _play(self, tape: RecordedPart) -> None:
         """The next piece of what was recorded."""
         assert self._reel is not None
         try:

@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import pyarrow as pa
 
-from feed.backfill.recorded import Key, Said, Stood, Tape
-from feed.gateway.recordings import Recordings, Walk
-from feed.recording.filter import Chosen
+from feed.backfill.recorded import Key, RecordedPart, Said, Stood
+from feed.gateway.recordings import Recordings, RecordingWalk
+from feed.recording.filter import Filter
 from feed.recording.footing import WHOLE
-from feed.recording.merge import RANKS, Page
+from feed.recording.merge import RANKS, RowPage
 from feed.recording.state_at import last_seqs
-from feed.recording.table_files import NEVER, Cut
+from feed.recording.table_files import NEVER, RecordingCut
 from feed.wire.message import END, START, head_of
 from feed.wire.model import KINDS, Kind
 
 if TYPE_CHECKING:
-    from feed.backfill.past import Cut as LogCut
-    from feed.recording.recording import Recording
+    from feed.backfill.past import LogCut
+    from feed.recording.recording import RecordingFiles
 
 _PIECE_BYTES: Final = 256 * 1024
 _KINDS: Final[dict[int, Kind]] = {RANKS[kind]: kind for kind in KINDS}
@@ -41,21 +41,23 @@ class Found(NamedTuple):
     """What a recording has for a walk: where its partitions end, and the tape."""
 
     ends: dict[str, End]
-    tape: Tape
+    tape: RecordedPart
 
 
-class Reel:
+class RecordedSource:
     """A recording that is read for one walk. Close it. `ends` and `tape` are known when it is open."""
 
     def __init__(
         self, recordings: Recordings, kinds: list[str], symbols: list[str], cuts: Mapping[str, LogCut]
     ) -> None:
         """`cuts`: those of the partitions for which the feed log does not reach back far enough."""
-        chosen = Chosen([kind for kind in kinds if kind in KINDS], symbols)
+        chosen = Filter([kind for kind in kinds if kind in KINDS], symbols)
         self.ends: dict[str, End] = {}
-        self.tape: Tape | None = None
+        self.tape: RecordedPart | None = None
         # nothing that is read holds this reel: it goes, and all goes
-        self._walk: Walk[Found | list[Said]] = Walk(recordings, lambda recording: _read(recording, chosen, cuts))
+        self._walk: RecordingWalk[Found | list[Said]] = RecordingWalk(
+            recordings, lambda recording: _read(recording, chosen, cuts)
+        )
 
     async def open(self) -> bool:
         """Reads how the channels stood, and where the recording ends; False where it has nothing for this walk.
@@ -84,7 +86,7 @@ class Reel:
         self._walk.close()
 
 
-def _read(recording: Recording, chosen: Chosen, cuts: Mapping[str, LogCut]) -> Iterator[Found | list[Said]]:
+def _read(recording: RecordingFiles, chosen: Filter, cuts: Mapping[str, LogCut]) -> Iterator[Found | list[Said]]:
     """What there is, where there is anything for these cuts; then the messages."""
     begins = _begins(recording, chosen)
     ends = {partition: end for partition, end in _ends(recording).items() if partition in cuts}
@@ -97,7 +99,7 @@ def _read(recording: Recording, chosen: Chosen, cuts: Mapping[str, LogCut]) -> I
             for partition, end in ends.items()
             if end.source in marks and begins.get(end.source, _Begin(0, 0, -1)).tick <= marks[end.source]
         }
-        cut, late, whole = Cut(-1, {end.source: marks[end.source] for end in ends.values()}), False, True
+        cut, late, whole = RecordingCut(-1, {end.source: marks[end.source] for end in ends.values()}), False, True
     else:
         time = max((cut.time for cut in first.values() if cut.time is not None), default=0)
         footing = recording.footing(chosen.tables)
@@ -105,7 +107,7 @@ def _read(recording: Recording, chosen: Chosen, cuts: Mapping[str, LogCut]) -> I
         whole = footing == WHOLE
         first_row = max((b.clock for name, b in begins.items() if name.partition("@")[0] in ends), default=time)
         late = (first_row if whole else footing) > time
-        cut = Cut(max(time, footing))
+        cut = RecordingCut(max(time, footing))
         if footing == NEVER:
             return
     if not ends or not chosen.kinds:
@@ -122,7 +124,7 @@ def _read(recording: Recording, chosen: Chosen, cuts: Mapping[str, LogCut]) -> I
         for key, last in last_seqs(recording.shelves, chosen.kinds).items()
         if chosen.symbol(key[1]) and last[0].partition("@")[0] in partitions
     }
-    tape = Tape(
+    tape = RecordedPart(
         {end.source: end.tick for end in ends.values()},
         lasts,
         stood,
@@ -135,7 +137,7 @@ def _read(recording: Recording, chosen: Chosen, cuts: Mapping[str, LogCut]) -> I
         yield from _pieces(page, partitions)
 
 
-def _pieces(page: Page, partitions: set[str]) -> Iterator[list[Said]]:
+def _pieces(page: RowPage, partitions: set[str]) -> Iterator[list[Said]]:
     """The messages of a page that belong to these partitions, some at a time."""
     texts = page.messages.cast(pa.binary()).to_pylist()
     ours = [name.partition("@")[0] in partitions for name in page.sources]
@@ -155,7 +157,7 @@ def _pieces(page: Page, partitions: set[str]) -> Iterator[list[Said]]:
         yield piece
 
 
-def _ends(recording: Recording) -> dict[str, End]:
+def _ends(recording: RecordingFiles) -> dict[str, End]:
     """For each partition the source that was recorded last."""
     found: dict[str, End] = {}
     for source, span in recording.positions.items():
@@ -173,7 +175,7 @@ class _Begin(NamedTuple):
     tick: int
 
 
-def _begins(recording: Recording, chosen: Chosen) -> dict[str, _Begin]:
+def _begins(recording: RecordingFiles, chosen: Filter) -> dict[str, _Begin]:
     """Where the sources of the first files begin; one that came later was recorded from its own begin on.
 
     Of its first commit a file has keyframes, or the rows that came with it; all that follows is there. Gaps and states

@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 
 from feed.recording.notes import Gone
-from feed.recording.recording import Recording
-from feed.recording.table_files import Shelf
+from feed.recording.recording import RecordingFiles
+from feed.recording.table_files import TableFiles
 from feed.wire.model import KINDS
 
 Channel = tuple[str, str]
@@ -30,7 +30,7 @@ class Catalog:
         self._open: dict[str, tuple[int, dict[str, str]]] = {}
         self._lock = threading.Lock()
 
-    def channels(self, recording: Recording) -> dict[Channel, str]:
+    def channels(self, recording: RecordingFiles) -> dict[Channel, str]:
         """Every channel with the source in which it was last.
 
         Raises:
@@ -46,13 +46,13 @@ class Catalog:
                     found.update({(kind, symbol): source for symbol, source in names.items()})
         return found
 
-    def _forget(self, recording: Recording) -> None:
+    def _forget(self, recording: RecordingFiles) -> None:
         """What is said of files that are gone."""
         there = {place.path for kind in KINDS for place in recording.shelves[kind].places}
         self._known = {path: names for path, names in self._known.items() if path in there}
         self._open = {path: names for path, names in self._open.items() if path in there}
 
-    def _names(self, shelf: Shelf, number: int) -> dict[str, str]:
+    def _names(self, shelf: TableFiles, number: int) -> dict[str, str]:
         path = shelf.places[number].path
         if (names := self._known.get(path)) is not None:
             return names

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from fastapi import FastAPI, Query, Response
 
-from feed.gateway.answers import ERROR_ANSWER, Slices, Together, json_answer, told
+from feed.gateway.answers import ERROR_ANSWER, SharedAnswers, Slices, json_answer, told
 from feed.gateway.limits import socket_progress
 from feed.protocol.session import Session
 
@@ -29,7 +29,7 @@ _logger = logging.getLogger("feed.gateway")
 
 def add_clients(app: FastAPI, gateway: Gateway) -> None:
     """The route."""
-    together = Together()
+    together = SharedAnswers()
 
     @app.get(
         "/v1/clients",
@@ -89,10 +89,10 @@ def row(gateway: Gateway, connection: StreamProtocol) -> dict[str, Any]:
         shown["address"] = _address(connection)
     session = connection.session
     if isinstance(session, Session):
-        account = session.readers.account()
+        account = session.subscribers.account()
         shown |= {
-            "channels": session.readers.channels,
-            "in_step": session.readers.in_step,
+            "channels": session.subscribers.channels,
+            "in_step": session.subscribers.in_step,
             "updates": account.all,
             **{name: getattr(account, name) for name in ("delivered", "merged", "gapped", "left", "pending", "gaps")},
         }
@@ -104,7 +104,7 @@ def tell_of_losses(connection: StreamProtocol) -> None:
     session = connection.session
     if not isinstance(session, Session):
         return
-    account = session.readers.account()
+    account = session.subscribers.account()
     level = logging.INFO if connection.dropped or account.gapped or account.left else logging.DEBUG
     if _logger.isEnabledFor(level):
         _logger.log(
@@ -126,8 +126,8 @@ def _badness(connection: StreamProtocol) -> tuple[bool, int, int]:
     session = connection.session
     if not isinstance(session, Session):
         return connection.full, 0, 0
-    reader = session.readers
-    return not reader.in_step, reader.gapped, -connection.number
+    subscriber = session.subscribers
+    return not subscriber.in_step, subscriber.gapped, -connection.number
 
 
 def _address(connection: StreamProtocol) -> str:

@@ -4,9 +4,9 @@ Owns when that happens. While idle a flush follows a log batch at once. Under lo
 there is to do, the more updates share a write. Leaves what is sent to whom to `feed.channels.hub`, and sockets to the
 connections.
 
-While a flush is being sent (`busy`) nothing else may touch readers: it gives way to the loop every few milliseconds,
-and a client that unsubscribed in between would get data after its ack. Who has to wait asks to be called by
-`when_idle`.
+While a flush is being sent (`busy`) nothing else may touch subscribers: it gives way to the loop every few
+milliseconds, and a client that unsubscribed in between would get data after its ack. Who has to wait asks to be called
+by `when_idle`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from time import perf_counter, thread_time
 from typing import Final, Protocol
 
-from feed.gateway.flush_pacing import Pace
+from feed.gateway.flush_pacing import FlushPacing
 from feed.runtime.metrics import Metrics
 from feed.wire.frames import Frames
 
@@ -49,12 +49,12 @@ class Peer(Protocol):
         ...
 
     def page(self, bytes_max: int) -> None:
-        """Sends the next page of what its reader misses; asks to `catch_up` again while more is due."""
+        """Sends the next page of what its subscriber misses; asks to `catch_up` again while more is due."""
         ...
 
 
 class Cursor(Protocol):
-    """A reader, as far as the fan-out knows it."""
+    """A subscriber, as far as the fan-out knows it."""
 
     owner: object
     """The connection that it belongs to."""
@@ -64,7 +64,7 @@ class Cursor(Protocol):
         ...
 
 
-class Source(Protocol):
+class FlushSource(Protocol):
     """The hub, as far as the fan-out knows it."""
 
     @property
@@ -82,11 +82,11 @@ class Source(Protocol):
         ...
 
     def fan_out(self) -> Iterable[tuple[Frames, Sequence[Cursor]]]:
-        """A buffer for each distinct selection, with its readers."""
+        """A buffer for each distinct selection, with its subscribers."""
         ...
 
     def called(self) -> Sequence[Cursor]:
-        """After that: readers that were in step, and have something of their own to catch up with."""
+        """After that: subscribers that were in step, and have something of their own to catch up with."""
         ...
 
 
@@ -95,11 +95,11 @@ class Fanout:
 
     def __init__(
         self,
-        hub: Source,
+        hub: FlushSource,
         metrics: Metrics,
         *,
         now_ns: Callable[[], int],
-        pace: Pace,
+        pace: FlushPacing,
         page_bytes: int,
         packed: Callable[[Frames], Frames] = bytes,
         received_ns: Callable[[], int] = lambda: 0,
@@ -174,7 +174,7 @@ class Fanout:
         return self._clock() - self._due_since if self._due else 0.0
 
     def catch_up(self, peer: Peer) -> None:
-        """This connection's reader is not in step, and its socket has room."""
+        """This connection's subscriber is not in step, and its socket has room."""
         if id(peer) not in self._behind_set:
             self._behind_set.add(id(peer))
             self._behind.append(peer)
@@ -236,12 +236,12 @@ class Fanout:
         self.busy = True
         writes = sent = look = largest = 0
         try:
-            for frames, readers in self._hub.fan_out():
+            for frames, subscribers in self._hub.fan_out():
                 size = len(frames)
                 largest = max(largest, size)
                 packed: Frames | None = None
-                for reader in readers:
-                    peer: Peer = reader.owner  # type: ignore[assignment]  # the hub keeps it for us, unread
+                for subscriber in subscribers:
+                    peer: Peer = subscriber.owner  # type: ignore[assignment]  # the hub keeps it for us, unread
                     if peer.deflates:
                         if packed is None:
                             packed = self._packed(frames)
@@ -253,9 +253,9 @@ class Fanout:
                         writes += 1
                         sent += size
                         continue
-                    reader.leave_behind()
+                    subscriber.leave_behind()
                     self._left.value += not peer.ended
-                look += 1 + len(readers)
+                look += 1 + len(subscribers)
                 if look >= _WRITES_BETWEEN_LOOKS:
                     look = 0
                     now = self._clock()

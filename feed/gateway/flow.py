@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Protocol
 from fastapi import FastAPI, Query, Response
 from msgspec import Struct
 
-from feed.follow.followed import Standing
+from feed.follow.followed import LogStanding
 from feed.gateway.answers import ERROR_ANSWER, Told, error_answer, json_answer
 from feed.runtime.checks import Check
 
@@ -39,7 +39,7 @@ class Follows(Protocol):
         ...
 
     @property
-    def standings(self) -> list[Standing]:
+    def standings(self) -> list[LogStanding]:
         """How each partition stands that is there, or was."""
         ...
 

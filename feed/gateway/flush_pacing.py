@@ -17,7 +17,7 @@ _BUSY_TO: Final = 0.75
 _MEMORY_SECONDS: Final = 0.2
 
 
-class Pace:
+class FlushPacing:
     """`share` is what sending may take of the loop's time, but no flush waits longer than `interval_max`.
 
     From a use of the loop of 45 % on, flushes begin further and further apart, at 75 % by `interval_busy`. Seconds all.

@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Final, cast
 from msgspec.structs import asdict
 
 from feed.channels.hub import Hub
-from feed.gateway.backfill import FeedLogs, Walker
+from feed.gateway.backfill import BackfillService, FeedLogs
 from feed.gateway.clients import tell_of_losses
 from feed.gateway.deflate import DeflateFactory, Deflater
 from feed.gateway.doors import Doors
 from feed.gateway.fanout import Fanout
 from feed.gateway.flow import Flow, Follows, checks_of, flow_of, lag_of, state_of
-from feed.gateway.flush_pacing import Pace
+from feed.gateway.flush_pacing import FlushPacing
 from feed.gateway.health import Health, Watchdog
-from feed.gateway.heartbeats import Pulse
+from feed.gateway.heartbeats import Heartbeats
 from feed.gateway.limits import GatewaySettings
 from feed.gateway.merged import Merged
 from feed.gateway.turns import Turns
@@ -36,14 +36,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from feed.gateway.recordings import Recordings
-    from feed.gateway.worker_stats import Siblings
+    from feed.gateway.worker_stats import WorkerStats
 
 _CATCH_UP_SECONDS: Final = 3.0
 _CLOSE_SECONDS: Final = 0.002
 _logger = logging.getLogger("feed.gateway")
 
 
-class Counts:
+class GatewayCounts:
     """What connections count."""
 
     def __init__(self, metrics: Metrics) -> None:
@@ -102,7 +102,7 @@ class Gateway:
         self.metrics = metrics
         self.recordings = recordings
         self.started_at = time.monotonic()
-        self.counts = Counts(metrics)
+        self.counts = GatewayCounts(metrics)
         self.doors = Doors(settings.limits)
         self.health = Health(
             kafka_silence_ms_max=settings.kafka_silence_ms_max,
@@ -121,7 +121,7 @@ class Gateway:
             hub,
             metrics,
             now_ns=self.now_ns,
-            pace=Pace(
+            pace=FlushPacing(
                 share=settings.flush_share,
                 interval_busy=settings.flush_interval_busy_ms / 1000,
                 interval_max=settings.flush_interval_max_ms / 1000,
@@ -131,8 +131,10 @@ class Gateway:
             received_ns=hub.received_ns,
         )
         self.turns = Turns(session.share, self.fanout.when_idle)
-        self.walker = None if past is None else Walker(past, self._catch_up, settings.limits.walks_max, recordings)
-        self.pulse = Pulse(
+        self.walker = (
+            None if past is None else BackfillService(past, self._catch_up, settings.limits.walks_max, recordings)
+        )
+        self.pulse = Heartbeats(
             heartbeat_seconds=settings.heartbeat_ms / 1000,
             ping_seconds=settings.ping_interval_ms / 1000,
             when_idle=self.fanout.when_idle,
@@ -145,7 +147,7 @@ class Gateway:
         self._serves = False
         self.logs: Follows | None = None
         """The logs that feed its hub."""
-        self.siblings: Siblings | None = None
+        self.siblings: WorkerStats | None = None
         """The other workers, where this gateway is several processes."""
         # what welcome tells is what is enforced
         self.told = told_settings(session, settings)

@@ -31,7 +31,7 @@ class Beating(Protocol):
         ...
 
 
-class Pulse:
+class Heartbeats:
     """Turns of all connections: each has one every `heartbeat_seconds`, and a ping every so many of them.
 
     Many may be due at once, as clients come at once: they are served some milliseconds at a time.

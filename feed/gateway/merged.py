@@ -1,8 +1,8 @@
 """How many updates were merged into later ones for clients, for those who ask for figures.
 
-Owns that asking holds nobody up: the sum is a walk over all channels of each reader of a view, so it is made some
+Owns that asking holds nobody up: the sum is a walk over all channels of each subscriber of a view, so it is made some
 milliseconds at a time, once for all who ask meanwhile, and not again for some time after one that took long. Leaves the
-count of each reader to `feed.channels.cursor`.
+count of each subscriber to `feed.channels.subscriber`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from feed.channels.cursor import Reader
     from feed.channels.hub import Hub
+    from feed.channels.subscriber import Subscriber
 
 _SLICE_SECONDS: Final = 0.002
 _REST_TIMES: Final = 20
@@ -29,7 +29,7 @@ class Merged:
         self._hub = hub
         self._clock = clock
         self._total = 0
-        self._left: list[Reader] = []
+        self._left: list[Subscriber] = []
         self._sum = 0
         self._took = 0.0
         self._rests_until = 0.0
@@ -51,16 +51,16 @@ class Merged:
             self._walking, self._took = asyncio.Event(), 0.0
             # of who goes meanwhile the part is missing until the next walk, and nobody's is there twice
             self._sum = self._hub.counts.merged
-            self._left = [reader for view in self._hub.views for reader in view.readers]
+            self._left = [subscriber for view in self._hub.views for subscriber in view.subscribers]
             asyncio.get_running_loop().call_soon(self._walk)
         return self._walking
 
     def _walk(self) -> None:
         began = self._clock()
         while self._left:
-            reader = self._left.pop()
-            if not reader.closed:
-                self._sum += reader.merged
+            subscriber = self._left.pop()
+            if not subscriber.closed:
+                self._sum += subscriber.merged
             if self._left and self._clock() - began > _SLICE_SECONDS:
                 self._took += self._clock() - began
                 asyncio.get_running_loop().call_soon(self._walk)

@@ -28,7 +28,7 @@ HEADERS: Final = {
 }
 
 
-class Pages:
+class StaticPages:
     """The files of the board, read once."""
 
     def __init__(self) -> None:

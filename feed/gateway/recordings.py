@@ -19,8 +19,8 @@ from feed.errors import BadRequest, ConfigError
 from feed.gateway.catalog import Catalog
 from feed.recording.grown import Grown
 from feed.recording.notes import Gone
-from feed.recording.recording import Recording
-from feed.recording.table_files import FILES_OPEN_MAX, NEVER, Shelf
+from feed.recording.recording import RecordingFiles
+from feed.recording.table_files import FILES_OPEN_MAX, NEVER, TableFiles
 from feed.recording.tables import TABLES
 
 THREADS: Final = 4
@@ -47,7 +47,7 @@ class Recordings:
         self._grown = Grown()
         self._threads: ThreadPoolExecutor | None = None
 
-    def open(self) -> Recording:
+    def open(self) -> RecordingFiles:
         """The recording as it is now; blocks.
 
         Raises:
@@ -55,11 +55,11 @@ class Recordings:
             CorruptRecording: a file is damaged.
         """
         try:
-            return Recording(self.path, grown=self._grown)
+            return RecordingFiles(self.path, grown=self._grown)
         except ConfigError as error:
             raise BadRequest("no_recording", "this server has no recording yet") from error
 
-    def range_of(self, recording: Recording) -> Range:
+    def range_of(self, recording: RecordingFiles) -> Range:
         """From when to when it is; blocks.
 
         Raises:
@@ -87,18 +87,18 @@ class Recordings:
         return self._threads
 
 
-class Walk(Generic[Item]):
+class RecordingWalk(Generic[Item]):
     """An iterator over a recording that is advanced in threads, an item at a time.
 
     `make` gets the recording, which is opened for it, and is run in a thread too.
     """
 
-    def __init__(self, recordings: Recordings, make: Callable[[Recording], Iterator[Item]]) -> None:
+    def __init__(self, recordings: Recordings, make: Callable[[RecordingFiles], Iterator[Item]]) -> None:
         self._recordings = recordings
         self._make = make
         self._lock = threading.Lock()
         self._closed = False
-        self._recording: Recording | None = None
+        self._recording: RecordingFiles | None = None
         self._items: Iterator[Item] | None = None
 
     async def next(self) -> Item | None:
@@ -139,7 +139,7 @@ class Begins:
         self._known: dict[str, tuple[int, int]] = {}
         self._lock = threading.Lock()
 
-    def of(self, recording: Recording) -> int:
+    def of(self, recording: RecordingFiles) -> int:
         """The clock of the first row of any source; `NEVER` where there is no row."""
         found: dict[str, tuple[int, int]] = {}
         with self._lock:
@@ -153,7 +153,7 @@ class Begins:
         return min((clock for _, clock in found.values()), default=NEVER)
 
 
-def _first_clock(shelf: Shelf, number: int, known: tuple[int, int]) -> tuple[int, int]:
+def _first_clock(shelf: TableFiles, number: int, known: tuple[int, int]) -> tuple[int, int]:
     """Of how many blocks of a file the smallest clock is known, and that clock."""
     seen, clock = known
     try:
@@ -166,7 +166,7 @@ def _first_clock(shelf: Shelf, number: int, known: tuple[int, int]) -> tuple[int
     return len(blocks), clock
 
 
-def range_of(recording: Recording, begins: Begins | None = None) -> Range:
+def range_of(recording: RecordingFiles, begins: Begins | None = None) -> Range:
     """From when to when a recording is: a source that lags in the files may have the oldest row in any of them.
 
     Where its first files were deleted it begins behind the moment at which it is known how all channels stand.

@@ -65,7 +65,7 @@ class _Retired(Struct):
     families: list[Family]
 
 
-class Siblings:
+class WorkerStats:
     """The workers of one parent, as worker `number` of all `numbers` sees them."""
 
     def __init__(self, folder: Path, number: int, numbers: Sequence[int], metrics: Metrics) -> None:

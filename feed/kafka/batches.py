@@ -43,7 +43,7 @@ class Raw(Protocol):
     headers: list[tuple[str, bytes]]
 
 
-class Page(NamedTuple):
+class FetchPage(NamedTuple):
     """Records in order. `after`: all below it was read, records that do not count included.
 
     `epoch`: the leader epoch in which its batches were written, `UNKNOWN_EPOCH` where they do not say. `foreign`: how
@@ -60,7 +60,7 @@ Aborted = list[tuple[int, int]]
 """Transactions that were aborted: the producer's id and the first offset of each."""
 
 
-def committed(buffer: bytes, offset: int, aborted: Aborted | None) -> list[Page]:
+def committed(buffer: bytes, offset: int, aborted: Aborted | None) -> list[FetchPage]:
     """The committed records of a fetched buffer from `offset` on, a page for each leader epoch.
 
     Raises:
@@ -68,7 +68,7 @@ def committed(buffer: bytes, offset: int, aborted: Aborted | None) -> list[Page]
     """
     ahead = sorted(aborted or (), key=lambda one: one[1])
     cancelled: set[int] = set()
-    pages: list[Page] = []
+    pages: list[FetchPage] = []
 
     def take(batch: Any, offset: int, epoch: int) -> None:
         while ahead and ahead[0][1] < batch.next_offset:
@@ -85,13 +85,13 @@ def committed(buffer: bytes, offset: int, aborted: Aborted | None) -> list[Page]
     return pages
 
 
-def written(buffer: bytes, offset: int) -> list[Page]:
+def written(buffer: bytes, offset: int) -> list[FetchPage]:
     """The records of a fetched buffer from `offset` on, without those of transactions; a page for each leader epoch.
 
     Raises:
         FeedError: as `committed`.
     """
-    pages: list[Page] = []
+    pages: list[FetchPage] = []
 
     def take(batch: Any, offset: int, epoch: int) -> None:
         records: list[Raw] = []
@@ -106,23 +106,23 @@ def written(buffer: bytes, offset: int) -> list[Page]:
     return pages
 
 
-def joined(pages: list[Page], offset: int) -> Page:
+def joined(pages: list[FetchPage], offset: int) -> FetchPage:
     """Several pages as one; its epoch is the last one's. Without any: nothing, and all below `offset` was read."""
     if len(pages) == 1:
         return pages[0]
     if not pages:
-        return Page([], offset, UNKNOWN_EPOCH)
+        return FetchPage([], offset, UNKNOWN_EPOCH)
     records = [record for page in pages for record in page.records]
-    return Page(records, pages[-1].after, pages[-1].epoch, sum(page.foreign for page in pages))
+    return FetchPage(records, pages[-1].after, pages[-1].epoch, sum(page.foreign for page in pages))
 
 
-def _add(pages: list[Page], records: list[Raw], after: int, epoch: int, foreign: int) -> None:
+def _add(pages: list[FetchPage], records: list[Raw], after: int, epoch: int, foreign: int) -> None:
     if pages and pages[-1].epoch == epoch:
         last = pages[-1]
         last.records.extend(records)
-        pages[-1] = Page(last.records, after, epoch, last.foreign + foreign)
+        pages[-1] = FetchPage(last.records, after, epoch, last.foreign + foreign)
     else:
-        pages.append(Page(records, after, epoch, foreign))
+        pages.append(FetchPage(records, after, epoch, foreign))
 
 
 def _each(buffer: bytes, offset: int, take: Callable[[Any, int, int], None]) -> None:

@@ -19,7 +19,7 @@ from aiokafka.protocol.offset import OffsetRequest
 from aiokafka.structs import TopicPartition
 
 from feed.errors import FeedError, Unreachable
-from feed.kafka.batches import Page, Raw, committed, joined, written
+from feed.kafka.batches import FetchPage, Raw, committed, joined, written
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -67,7 +67,7 @@ class Answer:
         """Bytes of records."""
         return len(self._buffer)
 
-    def pages(self, offset: int, *, ticks: bool) -> list[Page]:
+    def pages(self, offset: int, *, ticks: bool) -> list[FetchPage]:
         """The records from `offset` on.
 
         Raises:
@@ -175,7 +175,7 @@ class Cluster:
 
     async def pages(
         self, partition: TopicPartition, start: int, bytes_max: int = FETCH_BYTES, *, ticks: bool = False
-    ) -> list[Page]:
+    ) -> list[FetchPage]:
         """What one fetch brings from an offset on, about so many bytes but at least a batch; a page a leader epoch.
 
         Raises:
@@ -267,7 +267,7 @@ class Cluster:
 
     async def _fetch(
         self, partition: TopicPartition, offset: int, bytes_max: int = FETCH_BYTES, *, ticks: bool = False
-    ) -> list[Page]:
+    ) -> list[FetchPage]:
         topics = [(partition.topic, [(partition.partition, offset, bytes_max)])]
         request = fetch_request(_WAIT_MS, _ANSWER_BYTES, topics, ticks=ticks)
         for _ in range(_LOOK_UP_TRIES):

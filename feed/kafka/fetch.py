@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any, Final
 from aiokafka.errors import KafkaError, for_code
 
 from feed.errors import FeedError, Unreachable
-from feed.kafka.batches import UNKNOWN_EPOCH, Page, Raw
+from feed.kafka.batches import UNKNOWN_EPOCH, FetchPage, Raw
 from feed.kafka.cluster import FETCH_BYTES, Answer, OutOfRange, fetch_request
 from feed.kafka.waits import Waits
 from feed.runtime.tasks import end
-from feed.runtime.told import Told
+from feed.runtime.told import ToldReasons
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -74,7 +74,7 @@ class Stream:
         self.held_since: float | None = None
         """Since when records lie behind the last stable offset without it having moved: of an open transaction."""
         self._wake = wake
-        self._fetched: deque[tuple[Page, int]] = deque()
+        self._fetched: deque[tuple[FetchPage, int]] = deque()
         self._held = 0
         self._arrived = asyncio.Event()
 
@@ -123,7 +123,7 @@ class Stream:
             self._wake.set()
         return records
 
-    def _cut(self, page: Page, bytes_max: int) -> list[Raw]:
+    def _cut(self, page: FetchPage, bytes_max: int) -> list[Raw]:
         """The first records of a page; the others wait as one of their own."""
         records, found = page.records, 0
         for number, raw in enumerate(records):
@@ -145,7 +145,7 @@ class Stream:
             return False
         return True
 
-    def answered(self, answer: Answer, pages: list[Page], now: float) -> bool:
+    def answered(self, answer: Answer, pages: list[FetchPage], now: float) -> bool:
         """Called by the fetch loop; whether there is more to take."""
         stable_before = self.end
         self.seen_at, self.end = now, answer.end
@@ -190,7 +190,7 @@ class Fetcher:
         self._leaders: asyncio.Task[None] | None = None
         self._unled = asyncio.Event()
         self._failure: Exception | None = None
-        self._told = Told(log)
+        self._told = ToldReasons(log)
 
     @property
     def reachable(self) -> bool:

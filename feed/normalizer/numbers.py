@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import asdict
 
-from feed.runtime.told import Told
+from feed.runtime.told import ToldReasons
 
 if TYPE_CHECKING:
     from feed.feedlog.writer import Dead
     from feed.runtime.metrics import Metrics
-    from feed.venues.now import Counts
+    from feed.venues.now import SourceCounts
     from feed.venues.symbol import Tick
     from feed.wire.record import Record
 
@@ -37,7 +37,7 @@ log: Final = logging.getLogger("feed.normalizer")
 class PartitionNumbers:
     """One partition's. `waits_s`: how long its oldest tick has waited; `age`: when the newest tick was received, ns."""
 
-    def __init__(self, venue: str, partition: int, told: Told) -> None:
+    def __init__(self, venue: str, partition: int, told: ToldReasons) -> None:
         self.venue = venue
         self.partition = partition
         self.owned = True
@@ -81,7 +81,7 @@ class PartitionNumbers:
         waits = self.waits_s
         return f"ticks have waited for {waits:.1f} s" if waits > _WAITS_S else ""
 
-    def took(self, ticks: Sequence[Tick], updates: int, counts: Counts) -> None:
+    def took(self, ticks: Sequence[Tick], updates: int, counts: SourceCounts) -> None:
         """These ticks are read, and made so many updates; `counts`: what was odd in them."""
         found = asdict(counts)
         symbol = found.pop("bars_of")
@@ -137,7 +137,7 @@ class Numbers:
     """Those of all partitions of a process, by (venue, partition); what a partition has counted stays when it goes."""
 
     def __init__(self) -> None:
-        self.told = Told(log)
+        self.told = ToldReasons(log)
         self.rebalances = 0
         self._partitions: dict[tuple[str, int], PartitionNumbers] = {}
 

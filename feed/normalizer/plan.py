@@ -17,7 +17,7 @@ from feed.feedlog.writer import Restored, Trace
 _TRACES_COMPARED_MAX: Final = 64
 
 
-class Plan(Struct, frozen=True, kw_only=True):
+class TakeUpPlan(Struct, frozen=True, kw_only=True):
     """How the log goes on: as `source` where that is not empty, else in a new incarnation that replaces `ends`.
 
     `pos`: the last tick that counts as read. `carries`: the old state goes on. `missing`: it is not known that nothing
@@ -54,40 +54,40 @@ class Ticks(Protocol):
         ...
 
 
-async def plan_for(restored: Restored, bounds: Bounds, version: str, ticks: Ticks, *, whole: bool) -> Plan:
+async def plan_for(restored: Restored, bounds: Bounds, version: str, ticks: Ticks, *, whole: bool) -> TakeUpPlan:
     """How the log goes on. `whole`: all that its last record asks for is still there; `version`: our own."""
     last = restored.last
     begin, end, partitions = bounds
     if last is None:
-        return Plan(pos=begin - 1, missing=begin > 0, reason="the log is empty")
+        return TakeUpPlan(pos=begin - 1, missing=begin > 0, reason="the log is empty")
     ends, pos = restored.reader.source, restored.reader.pos
     if pos + 1 < begin:
         gone = f"ticks {pos + 1} to {begin - 1} are gone"
-        return Plan(ends=ends, pos=begin - 1, carries=whole, missing=True, gone=True, reason=gone)
+        return TakeUpPlan(ends=ends, pos=begin - 1, carries=whole, missing=True, gone=True, reason=gone)
     if pos >= end or await _is_another(last.crc, last.last, pos, begin, ticks):
         kept = await _kept(restored, bounds, ticks)
         if kept is None:
-            return Plan(ends=ends, pos=begin - 1, missing=True, reason="the tick topic was made anew")
+            return TakeUpPlan(ends=ends, pos=begin - 1, missing=True, reason="the tick topic was made anew")
         cut = f"ticks {kept + 1} to {pos} were taken back"
-        return Plan(ends=ends, pos=kept, carries=whole, missing=True, gone=True, reason=cut)
+        return TakeUpPlan(ends=ends, pos=kept, carries=whole, missing=True, gone=True, reason=cut)
     opening = restored.opening
     unbegun = opening is not None and opening.carries  # whoever opened it was gone before all of its state was written
     if opening is not None and unbegun and opening.missing:
         # and that cannot be made again from ticks
-        return Plan(ends=ends, pos=pos, carries=whole, missing=True, gone=True, reason=f"{ends} has not begun")
+        return TakeUpPlan(ends=ends, pos=pos, carries=whole, missing=True, gone=True, reason=f"{ends} has not begun")
     if not whole:
-        return Plan(ends=ends, pos=pos, missing=True, reason=f"the log from {last.floor} on is gone")
+        return TakeUpPlan(ends=ends, pos=pos, missing=True, reason=f"the log from {last.floor} on is gone")
     if last.since < pos and last.since + 1 < begin:
         gone = f"ticks from {last.since + 1} on are gone"
-        return Plan(ends=ends, pos=pos, carries=True, gone=True, reason=gone)
+        return TakeUpPlan(ends=ends, pos=pos, carries=True, gone=True, reason=gone)
     if unbegun:
         # the one before it may have gone on until then
-        return Plan(ends=ends, pos=max(pos, restored.stood), carries=True, reason=f"{ends} has not begun")
+        return TakeUpPlan(ends=ends, pos=max(pos, restored.stood), carries=True, reason=f"{ends} has not begun")
     if last.partitions != partitions:
-        return Plan(ends=ends, pos=pos, carries=True, reason=f"{last.partitions} partitions became {partitions}")
+        return TakeUpPlan(ends=ends, pos=pos, carries=True, reason=f"{last.partitions} partitions became {partitions}")
     if last.version != version:
-        return Plan(ends=ends, pos=pos, carries=True, reason=f"version {last.version} became {version}")
-    return Plan(source=ends, pos=pos, carries=True)
+        return TakeUpPlan(ends=ends, pos=pos, carries=True, reason=f"version {last.version} became {version}")
+    return TakeUpPlan(source=ends, pos=pos, carries=True)
 
 
 async def _is_another(crc: int, seq: int, pos: int, begin: int, ticks: Ticks) -> bool:

@@ -20,7 +20,7 @@ from feed.feedlog.writer import Opening, Restored, Round, Writer
 from feed.kafka.batches import UNKNOWN_EPOCH, Raw
 from feed.kafka.cluster import Cluster, OutOfRange
 from feed.kafka.partitioner import partition_of
-from feed.normalizer.plan import Bounds, Plan, plan_for
+from feed.normalizer.plan import Bounds, TakeUpPlan, plan_for
 from feed.normalizer.rivals import Rivals
 from feed.normalizer.settings import NormalizerSettings, settings_text, version_of
 from feed.normalizer.ticks import tick_of
@@ -47,7 +47,7 @@ class TakenUp(NamedTuple):
     """A writer that goes on where the log ends, how it goes on, and the ends of both logs as they were seen."""
 
     writer: Writer
-    plan: Plan
+    plan: TakeUpPlan
     opening: Opening
     log_end: int
     ticks_end: int
@@ -116,7 +116,7 @@ class Restorer:
                 self._rivals.refuse(newest)
             ends = "" if newest is None else newest.source
             restored = Restored()
-            plan = Plan(ends=ends, pos=begin - 1, missing=True, reason=str(error))
+            plan = TakeUpPlan(ends=ends, pos=begin - 1, missing=True, reason=str(error))
         last = restored.last
         if appoint:
             ends = plan.ends or plan.source
@@ -191,7 +191,7 @@ class Restorer:
             return None
         return None
 
-    async def _stands_at(self, plan: Plan, last: Record | None) -> tuple[int, int]:
+    async def _stands_at(self, plan: TakeUpPlan, last: Record | None) -> tuple[int, int]:
         """CRC and leader epoch of the last tick that counts as read, -1 where they are not known."""
         if last is None or plan.pos < 0:
             return -1, -1
@@ -249,7 +249,7 @@ class Restorer:
             is_own=lambda symbol: partition_of(symbol.encode(), partitions) == own,
         )
 
-    async def _machine(self, machine: Source, plan: Plan, restored: Restored, begin: int, log_end: int) -> Source:
+    async def _machine(self, machine: Source, plan: TakeUpPlan, restored: Restored, begin: int, log_end: int) -> Source:
         """Brings a machine to where the log stands."""
         last = restored.last
         if not plan.carries or last is None:

@@ -13,15 +13,15 @@ import msgspec
 from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
-from feed.backfill.requests import Door, Walks
-from feed.channels.cursor import Reader
+from feed.backfill.requests import BackfillRequests, Door
 from feed.channels.hub import Hub
 from feed.channels.join import Start
 from feed.channels.marks import Doubt
-from feed.channels.readers import Readers
 from feed.channels.steps import NotYet, Steps
+from feed.channels.subscriber import Subscriber
+from feed.channels.subscribers import Subscribers
 from feed.channels.subscription import Ask, Limits
-from feed.channels.view_spec import RAW, Spec
+from feed.channels.view_spec import RAW, ViewSpec
 from feed.errors import BadRequest
 from feed.protocol.line import Close, Line, SessionSettings, ack, check_size, welcome
 from feed.protocol.request import (
@@ -109,16 +109,16 @@ class Session:
 
     def __init__(self, hub: Hub, owner: object, settings: SessionSettings, door: Door | None = None) -> None:
         """`door`: what reads what memory does not hold any more."""
-        self.readers = Readers(hub, owner)
-        self.reader: Reader = self.readers.raw
+        self.subscribers = Subscribers(hub, owner)
+        self.subscriber: Subscriber = self.subscribers.raw
         self._hub = hub
         self._settings = settings
         self._limits = Limits(subscriptions_max=settings.subscriptions_max, patterns_max=settings.patterns_max)
-        self._walks = Walks(hub, self.readers, door, self._limits)
+        self._walks = BackfillRequests(hub, self.subscribers, door, self._limits)
         self._offers_past = door is not None
         self._line = Line(settings, self._do, self._touched)
         self._steps_out = False
-        """Whether its readers were in step when the requests began that are worked off."""
+        """Whether its subscribers were in step when the requests began that are worked off."""
         self._unmarked = False
         self._doubt: tuple[object, Doubt, int] | None = None
         """Of which request, and how often it was looked at."""
@@ -140,15 +140,15 @@ class Session:
 
     @property
     def due(self) -> bool:
-        """Whether the reader misses something."""
+        """Whether the subscriber misses something."""
         if self._line.amid:
-            return self.readers.follows
-        return not self.readers.in_step or self._walks.due
+            return self.subscribers.follows
+        return not self.subscribers.in_step or self._walks.due
 
     @property
     def beat_due(self) -> bool:
         """Whether a subscribe is in step of which no heartbeat has told marks yet."""
-        return self._unmarked and self.readers.in_step and not self._line.amid
+        return self._unmarked and self.subscribers.in_step and not self._line.amid
 
     # ---- what the server says by itself
 
@@ -158,24 +158,24 @@ class Session:
 
     def heartbeat(self, now_ns: int) -> bytes:
         """A heartbeat with the marks. Requests have turns of their own: beats of many clients may be due at once."""
-        self.readers.doubt_holds()
-        self._unmarked = self._unmarked and not self.readers.in_step
-        marks = self.readers.marks()
+        self.subscribers.doubt_holds()
+        self._unmarked = self._unmarked and not self.subscribers.in_step
+        marks = self.subscribers.marks()
         return message_frame(Heartbeat(str(now_ns), marks, self._hub.lag(marks)))
 
     def goaway(self, reason: str, after_ms: int, now_ns: int) -> bytes:
         """The last frame before the server closes."""
-        return message_frame(Goaway(reason, after_ms, self.readers.marks()))
+        return message_frame(Goaway(reason, after_ms, self.subscribers.marks()))
 
     def pull(self, bytes_max: int, now_ns: int) -> bytes:
-        """The next page of what the reader misses; empty when nothing is due.
+        """The next page of what the subscriber misses; empty when nothing is due.
 
         Raises:
-            Close: 4008, the reader lagged on a channel with `on_lag: close`.
+            Close: 4008, the subscriber lagged on a channel with `on_lag: close`.
         """
         page = b""
         if self._is_amid():
-            return self.readers.follow(bytes_max)
+            return self.subscribers.follow(bytes_max)
         if self._walks.due:
             page = self.wake(now_ns) if self._walks.answered else b""
             if self._is_amid():
@@ -184,8 +184,8 @@ class Session:
             walking = len(self._walks)
             page += self._walks.pull(bytes_max)
             self._unmarked |= len(self._walks) < walking
-        page += self.readers.pull(bytes_max)
-        if self.readers.too_slow:
+        page += self.subscribers.pull(bytes_max)
+        if self.subscribers.too_slow:
             raise Close(TOO_SLOW, "too slow", page + self.goaway("lag", 0, now_ns))
         return page
 
@@ -193,7 +193,7 @@ class Session:
         """The connection is gone; not while a flush is under way."""
         self._line.close()
         self._walks.close()
-        self.readers.close()
+        self.subscribers.close()
 
     # ---- requests
 
@@ -220,9 +220,9 @@ class Session:
         if not self._line:
             return b""
         if not self._line.amid:
-            self._steps_out = self.readers.in_step
+            self._steps_out = self.subscribers.in_step
         frames = self._line.work(now_ns)
-        if self._steps_out and not self._line.amid and not self.readers.in_step:
+        if self._steps_out and not self._line.amid and not self.subscribers.in_step:
             try:
                 frames += self.pull(self._settings.page_bytes, now_ns)
             except Close as end:
@@ -239,17 +239,17 @@ class Session:
         match request:
             case Subscribe():
                 check_size(request.channels, request.symbols, self._settings)
-                return self.readers.touched(request.channels, request.symbols)
+                return self.subscribers.touched(request.channels, request.symbols)
             case Unsubscribe():
                 channels, symbols = request.channels, request.symbols
                 if channels is UNSET and symbols is UNSET:
-                    return self.readers.touched(None, None)
+                    return self.subscribers.touched(None, None)
                 if channels is UNSET or symbols is UNSET:
                     raise BadRequest("bad_message", "one of channels and symbols is missing, wanted both or neither")
                 check_size(channels, symbols, self._settings)
-                return self.readers.touched(channels, symbols)
+                return self.subscribers.touched(channels, symbols)
             case List():
-                return self.readers.touched(None, None)
+                return self.subscribers.touched(None, None)
         return 0
 
     def _do(self, request: Request, received_ns: int, now_ns: int) -> msgspec.Struct | Steps[msgspec.Struct]:
@@ -268,12 +268,12 @@ class Session:
                 raise BadRequest("bad_replay", "this is a live stream")
 
     def _list(self, request: List) -> Steps[Ack]:
-        results = yield from self.readers.subscribed()
+        results = yield from self.subscribers.subscribed()
         return ack(request.id, "list", (yield from self._walks.subscribed(results)))
 
     def _subscribe(self, request: Subscribe, received_ns: int, now_ns: int) -> Ack | Steps[Ack]:
         settings = self._settings
-        spec = Spec(
+        spec = ViewSpec(
             _offered("every_ms", request.every_ms, settings.every_ms),
             _offered("depth", request.depth, settings.depth),
         )
@@ -309,9 +309,9 @@ class Session:
     def _walking(self, ask: Ask, walked: Steps[list[Result]]) -> Steps[Ack]:
         return self._acked(ask, (yield from walked))
 
-    def _subscribing(self, ask: Ask, spec: Spec, raw: list[str]) -> Steps[Ack]:
+    def _subscribing(self, ask: Ask, spec: ViewSpec, raw: list[str]) -> Steps[Ack]:
         kept = yield from self._walks.keep(ask, raw)
-        return self._acked(ask, (yield from self.readers.subscribe(ask, spec, self._walks.limits, kept)))
+        return self._acked(ask, (yield from self.subscribers.subscribe(ask, spec, self._walks.limits, kept)))
 
     def _acked(self, ask: Ask, results: list[Result]) -> Ack:
         self._unmarked |= any(result.ok for result in results)
@@ -335,9 +335,9 @@ class Session:
     def _unsubscribe(self, request: Unsubscribe) -> Steps[Ack]:
         channels, symbols = request.channels, request.symbols
         if channels is UNSET or symbols is UNSET:
-            gone = yield from self.readers.unsubscribe_all()
+            gone = yield from self.subscribers.unsubscribe_all()
             return ack(request.id, "unsubscribe", gone + (yield from self._walks.unsubscribe_all()))
-        results = yield from self.readers.unsubscribe(channels, symbols, self._limits)
+        results = yield from self.subscribers.unsubscribe(channels, symbols, self._limits)
         return ack(request.id, "unsubscribe", (yield from self._walks.unsubscribe(channels, symbols, results)))
 
 

@@ -14,7 +14,7 @@ from msgspec import Struct
 from feed.runtime.checks import Check
 
 if TYPE_CHECKING:
-    from feed.follow.followed import Standing
+    from feed.follow.followed import LogStanding
     from feed.runtime.metrics import Metrics
 
 _TOLD_MAX: Final = 20
@@ -22,7 +22,7 @@ FEED: Final = "feed logs"
 """What a recorder records, if it records anything."""
 
 
-class Status(Struct, frozen=True):
+class RecorderStatus(Struct, frozen=True):
     """How a recorder stands: `ok` while it records, `found` in words, and what it has done since it started."""
 
     ok: bool
@@ -57,7 +57,7 @@ class RecorderHealth:
         self._kafka = "kafka has not answered yet"
         self._why_paused = {FEED: "it has not begun"}
         self._durable_at: float | None = None
-        self._standings: Callable[[], list[Standing]] = list
+        self._standings: Callable[[], list[LogStanding]] = list
 
     # ---- what the follower tells
 
@@ -90,10 +90,10 @@ class RecorderHealth:
         """All that was read until now would survive a power cut."""
         self._durable_at = self._clock()
 
-    def status(self) -> Status:
+    def status(self) -> RecorderStatus:
         """How it stands."""
         ok, found = self._found()
-        return Status(
+        return RecorderStatus(
             ok,
             found,
             rows=self.rows,
@@ -106,7 +106,7 @@ class RecorderHealth:
             durable_age_s=-1.0 if self._durable_at is None else round(self._clock() - self._durable_at, 3),
         )
 
-    def follows(self, standings: Callable[[], list[Standing]]) -> None:
+    def follows(self, standings: Callable[[], list[LogStanding]]) -> None:
         """How the logs stand that it records from now on."""
         self._standings = standings
 
@@ -139,7 +139,7 @@ class RecorderHealth:
         return Check("recording", True, f"recording; durable {self._clock() - self._durable_at:.1f} s ago")
 
 
-def register(metrics: Metrics, status: Callable[[], Status]) -> None:
+def register(metrics: Metrics, status: Callable[[], RecorderStatus]) -> None:
     """Has a recorder's numbers told at a scrape."""
     metrics.gauge("feed_record_ok", "1 while it records", lambda: float(status().ok))
     metrics.gauge("feed_record_rows", "Rows written by the recorder", lambda: status().rows)

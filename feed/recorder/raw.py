@@ -32,13 +32,13 @@ from feed.recording.notes import Span
 from feed.recording.tables import SCHEMAS, TICKS
 from feed.recording.words import Words
 from feed.runtime.tasks import end, unbroken
-from feed.runtime.told import Told
+from feed.runtime.told import ToldReasons
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from feed.backfill.past import Cut
+    from feed.backfill.past import LogCut
     from feed.recorder.health import RecorderHealth
 
 _NS_PER_MS: Final = 1_000_000
@@ -61,7 +61,7 @@ class RawRecorder:
         health: RecorderHealth,
         fetch_wait_ms: int,
         disk: Disk | None = None,
-        begins: Cut | None = EARLIEST,
+        begins: LogCut | None = EARLIEST,
     ) -> None:
         """`begins`: where a new recording does; None: where the topics end."""
         self._begins = begins
@@ -72,7 +72,7 @@ class RawRecorder:
         self._disk = disk or Disk(root)
         self._cluster = Cluster(bootstrap, client_id="feed-record-raw")
         self._fetcher = Fetcher(self._cluster, wait_ms=fetch_wait_ms)
-        self._told = Told(log)
+        self._told = ToldReasons(log)
         self._pauses = Pauses("recording of ticks")
 
     async def run(self, locked: asyncio.Event) -> None:

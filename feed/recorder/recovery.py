@@ -19,7 +19,7 @@ from feed.recording.disk import Disk
 from feed.recording.files import RecordedFile
 from feed.recording.folder import Folder
 from feed.recording.notes import CorruptRecording, Gone, Span
-from feed.recording.recording import Recording
+from feed.recording.recording import RecordingFiles
 from feed.recording.seal import seal
 from feed.recording.state_at import Channel, last_seqs
 from feed.recording.tables import TABLES
@@ -62,7 +62,7 @@ def _take_up(root: Path, disk: Disk, kinds: tuple[str, ...], tables: tuple[str, 
     # kinds that are not recorded have no commit: without this the first one, which only the others have, was cut
     there = {place.table for place in Folder(str(root)).places(tables)}
     tables = tuple(table for table in tables if table not in KINDS or table in kinds or table in there)
-    recording = Recording(str(root), tables=tables)
+    recording = RecordingFiles(str(root), tables=tables)
     try:
         limit = recording.limit
         for shelf in recording.shelves.values():
@@ -75,7 +75,7 @@ def _take_up(root: Path, disk: Disk, kinds: tuple[str, ...], tables: tuple[str, 
                     seal(disk, part, last_commit=limit)
     finally:
         recording.close()
-    recording = Recording(str(root), tables=tables)
+    recording = RecordingFiles(str(root), tables=tables)
     try:
         # a number is left out: the new files' names differ from that of a file in which nothing was committed
         return TakenUp(limit + 1, recording.positions, last_seqs(recording.shelves, kinds))

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from feed.recording.disk import Disk
-    from feed.recording.folder import Place
+    from feed.recording.folder import FilePlace
 
 log: Final = logging.getLogger("feed.recorder")
 _NS: Final = 1_000_000_000
@@ -67,13 +67,13 @@ def keep(root: Path, disk: Disk, rules: KeepRules, newest_clock: int, tables: Se
     return gone
 
 
-def _ends(places: list[Place]) -> dict[str, int]:
+def _ends(places: list[FilePlace]) -> dict[str, int]:
     """The commit after which each file was ended: the next one of its table begins. The newest ones are left out."""
     nexts = itertools.pairwise(places)
     return {place.path: following.commit for place, following in nexts if place.table == following.table}
 
 
-def _ended_before(folder: Folder, place: Place, behind: list[Place], clock: int) -> bool:
+def _ended_before(folder: Folder, place: FilePlace, behind: list[FilePlace], clock: int) -> bool:
     """Whether all of a file was before a clock; of one that is damaged the first one `behind` it says so."""
     try:
         blocks = _blocks(folder, place)
@@ -92,7 +92,7 @@ def _ended_before(folder: Folder, place: Place, behind: list[Place], clock: int)
     return False
 
 
-def _blocks(folder: Folder, place: Place) -> list[Block]:
+def _blocks(folder: Folder, place: FilePlace) -> list[Block]:
     file = RecordedFile(folder, place)
     file.close()
     return file.blocks

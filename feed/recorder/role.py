@@ -24,11 +24,11 @@ from feed.recorder.commits import Commits, FileRules
 from feed.recorder.lock import FolderLock
 from feed.recorder.recovery import seal_ended, take_up
 from feed.recorder.retention import KeepRules, keep
-from feed.recorder.session import Session
+from feed.recorder.session import RecorderSession
 from feed.recording.disk import Disk
 from feed.recording.tables import GAPS, STATES
 from feed.runtime.tasks import unbroken
-from feed.runtime.told import Told
+from feed.runtime.told import ToldReasons
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,10 +37,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from aiokafka.structs import TopicPartition
 
-    from feed.backfill.past import Cut
+    from feed.backfill.past import LogCut
     from feed.channels.state import FoldRules
     from feed.recorder.health import RecorderHealth
-    from feed.recording.filter import Chosen
+    from feed.recording.filter import Filter
 
 _NEVER_SILENT_S: Final = 1e9
 NOT_OUR_DISK: Final = frozenset({errno.ECONNREFUSED, errno.ECONNRESET, errno.EPIPE, errno.ETIMEDOUT})
@@ -83,7 +83,7 @@ class Pauses:
 
     def __init__(self, what: str) -> None:
         self._what = what
-        self._told = Told(log)
+        self._told = ToldReasons(log)
         self._since: float | None = None
 
     def pause(self, error: OSError) -> None:
@@ -109,14 +109,14 @@ class Recorder:
         topics: Mapping[str, str],
         root: Path,
         *,
-        chosen: Chosen,
+        chosen: Filter,
         rules: FoldRules,
         settings: RecorderSettings,
         health: RecorderHealth,
         fetch_wait_ms: int,
         disk: Disk | None = None,
         named: bool = True,
-        begins: Cut | None = EARLIEST,
+        begins: LogCut | None = EARLIEST,
         must_be_new: bool = False,
     ) -> None:
         """`topics`: each feed topic and its venue. `named`: somebody asked for them; else what is there counts.
@@ -171,7 +171,7 @@ class Recorder:
         if self._must_be_new and taken_up.positions:
             raise ConfigError(f"{self._root} has a recording, which goes on where it ends: --from is for a new one")
         self._must_be_new = False
-        session = Session(taken_up, self._chosen, self._rules, begins=self._begins)
+        session = RecorderSession(taken_up, self._chosen, self._rules, begins=self._begins)
         tables = (*self._chosen.kinds, GAPS, STATES)
         commits = Commits(self._disk, tables, taken_up.commit, self._rules, self._settings.files)
         life = _Life(self._disk, self._root, session, commits, self._settings, self._health, self._pauses)
@@ -211,7 +211,7 @@ class _Life:
         self,
         disk: Disk,
         root: Path,
-        session: Session,
+        session: RecorderSession,
         commits: Commits,
         settings: RecorderSettings,
         health: RecorderHealth,

@@ -1,14 +1,14 @@
 """What a flush of the hub changed, as rows of the tables.
 
 Owns whose each message is and where it stands in its source's order. Leaves what is new and what is a copy, a hole or
-a turn to the hub, columns to `feed.recording.columns`, and files to `commits`.
+a rebase to the hub, columns to `feed.recording.columns`, and files to `commits`.
 
 The common case never looks at a message: its symbol and source are the channel's, its place is its own `seq`. Where a
-channel takes a turn (a new source, a state after waiting, a hole) its gap, its snapshot and what follows stand at the
+channel takes a rebase (a new source, a state after waiting, a hole) its gap, its snapshot and what follows stand at the
 last tick that was read before, and the source's clock goes on by a nanosecond, so that the order of a source says what
 came after what. A channel that goes on in another source is placed after everything that the first one said.
 
-Over 400 lines: the common case, turns and keyframes fill the same arrays, and only together keep them in order.
+Over 400 lines: the common case, rebases and keyframes fill the same arrays, and only together keep them in order.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Taken(NamedTuple):
 class _Gathered:
     """Messages of one kind: a code of symbol and source each, and for those that do not stand at their own `seq` where.
 
-    `places`: row to (tick, number of the turn).
+    `places`: row to (tick, number of the rebase).
     """
 
     __slots__ = ("codes", "messages", "places")
@@ -60,15 +60,15 @@ class _Gathered:
         self.places: dict[int, tuple[int, int]] = {}
 
 
-class _Turned(NamedTuple):
-    """A turn of a channel to another source: the one that it leaves, and the turn's number."""
+class _Rebased(NamedTuple):
+    """A rebase of a channel to another source: the one that it leaves, and the rebase's number."""
 
     left: str
     source: str
     number: int
 
 
-class Taker:
+class RowBuilder:
     """Makes rows. `clocks`: each source's, as of the last take; `ticks`: up to where each was taken."""
 
     def __init__(self, wanted: Callable[[Kind, str], bool], words: Dictionaries, rules: FoldRules) -> None:
@@ -79,7 +79,7 @@ class Taker:
         self._rules = rules
         self._sources: dict[tuple[str, str], str] = {}
         self._gathered: dict[int, _Gathered] = {}
-        self._turned: list[_Turned] = []
+        self._rebased: list[_Rebased] = []
         self._turns = 0
 
     def know(self, kind: str, symbol: str, source: str) -> None:
@@ -122,7 +122,7 @@ class Taker:
                 continue
             if [entry for entry in entries if entry[3] is not None]:  # a third of what `any` takes
                 for channel in bits.values():
-                    self._turning(channel, [entry for entry in entries if entry[1] == channel.bit])
+                    self._rebasing(channel, [entry for entry in entries if entry[1] == channel.bit])
                 continue
             add: dict[int, Callable[[bytes], None]] = dict.fromkeys(_BITS, _ignore)
             for bit in bits:
@@ -132,8 +132,8 @@ class Taker:
             for channel in bits.values():
                 self._fill_up(channel)
 
-    def turn(self, channel: Channel, messages: list[bytes], tick: int) -> None:
-        """A turn that the hub did not take, but the recording does: what was recorded does not lead to its state."""
+    def rebase(self, channel: Channel, messages: list[bytes], tick: int) -> None:
+        """A rebase that the hub did not take, but the recording does: what was recorded does not lead to its state."""
         self._take_turn(channel.kind, channel.listing.name, channel.source.name, whole_messages(messages), tick)
 
     def take(self) -> dict[str, Taken]:
@@ -152,18 +152,18 @@ class Taker:
                 _take_apart(gathered)
                 lines = lines_of(gathered.messages)
             parsed = parse(kind, lines, len(gathered.messages))
-            at, turn = parsed.seq, np.zeros(len(gathered.messages), np.int64)
+            at, rebase = parsed.seq, np.zeros(len(gathered.messages), np.int64)
             if gathered.places:
                 at = at.copy()
                 rows = np.fromiter(gathered.places, np.int64, len(gathered.places))
-                at[rows], turn[rows] = np.array(list(gathered.places.values()), np.int64).T
-            kinds.append((parsed, np.frombuffer(gathered.codes, np.int64), at, turn))
+                at[rows], rebase[rows] = np.array(list(gathered.places.values()), np.int64).T
+            kinds.append((parsed, np.frombuffer(gathered.codes, np.int64), at, rebase))
         self._gathered = {}
         if not kinds:
             return {}
         clocks = self._clock(kinds)
         taken = self._rows(kinds, clocks)
-        self._turned, self._turns = [], 0
+        self._rebased, self._turns = [], 0
         return taken
 
     def keyframes(
@@ -233,11 +233,11 @@ class Taker:
         ]
         updates = [head for _, head in new if head.type == "update"]
         # a snapshot that is ahead of what was recorded is all that tells of what is missing
-        turned = any(
+        rebased = any(
             (head.type == "gap" and head.source != source) or (head.type == "snapshot" and head.seq > seq)
             for head in heads
         )
-        if channel.source.name == source and not turned and (not updates or updates[0].prev == seq):
+        if channel.source.name == source and not rebased and (not updates or updates[0].prev == seq):
             into = self._of(channel.bit)
             for one, _ in new:
                 into.messages.append(one)
@@ -250,7 +250,7 @@ class Taker:
             again[channel.kind, channel.listing.name] = recorded
             return  # it waits: what comes first of it will be compared
         tick = max(folded.covers, self.ticks.get(channel.source.name, NO_SEQ))
-        self.turn(channel, missing(channel, recorded, folded), tick)
+        self.rebase(channel, missing(channel, recorded, folded), tick)
 
     def _go_over(self, channel: Channel, recorded: tuple[str, int], entries: list[Entry]) -> bool:
         """A channel that goes on in another source, or behind a hole: every update that is there is an update here.
@@ -258,8 +258,8 @@ class Taker:
         False where it is not known what they follow: then only its state is.
         """
         before, prev = recorded
-        turned = max((at for at, entry in enumerate(entries) if entry[3] is not None), default=0)
-        messages = [one for entry in entries[turned:] for one in whole_messages(entry[2].split(JOINT)) if one]
+        rebased = max((at for at, entry in enumerate(entries) if entry[3] is not None), default=0)
+        messages = [one for entry in entries[rebased:] for one in whole_messages(entry[2].split(JOINT)) if one]
         heads = [head_of(one) for one in messages]
         begin = next((at for at, head in enumerate(heads) if head.type in ("snapshot", "update")), None)
         if begin is None:
@@ -289,13 +289,13 @@ class Taker:
                 into.codes.append(code)
         return True
 
-    def _turning(self, channel: Channel, entries: list[Entry]) -> None:
-        """The entries of a channel that takes a turn in this flush."""
+    def _rebasing(self, channel: Channel, entries: list[Entry]) -> None:
+        """The entries of a channel that takes a rebase in this flush."""
         kind, symbol = channel.kind, channel.listing.name
         source = self._sources.get((kind, symbol), channel.source.name)
         last = NO_SEQ
-        for seq, bit, message, turn in entries:
-            if turn is None:
+        for seq, bit, message, rebase in entries:
+            if rebase is None:
                 into = self._of(bit)
                 into.messages.append(message)
                 into.codes.append(self._code(symbol, source))
@@ -311,7 +311,7 @@ class Taker:
         self._turns += 1
         before = self._sources.get((kind, symbol), source)
         if before != source:
-            self._turned.append(_Turned(before, source, self._turns))
+            self._rebased.append(_Rebased(before, source, self._turns))
         self._sources[kind, symbol] = source
         into = self._of(KIND_BIT[kind])
         for message in messages:
@@ -326,36 +326,38 @@ class Taker:
         names = self.words.sources.values
         source = np.concatenate([codes for _, codes, _, _ in kinds]) % _SOURCES_MAX
         at = np.concatenate([at for _, _, at, _ in kinds])
-        turn = np.concatenate([turn for _, _, _, turn in kinds])
+        rebase = np.concatenate([rebase for _, _, _, rebase in kinds])
         received = np.concatenate([_received(parsed) for parsed, _, _, _ in kinds])
         clock = np.empty(len(at), np.int64)
         orders: dict[str, np.ndarray] = {}
         for number in np.unique(source).tolist():
             name = names[number]
             mine = np.flatnonzero(source == number)
-            order = orders[name] = mine[np.lexsort((turn[mine], at[mine]))]
+            order = orders[name] = mine[np.lexsort((rebase[mine], at[mine]))]
             before = self.clocks.get(name, 0)
             running = np.maximum.accumulate(np.maximum(received[order], before))
             # what belongs together has one clock, also a gap, which does not say when its tick was received
-            ends = np.flatnonzero((np.diff(at[order]) != 0) | (np.diff(turn[order]) != 0))
+            ends = np.flatnonzero((np.diff(at[order]) != 0) | (np.diff(rebase[order]) != 0))
             sizes = np.diff(ends, prepend=-1, append=len(order) - 1)
             running = np.repeat(running[np.append(ends, len(order) - 1)], sizes)
-            clock[order] = _apart(running, turn[order], before)
-        for turned in self._turned:
-            self._place_after(turned, orders, turn, clock)
+            clock[order] = _apart(running, rebase[order], before)
+        for rebased in self._rebased:
+            self._place_after(rebased, orders, rebase, clock)
         for name, order in orders.items():
             self.clocks[name] = int(clock[order[-1]])
         return clock
 
-    def _place_after(self, turned: _Turned, orders: dict[str, np.ndarray], turn: np.ndarray, clock: np.ndarray) -> None:
-        """Has a turn, and what follows it in its source, stand behind all that the source said which it left."""
-        left = orders.get(turned.left)
-        behind = max(self.clocks.get(turned.left, 0), int(clock[left[-1]]) if left is not None else 0)
-        order = orders[turned.source]
-        rest = order[int(np.flatnonzero(turn[order] == turned.number)[0]) :]
+    def _place_after(
+        self, rebased: _Rebased, orders: dict[str, np.ndarray], rebase: np.ndarray, clock: np.ndarray
+    ) -> None:
+        """Has a rebase, and what follows it in its source, stand behind all that the source said which it left."""
+        left = orders.get(rebased.left)
+        behind = max(self.clocks.get(rebased.left, 0), int(clock[left[-1]]) if left is not None else 0)
+        order = orders[rebased.source]
+        rest = order[int(np.flatnonzero(rebase[order] == rebased.number)[0]) :]
         if clock[rest[0]] <= behind:
-            # a floor and no distance: the turn's own clock may be 0, and a distance from there is all time since 1970
-            clock[rest] = _apart(clock[rest], turn[rest], behind)
+            # a floor and no distance: the rebase's own clock may be 0, and a distance from there is all time since 1970
+            clock[rest] = _apart(clock[rest], rebase[rest], behind)
 
     def _rows(
         self, kinds: list[tuple[Parsed, np.ndarray, np.ndarray, np.ndarray]], clocks: np.ndarray
@@ -415,12 +417,13 @@ def _by_name(names: list[str]) -> np.ndarray:
     return places
 
 
-def _apart(clock: np.ndarray, turn: np.ndarray, before: int) -> np.ndarray:
-    """The running maximum of clocks and of one before them, each turn at least a nanosecond after what came before."""
-    if not turn.any():
+def _apart(clock: np.ndarray, rebase: np.ndarray, before: int) -> np.ndarray:
+    """The running maximum of clocks and of one before them, each rebase at least a nanosecond after what came
+    before."""
+    if not rebase.any():
         return clock
-    turns = np.cumsum((turn > 0) & (np.diff(turn, prepend=0) != 0))
-    apart: np.ndarray = np.maximum(np.maximum.accumulate(clock - turns), before) + turns
+    rebases = np.cumsum((rebase > 0) & (np.diff(rebase, prepend=0) != 0))
+    apart: np.ndarray = np.maximum(np.maximum.accumulate(clock - rebases), before) + rebases
     return apart
 
 

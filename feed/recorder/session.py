@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from feed.channels.hub import Hub, HubSettings
 from feed.follow.floors import EARLIEST
-from feed.recorder.rows import Taker, missing
+from feed.recorder.rows import RowBuilder, missing
 from feed.recording.columns import Dictionaries
 from feed.recording.notes import Span
 from feed.recording.tables import GAPS, STATES
@@ -25,23 +25,25 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from feed.backfill.past import Cut
+    from feed.backfill.past import LogCut
     from feed.channels.channel import Channel
     from feed.channels.state import Folded, FoldRules
     from feed.follow.floors import Wanted
     from feed.recorder.recovery import TakenUp
     from feed.recorder.rows import Taken
-    from feed.recording.filter import Chosen
+    from feed.recording.filter import Filter
     from feed.wire.model import StateReason
 
 _ROUND_TEXT_BYTES: Final = 4 << 20
 _RECEIVED: Final = re.compile(rb'"ts_recv":"(\d+)"').search
 
 
-class Session:
+class RecorderSession:
     """A sink of the follower. `fresh`: sources whose keyframes are to be written into the files that are open."""
 
-    def __init__(self, taken_up: TakenUp, chosen: Chosen, rules: FoldRules, *, begins: Cut | None = EARLIEST) -> None:
+    def __init__(
+        self, taken_up: TakenUp, chosen: Filter, rules: FoldRules, *, begins: LogCut | None = EARLIEST
+    ) -> None:
         """`begins`: where a new recording does; None: at the end of the logs."""
         self.fresh: set[str] = set()
         self.updates = 0
@@ -56,15 +58,15 @@ class Session:
                 bars_closed_kept=rules.bars_closed_kept,
             )
         )
-        self._taker = Taker(self._wants, Dictionaries(), self.hub.rules)
-        self._taker.clocks = {source: span.clock for source, span in taken_up.positions.items()}
-        self._taker.ticks = {source: span.tick for source, span in taken_up.positions.items()}
+        self._rows = RowBuilder(self._wants, Dictionaries(), self.hub.rules)
+        self._rows.clocks = {source: span.clock for source, span in taken_up.positions.items()}
+        self._rows.ticks = {source: span.tick for source, span in taken_up.positions.items()}
         self._behind = _newest(taken_up.positions)
         self._begins = begins
         self._goes_on = bool(taken_up.positions)
         self._recorded = dict(taken_up.channels)
         for (kind, symbol), (source, _) in taken_up.channels.items():
-            self._taker.know(kind, symbol, source)
+            self._rows.know(kind, symbol, source)
         self._ended: dict[str, int] = {}
         self._spans: dict[str, Span] = {}
 
@@ -142,7 +144,7 @@ class Session:
         hub = self.hub
         self.received_ns = max(self.received_ns, hub.received_ns())
         if hub.flush(0):
-            self._taker.gather(hub.current, hub.listings, self._recorded, but=self._behind_sources())
+            self._rows.gather(hub.current, hub.listings, self._recorded, but=self._behind_sources())
             for _ in hub.fan_out():
                 raise AssertionError("a recorder's hub has no readers")
 
@@ -154,8 +156,8 @@ class Session:
         before = self.hub.updates
         self.flush()
         self.updates += self.hub.updates - before
-        taken = self._taker.take()
-        clocks = self._taker.clocks
+        taken = self._rows.take()
+        clocks = self._rows.clocks
         spans = dict(self._behind.values())
         for source, (tick, offset) in positions.items():
             if partition_of(source) not in self._behind:
@@ -164,10 +166,10 @@ class Session:
             for source in rows.spans:
                 if source not in spans:
                     spans[source] = Span(
-                        self._ended.get(source, self._taker.ticks.get(source, NO_SEQ)), -1, clocks[source]
+                        self._ended.get(source, self._rows.ticks.get(source, NO_SEQ)), -1, clocks[source]
                     )
         self._spans = spans
-        self._taker.ticks |= {source: span.tick for source, span in spans.items()}
+        self._rows.ticks |= {source: span.tick for source, span in spans.items()}
         return taken, spans
 
     def keyframes(self, table: str, sources: Iterable[str] | None = None) -> tuple[list[pa.RecordBatch], list[str]]:
@@ -219,7 +221,7 @@ class Session:
         state = [] if folded.state is None else [folded.state]
         messages = [*folded.messages, *state] if recorded is None else missing(channel, recorded, folded)
         if messages:
-            self._taker.turn(channel, messages, tick)
+            self._rows.rebase(channel, messages, tick)
 
     def _behind_sources(self) -> set[str]:
         return {name for name in self.hub.sources if partition_of(name) in self._behind} if self._behind else set()
@@ -239,7 +241,7 @@ class Session:
                 yield channel, folded
 
     def _round(self, kind: str, table: str, channels: list[Channel], texts: list[list[bytes]]) -> list[pa.RecordBatch]:
-        rows, states = self._taker.keyframes(kind, channels, texts)  # type: ignore[arg-type]  # one of KINDS
+        rows, states = self._rows.keyframes(kind, channels, texts)  # type: ignore[arg-type]  # one of KINDS
         batch = states if table == STATES else rows
         return [] if batch is None else [batch]
 

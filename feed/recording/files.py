@@ -16,7 +16,7 @@ from typing import Final, TypeVar
 import pyarrow as pa
 
 from feed.channels.state import FoldRules
-from feed.recording.folder import Folder, Place
+from feed.recording.folder import FilePlace, Folder
 from feed.recording.frames import (
     BATCH,
     CONTINUES,
@@ -52,7 +52,7 @@ class RecordedFile:
         OSError: it cannot be opened now: too few file descriptors, no permission.
     """
 
-    def __init__(self, folder: Folder, place: Place, grown: Grown | None = None) -> None:
+    def __init__(self, folder: Folder, place: FilePlace, grown: Grown | None = None) -> None:
         """`grown`: what is known of open files that were walked over before."""
         self.place = place
         self._grown = grown

@@ -16,7 +16,7 @@ from feed.wire.model import KINDS
 from feed.wire.symbols import is_pattern, prefix_of
 
 
-class Chosen:
+class Filter:
     """Kinds, and symbols by name or by pattern (`KRAKEN:*`, `*`).
 
     Raises:
@@ -55,7 +55,7 @@ class Chosen:
         return np.logical_and.reduce(masks) if masks else None
 
 
-class Picked(Chosen):
+class ChannelFilter(Filter):
     """Channels one by one, (kind, symbol). `whole`: kinds of which every symbol that is recorded is picked."""
 
     def __init__(self, channels: Iterable[tuple[str, str]], whole: Iterable[str] = ()) -> None:

@@ -26,7 +26,7 @@ _LISTINGS_MAX: Final = 20
 _PLACE: Final = re.compile(r"([a-z]+)/date=(\d{4}-\d\d-\d\d)/(\d{12})-[0-9TZ]+(\.arrow|\.arrow\.part)").fullmatch
 
 
-class Place(NamedTuple):
+class FilePlace(NamedTuple):
     """One file: its path within the recording, its table, and the commit after which it begins."""
 
     path: str
@@ -36,7 +36,7 @@ class Place(NamedTuple):
     size: int
 
 
-def sealed_of(place: Place) -> Place:
+def sealed_of(place: FilePlace) -> FilePlace:
     """What a file that is written will be."""
     return place._replace(path=place.path.removesuffix(PART) + SEALED, sealed=True)
 
@@ -64,7 +64,7 @@ class Folder:
         """Whether its files can be mapped into memory."""
         return isinstance(self.fs, fs.LocalFileSystem)
 
-    def places(self, tables: Sequence[str] = TABLES) -> list[Place]:
+    def places(self, tables: Sequence[str] = TABLES) -> list[FilePlace]:
         """The files of these tables, in the order in which they were begun.
 
         A folder that changes while it is listed may show a file that is sealed just then under neither name: it is
@@ -77,14 +77,14 @@ class Folder:
                 break
         return found
 
-    def _listed(self, tables: Sequence[str]) -> list[Place]:
-        found: list[Place] = []
+    def _listed(self, tables: Sequence[str]) -> list[FilePlace]:
+        found: list[FilePlace] = []
         for table in tables:
             selector = fs.FileSelector(f"{self.root}/{table}", recursive=True, allow_not_found=True)
             for info in self.fs.get_file_info(selector):
                 path = info.path[len(self.root) :].lstrip("/")
                 if info.type == fs.FileType.File and (match := _PLACE(path)):
-                    found.append(Place(path, match[1], int(match[3]), match[4] == SEALED, info.size or 0))
+                    found.append(FilePlace(path, match[1], int(match[3]), match[4] == SEALED, info.size or 0))
         done = {place.path for place in found if place.sealed}
         # a part beside its sealed file is what a crash between the two left over
         left = [place for place in found if place.sealed or place.path.removesuffix(".part") not in done]

@@ -13,7 +13,7 @@ from typing import Final
 import pyarrow as pa
 
 from feed.recording.notes import CorruptRecording, Gone
-from feed.recording.table_files import NEVER, Shelf, Spot
+from feed.recording.table_files import NEVER, BlockRef, TableFiles
 from feed.wire.model import KINDS, NO_SEQ
 
 WHOLE: Final = -1
@@ -21,7 +21,7 @@ WHOLE: Final = -1
 _COLUMNS: Final = ("symbol", "source", "prev", "is_snapshot")
 
 
-def footing_of(shelves: Iterable[Shelf]) -> int:
+def footing_of(shelves: Iterable[TableFiles]) -> int:
     """The clock from which on these tables can be stood upon; `NEVER` where they cannot.
 
     What a source did until then may be known of some channels alone, so it is one moment for all of them: a channel may
@@ -34,7 +34,7 @@ def footing_of(shelves: Iterable[Shelf]) -> int:
     return max((_footing(shelf) for shelf in shelves if is_trimmed(shelf)), default=WHOLE)
 
 
-def is_trimmed(shelf: Shelf) -> bool:
+def is_trimmed(shelf: TableFiles) -> bool:
     """Whether a table had files before those that are there.
 
     A kind that came to a recording later had none: of each of its channels the first rows tell where it begins.
@@ -70,7 +70,7 @@ def is_trimmed(shelf: Shelf) -> bool:
     return False
 
 
-def _footing(shelf: Shelf) -> int:
+def _footing(shelf: TableFiles) -> int:
     clock = WHOLE
     pending: set[str] | None = None
     for spot in shelf.spots():
@@ -85,7 +85,7 @@ def _footing(shelf: Shelf) -> int:
     return NEVER
 
 
-def _firsts(shelf: Shelf, spot: Spot) -> dict[tuple[str, str], bool]:
+def _firsts(shelf: TableFiles, spot: BlockRef) -> dict[tuple[str, str], bool]:
     """The channels and sources of a block, and whether their first row tells where they begin."""
     batch = shelf.rows(spot)
     rows = zip(*(_plain(batch.column(name)) for name in _COLUMNS), strict=True)

@@ -18,9 +18,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feed.recording.filter import Chosen
+from feed.recording.filter import Filter
 from feed.recording.notes import Gone, Note, Span
-from feed.recording.table_files import NEVER, Cut, Shelf, Spot
+from feed.recording.table_files import NEVER, BlockRef, RecordingCut, TableFiles
 from feed.recording.tables import GAPS, STATES
 from feed.recording.text import messages_of
 from feed.wire.model import KINDS
@@ -35,7 +35,7 @@ RANKS: Final[dict[str, int]] = {
 """Where the messages of a table stand within one tick."""
 
 
-class Page(NamedTuple):
+class RowPage(NamedTuple):
     """Messages in order. `sources` and `symbols` are the names that the arrays `source` and `symbol` index.
 
     `messages`: the JSON of each, followed by the separator; `clock`: nanoseconds; `at`: the tick; `rank`: of `RANKS`.
@@ -54,10 +54,10 @@ class Page(NamedTuple):
     def __len__(self) -> int:
         return len(self.clock)
 
-    def slice(self, start: int, stop: int) -> Page:
+    def slice(self, start: int, stop: int) -> RowPage:
         """A part of it."""
         part = slice(start, stop)
-        return Page(
+        return RowPage(
             self.messages.slice(start, stop - start),
             self.clock[part],
             self.at[part],
@@ -74,11 +74,11 @@ class Page(NamedTuple):
             return len(self.clock)
         return int(np.searchsorted(self.clock, self.clock[at_least - 1], "right"))
 
-    def take(self, rows: np.ndarray) -> Page:
+    def take(self, rows: np.ndarray) -> RowPage:
         """These messages of it, in this order."""
         messages = self.messages.take(pa.array(rows))
         clock, at, source = self.clock[rows], self.at[rows], self.source[rows]
-        return Page(messages, clock, at, source, self.symbol[rows], self.rank[rows], self.sources, self.symbols)
+        return RowPage(messages, clock, at, source, self.symbol[rows], self.rank[rows], self.sources, self.symbols)
 
     def text(self) -> memoryview:
         """All messages as one text, without a copy."""
@@ -123,7 +123,9 @@ class Names:
 class Reading:
     """One walk over the stream of some channels, from one cut to another."""
 
-    def __init__(self, shelves: Mapping[str, Shelf], chosen: Chosen, start: Cut, end: Cut, separator: str) -> None:
+    def __init__(
+        self, shelves: Mapping[str, TableFiles], chosen: Filter, start: RecordingCut, end: RecordingCut, separator: str
+    ) -> None:
         self._chosen = chosen
         self.start = start
         self._end = end
@@ -131,7 +133,7 @@ class Reading:
         self.sources, self.symbols = Names(), Names()
         self._shelves = [shelves[table] for table in chosen.tables if table in shelves]
 
-    def pages(self) -> Iterator[Page]:
+    def pages(self) -> Iterator[RowPage]:
         """All of it.
 
         Raises:
@@ -164,7 +166,7 @@ class Reading:
                 if lane.bound == bound:
                     lane.load()
 
-    def rows(self, shelf: Shelf, spot: Spot) -> Rows:
+    def rows(self, shelf: TableFiles, spot: BlockRef) -> Rows:
         """The chosen messages of a block that lie between the cuts."""
         batch = self.chosen_rows(shelf, spot)
         texts = messages_of(shelf.table, batch, self._separator)
@@ -173,7 +175,7 @@ class Reading:
         symbol = self.symbols.indices(batch.column("symbol"))[texts.rows]
         return self.by_lane(texts.messages, clock, at, source, symbol)
 
-    def chosen_rows(self, shelf: Shelf, spot: Spot) -> pa.RecordBatch:
+    def chosen_rows(self, shelf: TableFiles, spot: BlockRef) -> pa.RecordBatch:
         """The chosen rows of a block, without keyframes."""
         batch = shelf.rows(spot)
         mask = self._chosen.rows(shelf.table, batch)
@@ -204,14 +206,14 @@ class Reading:
     def _between(self, source: str, clock: np.ndarray, at: np.ndarray) -> slice:
         return slice(_before(self.start, source, clock, at), _before(self._end, source, clock, at))
 
-    def _page(self, taken: list[Part]) -> Page:
+    def _page(self, taken: list[Part]) -> RowPage:
         messages = pa.concat_arrays([part.messages for part in taken]) if len(taken) > 1 else taken[0].messages
         clock = np.concatenate([part.clock for part in taken])
         at = np.concatenate([part.at for part in taken])
         symbol = np.concatenate([part.symbol for part in taken])
         source = np.concatenate([np.full(len(part.clock), self.sources.index(part.source), np.int32) for part in taken])
         rank = np.concatenate([np.full(len(part.clock), part.rank, np.int8) for part in taken])
-        page = Page(messages, clock, at, source, symbol, rank, self.sources.names, self.symbols.names)
+        page = RowPage(messages, clock, at, source, symbol, rank, self.sources.names, self.symbols.names)
         if len(taken) == 1:
             return page
         order = self.order(clock, source, at, rank)
@@ -245,11 +247,11 @@ class Part(NamedTuple):
 class _Table:
     """One table as it is read, and the blocks of it that were decoded last."""
 
-    def __init__(self, reading: Reading, shelf: Shelf) -> None:
+    def __init__(self, reading: Reading, shelf: TableFiles) -> None:
         self.rank = RANKS[shelf.table]
         self._reading = reading
         self._shelf = shelf
-        self._decoded: OrderedDict[Spot, Rows] = OrderedDict()
+        self._decoded: OrderedDict[BlockRef, Rows] = OrderedDict()
 
     def lanes(self) -> list[_Lane]:
         """A lane for each source that has rows between the cuts."""
@@ -259,10 +261,10 @@ class _Table:
             except Gone:
                 continue  # nothing was given yet: it begins behind what was deleted
 
-    def _ahead(self) -> dict[str, list[tuple[Spot, int]]]:
+    def _ahead(self) -> dict[str, list[tuple[BlockRef, int]]]:
         """For each source the blocks to load, and the clock of their first row."""
         reading, shelf = self._reading, self._shelf
-        ahead: dict[str, list[tuple[Spot, int]]] = {}
+        ahead: dict[str, list[tuple[BlockRef, int]]] = {}
         for spot in shelf.spots(shelf.start(reading.start)):
             note = shelf.block(spot).note
             for source, span in note.sources.items():
@@ -270,7 +272,7 @@ class _Table:
                     ahead.setdefault(source, []).append((spot, span.first_clock))
         return ahead
 
-    def rows(self, spot: Spot) -> Rows:
+    def rows(self, spot: BlockRef) -> Rows:
         """A block, decoded; lanes that are at the same place share it."""
         found = self._decoded.get(spot)
         if found is None:
@@ -283,7 +285,7 @@ class _Table:
 class _Lane:
     """One source in one table, from its next row on."""
 
-    def __init__(self, table: _Table, source: str, ahead: list[tuple[Spot, int]]) -> None:
+    def __init__(self, table: _Table, source: str, ahead: list[tuple[BlockRef, int]]) -> None:
         self._table = table
         self._source = source
         self._ahead = ahead
@@ -344,7 +346,7 @@ def _without_keyframes(batch: pa.RecordBatch) -> pa.RecordBatch:
     return batch.filter(pc.invert(flags)) if flags.true_count else batch
 
 
-def _before(cut: Cut, source: str, clock: np.ndarray, at: np.ndarray) -> int:
+def _before(cut: RecordingCut, source: str, clock: np.ndarray, at: np.ndarray) -> int:
     """How many of a source's rows are before a cut."""
     tick = cut.ticks.get(source)
     return int(np.searchsorted(clock, cut.time, "right") if tick is None else np.searchsorted(at, tick, "right"))

@@ -10,20 +10,20 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from feed.channels.state import FoldRules
-from feed.recording.filter import Chosen
+from feed.recording.filter import Filter
 from feed.recording.folder import Folder
 from feed.recording.footing import footing_of
 from feed.recording.grown import Grown
-from feed.recording.merge import Page, Reading
+from feed.recording.merge import Reading, RowPage
 from feed.recording.notes import Gone, Span
-from feed.recording.state_at import Channel, Standing, standing_at
-from feed.recording.table_files import FROM_BEGIN, TO_END, Cut, Shelf, common_commit
+from feed.recording.state_at import Channel, ChannelState, standing_at
+from feed.recording.table_files import FROM_BEGIN, TO_END, RecordingCut, TableFiles, common_commit
 from feed.recording.tables import TABLES
 
 _OPENINGS_MAX: Final = 50
 
 
-class Recording:
+class RecordingFiles:
     """The files in a folder as they are now; `verify`: each batch is compared with its checksum when it is read.
 
     `limit`: the last commit that all tables have. `tables`: those that are committed together.
@@ -38,11 +38,11 @@ class Recording:
     ) -> None:
         """`grown`: what is known of its open files, for those who open it again and again."""
         self.folder = Folder(path)
-        self.shelves: dict[str, Shelf] = {}
+        self.shelves: dict[str, TableFiles] = {}
         for left in reversed(range(_OPENINGS_MAX)):
             places = self.folder.places(tables)
             self.shelves = {
-                table: Shelf(
+                table: TableFiles(
                     self.folder,
                     table,
                     [place for place in places if place.table == table],
@@ -83,8 +83,8 @@ class Recording:
         return FoldRules()
 
     def pages(
-        self, chosen: Chosen, start: Cut = FROM_BEGIN, end: Cut = TO_END, *, separator: str = "\n"
-    ) -> Iterator[Page]:
+        self, chosen: Filter, start: RecordingCut = FROM_BEGIN, end: RecordingCut = TO_END, *, separator: str = "\n"
+    ) -> Iterator[RowPage]:
         """The messages between two cuts, in order, each followed by the separator.
 
         After a cut inside the recording a client needs `standing` first.
@@ -94,7 +94,7 @@ class Recording:
         """
         return Reading(self.shelves, chosen, start, end, separator).pages()
 
-    def standing(self, chosen: Chosen, cut: Cut) -> dict[Channel, Standing]:
+    def standing(self, chosen: Filter, cut: RecordingCut) -> dict[Channel, ChannelState]:
         """How each chosen channel stands at a cut; channels without a state are left out.
 
         Raises:
@@ -149,6 +149,6 @@ class Recording:
         return limit
 
 
-def _last_commit(shelf: Shelf, number: int) -> int | None:
+def _last_commit(shelf: TableFiles, number: int) -> int | None:
     blocks = shelf.file(number).blocks if number >= 0 else []
     return blocks[-1].note.commit if blocks else None

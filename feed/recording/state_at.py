@@ -14,10 +14,10 @@ import pyarrow as pa
 
 from feed.channels.channel import NOTHING
 from feed.channels.state import Folded, FoldRules, fold
-from feed.recording.filter import Chosen
+from feed.recording.filter import Filter
 from feed.recording.footing import is_trimmed
 from feed.recording.merge import order_of
-from feed.recording.table_files import TO_END, Cut, Shelf, Spot
+from feed.recording.table_files import TO_END, BlockRef, RecordingCut, TableFiles
 from feed.recording.tables import GAPS, STATES
 from feed.recording.text import messages_of
 from feed.wire.message import END, START
@@ -29,7 +29,7 @@ Channel = tuple[str, str]
 """Kind and symbol."""
 
 
-class Standing(NamedTuple):
+class ChannelState(NamedTuple):
     """A channel at a cut: its source, and whole messages, snapshot first; `received`: when its last update was."""
 
     source: str
@@ -49,7 +49,9 @@ class _Rows(NamedTuple):
     """Those of its last snapshot; before everything where there is none."""
 
 
-def standing_at(shelves: Mapping[str, Shelf], chosen: Chosen, cut: Cut, rules: FoldRules) -> dict[Channel, Standing]:
+def standing_at(
+    shelves: Mapping[str, TableFiles], chosen: Filter, cut: RecordingCut, rules: FoldRules
+) -> dict[Channel, ChannelState]:
     """All chosen channels that have begun and have a state, in the order of kinds, then of symbols.
 
     Raises:
@@ -74,7 +76,7 @@ def standing_at(shelves: Mapping[str, Shelf], chosen: Chosen, cut: Cut, rules: F
     }
 
 
-def last_seqs(shelves: Mapping[str, Shelf], kinds: Sequence[str]) -> dict[Channel, tuple[str, int]]:
+def last_seqs(shelves: Mapping[str, TableFiles], kinds: Sequence[str]) -> dict[Channel, tuple[str, int]]:
     """The source and the last `seq` of every channel that is recorded.
 
     Raises:
@@ -82,7 +84,7 @@ def last_seqs(shelves: Mapping[str, Shelf], kinds: Sequence[str]) -> dict[Channe
     """
     found: dict[Channel, tuple[tuple[int, int], str, int]] = {}
     for kind in kinds:
-        for source, batch, clock, at in _blocks(shelves[kind], Chosen(), TO_END):
+        for source, batch, clock, at in _blocks(shelves[kind], Filter(), TO_END):
             codes = batch.column("symbol").indices.to_numpy()
             symbols = batch.column("symbol").dictionary
             seq = batch.column("seq").to_numpy()
@@ -96,7 +98,7 @@ def last_seqs(shelves: Mapping[str, Shelf], kinds: Sequence[str]) -> dict[Channe
     return {channel: (source, seq) for channel, (_, source, seq) in found.items()}
 
 
-def _standing(channel: Channel, rows: _Rows, state: bytes | None, rules: FoldRules) -> Standing:
+def _standing(channel: Channel, rows: _Rows, state: bytes | None, rules: FoldRules) -> ChannelState:
     kind: Kind = channel[0]  # type: ignore[assignment]  # a table of a kind is called as it
     messages = [message for batch, places in rows.parts for message in _messages(kind, batch, places)]
     first = next((i for i, message in enumerate(messages) if not message.startswith(b"snapshot")), len(messages))
@@ -105,7 +107,7 @@ def _standing(channel: Channel, rows: _Rows, state: bytes | None, rules: FoldRul
     told = [START + one + END for one in folded.messages]
     batch, places = rows.parts[-1]
     received = batch.column("ts_recv").cast(pa.int64())[int(places[-1])].as_py() or 0
-    return Standing(rows.source, folded.seq, told if state is None else [*told, state], received)
+    return ChannelState(rows.source, folded.seq, told if state is None else [*told, state], received)
 
 
 def _messages(kind: str, batch: pa.RecordBatch, places: np.ndarray) -> list[bytes]:
@@ -113,7 +115,7 @@ def _messages(kind: str, batch: pa.RecordBatch, places: np.ndarray) -> list[byte
     return [text[_HEAD_BYTES:-1] for text in texts.cast(pa.binary()).to_pylist()]
 
 
-def _channels(shelf: Shelf, chosen: Chosen, cut: Cut, rules: FoldRules) -> dict[str, _Rows]:
+def _channels(shelf: TableFiles, chosen: Filter, cut: RecordingCut, rules: FoldRules) -> dict[str, _Rows]:
     """The rows for each symbol, of the source in which it was last."""
     found: dict[tuple[str, str], _Rows] = {}
     tells_all = shelf.table in _LAST_ROW_KINDS
@@ -183,7 +185,7 @@ def _last_trades(rows: _Rows, kept: int) -> _Rows:
 
 
 def _blocks(
-    shelf: Shelf, chosen: Chosen, cut: Cut, *, founded: bool = False
+    shelf: TableFiles, chosen: Filter, cut: RecordingCut, *, founded: bool = False
 ) -> Iterator[tuple[str, pa.RecordBatch, np.ndarray, np.ndarray]]:
     """For each source the rows of its last round of keyframes before the cut, then all later ones before the cut.
 
@@ -207,14 +209,14 @@ def _blocks(
                 yield source, batch, clock, at
 
 
-def _spots(shelf: Shelf, cut: Cut, *, founded: bool) -> dict[str, list[Spot]]:
+def _spots(shelf: TableFiles, cut: RecordingCut, *, founded: bool) -> dict[str, list[BlockRef]]:
     """For each source the blocks that its state at the cut is made of."""
     first = shelf.start(cut)
     while True:
-        found: dict[str, list[Spot]] = {}
+        found: dict[str, list[BlockRef]] = {}
         rounds: set[str] = set()
         known: set[str] | None = None
-        open_: list[Spot] = []
+        open_: list[BlockRef] = []
         for spot in shelf.spots(first):
             note = shelf.block(spot).note
             if known is None:
@@ -249,13 +251,13 @@ class _Holes(NamedTuple):
     lost: tuple[int, int] = (-1, NO_SEQ)
 
 
-def _holes(shelf: Shelf, chosen: Chosen, cut: Cut, begin: int) -> dict[Channel, _Holes]:
+def _holes(shelf: TableFiles, chosen: Filter, cut: RecordingCut, begin: int) -> dict[Channel, _Holes]:
     """Channels that gaps before the cut left without a state.
 
     Behind one that is `lost` there is none before the next update either: at the last one the channel stands no more.
     """
     found: dict[Channel, _Holes] = {}
-    for spot in shelf.spots(shelf.start(Cut(begin))):
+    for spot in shelf.spots(shelf.start(RecordingCut(begin))):
         block = shelf.block(spot)
         if not any(span.rows and cut.begins_before(source, span) for source, span in block.note.sources.items()):
             continue
@@ -271,7 +273,7 @@ def _holes(shelf: Shelf, chosen: Chosen, cut: Cut, begin: int) -> dict[Channel, 
     return found
 
 
-def _states(shelf: Shelf, chosen: Chosen, cut: Cut) -> dict[tuple[str, str, str], bytes]:
+def _states(shelf: TableFiles, chosen: Filter, cut: RecordingCut) -> dict[tuple[str, str, str], bytes]:
     """The last state of each channel and source, where it is not `ok`."""
     found: dict[tuple[str, str, str], bytes] = {}
     for source, batch, _, _ in _blocks(shelf, chosen, cut):
@@ -285,7 +287,7 @@ def _states(shelf: Shelf, chosen: Chosen, cut: Cut) -> dict[tuple[str, str, str]
     return found
 
 
-def _chosen_rows(shelf: Shelf, spot: Spot, chosen: Chosen) -> tuple[pa.RecordBatch, list[int]]:
+def _chosen_rows(shelf: TableFiles, spot: BlockRef, chosen: Filter) -> tuple[pa.RecordBatch, list[int]]:
     """The chosen rows of a block, and their clocks."""
     batch = shelf.rows(spot)
     mask = chosen.rows(shelf.table, batch)

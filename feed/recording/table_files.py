@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 import pyarrow as pa
 
 from feed.recording.files import RecordedFile
-from feed.recording.folder import FIRST_COMMIT, Folder, Place
+from feed.recording.folder import FIRST_COMMIT, FilePlace, Folder
 from feed.recording.grown import Grown
 from feed.recording.notes import Block, Gone, Span
 
@@ -22,18 +22,18 @@ FILES_OPEN_MAX: Final = 8
 NEVER: Final = 2**63 - 1
 
 
-class Spot(NamedTuple):
+class BlockRef(NamedTuple):
     """A block of a table: the number of its file on the shelf, and its own in that file."""
 
     file: int
     block: int
 
 
-class Shelf:
+class TableFiles:
     """One table. `limit`: blocks of later commits are not there yet."""
 
     def __init__(
-        self, folder: Folder, table: str, places: list[Place], *, verify: bool = True, grown: Grown | None = None
+        self, folder: Folder, table: str, places: list[FilePlace], *, verify: bool = True, grown: Grown | None = None
     ) -> None:
         self.table = table
         self.limit = NEVER
@@ -48,7 +48,7 @@ class Shelf:
         return len(self._places)
 
     @property
-    def places(self) -> list[Place]:
+    def places(self) -> list[FilePlace]:
         """The files."""
         return self._places
 
@@ -95,15 +95,15 @@ class Shelf:
         spot = next(self.spots(), None)
         return [] if spot is None else self.blocks(spot.file)
 
-    def block(self, spot: Spot) -> Block:
+    def block(self, spot: BlockRef) -> Block:
         """One block."""
         return self.file(spot.file).blocks[spot.block]
 
-    def rows(self, spot: Spot) -> pa.RecordBatch:
+    def rows(self, spot: BlockRef) -> pa.RecordBatch:
         """The rows of a block, verified."""
         return self.file(spot.file).batch(spot.block, verify=self._verify)
 
-    def spots(self, first_file: int = 0) -> Iterator[Spot]:
+    def spots(self, first_file: int = 0) -> Iterator[BlockRef]:
         """All blocks from a file on, in order.
 
         Files are deleted from the oldest on: what lies before a deleted one does not count from then on.
@@ -122,7 +122,7 @@ class Shelf:
                 continue
             given = given or bool(count)
             for block in range(count):
-                yield Spot(file, block)
+                yield BlockRef(file, block)
 
     def last(self) -> Block | None:
         """The newest block that counts."""
@@ -131,7 +131,7 @@ class Shelf:
                 return blocks[-1]
         return None
 
-    def start(self, cut: Cut) -> int:
+    def start(self, cut: RecordingCut) -> int:
         """The last file that begins before the cut for every source that it knows; 0 where there is none such."""
         low, high = 0, len(self._places)
         while high - low > 1:
@@ -147,7 +147,7 @@ class Shelf:
             file.close()
         self._open.clear()
 
-    def _begins_before(self, number: int, cut: Cut) -> bool:
+    def _begins_before(self, number: int, cut: RecordingCut) -> bool:
         try:
             blocks = self.blocks(number)
         except Gone:
@@ -158,7 +158,7 @@ class Shelf:
         return all(cut.covers(source, span.clock, span.tick) for source, span in blocks[0].note.sources.items())
 
 
-class Cut(NamedTuple):
+class RecordingCut(NamedTuple):
     """A moment in the order of all sources: a time, or for some sources the last tick before it.
 
     What stands at the time itself, or at the tick, is before the cut.
@@ -181,8 +181,8 @@ class Cut(NamedTuple):
         return self.covers(source, span.first_clock, span.first_at)
 
 
-FROM_BEGIN: Final = Cut(-1)
-TO_END: Final = Cut(NEVER)
+FROM_BEGIN: Final = RecordingCut(-1)
+TO_END: Final = RecordingCut(NEVER)
 
 
 def common_commit(parts: Mapping[str, int | None], sealed: Mapping[str, int | None]) -> int:

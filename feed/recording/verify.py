@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import google_crc32c
 
 from feed.recording.files import RecordedFile
-from feed.recording.folder import Folder, Place, sealed_of
+from feed.recording.folder import FilePlace, Folder, sealed_of
 from feed.recording.frames import DIGITS, ZEROS
 from feed.recording.notes import CorruptRecording
 from feed.recording.seal import FOOTER_MARK
@@ -20,7 +20,7 @@ _READ_BYTES = 4 << 20
 _FOOTER_BYTES_MAX = 64 << 20
 
 
-def faults_of(folder: Folder, place: Place) -> Iterator[str]:
+def faults_of(folder: Folder, place: FilePlace) -> Iterator[str]:
     """What is wrong with a file, each fault in words with file and batch; nothing for a good one.
 
     A torn tail of an open file is no fault: it is what a crash leaves, and whoever takes up the recording cuts it.

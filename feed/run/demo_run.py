@@ -16,7 +16,7 @@ from feed.demo.collect import Exchanges, collect
 from feed.demo.figures import SETTINGS, Figures, tell
 from feed.demo.venue import Captured
 from feed.kafka.append import Appender
-from feed.run.recorder_process import Beside
+from feed.run.recorder_process import RecorderProcess
 from feed.run.roles import admin_of
 from feed.run.up import Roles, build, refuse_used_port, run_together, say_where, when_ready
 from feed.runtime.command import say
@@ -139,9 +139,9 @@ class _Demo:
             await asyncio.gather(*(topic.flush() for topic in topics.values()))
 
         beside: list[Coroutine[Any, Any, object]] = []
-        child: Beside | None = None
+        child: RecorderProcess | None = None
         if records:
-            child = Beside(self._settings, self._roles.metrics)
+            child = RecorderProcess(self._settings, self._roles.metrics)
             self._server.gateway.health.others.append(child.check)
             beside.append(child.run())
         if admin is not None:
@@ -163,13 +163,13 @@ class _Demo:
         say_where(self._settings.serve.host, port)
         say(f"try     feed tail trades '*' --url ws://{self._settings.serve.host}:{port}/v1/stream (Ctrl-C ends it)")
 
-    async def _markets(self, child: Beside | None, seed: int, send: Send) -> None:
+    async def _markets(self, child: RecorderProcess | None, seed: int, send: Send) -> None:
         """The venues, once a recorder hears them: a recording holds what the demo did from its first tick on."""
         if child is not None:
             await child.begun.wait()
         await collect(Exchanges(seed), send)
 
-    async def _figures(self, child: Beside | None, seconds: float | None) -> None:
+    async def _figures(self, child: RecorderProcess | None, seconds: float | None) -> None:
         await self._server.ready.wait()
         if child is not None:
             await child.begun.wait()
@@ -185,7 +185,7 @@ class _Demo:
         self._server.should_exit = True
         await asyncio.Event().wait()
 
-    def _all_there(self, child: Beside | None) -> bool:
+    def _all_there(self, child: RecorderProcess | None) -> bool:
         """Whether the gateway, and the recorder if there is one, have taken in every tick that was sent."""
         sources = self._server.gateway.hub.sources
         if sum(source.pos + 1 for source in sources.values()) < sum(topic.ticks for topic in self._topics.values()):

@@ -15,7 +15,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
 from aiokafka.errors import KafkaError
 
 from feed.errors import FeedError, Unreachable
-from feed.runtime.told import Told
+from feed.runtime.told import ToldReasons
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -103,7 +103,7 @@ class AllPartitions:
 
     async def __call__(self, normalizer: Normalizer) -> None:
         """Looks for new partitions until it is cancelled; while no broker answers, those known stay."""
-        told = Told(log)
+        told = ToldReasons(log)
         while True:
             normalizer.changed.clear()
             try:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from feed.backfill.past import Cut
+from feed.backfill.past import LogCut
 from feed.channels.state import FoldRules
 from feed.errors import ConfigError
 from feed.follow.floors import EARLIEST
@@ -24,7 +24,7 @@ from feed.recorder.health import RecorderHealth, register
 from feed.recorder.raw import RawRecorder
 from feed.recorder.retention import KeepRules
 from feed.recorder.role import Recorder, RecorderSettings
-from feed.recording.filter import Chosen
+from feed.recording.filter import Filter
 from feed.runtime.gc_tuning import settle
 from feed.runtime.metrics import Metrics, tell_build
 from feed.runtime.settings import RecordSettings, Settings, load
@@ -40,7 +40,7 @@ _SHOWN_CHARS_MAX: Final = 50
 
 
 def recorder(
-    settings: Settings, health: RecorderHealth, begins: Cut | None = EARLIEST, *, must_be_new: bool = False
+    settings: Settings, health: RecorderHealth, begins: LogCut | None = EARLIEST, *, must_be_new: bool = False
 ) -> Recorder:
     """A recorder as the settings say; nothing runs yet.
 
@@ -58,7 +58,7 @@ def recorder(
         {settings.feed_topic(name): name for name in settings.recorded.names},
         root,
         named=settings.recorded.named,
-        chosen=Chosen(chosen.kinds, chosen.symbols),
+        chosen=Filter(chosen.kinds, chosen.symbols),
         rules=FoldRules(settings.normalize.trades_in_snapshot, settings.normalize.bars_closed_kept),
         settings=_how(chosen),
         health=health,
@@ -68,7 +68,7 @@ def recorder(
     )
 
 
-def raw_recorder(settings: Settings, health: RecorderHealth, begins: Cut | None = EARLIEST) -> RawRecorder:
+def raw_recorder(settings: Settings, health: RecorderHealth, begins: LogCut | None = EARLIEST) -> RawRecorder:
     """A recorder of the tick topics of the same venues, into the same folder."""
     return RawRecorder(
         settings.kafka.bootstrap,
@@ -98,7 +98,7 @@ def _how(chosen: RecordSettings) -> RecorderSettings:
     )
 
 
-def begin_of(text: str) -> Cut | None:
+def begin_of(text: str) -> LogCut | None:
     """Where a new recording begins: `earliest`, `latest` (None), or a time.
 
     Raises:
@@ -107,7 +107,7 @@ def begin_of(text: str) -> Cut | None:
     if text == "latest":
         return None
     try:
-        return EARLIEST if text == "earliest" else Cut(time=ns_of(text))
+        return EARLIEST if text == "earliest" else LogCut(time=ns_of(text))
     except ValueError as error:
         raise ConfigError(f"--from {text[:_SHOWN_CHARS_MAX]!r}: wanted earliest, latest or a time: {error}") from error
 

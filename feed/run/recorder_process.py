@@ -16,7 +16,7 @@ from typing import Final
 import msgspec
 
 from feed.errors import FeedError
-from feed.recorder.health import Status, register
+from feed.recorder.health import RecorderStatus, register
 from feed.runtime.checks import Check
 from feed.runtime.metrics import Metrics
 from feed.runtime.settings import Settings, leaves
@@ -28,14 +28,14 @@ _CHILD: Final = "from feed.cli import main; main()"
 log: Final = logging.getLogger("feed.record")
 
 
-class Beside:
+class RecorderProcess:
     """A recorder as a child process."""
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self._settings = settings
         self.begun = asyncio.Event()
         """Set once nothing passes it by: it has caught up with all logs (or its disk takes nothing, and it will)."""
-        self.status = Status(False, "it has not begun")
+        self.status = RecorderStatus(False, "it has not begun")
         register(metrics, lambda: self.status)
 
     def check(self) -> Check:
@@ -52,7 +52,7 @@ class Beside:
             code = await self._once()
             if not self.status.commits and not self.status.pauses:
                 raise FeedError(f"the recorder ended with {code}; what it said stands above")
-            self.status = Status(False, f"the recorder ended with {code} and is started again")
+            self.status = RecorderStatus(False, f"the recorder ended with {code} and is started again")
             log.error("the recorder ended with %d; it is started again", code)
             await asyncio.sleep(_AGAIN_S)
 
@@ -68,7 +68,7 @@ class Beside:
         try:
             process.stdin.write(msgspec.json.encode(dict(leaves(self._settings))) + b"\n")
             while line := await process.stdout.readline():
-                self.status = msgspec.json.decode(line, type=Status)
+                self.status = msgspec.json.decode(line, type=RecorderStatus)
                 if self.status.caught_up or self.status.pauses:
                     self.begun.set()
             return await process.wait()

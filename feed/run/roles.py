@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
-from feed.run.recorder_process import Beside
+from feed.run.recorder_process import RecorderProcess
 from feed.run.up import build, make_topics, refuse_used_port, run_together, say_where, when_ready
 from feed.runtime.command import say
 
@@ -77,7 +77,7 @@ async def _serve(
         when_ready(server, lambda: say_where(settings.serve.host, server.port))
     ]
     if records:
-        beside = Beside(settings, metrics)
+        beside = RecorderProcess(settings, metrics)
         server.gateway.health.others.append(beside.check)
         working.append(beside.run())
     if admin is not None:
@@ -93,7 +93,7 @@ async def _serve_by_workers(settings: Settings, admin: Admin | None, *, normaliz
     checks: list[Callable[[], Check]] = [] if roles.normalizer is None else [roles.normalizer.check]
     working: list[Coroutine[Any, Any, object]] = []
     if records:
-        beside = Beside(settings, roles.metrics)
+        beside = RecorderProcess(settings, roles.metrics)
         checks.append(beside.check)
         working.append(beside.run())
     workers = Workers(settings, lambda port: say_where(settings.serve.host, port), metrics=roles.metrics, checks=checks)

@@ -39,7 +39,7 @@ _FRAME: Final = msgspec.json.Decoder(list[msgspec.Raw])
 Message = dict[str, Any]
 
 
-class Rule:
+class TailRule:
     """The client's rule for all channels of one subscription: which messages count, and where each channel stands."""
 
     def __init__(self) -> None:
@@ -180,7 +180,7 @@ class Tail:
             self._request["wait"] = True
         self._out = out
         self._start = start
-        self._rule = Rule()
+        self._rule = TailRule()
         self._pause_s = 0.0
         self._was_connected = False
         self._ids = itertools.count(_ID + 1)

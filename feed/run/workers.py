@@ -32,7 +32,7 @@ from feed.errors import ConfigError, FeedError, Unreachable
 from feed.gateway.app import Routes, report_of
 from feed.gateway.gateway import Gateway
 from feed.gateway.server import GatewayServer, serve
-from feed.gateway.worker_stats import PARENT, Report, Siblings, retire, stands_still
+from feed.gateway.worker_stats import PARENT, Report, WorkerStats, retire, stands_still
 from feed.run.up import build, follower, refuse_used_port
 from feed.runtime.checks import Check, failing, in_words, is_ready
 from feed.runtime.metrics import Metrics, text_of
@@ -89,7 +89,7 @@ class Workers:
         self._metrics = metrics
         self._checks = checks
         self._restarts = metrics.counter("feed_worker_restarts", "Times that a worker ended and was started again")
-        self._siblings: Siblings | None = None
+        self._siblings: WorkerStats | None = None
         self._count = settings.serve.workers
         self._numbers = [PARENT, *range(1, self._count + 1)]
         self._began_at = time.monotonic()
@@ -125,7 +125,7 @@ class Workers:
 
     @contextlib.asynccontextmanager
     async def _telling(self, folder: Path) -> AsyncIterator[None]:
-        siblings = Siblings(folder, PARENT, self._numbers, self._metrics)
+        siblings = WorkerStats(folder, PARENT, self._numbers, self._metrics)
         async with siblings.listening(self._report):
             self._siblings = siblings
             yield
@@ -304,7 +304,7 @@ async def work(task: Task, settings: Settings, routes: Sequence[Routes]) -> None
     server = roles.server
     assert server is not None
     gateway, folder = server.gateway, Path(task.folder)
-    siblings = gateway.siblings = Siblings(folder, task.number, task.numbers, roles.metrics)
+    siblings = gateway.siblings = WorkerStats(folder, task.number, task.numbers, roles.metrics)
     listener = bound(settings.serve.host, settings.serve.port)
 
     async def told(clients: int) -> Report:

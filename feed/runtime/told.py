@@ -36,7 +36,7 @@ class Repeats:
         return waiting
 
 
-class Told:
+class ToldReasons:
     """Says each reason at once when it is new, and then once in `every_s` with how often it came meanwhile."""
 
     def __init__(

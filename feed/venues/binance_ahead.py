@@ -13,7 +13,7 @@ from typing import Any, Final
 from msgspec import Struct
 
 from feed.venues import binance_frames as frames
-from feed.venues.bulk_levels import Told, canonical_sides
+from feed.venues.bulk_levels import CanonicalBook, canonical_sides
 from feed.venues.symbol import Tick
 
 _SIDES: Final = b'"b":['
@@ -27,7 +27,7 @@ class ReadAhead(Struct, frozen=True, gc=False):
 
     stream: str
     head: Any
-    told: Told
+    told: CanonicalBook
 
 
 def read_ahead(ticks: Sequence[Tick], decode: frames.Heads) -> list[ReadAhead | None]:

@@ -29,7 +29,7 @@ from msgspec import Raw
 
 from feed.errors import BadTick
 from feed.venues import binance_frames as frames
-from feed.venues.bulk_levels import Told
+from feed.venues.bulk_levels import CanonicalBook
 from feed.venues.counters import LATE_NS
 from feed.venues.symbol import Symbol
 from feed.venues.times import ms_or_us_ns
@@ -52,7 +52,7 @@ class Diffs:
         self.begun_anew: Callable[[], object] = lambda: None
         """Called where update ids have begun anew, for whoever counts by them, too."""
 
-    def take_told(self, head: Any, told: Told, ts_recv: int) -> bool:
+    def take_told(self, head: Any, told: CanonicalBook, ts_recv: int) -> bool:
         """Takes a depth update whose sides are text, if it is simply the next one of a live book; else nothing has
         changed."""
         state = self._state

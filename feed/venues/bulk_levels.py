@@ -38,19 +38,19 @@ _LOOK_BYTES_MAX: Final = 2048
 _ZERO, _NINE, _POINT, _QUOTE, _OPEN, _CLOSE, _COMMA = b'09."[],'
 
 
-class Told(Struct, frozen=True, gc=False):
+class CanonicalBook(Struct, frozen=True, gc=False):
     """A book update as it is told: the JSON of a `Book`, and how many levels it has."""
 
     text: bytes
     levels: int
 
 
-def canonical_sides(sides: Sequence[bytes]) -> list[Told | None]:
+def canonical_sides(sides: Sequence[bytes]) -> list[CanonicalBook | None]:
     """Of each text that is made like `[["1.50","2"]],"a":[]` its canonical form, None where it is not a usual one.
 
     Nothing is told of a text that `canonical_levels` would refuse, or that is not made like this to the last byte.
     """
-    told: list[Told | None] = [None] * len(sides)
+    told: list[CanonicalBook | None] = [None] * len(sides)
     joined = b"\n".join(sides)
     halves = joined.translate(_HALVES, _DIGITS).split(b"\n")
     if len(halves) != 2 * len(sides):
@@ -67,7 +67,7 @@ def canonical_sides(sides: Sequence[bytes]) -> list[Told | None]:
         same = joined if len(indexes) == len(sides) else b"\n".join([sides[index] for index in indexes])
         for index, text in zip(indexes, _canonical(same, level), strict=False):
             levels = looks[2 * index].count + looks[2 * index + 1].count  # type: ignore[union-attr]  # grouped by it
-            told[index] = Told(b'{"bids":%b}' % text, levels)
+            told[index] = CanonicalBook(b'{"bids":%b}' % text, levels)
     return told
 
 

@@ -11,7 +11,7 @@ from typing import Final
 
 from feed.venues.counters import AHEAD_MAX_NS, begins_anew
 from feed.venues.ids import TradeIds
-from feed.venues.now import Counts, SavedSymbol
+from feed.venues.now import SavedSymbol, SourceCounts
 from feed.wire.model import Trade
 
 _ROUNDED_NS: Final = 1_000_000
@@ -31,7 +31,7 @@ class KnownTrades:
         self._ids = TradeIds(runs_max)
         self._aggregates = TradeIds(runs_max)
 
-    def sift(self, trades: list[Trade], counts: Counts, aggregated: bool, clock: int) -> tuple[list[Trade], bool]:
+    def sift(self, trades: list[Trade], counts: SourceCounts, aggregated: bool, clock: int) -> tuple[list[Trade], bool]:
         """Those that are new, and whether ids have begun anew with one of them.
 
         `aggregated`: their ids are those of aggregates, which count by themselves.
@@ -70,7 +70,7 @@ class KnownTrades:
         time = None if ts_event is None else int(ts_event)
         return time is not None and time <= clock + AHEAD_MAX_NS and begins_anew(number, last, time - self.newest)
 
-    def forget(self, counts: Counts) -> None:
+    def forget(self, counts: SourceCounts) -> None:
         """Ids have begun anew: none of the old ones is known any more."""
         counts.epochs += 1
         self._ids.clear()

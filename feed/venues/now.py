@@ -28,7 +28,7 @@ def strictest(said: Sequence[tuple[Action, str | None]]) -> tuple[Action, str | 
     return max(said, key=lambda words: (_STRICTNESS.index(words[0]), words[1] is not None))
 
 
-class Counts(Struct):
+class SourceCounts(Struct):
     """What a source has counted since it started, or since it was restored.
 
     `bad_entries`: entries that could not be used. `copies`: trades that were known. `epochs`: how often a venue's ids
@@ -98,7 +98,7 @@ class Now:
     __slots__ = ("claimed", "clock", "counts", "jumped", "out", "seq", "source", "ts_recv", "weight", "words")
 
     def __init__(self, source: str) -> None:
-        self.counts = Counts()
+        self.counts = SourceCounts()
         self.words: list[Word] = []
         self.source = source
         self.seq = NO_SEQ

@@ -23,7 +23,7 @@ from msgspec.structs import replace
 from feed.errors import BadEntry, BadTick, CorruptLog, Unforeseen
 from feed.venues.bars import NEVER
 from feed.venues.clock import untimed
-from feed.venues.now import ALL, NO_JUMP, Counts, Message, Now, SavedSymbol
+from feed.venues.now import ALL, NO_JUMP, Message, Now, SavedSymbol, SourceCounts
 from feed.venues.symbol import Machine, Rules, Symbol, Tick
 from feed.venues.tick import NEVER_WRITTEN, NO_TIME
 from feed.wire.model import NO_SEQ, Action, Bar, Book, Instrument, Kind, Quote, Snapshot, State, Status, Trade
@@ -106,13 +106,13 @@ class Source:
         return chain(self._symbols, [ALL] if self.now.words else [])
 
     @property
-    def counts(self) -> Counts:
+    def counts(self) -> SourceCounts:
         """What was counted since `take_counts` was called last, or since the source was restored."""
         return self.now.counts
 
-    def take_counts(self) -> Counts:
+    def take_counts(self) -> SourceCounts:
         """What was counted since the last call."""
-        counts, self.now.counts = self.now.counts, Counts()
+        counts, self.now.counts = self.now.counts, SourceCounts()
         return counts
 
     @property
@@ -228,7 +228,7 @@ class Source:
     def wake_all(self) -> None:
         """Ends the restoring: every symbol is at its checkpoint or later, and counting begins."""
         self._wake(2**63)
-        self.now.counts = Counts()
+        self.now.counts = SourceCounts()
 
     def retell(self, value: bytes, pos: int) -> None:
         """Takes up what a record of the feed log says that ticks did which are gone: of its updates those above `pos`,

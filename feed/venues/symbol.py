@@ -23,7 +23,7 @@ from feed.venues.counters import AHEAD_MAX_NS
 from feed.venues.known import KnownTrades
 from feed.venues.legible import IN_DOUBT
 from feed.venues.levels import Levels
-from feed.venues.now import Counts, Last, Now, SavedSymbol, strictest
+from feed.venues.now import Last, Now, SavedSymbol, SourceCounts, strictest
 from feed.venues.tick import Rules as Rules
 from feed.venues.tick import Tick as Tick
 from feed.wire.model import (
@@ -110,7 +110,7 @@ class Symbol:
         self._state_change: State | None = None
 
     @property
-    def counts(self) -> Counts:
+    def counts(self) -> SourceCounts:
         """What the source has counted."""
         return self._now.counts
 

@@ -41,8 +41,8 @@ from broker import Broker  # noqa: E402  # a tool that lies beside its own pom
 from websockets.asyncio.client import ClientConnection, connect  # noqa: E402
 from websockets.exceptions import WebSocketException  # noqa: E402
 
-from feed.recording.filter import Chosen  # noqa: E402
-from feed.recording.recording import Recording  # noqa: E402
+from feed.recording.filter import Filter  # noqa: E402
+from feed.recording.recording import RecordingFiles  # noqa: E402
 from feed.wire.times import text_of  # noqa: E402
 from tests.bench.machine import memory_bytes  # noqa: E402
 from tests.integration.commands import Command  # noqa: E402
@@ -310,8 +310,8 @@ async def endure(minutes: float, rate: float, clients: int, kafka: str, folder: 
 
 def _recorded(root: Path) -> Sums:
     sums = Sums()
-    recording = Recording(str(root))
-    for page in recording.pages(Chosen(list(KINDS))):
+    recording = RecordingFiles(str(root))
+    for page in recording.pages(Filter(list(KINDS))):
         for text in page.messages.to_pylist():
             message = text.encode().rstrip(b"\n")
             found = _UPDATE.decode(message)

@@ -136,7 +136,7 @@ def _subscribe(hub: Hub, owner: _Owner, symbols: list[str]) -> None:
     session = Session(hub, owner, SessionSettings())
     names = ",".join(f'"{symbol}"' for symbol in symbols)
     session.receive(f'{{"op":"subscribe","id":1,"channels":["quotes"],"symbols":[{names}]}}'.encode(), 1)
-    while not session.reader.in_step:
+    while not session.subscriber.in_step:
         session.pull(1 << 20, 1)
 
 

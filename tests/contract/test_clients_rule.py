@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import schemas
-from feed.run.tail import Rule
+from feed.run.tail import TailRule
 
 TAKEN = {"apply", "replace", "note", "part", "stale", "ok"}
 
@@ -18,7 +18,7 @@ def test_tail_takes_what_the_rule_takes(name: str) -> None:
     scenario: dict[str, Any] = json.loads(schemas.example(name))
     start, steps = scenario["start"], scenario["steps"]
     channel = {field: value for field, value in steps[0]["message"].items() if field in ("channel", "symbol")}
-    rule = Rule()
+    rule = TailRule()
     if channel:
         rule.joined({**channel, "mode": "live", "source": start["source"], "seq": start["pos"]})
     if start["waiting"]:

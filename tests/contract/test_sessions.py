@@ -82,9 +82,9 @@ class Stage:
         record(self.hub)
         if self.hub.flush(self.now):
             for buffer, readers in self.hub.fan_out():
-                if self.session and self.session.reader in readers:
+                if self.session and self.session.subscriber in readers:
                     if self.stalled:
-                        self.session.reader.leave_behind()
+                        self.session.subscriber.leave_behind()
                     else:
                         self._send(buffer)
             if self.hub.called():

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from feed.recording.recording import Recording
+from feed.recording.recording import RecordingFiles
 from feed.run.tail import Hashing
 from feed.runtime.command import run
 from feed.venues.table import venue as venue_named
@@ -184,7 +184,7 @@ async def recorded(root: Path, client: Client) -> None:
             wanted[channel.source] = max(wanted.get(channel.source, -1), channel.pos)
     async with asyncio.timeout(DEADLINE_S):
         while True:
-            recording = Recording(str(root))
+            recording = RecordingFiles(str(root))
             found = recording.positions
             recording.close()
             if all(source in found and found[source].tick >= seq for source, seq in wanted.items()):

@@ -7,9 +7,9 @@ import asyncio
 import pytest
 from aiokafka.structs import TopicPartition
 
-from feed.backfill.past import Cut
+from feed.backfill.past import LogCut
 from feed.demo.broker import DemoBroker
-from feed.follow.places import OutOfRange, Place, place_of, records
+from feed.follow.places import LogPlace, OutOfRange, place_of, records
 from feed.gateway.backfill import FeedLogs
 from feed.kafka.append import Appender
 from feed.wire.record import Record, headers_of
@@ -53,8 +53,8 @@ class Growing:
             await asyncio.sleep(0.002)
 
 
-@pytest.mark.parametrize("cut", [Cut(source="x/0@a", mark=3), Cut(time=5), Cut()])
-async def test_a_place_is_found_in_a_log_that_forgets_all_the_time(cut: Cut) -> None:
+@pytest.mark.parametrize("cut", [LogCut(source="x/0@a", mark=3), LogCut(time=5), LogCut()])
+async def test_a_place_is_found_in_a_log_that_forgets_all_the_time(cut: LogCut) -> None:
     with DemoBroker() as broker:
         broker.make_topics([LOG.topic])
         appender = Appender(broker.address)
@@ -73,7 +73,7 @@ async def test_a_place_is_found_in_a_log_that_forgets_all_the_time(cut: Cut) -> 
         try:
             for _ in range(5):
                 place = await place_of(log, cut)
-                assert isinstance(place, Place)
+                assert isinstance(place, LogPlace)
                 assert place.broken is not cut.at_end
                 begin, end = await log.bounds()
                 assert begin - FULL_RECORDS < place.start <= end

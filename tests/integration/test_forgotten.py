@@ -12,8 +12,8 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.structs import TopicPartition
 
-from feed.recording.filter import Chosen
-from feed.recording.recording import Recording
+from feed.recording.filter import Filter
+from feed.recording.recording import RecordingFiles
 from tests.integration.stage import DEADLINE_S, Stage, Viewer, dispose, port_of_a_gateway, said
 from tests.integration.test_kills import Victim, desk_ticks
 from tests.integration.test_past import floor_of
@@ -34,7 +34,7 @@ def positions(root: Path) -> Any:
     """Up to where each source was recorded; nothing while there is no recording."""
     if not root.is_dir():
         return {}
-    recording = Recording(str(root))
+    recording = RecordingFiles(str(root))
     try:
         return recording.positions
     finally:
@@ -43,9 +43,9 @@ def positions(root: Path) -> Any:
 
 def recorded_messages(root: Path) -> Iterator[dict[str, Any]]:
     """All of a recording, in order."""
-    recording = Recording(str(root))
+    recording = RecordingFiles(str(root))
     try:
-        for page in recording.pages(Chosen()):
+        for page in recording.pages(Filter()):
             yield from map(json.loads, page.messages.to_pylist())
     finally:
         recording.close()

@@ -13,7 +13,6 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.structs import TopicPartition
 from msgspec.structs import replace
-from tests.feed.test_feedlog import make_ticks
 
 from feed.kafka.append import Appender
 from feed.kafka.cluster import Cluster
@@ -24,6 +23,7 @@ from feed.run.membership import AllPartitions, GroupMember
 from feed.runtime.tasks import end
 from feed.venues.symbol import Rules, Tick
 from feed.wire.record import Record, headers_of, record_of
+from tests.feed.feedlog.test_writer import make_ticks
 from tests.feed.memory_log import Worker, updates_of
 from tests.feed.toy import TOY
 from tests.reference import without_source

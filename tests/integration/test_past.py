@@ -15,7 +15,7 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.structs import TopicPartition
 from websockets.asyncio.client import connect
 
-from feed.recording.recording import Recording
+from feed.recording.recording import RecordingFiles
 from feed.wire.times import text_of
 from tests.feed.venues.playing import CAPTURES
 from tests.integration.stage import DEADLINE_S, MARKET, Stage, Truth, Viewer, check_exact, dispose, said, seeded
@@ -263,7 +263,7 @@ async def forget(stage: Stage, ends: dict[TopicPartition, int], root: Path) -> C
 
 def recorded(stage: Stage, root: Path) -> dict[TopicPartition, int]:
     """Up to which offset of each feed log was recorded."""
-    recording = Recording(str(root))
+    recording = RecordingFiles(str(root))
     places = {name.partition("@")[0]: span.offset for name, span in recording.positions.items()}
     recording.close()
     logs = [(TopicPartition(stage.settings.feed_topic(venue), n), f"{venue}/{n}") for venue in VENUES for n in range(2)]

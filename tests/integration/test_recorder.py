@@ -17,14 +17,14 @@ from random import Random
 import pytest
 
 from feed.kafka.cluster import Raw
-from feed.recording.filter import Chosen
+from feed.recording.filter import Filter
 from feed.recording.folder import Folder
-from feed.recording.recording import Recording
+from feed.recording.recording import RecordingFiles
 from feed.recording.verify import faults_of
 from feed.venues.table import venue as venue_named
 from replay.checking import file_faults
 from replay.sinks import TickTopic
-from replay.ticks import Tick, ticks_of
+from replay.ticks import RecordedTick, ticks_of
 from tests.feed.recorder.test_session import stream_of, updates_of
 from tests.feed.venues.playing import CAPTURES, captured
 from tests.integration.commands import Command
@@ -74,8 +74,8 @@ async def recorded_stage(
 
 def complete(root: Path, truth: Truth) -> bool:
     """Whether each channel's last update is there, sealed or not."""
-    recording = Recording(str(root))
-    found = updates_of(stream_of(recording, Chosen()))
+    recording = RecordingFiles(str(root))
+    found = updates_of(stream_of(recording, Filter()))
     recording.close()
     return all(key in found and found[key][-1] == updates[-1] for key, updates in truth.items())
 
@@ -102,7 +102,7 @@ def check(root: Path, truth: Truth) -> None:
     """Each update once and whole, and no file with a fault."""
     folder = Folder(str(root))
     assert [fault for place in folder.places() for fault in faults_of(folder, place)] == []
-    stream = stream_of(Recording(str(root)), Chosen())
+    stream = stream_of(RecordingFiles(str(root)), Filter())
     assert updates_of(stream) == truth
     assert not any(b'"reason":"recording"' in entry[4] for entry in stream)
 
@@ -325,9 +325,9 @@ def lain(raw: Raw) -> tuple[int, bytes | None, bytes | None, list[tuple[str, byt
     return raw.offset, raw.key, raw.value, list(raw.headers)
 
 
-def ticks_in(root: Path) -> list[list[Tick]]:
+def ticks_in(root: Path) -> list[list[RecordedTick]]:
     """The recorded ticks, block by block."""
-    recording = Recording(str(root), tables=("ticks",))
+    recording = RecordingFiles(str(root), tables=("ticks",))
     found = list(ticks_of(recording))
     recording.close()
     return found

@@ -12,9 +12,9 @@ import pytest
 from feed.channels.hub import Hub, HubSettings
 from feed.channels.steps import whole
 from feed.errors import ConfigError
-from feed.recording.filter import Chosen
-from feed.recording.recording import Recording
-from feed.recording.table_files import FROM_BEGIN, TO_END, Cut
+from feed.recording.filter import Filter
+from feed.recording.recording import RecordingFiles
+from feed.recording.table_files import FROM_BEGIN, TO_END, RecordingCut
 from feed.wire.log_reader import LogReader
 from feed.wire.record import Record, record_of
 from replay import republish as module
@@ -27,16 +27,16 @@ from tests.integration.stage import MARKET, Stage, Viewer, check_exact, said
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 
-async def published(stage: Stage, root: Path, start: Cut = FROM_BEGIN) -> list[list[Record]]:
+async def published(stage: Stage, root: Path, start: RecordingCut = FROM_BEGIN) -> list[list[Record]]:
     """The records of the toy venue's feed log after a publish, by partition."""
-    recording = Recording(str(root))
+    recording = RecordingFiles(str(root))
     await republish(
         recording,
         stage.kafka,
         stage.settings.feed_topic,
         {},
         "none",
-        chosen=Chosen(),
+        chosen=Filter(),
         start=start,
         end=TO_END,
         speed="max",
@@ -83,8 +83,8 @@ async def test_updates_and_states_come_back(
                 if read["type"] == "update":
                     found.setdefault((read["channel"], read["symbol"]), []).append(message)
         assert found == truth_of(logs)
-        recording = Recording(str(root))
-        stands = {key: value.messages for key, value in recording.standing(Chosen(), TO_END).items()}
+        recording = RecordingFiles(str(root))
+        stands = {key: value.messages for key, value in recording.standing(Filter(), TO_END).items()}
         told = {key: value for records in partitions for key, value in standing_from(records).items() if value}
         assert told == stands
         assert partitions[0][-1].floor
@@ -97,13 +97,13 @@ async def test_from_a_time_on_it_begins_with_states(kafka: str, tmp_path: Path) 
     logs = made_up(chooser)
     root = tmp_path / "recordings"
     record(root, [log.log for log in logs], chooser, deaths=0.0)
-    recording = Recording(str(root))
-    stream = stream_of(recording, Chosen())
-    cut = Cut(stream[len(stream) // 2][0])
+    recording = RecordingFiles(str(root))
+    stream = stream_of(recording, Filter())
+    cut = RecordingCut(stream[len(stream) // 2][0])
     async with Stage(kafka, tmp_path, ("toy",), partitions=2) as stage:
         partitions = await published(stage, root, cut)
         told = {key: value for records in partitions for key, value in standing_from(records).items() if value}
-        assert told == {key: value.messages for key, value in recording.standing(Chosen(), TO_END).items()}
+        assert told == {key: value.messages for key, value in recording.standing(Filter(), TO_END).items()}
 
 
 async def test_a_client_gets_what_was_recorded(kafka: str, data_dir: Path, tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ from typing import Any
 import msgspec
 import pytest
 from msgspec.structs import replace
-from tests.feed.test_feedlog import make_ticks
 
 from feed.channels.channel import Channel
 from feed.channels.hub import Hub, HubSettings
@@ -21,6 +20,7 @@ from feed.channels.join import Join
 from feed.protocol.session import Session, SessionSettings
 from feed.wire.log_reader import LogReader
 from feed.wire.record import Record
+from tests.feed.feedlog.test_writer import make_ticks
 from tests.feed.memory_log import Worker, updates_of
 from tests.feed.toy import TOY
 from tests.integration.stage import MARKET, Truth, check_exact
@@ -62,7 +62,7 @@ class Gateway:
 
     def drop(self) -> None:
         assert self.session is not None
-        self.session.reader.close()
+        self.session.subscriber.close()
         self.session = None
 
 
@@ -135,7 +135,7 @@ def copies_are_taken(patch: Callable[[Any, str, Any], None]) -> None:
         return record.after if before is None and record.kind == "data" else before
 
     def update(self: Intake, channel: Any, head: Any, message: bytes) -> None:
-        if channel.gathering is None and head.seq <= channel.chain:
+        if channel.awaiting_snapshot is None and head.seq <= channel.chain:
             self._add(channel, (head.seq, channel.bit, message, None))
         else:
             plain_update(self, channel, head, message)

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from feed.gateway.limits import GatewaySettings
-from feed.kafka.batches import Page
+from feed.kafka.batches import FetchPage
 from feed.kafka.fetch import Stream
 from feed.run.up import follower
 from feed.runtime.settings import Settings
@@ -62,7 +62,7 @@ class Kafka:
             raws.append(SimpleNamespace(offset=self.offset, value=record.value, headers=headers_of(record)))
             self.offset += 1
         told = SimpleNamespace(begin=0, end=self.offset, written_end=self.offset, size=sum(len(r.value) for r in raws))
-        if self.stream.answered(told, [Page(raws, self.offset, 0)], time.monotonic()):  # type: ignore[arg-type]
+        if self.stream.answered(told, [FetchPage(raws, self.offset, 0)], time.monotonic()):  # type: ignore[arg-type]
             self.arrived.set()
 
 

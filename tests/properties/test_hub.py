@@ -14,8 +14,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from feed.channels.cursor import Reader
 from feed.channels.hub import Hub, HubSettings
+from feed.channels.subscriber import Subscriber
 from feed.protocol.session import Session, SessionSettings
 from feed.wire.model import KINDS
 from tests.reference_client import Client, payloads
@@ -81,7 +81,7 @@ class Gateways(RuleBasedStateMachine):
     ) -> None:
         self.busy, self.page, self.follows = busy, page, follows
         self.hubs = [Hub(HubSettings(resume_window_bytes_max=window)) for _ in range(2)]
-        self.readers: list[list[Reader]] = [[], []]
+        self.subscribers: list[list[Subscriber]] = [[], []]
         self.ticks_of([("X:A", list(KINDS)), ("X:B", [kind for kind in KINDS if kind != "book"])])
         self.book_state("X:B", "gap", with_update=False)  # all that is known of it
         self.read_all(0)
@@ -216,7 +216,7 @@ class Gateways(RuleBasedStateMachine):
 
     def _open(self, link: Link, which: int) -> None:
         link.session = Session(self.hubs[which], link, SessionSettings(requests_burst=10_000, page_bytes=self.page))
-        self.readers[which].append(link.session.reader)
+        self.subscribers[which].append(link.session.subscriber)
         link.full, link.updates, link.gapped = False, 0, 0
         link.take(link.session.open(self.now))
 
@@ -245,7 +245,7 @@ class Gateways(RuleBasedStateMachine):
     def _catch_up(self, link: Link, bytes_max: int) -> None:
         assert link.session is not None
         for _ in range(10_000):
-            if link.session.reader.in_step:
+            if link.session.subscriber.in_step:
                 return
             link.take(link.session.pull(bytes_max, self.now))
         raise AssertionError("pull does not come to an end")
@@ -322,7 +322,7 @@ class Gateways(RuleBasedStateMachine):
         """A client that asks for something, and goes."""
         link = Link()
         link.session = Session(hub, link, SessionSettings())
-        self.readers[self.hubs.index(hub)].append(link.session.reader)
+        self.subscribers[self.hubs.index(hub)].append(link.session.subscriber)
         request = {"op": "subscribe", "id": 1, "channels": ["trades"], "symbols": symbols}
         link.session.receive(json.dumps(request).encode(), self.now)
         while link.session.under_way:
@@ -369,7 +369,7 @@ class Gateways(RuleBasedStateMachine):
             return
         if beats:
             self.heartbeat(index)
-        link.session.reader.close()
+        link.session.subscriber.close()
         client = link.client
         kept = {key: channel for key, channel in client.channels.items() if channel.open or key in client.awaited}
         client.channels = kept
@@ -400,9 +400,9 @@ class Gateways(RuleBasedStateMachine):
             self._catch_up(link, 4_000)
             self._check(link.client)
             assert link.session is not None
-            self._check_sums(link, link.session.reader)
-            link.session.reader.close()
-        for hub, readers in zip(self.hubs, self.readers, strict=True):
+            self._check_sums(link, link.session.subscriber)
+            link.session.subscriber.close()
+        for hub, readers in zip(self.hubs, self.subscribers, strict=True):
             assert list(hub.sources) == [self.market.source]
             for name in ("delivered", "merged", "gapped", "left", "gaps"):
                 assert getattr(hub.counts, name) == sum(getattr(reader.account(), name) for reader in readers), name
@@ -411,7 +411,7 @@ class Gateways(RuleBasedStateMachine):
             assert len(hub.selections) == 0
             assert not hub.holders
 
-    def _check_sums(self, link: Link, reader: Reader) -> None:
+    def _check_sums(self, link: Link, reader: Subscriber) -> None:
         """Every update of its channels was delivered or is in a gap, as the client counts them."""
         account = reader.account()
         assert account.pending == account.merged == 0, account

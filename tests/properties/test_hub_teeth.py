@@ -12,14 +12,14 @@ from feed.channels import flush as flush_module
 from feed.channels import intake
 from feed.channels import tally as tally_module
 from feed.channels.channel import Channel
-from feed.channels.cursor import Reader
 from feed.channels.flush import Flush
 from feed.channels.hub import Hub
 from feed.channels.join import Join
-from feed.channels.log import Log, Run
-from feed.channels.lost import Lost
-from feed.channels.selection import Selections, Watch
+from feed.channels.log import ChannelLog, Run
+from feed.channels.lost import LostUpdates
+from feed.channels.selection import PatternInterest, Selections
 from feed.channels.shared import Openings
+from feed.channels.subscriber import Subscriber
 from tests.properties.test_hub import Gateways
 
 SEARCH = settings(
@@ -44,17 +44,17 @@ def a_resume_repeats_an_update(patch: pytest.MonkeyPatch) -> None:
 
 
 def a_resume_ahead_is_not_held(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Reader, "_held", lambda self, id_, bit, seq: False)
+    patch.setattr(Subscriber, "_held", lambda self, id_, bit, seq: False)
 
 
 def marks_of_a_reader_behind_are_the_newest(patch: pytest.MonkeyPatch) -> None:
-    honest = Reader.marks
+    honest = Subscriber.marks
 
-    def marks(self: Reader) -> dict[str, int]:
+    def marks(self: Subscriber) -> dict[str, int]:
         positions = {name: source.pos for name, source in self._hub.sources.items()}
         return {name: positions.get(name, seq) for name, seq in honest(self).items()}
 
-    patch.setattr(Reader, "marks", marks)
+    patch.setattr(Subscriber, "marks", marks)
 
 
 def a_reader_left_behind_skips_its_flush(patch: pytest.MonkeyPatch) -> None:
@@ -62,7 +62,7 @@ def a_reader_left_behind_skips_its_flush(patch: pytest.MonkeyPatch) -> None:
 
 
 def nobody_hears_of_new_symbols(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Watch, "announces", lambda self, channel: False)
+    patch.setattr(PatternInterest, "announces", lambda self, channel: False)
 
 
 def new_symbols_are_not_selected(patch: pytest.MonkeyPatch) -> None:
@@ -105,7 +105,7 @@ def a_lag_is_not_named(patch: pytest.MonkeyPatch) -> None:
 
 
 def where_a_reader_stood_is_not_noted(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Lost, "_note", lambda self, channel, number, message, newest: None)
+    patch.setattr(LostUpdates, "_note", lambda self, channel, number, message, newest: None)
 
 
 def a_told_state_counts_as_an_update(patch: pytest.MonkeyPatch) -> None:
@@ -113,13 +113,13 @@ def a_told_state_counts_as_an_update(patch: pytest.MonkeyPatch) -> None:
 
 
 def a_flush_that_could_not_be_sent_counts(patch: pytest.MonkeyPatch) -> None:
-    honest = Reader.leave_behind
+    honest = Subscriber.leave_behind
 
-    def leave_behind(self: Reader) -> None:
+    def leave_behind(self: Subscriber) -> None:
         self._tally.delivered += self.in_step
         honest(self)
 
-    patch.setattr(Reader, "leave_behind", leave_behind)
+    patch.setattr(Subscriber, "leave_behind", leave_behind)
 
 
 def parts_count_as_updates(patch: pytest.MonkeyPatch) -> None:
@@ -131,25 +131,25 @@ def a_run_is_one_update(patch: pytest.MonkeyPatch) -> None:
 
 
 def a_run_is_given_whole(patch: pytest.MonkeyPatch) -> None:
-    def after(self: Log, seq: int) -> list[bytes]:
+    def after(self: ChannelLog, seq: int) -> list[bytes]:
         return [
             item.text if isinstance(item, Run) else item[2]
             for item in self._items
             if (item.seq if isinstance(item, Run) else item[0]) > seq
         ]
 
-    patch.setattr(Log, "after", after)
+    patch.setattr(ChannelLog, "after", after)
 
 
 def a_run_is_dropped_at_its_first_update(patch: pytest.MonkeyPatch) -> None:
-    def trim(self: Log, bound: int) -> int | None:
+    def trim(self: ChannelLog, bound: int) -> int | None:
         last = None
         while self and next(iter(self))[0] <= bound:
             item = self._items.popleft()
             last = item.seq if isinstance(item, Run) else item[0]
         return last
 
-    patch.setattr(Log, "trim", trim)
+    patch.setattr(ChannelLog, "trim", trim)
 
 
 def runs_of_a_symbol_follow_each_other(patch: pytest.MonkeyPatch) -> None:
@@ -184,19 +184,21 @@ def what_changes_is_not_told_to_openings(patch: pytest.MonkeyPatch) -> None:
 
 
 def openings_that_are_given_up_are_used(patch: pytest.MonkeyPatch) -> None:
-    honest = Reader._join_block
+    honest = Subscriber._join_block
 
-    def join_block(self: Reader, join: Join, page: Any) -> bool:
+    def join_block(self: Subscriber, join: Join, page: Any) -> bool:
         openings = None if join.shares is None else join.shares[0]
         with pytest.MonkeyPatch.context() as inner:
             inner.setattr(Hub, "openings", lambda hub, plan: openings)
             return honest(self, join, page)
 
-    patch.setattr(Reader, "_join_block", join_block)
+    patch.setattr(Subscriber, "_join_block", join_block)
 
 
 def what_begins_is_told_before_the_answer(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Reader, "follows", property(lambda self: not self.in_step and self.cursor is not self._hub.current))
+    patch.setattr(
+        Subscriber, "follows", property(lambda self: not self.in_step and self.cursor is not self._hub.current)
+    )
 
 
 FAULTS = [

@@ -10,8 +10,8 @@ from feed.channels.channel import Channel
 from feed.channels.conflation import Best, Quotes, _Side
 from feed.channels.join import Join
 from feed.channels.log import Entry
-from feed.channels.readers import Readers
 from feed.channels.state import Body
+from feed.channels.subscribers import Subscribers
 from feed.channels.views import View, _Seen
 from feed.wire.model import Level
 from tests.properties.test_views import run
@@ -84,7 +84,7 @@ def the_chain_breaks_between_two_updates(patch: pytest.MonkeyPatch) -> None:
 
 
 def marks_are_those_of_the_raw_channels(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Readers, "marks", lambda self: self.raw.marks())
+    patch.setattr(Subscribers, "marks", lambda self: self.raw.marks())
 
 
 def who_changes_a_view_begins_at_its_newest(patch: pytest.MonkeyPatch) -> None:

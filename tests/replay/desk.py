@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from feed.gateway.recordings import Recordings
 from feed.protocol.session import SessionSettings
-from replay.player import Reader
+from replay.player import RecordingReader
 from replay.session import ReplaySession
 from tests.reference_client import Client, payloads
 
@@ -43,7 +43,7 @@ class Desk:
         """Tables of rows, and how many messages were sent before each."""
         self.reads = True
         recordings = Recordings(str(folder))
-        self._reader = Reader(recordings, arrow=arrow)
+        self._reader = RecordingReader(recordings, arrow=arrow)
         self.recorded = self._reader.open()
         self.session = ReplaySession(
             settings or SessionSettings(page_bytes=page_bytes, requests_per_second=10**9, requests_burst=10**9),

@@ -24,12 +24,12 @@ import replay
 from feed.recording.blocks import BlockWriter
 from feed.recording.disk import Disk
 from feed.recording.files import RecordedFile
-from feed.recording.filter import Chosen
+from feed.recording.filter import Filter
 from feed.recording.folder import Folder
 from feed.recording.notes import CorruptRecording
-from feed.recording.recording import Recording
+from feed.recording.recording import RecordingFiles
 from feed.recording.seal import write_sealed
-from feed.recording.table_files import NEVER, Cut
+from feed.recording.table_files import NEVER, RecordingCut
 from feed.recording.tables import SCHEMAS, is_of, schema_of
 from feed.runtime.command import run
 from feed.venues.symbol import Tick
@@ -38,7 +38,7 @@ from feed.wire.model import KINDS
 from feed.wire.record import Record
 from replay.cli import app
 from replay.exporting import export
-from replay.history import FORMS, Wanted
+from replay.history import FORMS, HistoryQuery
 from tests.feed.memory_log import Worker, updates_of
 from tests.feed.recorder.tape import Log, Tape
 from tests.feed.venues.playing import T0
@@ -171,8 +171,8 @@ def test_a_range_with_an_old_file_alone(folder: Path) -> None:
 
 
 def test_history_gives_the_same_rows_in_each_form(folder: Path, log: list[Record]) -> None:
-    recording = Recording(str(folder))
-    wanted = Wanted(Chosen(["trades"]), 0, NEVER)
+    recording = RecordingFiles(str(folder))
+    wanted = HistoryQuery(Filter(["trades"]), 0, NEVER)
     trades = added(told(log))
     table = pa.ipc.open_stream(b"".join(map(bytes, FORMS[ARROW](recording, wanted)))).read_all()
     assert table.schema.equals(SCHEMAS["trades"])
@@ -213,8 +213,8 @@ def test_a_replay_as_arrow_has_rows_of_both(folder: Path, log: list[Record]) -> 
 
 
 def test_a_channel_stands_as_its_last_trades_say(folder: Path, log: list[Record]) -> None:
-    recording = Recording(str(folder))
-    ends = recording.standing(Chosen(["trades"]), Cut(NEVER - 1))
+    recording = RecordingFiles(str(folder))
+    ends = recording.standing(Filter(["trades"]), RecordingCut(NEVER - 1))
     messages = [json.loads(message) for message in ends["trades", SYMBOL].messages]
     recording.close()
     assert messages[0]["data"] == told(log)[-100:]

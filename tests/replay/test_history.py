@@ -23,12 +23,12 @@ from msgspec.structs import replace as changed
 
 import replay
 from feed.gateway.limits import GatewaySettings, LimitSettings
-from feed.recording.filter import Chosen
-from feed.recording.recording import Recording
+from feed.recording.filter import Filter
+from feed.recording.recording import RecordingFiles
 from feed.recording.table_files import NEVER
 from feed.recording.tables import SCHEMAS
 from feed.wire.times import text_of
-from replay.history import FORMS, Piece, Wanted, arrow, ndjson
+from replay.history import FORMS, HistoryQuery, Piece, arrow, ndjson
 from tests.feed.recorder.made_up import MadeUp
 from tests.feed.recorder.tape import FILES, Tape
 from tests.gateways import Running
@@ -85,7 +85,7 @@ def test_arrow_has_the_columns_and_the_rows_of_the_recording(served: Running, fo
 
 
 def test_open_and_sealed_files_are_both_read(folder: Path) -> None:
-    recording = Recording(str(folder))
+    recording = RecordingFiles(str(folder))
     places = recording.shelves["trades"].places
     recording.close()
     assert {place.sealed for place in places} == {True, False}
@@ -95,8 +95,8 @@ def test_open_and_sealed_files_are_both_read(folder: Path) -> None:
 def test_ndjson_is_the_messages_byte_for_byte(served: Running, folder: Path) -> None:
     status, headers, body = get(served, "application/x-ndjson", channel="book")
     assert (status, headers["content-type"]) == (200, "application/x-ndjson")
-    recording = Recording(str(folder))
-    assert body == b"".join(bytes(page.text()) for page in recording.pages(Chosen(["book"])))
+    recording = RecordingFiles(str(folder))
+    assert body == b"".join(bytes(page.text()) for page in recording.pages(Filter(["book"])))
     recording.close()
     types = {json.loads(line)["type"] for line in body.splitlines()}
     assert "update" in types
@@ -126,14 +126,14 @@ def test_symbols_and_patterns(served: Running) -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_ranges_that_follow_each_other_have_every_row_once(folder: Path, seed: int) -> None:
     chooser = random.Random(seed)
-    recording = Recording(str(folder))
-    everything = Wanted(Chosen(["book"]), 0, NEVER)
+    recording = RecordingFiles(str(folder))
+    everything = HistoryQuery(Filter(["book"]), 0, NEVER)
     clocks = sorted({int(c) for page in recording.pages(everything.chosen) for c in page.clock})
     cuts = [0, *sorted(chooser.sample(clocks, 4)), NEVER]
     rows: list[Any] = []
     lines = b""
     for start, end in pairwise(cuts):
-        wanted = Wanted(everything.chosen, start, end)
+        wanted = HistoryQuery(everything.chosen, start, end)
         rows += table(b"".join(map(bytes, arrow(recording, wanted)))).to_pylist()
         lines += b"".join(map(bytes, ndjson(recording, wanted)))
     assert rows == table(b"".join(map(bytes, arrow(recording, everything)))).to_pylist()
@@ -273,7 +273,7 @@ def open_files(folder: Path) -> int:
     return found
 
 
-def endless(recording: Recording, wanted: Wanted) -> Iterator[Piece]:
+def endless(recording: RecordingFiles, wanted: HistoryQuery) -> Iterator[Piece]:
     """A history that no socket holds."""
     piece = b"".join(map(bytes, ndjson(recording, wanted))) * 20
     while True:
@@ -292,7 +292,7 @@ def test_a_reader_that_takes_nothing_is_cut_and_leaves_no_file_open(folder: Path
         assert get(running, channel="trades")[0] == 200
 
 
-def trickling(recording: Recording, wanted: Wanted) -> Iterator[Piece]:
+def trickling(recording: RecordingFiles, wanted: HistoryQuery) -> Iterator[Piece]:
     """The same in small pieces."""
     while True:
         yield b"x" * 32_768
@@ -339,7 +339,7 @@ def _until(holds: Any, seconds: float = 10.0) -> bool:
 def test_a_damaged_block_breaks_the_answer_off(folder: Path, tmp_path: Path) -> None:
     root = tmp_path / "copy"
     shutil.copytree(folder, root)
-    recording = Recording(str(root))
+    recording = RecordingFiles(str(root))
     path = root / recording.shelves["trades"].places[0].path
     blocks = recording.shelves["trades"].file(0).blocks
     block = next(block for block in blocks if block.rows and not block.note.keyframes)

@@ -11,14 +11,14 @@ from typing import Any
 import msgspec
 import pytest
 
+from feed.backfill.recorded import RecordedPart as Walked
 from feed.backfill.recorded import Said
-from feed.backfill.recorded import Tape as Walked
 from feed.recording.disk import Disk, NewFile
 from feed.recording.files import RecordedFile
-from feed.recording.filter import Chosen
+from feed.recording.filter import Filter
 from feed.recording.folder import Folder
-from feed.recording.recording import Recording
-from feed.recording.table_files import Cut
+from feed.recording.recording import RecordingFiles
+from feed.recording.table_files import RecordingCut
 from feed.recording.tables import TABLES
 from feed.wire.model import KINDS, Gap, Kind, Trade, Update
 from feed.wire.times import text_of
@@ -77,11 +77,11 @@ def damage_block(root: Path, file: RecordedFile, number: int) -> None:
     path.write_bytes(data)
 
 
-def repaired(root: Path) -> Recording:
+def repaired(root: Path) -> RecordingFiles:
     """A recording after its repair, with nothing left to be found."""
     assert sum(one.lost for one in repair(root)) == 1
     assert list(file_faults(Folder(str(root)))) == []
-    recording = Recording(str(root))
+    recording = RecordingFiles(str(root))
     assert Checked(recording).run().faults == []
     for table in TABLES:
         shelf = recording.shelves[table]
@@ -94,11 +94,11 @@ def repaired(root: Path) -> Recording:
     return recording
 
 
-def told(recording: Recording) -> list[dict[str, Any]]:
+def told(recording: RecordingFiles) -> list[dict[str, Any]]:
     """The gaps, with their clocks in seconds after the start."""
     return [
         head(text) | {"s": (clock - START_NS) / SECOND}
-        for clock, *_, text in stream_of(recording, Chosen())
+        for clock, *_, text in stream_of(recording, Filter())
         if text.startswith(b'{"type":"gap"')
     ]
 
@@ -186,7 +186,7 @@ def test_verify_finds_what_is_lost_before_a_hole_of_the_venue(tmp_path: Path) ->
         tape.read(0, step)
         tape.lose("trades") if step == 10 else tape.commit()
     tape.end()
-    recording = Recording(str(tmp_path))
+    recording = RecordingFiles(str(tmp_path))
     assert len(told(recording)) == 1
     assert len(Checked(recording).run().faults) == 1
 
@@ -210,9 +210,9 @@ def test_a_hole_lies_where_the_loss_begins(tmp_path: Path, rotated: bool) -> Non
     gaps = {gap["symbol"]: gap for gap in told(recording)}
     assert short(gaps["TOY:A"])[2:4] == (0, 35)
     assert 28 <= gaps["TOY:A"]["s"] <= 29
-    chosen = Chosen(["trades"], ["TOY:A"])
+    chosen = Filter(["trades"], ["TOY:A"])
     for second in (10, 27, 28, 30, 45, 56):
-        cut = Cut(START_NS + second * SECOND)
+        cut = RecordingCut(START_NS + second * SECOND)
         pos = next((one.seq for one in recording.standing(chosen, cut).values()), None)
         for *_, text in stream_of(recording, chosen, cut):
             message = head(text)
@@ -256,7 +256,7 @@ def test_a_repair_that_is_interrupted_is_gone_on_with(tmp_path: Path, fails: int
     recorded(tmp_path / "broken", [made], 10).die()
     for name in ("whole", "broken"):
         damage(tmp_path / name, "trades", 15)
-    wanted = stream_of(repaired(tmp_path / "whole"), Chosen())
+    wanted = stream_of(repaired(tmp_path / "whole"), Filter())
 
     class Failing(Disk):
         left = fails
@@ -277,8 +277,8 @@ def test_a_repair_that_is_interrupted_is_gone_on_with(tmp_path: Path, fails: int
     with contextlib.suppress(OSError):
         list(repair(tmp_path / "broken", disk=Failing(tmp_path / "broken")))
     list(repair(tmp_path / "broken"))
-    recording = Recording(str(tmp_path / "broken"))
-    assert stream_of(recording, Chosen()) == wanted
+    recording = RecordingFiles(str(tmp_path / "broken"))
+    assert stream_of(recording, Filter()) == wanted
     assert list(file_faults(recording.folder)) == []
     left = sorted(path.name for path in (tmp_path / "broken").rglob("*") if path.is_file())
     assert left == sorted(path.name for path in (tmp_path / "whole").rglob("*") if path.is_file())
@@ -291,7 +291,7 @@ def test_a_repair_that_its_caller_leaves_is_gone_on_with(tmp_path: Path) -> None
     first = next(begun)
     begun.close()  # type: ignore[attr-defined]
     assert list(repair(tmp_path)) == [first]
-    assert len(told(Recording(str(tmp_path)))) == 2
+    assert len(told(RecordingFiles(str(tmp_path)))) == 2
     assert list(repair(tmp_path)) == []
 
 
@@ -310,11 +310,11 @@ def test_who_begins_anywhere_in_a_repaired_recording_is_not_misled(tmp_path: Pat
         tape.commits.write_round(table, *tape.session.keyframes(table))
     tape.play(4)
     tape.die()
-    file = Recording(str(tmp_path)).shelves[table].file(0)
+    file = RecordingFiles(str(tmp_path)).shelves[table].file(0)
     rounds = [number for number, block in enumerate(file.blocks) if block.note.keyframes]
     damage_block(tmp_path, file, rounds[-2] + 3)
     recording = repaired(tmp_path)
-    clocks = sorted({clock for clock, *_ in stream_of(recording, Chosen())})
+    clocks = sorted({clock for clock, *_ in stream_of(recording, Filter())})
     wanted = None
     for clock in clocks[: -1 : 1 + len(clocks) // 16]:
         desk = Desk(tmp_path)

@@ -17,7 +17,7 @@ import replay
 from feed.gateway.recordings import range_of
 from feed.recording.tables import SCHEMAS, TABLES
 from feed.wire.model import KINDS
-from replay.opened import Opened
+from replay.opened import Recording
 from tests.feed.recorder.made_up import MadeUp
 from tests.feed.recorder.tape import Tape
 from tests.replay.desk import Desk
@@ -77,7 +77,7 @@ def test_a_table_is_in_the_order_of_time(folder: Path, kind: str) -> None:
         _as_of(opened, kind)
 
 
-def _as_of(opened: Opened, kind: str) -> None:
+def _as_of(opened: Recording, kind: str) -> None:
     trades, other = opened.trades(), opened.table(kind, columns=["ts_recv", "symbol", "seq"])
     left, right = pl.from_arrow(trades.select(["ts_recv", "price"])), pl.from_arrow(other)
     assert isinstance(left, pl.DataFrame)

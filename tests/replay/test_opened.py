@@ -23,17 +23,17 @@ from pyarrow._fs import _MockFileSystem
 import replay
 from feed.errors import FeedError
 from feed.recording.files import RecordedFile
-from feed.recording.filter import Chosen
+from feed.recording.filter import Filter
 from feed.recording.folder import Folder
 from feed.recording.notes import CorruptRecording
-from feed.recording.recording import Recording
+from feed.recording.recording import RecordingFiles
 from feed.recording.table_files import FROM_BEGIN, TO_END
 from feed.runtime.command import run
 from feed.wire.hashes import Hashes
 from feed.wire.times import text_of
 from replay import printing
 from replay.cli import app
-from replay.opened import Opened
+from replay.opened import Recording
 from tests.feed.recorder.made_up import MadeUp, head, truth_of
 from tests.feed.recorder.tape import Tape
 from tests.feed.recorder.test_session import stream_of, updates_of
@@ -53,7 +53,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, MadeUp]:
 
 
 @pytest.fixture
-def opened(recorded: tuple[Path, MadeUp]) -> Opened:
+def opened(recorded: tuple[Path, MadeUp]) -> Recording:
     return replay.open(str(recorded[0]))
 
 
@@ -68,7 +68,7 @@ def trades_of(log: MadeUp, symbol: str) -> list[tuple[Decimal, str]]:
     return [(Decimal(trade["price"]), trade["trade_id"]) for update in updates for trade in head(update)["data"]]
 
 
-def test_a_table_is_a_row_a_trade(opened: Opened, recorded: tuple[Path, MadeUp]) -> None:
+def test_a_table_is_a_row_a_trade(opened: Recording, recorded: tuple[Path, MadeUp]) -> None:
     rows = opened.trades("TOY:A").to_pylist()
     assert [(row["price"], row["trade_id"]) for row in rows] == trades_of(recorded[1], "TOY:A")
     assert {row["symbol"] for row in opened.trades().to_pylist()} == {"TOY:A", "TOY:B"}
@@ -76,7 +76,7 @@ def test_a_table_is_a_row_a_trade(opened: Opened, recorded: tuple[Path, MadeUp])
     assert opened.trades("TOY:NOPE").num_rows == 0
 
 
-def test_polars_pandas_and_duckdb_take_it_in_one_line(opened: Opened, recorded: tuple[Path, MadeUp]) -> None:
+def test_polars_pandas_and_duckdb_take_it_in_one_line(opened: Recording, recorded: tuple[Path, MadeUp]) -> None:
     wanted = trades_of(recorded[1], "TOY:B")
     assert pl.from_arrow(opened.trades("TOY:B"))["trade_id"].to_list() == [trade for _, trade in wanted]
     assert opened.trades("TOY:B").to_pandas()["price"].tolist() == [price for price, _ in wanted]
@@ -87,7 +87,7 @@ def test_polars_pandas_and_duckdb_take_it_in_one_line(opened: Opened, recorded: 
     ]
 
 
-def test_files_are_a_data_set_without_us(recorded: tuple[Path, MadeUp], opened: Opened) -> None:
+def test_files_are_a_data_set_without_us(recorded: tuple[Path, MadeUp], opened: Recording) -> None:
     scanned = pl.scan_ipc(recorded[0] / "trades/**/*.arrow").filter(~pl.col("is_snapshot")).collect()
     assert scanned.height == opened.trades().num_rows
     found = opened.dataset("trades").to_table()
@@ -95,7 +95,7 @@ def test_files_are_a_data_set_without_us(recorded: tuple[Path, MadeUp], opened: 
     assert set(found["date"].to_pylist()) == {"1970-01-01"}
 
 
-def test_a_range_of_time_is_a_part_of_it(opened: Opened) -> None:
+def test_a_range_of_time_is_a_part_of_it(opened: Recording) -> None:
     whole = opened.quotes().to_pylist()
     times = [row["ts_recv"] for row in whole]
     start, end = times[len(times) // 3], times[2 * len(times) // 3]
@@ -104,7 +104,7 @@ def test_a_range_of_time_is_a_part_of_it(opened: Opened) -> None:
     assert 0 < len(part) < len(whole)
 
 
-def test_every_table_can_be_had(opened: Opened) -> None:
+def test_every_table_can_be_had(opened: Recording) -> None:
     for name in ("trades", "quotes", "book", "bars", "status", "instruments", "gaps", "states"):
         table = getattr(opened, name)()
         assert "is_keyframe" not in table.schema.names
@@ -112,8 +112,8 @@ def test_every_table_can_be_had(opened: Opened) -> None:
         assert opened.table(name, columns=["symbol"]).schema.names == ["symbol"]
 
 
-def test_messages_are_the_live_ones_and_begin_with_states(opened: Opened) -> None:
-    stream = stream_of(opened.recording, Chosen())
+def test_messages_are_the_live_ones_and_begin_with_states(opened: Recording) -> None:
+    stream = stream_of(opened.recording, Filter())
     assert list(opened.messages()) == [entry[4] for entry in stream]
     middle = stream[len(stream) // 2][0]
     told = list(opened.messages(["book"], "TOY:A", start=text_of(middle)))
@@ -123,7 +123,7 @@ def test_messages_are_the_live_ones_and_begin_with_states(opened: Opened) -> Non
     assert list(opened.play("max", "book", "TOY:A", start=text_of(middle))) == told
 
 
-def test_a_book_at_a_time(opened: Opened, recorded: tuple[Path, MadeUp]) -> None:
+def test_a_book_at_a_time(opened: Recording, recorded: tuple[Path, MadeUp]) -> None:
     found = opened.book_at("TOY:A", 2**62)
     data = recorded[1].source.truth("book", "TOY:A").data()
     assert found.bids == [(Decimal(price), Decimal(size)) for price, size in data.bids]
@@ -160,7 +160,7 @@ def test_verify_finds_nothing_or_names_file_and_batch(
     assert ran("verify", str(root), capsys=capsys)[0] == 0
     (file,) = root.glob("book/*/*.arrow")
     data = bytearray(file.read_bytes())
-    blocks = Recording(str(root)).shelves["book"].file(0).blocks
+    blocks = RecordingFiles(str(root)).shelves["book"].file(0).blocks
     data[next(block for block in blocks if block.rows).end - 40] ^= 1
     file.write_bytes(data)
     code, out, _ = ran("verify", str(root), "--json", capsys=capsys)
@@ -214,7 +214,7 @@ def test_print_gives_every_byte_or_its_hash(
     assert run(app, ["print", str(root), "--hash"]) == 0
     told = capfdbinary.readouterr().out.decode().splitlines()
     hashes = Hashes()
-    for _, source, _, _, message in stream_of(replay.open(str(root)).recording, Chosen()):
+    for _, source, _, _, message in stream_of(replay.open(str(root)).recording, Filter()):
         read = head(message)
         if read["type"] in ("update", "state") or read.get("reason") == "venue":
             hashes.take(read["channel"], read["symbol"], source, read["type"], read["seq"], message)
@@ -251,12 +251,12 @@ class Timed(io.BytesIO):
 
 @pytest.mark.parametrize("speed", [1e-6, 1e-7])  # what is made up takes 240 ns
 def test_print_at_a_pace_writes_each_line_when_it_is_due(
-    opened: Opened, monkeypatch: pytest.MonkeyPatch, speed: float
+    opened: Recording, monkeypatch: pytest.MonkeyPatch, speed: float
 ) -> None:
     out = Timed(clock := Clock())
     monkeypatch.setattr(printing, "time", clock)
-    printing.print_messages(opened.recording, Chosen(), FROM_BEGIN, TO_END, speed=speed, out=out)
-    stream = stream_of(opened.recording, Chosen())
+    printing.print_messages(opened.recording, Filter(), FROM_BEGIN, TO_END, speed=speed, out=out)
+    stream = stream_of(opened.recording, Filter())
     assert out.getvalue().splitlines() == [entry[4] for entry in stream]
     due = [int((entry[0] - stream[0][0]) / speed) for entry in stream]
     assert due[-1] > 1_000_000
@@ -309,7 +309,7 @@ def test_usage_has_words_and_code_2(
     assert words in said
 
 
-def test_numbers_become_floats_for_arithmetic(opened: Opened) -> None:
+def test_numbers_become_floats_for_arithmetic(opened: Recording) -> None:
     trades = replay.floats(opened.trades())
     exact = opened.trades().to_pylist()
     found = pl.from_arrow(trades).select(pl.col("price") * pl.col("size")).to_series().to_list()
@@ -320,13 +320,13 @@ def test_numbers_become_floats_for_arithmetic(opened: Opened) -> None:
     assert any(book)
 
 
-def test_a_recording_is_reached_by_uri(recorded: tuple[Path, MadeUp], opened: Opened) -> None:
+def test_a_recording_is_reached_by_uri(recorded: tuple[Path, MadeUp], opened: Recording) -> None:
     assert replay.open(f"file://{recorded[0]}").trades().equals(opened.trades())
 
 
 @pytest.mark.parametrize("ended", [True, False], ids=["sealed", "open"])
 def test_a_recording_is_read_from_another_file_system(
-    recorded: tuple[Path, MadeUp], opened: Opened, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ended: bool
+    recorded: tuple[Path, MadeUp], opened: Recording, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ended: bool
 ) -> None:
     root = recorded[0]
     if not ended:
@@ -380,7 +380,7 @@ def test_repair_keeps_every_whole_batch(
     assert (root / f"{place.path}.damaged").exists()
     code, out, _ = ran("verify", str(root), capsys=capsys)
     assert "checksum" not in out
-    found = updates_of(stream_of(replay.open(str(root)).recording, Chosen()))
+    found = updates_of(stream_of(replay.open(str(root)).recording, Filter()))
     assert {k: v for k, v in found.items() if k[0] != "trades"} == {k: v for k, v in whole.items() if k[0] != "trades"}
     kept = sum(len(updates) for key, updates in found.items() if key[0] == "trades")
     assert 0 < kept < sum(len(updates) for key, updates in whole.items() if key[0] == "trades")

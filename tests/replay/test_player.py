@@ -21,10 +21,10 @@ from websockets.sync.client import ClientConnection, connect
 from feed.gateway.limits import GatewaySettings, LimitSettings
 from feed.gateway.recordings import Range, Recordings
 from feed.recording.files import RecordedFile
-from feed.recording.filter import Chosen
+from feed.recording.filter import Filter
 from feed.recording.folder import Folder
 from feed.recording.notes import CorruptRecording
-from feed.recording.recording import Recording
+from feed.recording.recording import RecordingFiles
 from feed.wire.model import KINDS
 from feed.wire.times import text_of
 from tests.feed.recorder.made_up import MadeUp
@@ -103,8 +103,8 @@ class Viewer:
 
 
 def recorded(folder: Path) -> list[Json]:
-    recording = Recording(str(folder))
-    found = [json.loads(m) for p in recording.pages(Chosen(), separator="") for m in p.messages.to_pylist()]
+    recording = RecordingFiles(str(folder))
+    found = [json.loads(m) for p in recording.pages(Filter(), separator="") for m in p.messages.to_pylist()]
     recording.close()
     return found
 
@@ -279,7 +279,7 @@ def test_files_are_closed_when_the_client_goes(served: Running, folder: Path) ->
 def test_a_replay_that_cannot_begin_leaves_no_file_open(
     error: Callable[[str], Exception], status: int, served: Running, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fails(self: Recordings, recording: Recording) -> Range:
+    def fails(self: Recordings, recording: RecordingFiles) -> Range:
         assert recording.positions
         raise error("planted")
 

@@ -12,21 +12,21 @@ from pathlib import Path
 
 import pytest
 
-from feed.backfill.past import Cut as LogCut
-from feed.gateway.backfill_recorded import Reel
+from feed.backfill.past import LogCut as LogCut
+from feed.gateway.backfill_recorded import RecordedSource
 from feed.gateway.limits import GatewaySettings
-from feed.gateway.recordings import Recordings, Walk
+from feed.gateway.recordings import Recordings, RecordingWalk
 from feed.recording import merge
 from feed.recording.files import RecordedFile
-from feed.recording.filter import Chosen
-from feed.recording.recording import Recording
-from feed.recording.state_at import Standing
+from feed.recording.filter import Filter
+from feed.recording.recording import RecordingFiles
+from feed.recording.state_at import ChannelState
 from feed.wire.model import KINDS
 from feed.wire.times import text_of
 from replay.ahead import Ahead
 from replay.flow import Flow
-from replay.player import Player, Reader
-from replay.selection import Selection
+from replay.player import Player, RecordingReader
+from replay.selection import ReplaySelection
 from replay.session import ReplaySession
 from tests.feed.recorder.made_up import MadeUp
 from tests.feed.recorder.tape import Tape
@@ -35,8 +35,8 @@ from tests.replay.desk import Desk
 from tests.replay.test_player import Viewer
 
 LARGE = (
-    *(merge.Reading, merge._Table, merge._Lane, merge.Part, merge.Page, merge.Rows, Ahead, Standing),
-    *(Recording, RecordedFile, Walk, Reel, Reader, Player),
+    *(merge.Reading, merge._Table, merge._Lane, merge.Part, merge.RowPage, merge.Rows, Ahead, ChannelState),
+    *(RecordingFiles, RecordedFile, RecordingWalk, RecordedSource, RecordingReader, Player),
 )
 """What holds blocks, rows, texts or files."""
 WALKS = ("merge.py", "history.py", "tapes.py")
@@ -80,8 +80,8 @@ def until(true: Callable[[], bool]) -> None:
 
 @pytest.mark.usefixtures("collected")
 def test_a_reading_goes_with_its_iterator(folder: Path) -> None:
-    recording = Recording(str(folder))
-    pages = recording.pages(Chosen())
+    recording = RecordingFiles(str(folder))
+    pages = recording.pages(Filter())
     next(pages)
     assert "Reading" in large()
     del pages
@@ -109,7 +109,7 @@ def test_a_replay_goes_with_its_session(folder: Path, arrow: bool) -> None:
     desk.close()
     del desk.session, desk._reader  # the desk is its clock
     assert large() == []
-    assert not [one for one in gc.get_objects() if type(one) in (ReplaySession, Flow, Selection)]
+    assert not [one for one in gc.get_objects() if type(one) in (ReplaySession, Flow, ReplaySelection)]
 
 
 @pytest.mark.usefixtures("collected")
@@ -146,7 +146,7 @@ def test_a_history_goes_with_its_answer(folder: Path, accept: str) -> None:
 @pytest.mark.usefixtures("collected")
 async def test_what_a_walk_reads_goes_with_it(folder: Path) -> None:
     recordings = Recordings(str(folder))
-    reel = Reel(recordings, [*KINDS], ["*"], {"toy/0": LogCut(time=50)})
+    reel = RecordedSource(recordings, [*KINDS], ["*"], {"toy/0": LogCut(time=50)})
     assert await reel.open()
     assert await reel.next()
     assert "Reading" in large()

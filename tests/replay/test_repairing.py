@@ -10,9 +10,9 @@ import pytest
 
 from feed.channels.channel import LOST_KINDS
 from feed.recording.files import RecordedFile
-from feed.recording.filter import Chosen
+from feed.recording.filter import Filter
 from feed.recording.folder import Folder
-from feed.recording.recording import Recording
+from feed.recording.recording import RecordingFiles
 from feed.recording.table_files import TO_END
 from feed.wire.message import END, START
 from feed.wire.model import KINDS
@@ -77,17 +77,17 @@ def test_whatever_batch_is_lost_a_gap_tells_of_it(tmp_path: Path, table: str, se
     chooser = random.Random(seed)
     count = len(Folder(str(tmp_path)).places([table]))
     for number in {chooser.randrange(count), count - 1}:
-        blocks = Recording(str(tmp_path)).shelves[table].file(number).blocks
+        blocks = RecordingFiles(str(tmp_path)).shelves[table].file(number).blocks
         damage(tmp_path, table, number, chooser.randrange(1, len(blocks)))
     assert sum(one.lost for one in repair(tmp_path))
     assert list(file_faults(Folder(str(tmp_path)))) == []
-    recording = Recording(str(tmp_path))
+    recording = RecordingFiles(str(tmp_path))
     assert Checked(recording).run().faults == []
-    stream = stream_of(recording, Chosen())
+    stream = stream_of(recording, Filter())
     assert [entry[:4] for entry in stream] == sorted(entry[:4] for entry in stream)
     followed(stream)
     # of trades and bars a state found by keyframes has more than what was told
-    made_up_for = Chosen([kind for kind in KINDS if kind not in LOST_KINDS])
+    made_up_for = Filter([kind for kind in KINDS if kind not in LOST_KINDS])
     standing = recording.standing(made_up_for, TO_END)
     told = {key: [m[len(START) : -len(END)] for m in one.messages] for key, one in standing.items()}
     assert told == {key: one for key, one in standing_of(stream).items() if key[0] in made_up_for.kinds}
@@ -118,22 +118,22 @@ def turning(root: Path, seed: int) -> MadeUp:
 @pytest.mark.parametrize("whole", [False, True], ids=["rows", "the file"])
 def test_where_gaps_are_lost_nobody_is_misled(tmp_path: Path, seed: int, whole: bool) -> None:
     turning(tmp_path, seed)
-    wanted = stream_of(Recording(str(tmp_path)), Chosen())
+    wanted = stream_of(RecordingFiles(str(tmp_path)), Filter())
     count = 0
     for number, place in enumerate(Folder(str(tmp_path)).places(["gaps"])):
         if whole:
             (tmp_path / place.path).write_bytes(b"nothing")
             continue
-        blocks = Recording(str(tmp_path)).shelves["gaps"].file(number).blocks
+        blocks = RecordingFiles(str(tmp_path)).shelves["gaps"].file(number).blocks
         for block in [block for block, one in enumerate(blocks) if one.rows]:
             damage(tmp_path, "gaps", number, block)
             count += 1
     assert len(list(repair(tmp_path))) > 0
     assert whole or count
-    recording = Recording(str(tmp_path))
+    recording = RecordingFiles(str(tmp_path))
     assert list(file_faults(recording.folder)) == []
     assert Checked(recording).run().faults == []
-    found = stream_of(recording, Chosen())
+    found = stream_of(recording, Filter())
     assert [entry[:4] for entry in found] == sorted(entry[:4] for entry in found)
     assert followed(found) == followed(wanted)
     assert standing_of(found) == standing_of(wanted)
@@ -172,15 +172,15 @@ def books_of(stream: Stream) -> dict[tuple[str, int], str]:
 def test_where_states_are_lost_no_stale_book_is_told_as_good(tmp_path: Path, seed: int) -> None:
     recorded(tmp_path, seed)
     chooser = random.Random(seed)
-    wanted = books_of(stream_of(Recording(str(tmp_path)), Chosen()))
+    wanted = books_of(stream_of(RecordingFiles(str(tmp_path)), Filter()))
     count = len(Folder(str(tmp_path)).places(["states"]))
     for number in {chooser.randrange(count), chooser.randrange(count)}:
-        blocks = Recording(str(tmp_path)).shelves["states"].file(number).blocks
+        blocks = RecordingFiles(str(tmp_path)).shelves["states"].file(number).blocks
         damage(tmp_path, "states", number, chooser.randrange(1, len(blocks)))
     assert sum(one.lost for one in repair(tmp_path))
-    recording = Recording(str(tmp_path))
+    recording = RecordingFiles(str(tmp_path))
     assert Checked(recording).run().faults == []
-    found = books_of(stream_of(recording, Chosen()))
+    found = books_of(stream_of(recording, Filter()))
     assert found.keys() == wanted.keys()
     assert [key for key, state in found.items() if state == "ok" and wanted[key] == "stale"] == []
     doubted = [key for key, state in found.items() if state != wanted[key]]
@@ -198,9 +198,9 @@ def test_what_a_channel_said_last_may_have_been_lost(tmp_path: Path) -> None:
     tape.end()
     damage(tmp_path, "trades", 0, 3)
     assert [one.lost for one in repair(tmp_path)] == [1]
-    recording = Recording(str(tmp_path))
+    recording = RecordingFiles(str(tmp_path))
     assert Checked(recording).run().faults == []
-    *told, gap = [head(text) for *_, text in stream_of(recording, Chosen(["trades"], ["TOY:A"]))]
+    *told, gap = [head(text) for *_, text in stream_of(recording, Filter(["trades"], ["TOY:A"]))]
     assert [one["seq"] for one in told] == list(range(10))
     assert (gap["type"], gap["reason"], gap["prev"], gap["seq"], gap["count"], gap["lost"]) == (
         "gap",

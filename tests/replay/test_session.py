@@ -13,9 +13,9 @@ from msgspec.structs import replace as changed
 
 import schemas
 from feed.protocol.session import SessionSettings
-from feed.recording.filter import Chosen, Picked
-from feed.recording.recording import Recording
-from feed.recording.table_files import Cut
+from feed.recording.filter import ChannelFilter, Filter
+from feed.recording.recording import RecordingFiles
+from feed.recording.table_files import RecordingCut
 from feed.wire.model import KINDS
 from feed.wire.times import text_of
 from tests.feed.recorder.made_up import MadeUp
@@ -58,10 +58,10 @@ def desk(folder: Path) -> Iterator[Desk]:
 class Truth:
     """The recording as a list."""
 
-    def __init__(self, folder: Path, chosen: Chosen | None = None) -> None:
-        self.recording = Recording(str(folder))
+    def __init__(self, folder: Path, chosen: Filter | None = None) -> None:
+        self.recording = RecordingFiles(str(folder))
         self.rows: list[tuple[int, bytes]] = []
-        for page in self.recording.pages(chosen or Chosen(), separator=""):
+        for page in self.recording.pages(chosen or Filter(), separator=""):
             self.rows += zip(page.clock.tolist(), [m.encode() for m in page.messages.to_pylist()], strict=True)
 
     def between(self, start: int, end: int) -> list[bytes]:
@@ -115,7 +115,9 @@ def test_a_channel_is_joined_before_its_first_message(desk: Desk, truth: Truth) 
 def test_an_open_in_the_middle_begins_with_how_channels_stood(desk: Desk, truth: Truth) -> None:
     desk.subscribe(["book"], ["TOY:A", "POP:*"])
     desk.replay("open", from_=text_of(truth.middle), speed="max")
-    stood = truth.recording.standing(Picked([("book", s) for s in ("TOY:A", "POP:A", "POP:B")]), Cut(truth.middle - 1))
+    stood = truth.recording.standing(
+        ChannelFilter([("book", s) for s in ("TOY:A", "POP:A", "POP:B")]), RecordingCut(truth.middle - 1)
+    )
     assert list(desk.data()) == [m for found in stood.values() for m in found.messages]
     assert [m["mode"] for m in desk.messages("joined")] == ["snapshot"] * len(stood)
     before = len(list(desk.data()))
@@ -127,7 +129,9 @@ def test_an_open_in_the_middle_begins_with_how_channels_stood(desk: Desk, truth:
 def test_a_subscribe_after_open_is_acked_as_on_a_live_stream(desk: Desk, truth: Truth) -> None:
     desk.replay("open", from_=text_of(truth.middle))
     answer = desk.subscribe(["book", "trades"], ["TOY:A"])
-    stood = truth.recording.standing(Picked([("book", "TOY:A"), ("trades", "TOY:A")]), Cut(truth.middle - 1))
+    stood = truth.recording.standing(
+        ChannelFilter([("book", "TOY:A"), ("trades", "TOY:A")]), RecordingCut(truth.middle - 1)
+    )
     assert [(r["mode"], r["source"], r["seq"]) for r in answer["results"]] == [
         ("snapshot", stood[kind, "TOY:A"].source, stood[kind, "TOY:A"].seq) for kind in ("book", "trades")
     ]
@@ -285,7 +289,9 @@ def test_a_seek_gives_each_channel_a_gap_and_its_state(desk: Desk, truth: Truth)
     ends = {m["channel"]: m["seq"] for m in desk.messages("update")}
     desk.replay("seek", time=text_of(truth.middle))
     told = list(desk.data())[sent:]
-    stood = truth.recording.standing(Picked([("book", "TOY:A"), ("trades", "TOY:A")]), Cut(truth.middle - 1))
+    stood = truth.recording.standing(
+        ChannelFilter([("book", "TOY:A"), ("trades", "TOY:A")]), RecordingCut(truth.middle - 1)
+    )
     gaps = desk.messages("gap")[-2:]
     assert [(g["channel"], g["reason"], g["prev"], g["seq"], g["lost"]) for g in gaps] == [
         (kind, "seek", ends[kind], stood[kind, "TOY:A"].seq, False) for kind in ("trades", "book")
@@ -432,7 +438,7 @@ def test_whatever_is_asked_the_clients_rule_leads_to_what_was_recorded(folder: P
     assert desk.states[-1] in ("paused", "ended")
     assert not desk.client.holes
     chosen = desk.session.selection.chosen
-    stood = truth.recording.standing(Picked(chosen), Cut(desk.time - 1)) if chosen else {}
+    stood = truth.recording.standing(ChannelFilter(chosen), RecordingCut(desk.time - 1)) if chosen else {}
     for channel, found in stood.items():
         mine = desk.client.channels[channel]
         assert (mine.pos, mine.waiting, mine.source) == (found.seq, False, found.source), channel

@@ -8,7 +8,7 @@ import pytest
 from aiokafka.structs import TopicPartition
 
 from replay.pacing import Pacing
-from replay.ticks import Tick, _due
+from replay.ticks import RecordedTick, _due
 
 WHERE = TopicPartition("ticks.toy", 0)
 S = 1_000_000_000
@@ -21,7 +21,7 @@ def test_a_tick_that_was_written_without_a_time_is_due_with_the_one_before_it(
     now = [0]
     monkeypatch.setattr(time, "monotonic_ns", lambda: now[0])
     played: list[tuple[int, int]] = []
-    for due in _due([Tick(WHERE, n, at, (None, b"", [])) for n, at in enumerate(times)], Pacing(1.0)):
+    for due in _due([RecordedTick(WHERE, n, at, (None, b"", [])) for n, at in enumerate(times)], Pacing(1.0)):
         if isinstance(due, float):
             assert due <= 1.0
             now[0] += int(due * S)

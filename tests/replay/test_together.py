@@ -10,12 +10,12 @@ import msgspec
 import pytest
 
 import replay
-from feed.recording.filter import Chosen
+from feed.recording.filter import Filter
 from feed.recording.tables import TABLES
 from feed.wire.model import Book, Update
 from replay import once as module
 from replay import together
-from replay.opened import Face, Opened
+from replay.opened import Face, Recording
 from tests.feed.recorder.made_up import START_NS, MadeUp, head
 from tests.feed.recorder.moving import SECOND, Partition
 from tests.feed.recorder.tape import Log, Tape
@@ -112,7 +112,7 @@ def test_what_is_remembered_does_not_grow_when_the_other_has_ended(
     made = Partition("toy/0")
     for number in range(900):
         made.trade("TOY:A" if number % 9 else "TOY:B", number)
-    for name, count, chosen in (("a", 900, None), ("b", 100, None), ("c", 900, Chosen(["trades"], ["TOY:B"]))):
+    for name, count, chosen in (("a", 900, None), ("b", 100, None), ("c", 900, Filter(["trades"], ["TOY:B"]))):
         tape = Tape(tmp_path / name, [Log("toy/0", made.records[:count])], chosen=chosen)
         tape.play()
         tape.end()
@@ -152,13 +152,13 @@ def test_the_table_of_a_channel_is_read_once_for_all_its_holes(
 ) -> None:
     with replay.open(folders["first"], folders["second"]) as both:
         read: list[tuple[Any, ...]] = []
-        table = Opened.table
+        table = Recording.table
 
-        def seen(self: Opened, name: str, symbol: Any = None, *args: Any, **more: Any) -> Any:
+        def seen(self: Recording, name: str, symbol: Any = None, *args: Any, **more: Any) -> Any:
             read.append((id(self), name, symbol))
             return table(self, name, symbol, *args, **more)
 
-        monkeypatch.setattr(Opened, "table", seen)
+        monkeypatch.setattr(Recording, "table", seen)
         both.table("gaps")
         # the gaps themselves, and those by which holes are found
         assert all(read.count(one) <= (2 if one[1] == "gaps" else 1) for one in read)

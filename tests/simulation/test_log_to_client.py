@@ -13,7 +13,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.feed.test_feedlog import make_ticks
 
 from feed.channels.channel import Channel
 from feed.channels.hub import Hub, HubSettings
@@ -24,6 +23,7 @@ from feed.venues.symbol import Rules, Tick
 from feed.wire.log_reader import HoleInLog, LogReader
 from feed.wire.model import KINDS
 from feed.wire.record import Record
+from tests.feed.feedlog.test_writer import make_ticks
 from tests.feed.memory_log import Died, SecondWriter, Worker, updates_of
 from tests.feed.toy import TOY
 from tests.reference_client import Client, payloads
@@ -108,7 +108,7 @@ class Link:
             self.take(self.session.heartbeat(now))
 
     def pull(self, now: int) -> None:
-        while self.session is not None and not self.full and not self.session.reader.in_step:
+        while self.session is not None and not self.full and not self.session.subscriber.in_step:
             frames = self.session.pull(4096, now)
             if not frames:
                 return
@@ -123,7 +123,7 @@ class Link:
 
     def drop(self) -> None:
         if self.session is not None:
-            self.session.reader.close()
+            self.session.subscriber.close()
         self.session = self.gateway = None
         self.full = False
 

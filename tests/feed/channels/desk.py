@@ -28,7 +28,7 @@ class Link:
 
     @property
     def in_step(self) -> bool:
-        return self.session.reader.in_step
+        return self.session.subscriber.in_step
 
     def take(self, frames: bytes) -> None:
         for payload in payloads(frames):

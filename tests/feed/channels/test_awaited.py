@@ -55,7 +55,7 @@ def settle(link: Link) -> None:
 def test_what_cannot_be_waited_for_is_an_error_all_the_same(symbol: str, kind: str, code: str) -> None:
     link = desk().link()
     assert result(link.subscribe(kind, symbol, wait=True))["code"] == code
-    assert link.session.reader.wanted.count == 0
+    assert link.session.subscriber.interest.count == 0
 
 
 def test_it_counts_as_subscribed_and_begins_live_with_its_first_update() -> None:
@@ -81,7 +81,7 @@ def test_it_counts_as_subscribed_and_begins_live_with_its_first_update() -> None
     made.agrees(link, "trades", NEW)
     assert [one["ok"] for one in link.ask("unsubscribe", "trades book", NEW)["results"]] == [True, True]
     made.step("book trades", NEW)
-    assert link.session.reader.wanted.count == 0
+    assert link.session.subscriber.interest.count == 0
 
 
 def test_it_is_unsubscribed_by_name_by_pattern_and_with_everything() -> None:
@@ -94,7 +94,7 @@ def test_it_is_unsubscribed_by_name_by_pattern_and_with_everything() -> None:
         assert (left["ok"], left.get("matched", 0)) == (True, 0)
         assert link.ask("list")["results"] == []
         assert not made.hub.awaiting
-        assert link.session.reader.wanted.count == 0
+        assert link.session.subscriber.interest.count == 0
     assert result(link.ask("unsubscribe", "trades", NEW))["code"] == "unknown_symbol"
     made.step("trades", NEW)
     assert not any(joined(link) for link in made.links)
@@ -120,7 +120,7 @@ def test_unsubscribing_it_beats_an_earlier_pattern_until_it_is_asked_for_again()
     link.subscribe("trades", "X:*")
     link.subscribe("trades", f"{NEW} X:OTHER X:THIRD", wait=True)
     link.ask("unsubscribe", "trades", f"{NEW} X:OTHER X:THIRD")
-    assert link.session.reader.wanted.count == 4  # exceptions count, else they would have no limit
+    assert link.session.subscriber.interest.count == 4  # exceptions count, else they would have no limit
     link.subscribe("trades", "X:OTHER", wait=True)
     for symbol in (NEW, "X:OTHER"):
         made.step("trades", symbol)
@@ -131,7 +131,7 @@ def test_unsubscribing_it_beats_an_earlier_pattern_until_it_is_asked_for_again()
     made.step("trades", "X:THIRD")
     assert [name for _, name, _, _ in joined(link)][-1] == "X:THIRD"
     link.ask("unsubscribe")
-    assert link.session.reader.wanted.count == 0
+    assert link.session.subscriber.interest.count == 0
 
 
 def test_limits_count_it() -> None:
@@ -281,7 +281,7 @@ def test_a_name_that_is_asked_for_again_when_a_kind_of_it_is_known() -> None:
     settle(link)
     assert [kind for kind, *_ in joined(link)] == ["trades"]
     made.agrees(link, "book", NEW)
-    assert link.session.reader.wanted.count == 2
+    assert link.session.subscriber.interest.count == 2
 
 
 class Counted(dict[str, Any]):
@@ -304,7 +304,7 @@ def many(names: list[str]) -> tuple[Desk, Link]:
 
 def test_a_pattern_looks_at_names_of_its_venue_alone() -> None:
     _, link = many([f"X{number % 100}:{number}" for number in range(1_000)])
-    wanted = link.session.reader.wanted
+    wanted = link.session.subscriber.interest
     wanted.awaited = counted = Counted(wanted.awaited)
     venues = " ".join(f"X{number}:*" for number in range(100))
     link.subscribe("quotes", "X7:*")
@@ -317,9 +317,9 @@ def test_a_pattern_looks_at_names_of_its_venue_alone() -> None:
 
 def test_many_names_of_one_venue_are_left_in_steps() -> None:
     made, link = many([f"X:{number}" for number in range(3_000)])
-    wanted, session = link.session.reader.wanted, link.session
-    assert session.readers.touched(["trades", "book"], ["X:*"]) > 2 * 3_000 // 8
-    assert session.readers.touched(["trades", "book"], ["Y:*"]) == 2
+    wanted, session = link.session.subscriber.interest, link.session
+    assert session.subscribers.touched(["trades", "book"], ["X:*"]) > 2 * 3_000 // 8
+    assert session.subscribers.touched(["trades", "book"], ["Y:*"]) == 2
     left = [len(wanted.awaited)]
     link.take(session.receive(link.client.ask({"op": "unsubscribe", "channels": ["trades"], "symbols": ["X:*"]}), 1))
     while session.under_way:
@@ -332,7 +332,7 @@ def test_many_names_of_one_venue_are_left_in_steps() -> None:
     assert not made.hub.awaiting
     assert not wanted.count
     settle(link)
-    assert not session.reader.selection.masks
+    assert not session.subscriber.selection.masks
     said = link.client.messages
     made.step("trades", "X:1")
     made.step("trades", "X:2998")

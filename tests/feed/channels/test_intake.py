@@ -65,7 +65,7 @@ def test_half_a_tick_is_not_seen() -> None:
     desk.flush()
     for kind in ("trades", "book", "quotes"):
         desk.agrees(link, kind)
-    assert link.session.reader.marks() == {"x/0@a": 1}
+    assert link.session.subscriber.marks() == {"x/0@a": 1}
 
 
 def test_a_venues_hole_goes_out_with_its_update_and_never_without() -> None:
@@ -350,7 +350,7 @@ class TestIncarnations:
         desk.agrees(link, "book")
         desk.step("trades book")
         desk.agrees(link, "trades")
-        assert link.session.reader.marks() == {"x/0@b": 1}
+        assert link.session.subscriber.marks() == {"x/0@b": 1}
 
     def test_with_its_state_though_something_may_be_missing(self) -> None:
         desk = Desk()
@@ -473,7 +473,7 @@ class TestMoves:
         # nor do its updates that are older
         desk.step("book")
         assert link.channel("book", "X:A").holds() == nothing
-        assert link.session.reader.marks() == {"x/0@a": 1, "x/1@a": 1001}
+        assert link.session.subscriber.marks() == {"x/0@a": 1, "x/1@a": 1001}
 
     def test_of_one_that_comes_back_every_trade_is_an_update(self) -> None:
         desk = Desk()

@@ -18,8 +18,8 @@ def test_the_order_of_names_and_patterns() -> None:
     link = desk().link()
 
     def quotes() -> set[str]:
-        link.session.reader.own()
-        masks = link.session.reader.selection.masks
+        link.session.subscriber.own()
+        masks = link.session.subscriber.selection.masks
         names = link.session._hub.listings
         found = {names[id_].name for id_, mask in masks.items() if mask & 2}
         link.drain()
@@ -40,7 +40,7 @@ def test_the_order_of_names_and_patterns() -> None:
     link.ask("unsubscribe", "quotes", "*")
     assert quotes() == set()
     assert link.ask("list")["results"] == []
-    assert link.session.reader.wanted.count == 0
+    assert link.session.subscriber.interest.count == 0
     link.subscribe("quotes", "X:A")
     assert [r["symbol"] for r in link.ask("unsubscribe")["results"]] == ["X:A"]
 
@@ -70,7 +70,7 @@ def test_the_last_request_decides_what_becomes_of_a_lag() -> None:
     link.subscribe("quotes", "X:B")
     link.subscribe("quotes", "Y:*")
     assert told() == {"X:A": "close", "X:B": "skip", "*": "close", "Y:*": "skip"}
-    wanted, names = link.session.reader.wanted, link.session._hub.names
+    wanted, names = link.session.subscriber.interest, link.session._hub.names
     assert [wanted.closes(names[symbol], 2) for symbol in ("X:A", "X:B", "Y:A")] == [True, False, False]
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from feed.channels.channel import Channel, Listing, Source
 from feed.channels.flush import Flush
-from feed.channels.log import Entry, Log, Run, entries_of, in_order
+from feed.channels.log import ChannelLog, Entry, Run, entries_of, in_order
 from feed.channels.roster import Roster
 from feed.channels.view_spec import RAW
 from feed.wire.message import JOINT
@@ -30,9 +30,9 @@ def run(*seqs: int, bit: int = 2) -> Run:
     return Run(seqs[-1], bit, JOINT.join(map(update, seqs)), len(seqs))
 
 
-def mixed(chooser: random.Random) -> tuple[Log, list[Entry]]:
+def mixed(chooser: random.Random) -> tuple[ChannelLog, list[Entry]]:
     """A log, and what it holds entry by entry."""
-    log, entries, seq = Log(), [], 0
+    log, entries, seq = ChannelLog(), [], 0
     for _ in range(chooser.randrange(12)):
         seq += chooser.randrange(1, 4)
         if chooser.random() < 0.5:

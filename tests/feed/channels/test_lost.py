@@ -57,7 +57,7 @@ def test_a_flush_that_goes_costs_what_was_in_it_whatever_slow_readers_have(turne
     assert len(desk.hub.window) < before - 8
     for link in links:
         link.drain()
-        assert link.session.readers.account().pending == 0
+        assert link.session.subscribers.account().pending == 0
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -94,7 +94,7 @@ def test_gaps_count_exactly_what_is_missing_for_each_of_many_cursors(seed: int) 
             link.pull(1)
             if chance.random() < 0.02:
                 some_ticks()
-        account = link.session.readers.account()
+        account = link.session.subscribers.account()
         assert account.pending == 0
         known, gapped = counted(link)
         assert account.gapped == gapped or not known

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from feed.channels.channel import Channel, Listing
-from feed.channels.cursor import Reader
 from feed.channels.roster import Roster
 from feed.channels.steps import STEP_CHANNELS
+from feed.channels.subscriber import Subscriber
 from feed.protocol.session import Session, SessionSettings
 from tests.feed.channels.desk import Desk, Link
 from tests.reference_client import payloads
@@ -67,10 +67,10 @@ def test_the_cost_is_known_and_taken_before_any_of_it_is_done() -> None:
     # three tokens for a thousand patterns: none are left for a fourth request
     assert made.receive(text("subscribe", 3, channels=["trades"], symbols=["X:*"]), 1) == b""
     assert not made.under_way
-    assert not made.reader.wanted.count
+    assert not made.reader.interest.count
     assert made.wake_at is not None
     assert [m["type"] for m in said(made.wake(made.wake_at))][:1] == ["ack"]
-    assert made.reader.wanted.count == 1
+    assert made.reader.interest.count == 1
 
 
 def test_everything_fits_the_burst() -> None:
@@ -105,11 +105,11 @@ def test_a_heartbeat_does_nothing_of_a_request() -> None:
     made = Session(desk.hub, None, SessionSettings(requests_burst=10))
     names = [f"X:{number:04}" for number in range(600)]
     made.receive(text("subscribe", 1, channels=KINDS, symbols=names), 1)
-    begun = made.reader.wanted.count
+    begun = made.reader.interest.count
     assert made.under_way
     for second in range(1, 20):
         assert [m["type"] for m in said(made.heartbeat(second * 10**9))] == ["heartbeat"]
-    assert made.reader.wanted.count == begun < 1_200
+    assert made.reader.interest.count == begun < 1_200
     while made.under_way:
         made.wake(1)
     for id_ in range(2, 20):
@@ -124,7 +124,7 @@ def test_what_a_client_that_has_gone_has_asked_for_is_not_done() -> None:
     made = Session(desk.hub, None, SessionSettings())
     made.receive(text("subscribe", 1, channels=KINDS, symbols=[f"X:{number:04}" for number in range(600)]), 1)
     assert made.under_way
-    done = made.reader.wanted.count
+    done = made.reader.interest.count
     made.close()
     assert not made.under_way
     assert made.wake(1) == b""
@@ -146,8 +146,8 @@ def test_equal_joins_get_equal_messages_however_many_there_were_before(start: An
     first, came = joined(desk, **fields)
     second, same = joined(desk, **fields)
     assert [json.loads(frame) for frame in same] == [json.loads(frame) for frame in came]
-    assert second.session.reader.selection is first.session.reader.selection
-    assert second.session.readers.account() == first.session.readers.account()
+    assert second.session.subscriber.selection is first.session.subscriber.selection
+    assert second.session.subscribers.account() == first.session.subscribers.account()
     # one that comes after a change gets what is true then
     desk.step("trades quotes", "X:0007")
     third, _ = joined(desk, **fields)
@@ -161,13 +161,13 @@ def test_equal_joins_get_equal_messages_however_many_there_were_before(start: An
 def begun_of(monkeypatch: pytest.MonkeyPatch) -> list[Channel]:
     """The channels that are worked out for a join, from now on."""
     begun: list[Channel] = []
-    honest = Reader._begin
+    honest = Subscriber._begin
 
-    def begin(self: Reader, channel: Channel, *rest: Any, **more: Any) -> None:
+    def begin(self: Subscriber, channel: Channel, *rest: Any, **more: Any) -> None:
         begun.append(channel)
         honest(self, channel, *rest, **more)
 
-    monkeypatch.setattr(Reader, "_begin", begin)
+    monkeypatch.setattr(Subscriber, "_begin", begin)
     return begun
 
 
@@ -323,9 +323,9 @@ def test_what_was_not_asked_for_is_left_without_a_touch(monkeypatch: pytest.Monk
     for every_ms in (0, 50, 100, 250):
         link.subscribe("trades", f"X:000{every_ms % 7}", every_ms=every_ms)
         link.drain()
-    changed: list[Reader] = []
-    honest = Reader.own
-    monkeypatch.setattr(Reader, "own", lambda self: changed.append(self) or honest(self))
+    changed: list[Subscriber] = []
+    honest = Subscriber.own
+    monkeypatch.setattr(Subscriber, "own", lambda self: changed.append(self) or honest(self))
     results = link.ask("unsubscribe", "quotes", "X:0009 X:NOPE Y:* V:*")["results"]
     assert [result["code"] for result in results] == ["not_subscribed", "unknown_symbol"] + ["not_subscribed"] * 2
     assert not changed
@@ -373,7 +373,7 @@ def test_what_was_taken_out_of_a_pattern_counts_for_a_list() -> None:
     link = desk.link()
     link.subscribe("trades", "*")
     link.ask("unsubscribe", "trades", " ".join(f"X:{number:04}" for number in range(600)))
-    assert link.session.readers.touched(None, None) >= 600
+    assert link.session.subscribers.touched(None, None) >= 600
 
 
 def test_marks_speak_of_what_a_request_begins_anew_only_when_it_is_answered() -> None:

@@ -37,7 +37,7 @@ def test_a_flush_without_anything_for_readers() -> None:
     link = subscribed(desk, "trades")
     desk.hub.data("x/0@a", 0, 500, b"[]", 501)
     assert not desk.hub.flush(2)
-    assert link.session.reader.marks() == {"x/0@a": 500}
+    assert link.session.subscriber.marks() == {"x/0@a": 500}
     assert desk.hub.sources["x/0@a"].end == 501
 
 
@@ -51,9 +51,9 @@ def test_marks_told_during_a_fan_out_are_those_of_the_flush_before() -> None:
     assert desk.hub.flush(5)
     for _, readers in desk.hub.fan_out():
         assert len(readers) == 2
-        assert links[0].session.reader.marks() == {"x/0@a": 0}
-        links[1].session.reader.close()
-    assert links[0].session.reader.marks() == {"x/0@a": 1}
+        assert links[0].session.subscriber.marks() == {"x/0@a": 0}
+        links[1].session.subscriber.close()
+    assert links[0].session.subscriber.marks() == {"x/0@a": 1}
 
 
 def test_clients_that_come_and_go_leave_no_selections() -> None:
@@ -64,7 +64,7 @@ def test_clients_that_come_and_go_leave_no_selections() -> None:
     links = [subscribed(desk, "quotes", f"X:{number} *" if number % 3 else f"X:{number}") for number in range(50)]
     desk.step("quotes", "X:NEW")
     for link in links:
-        link.session.reader.close()
+        link.session.subscriber.close()
     assert len(desk.hub.selections) == 0
     assert desk.hub.selections._by_symbol == {}
     assert desk.hub.selections._by_digest == {}
@@ -78,7 +78,7 @@ def test_readers_left_behind_share_what_they_missed() -> None:
     links[0].full = links[1].full = True
     for _ in range(3):
         desk.step("trades")
-    kept = links[0].session.reader.selection.kept
+    kept = links[0].session.subscriber.selection.kept
     assert len(kept) == 3
     buffers = dict(kept)
     for link in links[:2]:

@@ -29,15 +29,15 @@ def test_what_is_merged_is_counted_from_the_join_to_the_end() -> None:
     desk.now += 100 * MS
     desk.flush()
     for link in (early, late):
-        account, seen = link.session.readers.account(), updates(link)
+        account, seen = link.session.subscribers.account(), updates(link)
         assert account.delivered == len(seen) < 40
         assert account.merged == sum(seen) - len(seen) > 80
         assert account.all == account.delivered + account.merged
         assert account.pending == account.gapped == account.left == 0
-    assert early.session.readers.account().all == 200
-    assert raw.session.readers.account().merged == 0
+    assert early.session.subscribers.account().all == 200
+    assert raw.session.subscribers.account().merged == 0
     told = desk.hub.counts.merged + desk.hub.views.merged
-    assert told == sum(link.session.readers.account().merged for link in (early, late))
+    assert told == sum(link.session.subscribers.account().merged for link in (early, late))
     early.ask("unsubscribe", "quotes", "X:A")
     late.session.close()
     assert desk.hub.counts.merged + desk.hub.views.merged == told

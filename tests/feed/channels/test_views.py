@@ -46,11 +46,11 @@ def test_a_view_is_given_back_when_the_last_it_owed_was_sent() -> None:
     link.subscribe("quotes", "X:A", every_ms=250, start={"last": 5}, id="q")
     link.ask("unsubscribe", "quotes", "X:A")
     (view,) = desk.hub.views
-    assert view.readers  # it has yet to say that it has caught up
+    assert view.subscribers  # it has yet to say that it has caught up
     while link.session.due:
         link.pull()
     assert link.client.caught_up == ["q"]
-    assert not view.readers
+    assert not view.subscribers
     desk.flush()
     assert not list(desk.hub.views)
 
@@ -63,15 +63,15 @@ def test_what_a_client_was_sent_of_a_view_that_it_left_still_counts() -> None:
     for _ in range(3):
         desk.now += 50_000_000
         desk.step("quotes")
-    before = link.session.readers.account()
+    before = link.session.subscribers.account()
     assert before.delivered == before.all == 3
     link.ask("unsubscribe", "quotes", "X:A")
-    assert link.session.readers.account() == before
+    assert link.session.subscribers.account() == before
     link.subscribe("quotes", "X:A")
     desk.step("quotes")
-    assert link.session.readers.account() == before._replace(all=4, delivered=4)
+    assert link.session.subscribers.account() == before._replace(all=4, delivered=4)
     link.session.close()
-    assert link.session.readers.account() == before._replace(all=4, delivered=4)
+    assert link.session.subscribers.account() == before._replace(all=4, delivered=4)
 
 
 def test_what_is_too_much_for_one_flush_is_told_by_several(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,10 +12,10 @@ import pytest
 
 from feed.demo.collect import Exchanges
 from feed.demo.kraken import checksum
-from feed.demo.market import Fair, Listing, Market
+from feed.demo.market import DemoProduct, Fair, Market
 from feed.demo.venue import iso, number
 
-LISTING = Listing("BTC/USD", "BTC", "USD", 1, 8, 25, 9_000_000, 12)
+LISTING = DemoProduct("BTC/USD", "BTC", "USD", 1, 8, 25, 9_000_000, 12)
 Books = dict[tuple[str, str], dict[str, dict[Decimal, Decimal]]]
 
 

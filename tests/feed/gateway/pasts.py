@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from feed.channels.hub import Hub, HubSettings
 from feed.follow.places import OutOfRange
-from feed.gateway.backfill import Walker
+from feed.gateway.backfill import BackfillService
 from feed.gateway.recordings import Recordings
 from feed.protocol.session import SessionSettings
 from feed.wire.log_reader import LogReader
@@ -128,7 +128,7 @@ class Town:
         self.hub = Hub(HubSettings(**{"resume_window_ms": 20} | settings))
         self.logs = {log.name: log_type(log.records, chance) for log in logs}
         self.recordings = Recordings(str(recordings)) if recordings is not None else None
-        self.walker = Walker(self, self._catch_up, 2, self.recordings)  # type: ignore[arg-type]  # as `FeedLogs`
+        self.walker = BackfillService(self, self._catch_up, 2, self.recordings)  # type: ignore[arg-type]  # as `FeedLogs`
         self.links: list[Link] = []
         self._due: list[Any] = []
         self._chance = chance

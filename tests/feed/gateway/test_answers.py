@@ -8,7 +8,7 @@ import json
 import pytest
 
 from feed.gateway import answers
-from feed.gateway.answers import Made, Slices, Together
+from feed.gateway.answers import Made, SharedAnswers, Slices
 from feed.wire.model import Book
 from tests.gateways import Running
 from tests.integration.test_gateway import get, subscribe, until
@@ -41,7 +41,7 @@ def test_no_more_than_some_megabytes_are_kept() -> None:
 
 @pytest.mark.anyio
 async def test_who_asks_while_it_is_made_gets_the_same() -> None:
-    together, going, made = Together(), asyncio.Event(), 0
+    together, going, made = SharedAnswers(), asyncio.Event(), 0
 
     async def make() -> int:
         nonlocal made

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from feed.backfill import cutover as handover
 from feed.backfill import requests as walks
-from feed.backfill.past import Cut
+from feed.backfill.past import LogCut
 from feed.backfill.requests import WALKS_MAX
 from feed.errors import CorruptLog, Unreachable
 from feed.follow.places import place_of
@@ -68,7 +68,7 @@ async def test_a_log_that_was_written_at_other_offsets_refuses_the_request(
     log = place.logs["x/0"]
     log.records = [replace(record, floor=record.offset + 100) for record in log.records]
     with pytest.raises(CorruptLog, match="written at other offsets"):
-        await place_of(log, Cut() if at_end else Cut(time=clock_of(place.made[0]) // 2))
+        await place_of(log, LogCut() if at_end else LogCut(time=clock_of(place.made[0]) // 2))
     if not at_end:
         link = place.link()
         link.subscribe("trades", "*", id="t", start={"time": text_of(9)})
@@ -357,7 +357,7 @@ async def test_patterns_beside_those_of_a_walk_stay_when_it_arrives() -> None:
         ("trades", "X:*", 2, "close"),
         ("quotes", "*", 3, "skip"),
     ]
-    assert link.session.readers.raw.wanted.count == 3
+    assert link.session.subscribers.raw.interest.count == 3
     # what it has is known, so a new walk takes it away first: else updates would come beside it
     link.subscribe("trades", "X:*", id="again", start={"time": text_of(9)})
     place.grow(20)

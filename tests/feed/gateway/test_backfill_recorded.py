@@ -11,19 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.feed.gateway.test_walker import SYMBOLS, check, wanted_after
 
 from feed.backfill import recorded as tape
 from feed.errors import Unreachable
 from feed.gateway import backfill as walker
-from feed.recording.filter import Chosen
+from feed.recording.filter import Filter
 from feed.recording.folder import Folder
-from feed.recording.merge import Page
+from feed.recording.merge import RowPage
 from feed.recording.notes import CorruptRecording
-from feed.recording.recording import Recording
+from feed.recording.recording import RecordingFiles
 from feed.wire.model import KINDS
 from feed.wire.times import text_of
 from tests.feed.gateway.pasts import Town
+from tests.feed.gateway.test_backfill import SYMBOLS, check, wanted_after
 from tests.feed.recorder.made_up import MadeUp, truth_of
 from tests.feed.recorder.tape import Tape
 from tests.feed.recorder.test_session import EAGER, record
@@ -251,7 +251,7 @@ async def test_a_time_before_what_is_kept_of_a_recording_begins_with_whole_state
 async def test_what_was_not_recorded_begins_with_the_log(tmp_path: Path) -> None:
     chance = random.Random(3)
     logs = made(chance)
-    recorder = Tape(tmp_path / "recordings", [log.log for log in logs], chosen=Chosen(["trades", "book"]), files=EAGER)
+    recorder = Tape(tmp_path / "recordings", [log.log for log in logs], chosen=Filter(["trades", "book"]), files=EAGER)
     for number in range(len(logs)):
         while recorder.read(number, 5):
             recorder.commit()
@@ -277,15 +277,15 @@ async def test_what_was_not_recorded_begins_with_the_log(tmp_path: Path) -> None
 async def test_a_recording_that_is_damaged_on_the_way_is_a_gap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chance = random.Random(3)
     place, time = recorded(chance, tmp_path / "recordings", 900, deaths=0.0)
-    pages = Recording.pages
+    pages = RecordingFiles.pages
 
-    def damaged(recording: Recording, *arguments: Any, **more: Any) -> Iterator[Page]:
+    def damaged(recording: RecordingFiles, *arguments: Any, **more: Any) -> Iterator[RowPage]:
         """What is wrong with a batch is found when it is read: how far that is ahead is the machine's business."""
         first, *_ = pages(recording, *arguments, **more)
         yield first.slice(0, len(first) // 2)
         raise CorruptRecording("planted")
 
-    monkeypatch.setattr(Recording, "pages", damaged)
+    monkeypatch.setattr(RecordingFiles, "pages", damaged)
     link = place.link()
     link.subscribe("trades", "X:A", id="t", start={"time": text_of(time)})
     await place.walked(link, "t")
@@ -325,9 +325,9 @@ async def test_what_is_open_is_closed_however_the_looking_ends(
     chance = random.Random(3)
     place, time = recorded(chance, tmp_path / "recordings", deaths=0.0)
     begun, goes_on = threading.Event(), threading.Event()
-    positions, place_of = Recording.footing, walker.place_of
+    positions, place_of = RecordingFiles.footing, walker.place_of
 
-    def looks(recording: Recording, *tables: Any) -> int:
+    def looks(recording: RecordingFiles, *tables: Any) -> int:
         begun.set()
         assert goes_on.wait(20)
         if fate == "OSError":
@@ -341,7 +341,7 @@ async def test_what_is_open_is_closed_however_the_looking_ends(
             raise Unreachable("planted") if fate == "Unreachable" else OSError(errno.ECONNREFUSED, "planted")
         return await place_of(*of)
 
-    monkeypatch.setattr(Recording, "footing", looks)
+    monkeypatch.setattr(RecordingFiles, "footing", looks)
     monkeypatch.setattr(walker, "place_of", away)
     link = place.link()
     link.subscribe("trades", "X:A", id="t", start={"time": text_of(time)})

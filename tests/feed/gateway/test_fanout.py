@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 
 from feed.gateway.fanout import Fanout
-from feed.gateway.flush_pacing import Pace
+from feed.gateway.flush_pacing import FlushPacing
 from feed.runtime.metrics import Metrics
 
 pytestmark = pytest.mark.anyio
@@ -98,7 +98,7 @@ class Clock:
 
 def fanout_of(hub: Hub, clock: Clock, share: float = 0.5) -> Fanout:
     """A fan-out on a clock of the test's own."""
-    pace = Pace(share=share, interval_busy=0.0, interval_max=1.0)
+    pace = FlushPacing(share=share, interval_busy=0.0, interval_max=1.0)
     return Fanout(hub, Metrics(), now_ns=lambda: 7, pace=pace, page_bytes=1000, clock=clock, cpu=clock)
 
 
@@ -141,7 +141,7 @@ async def test_delivery_is_measured_once_a_flush_that_somebody_got(
         peer.full = full
     hub = Hub([(b"x", [Reader(peer)]) for peer in peers], clock)
     metrics = Metrics()
-    pace = Pace(share=0.5, interval_busy=0.0, interval_max=1.0)
+    pace = FlushPacing(share=0.5, interval_busy=0.0, interval_max=1.0)
     received_ns = received * 10**9
     fanout = Fanout(
         hub, metrics, now_ns=lambda: 7 * 10**9, pace=pace, page_bytes=1, received_ns=lambda: received_ns, clock=clock
@@ -314,7 +314,7 @@ async def test_an_alarm_that_rings_early_is_set_again(runs: Callable[[Fanout], N
     clock, now = Clock(), 0
     hub = Hub([], clock)
     hub.due_ns, hub.changed = 2_000_000, False
-    pace = Pace(share=0.5, interval_busy=0.0, interval_max=1.0)
+    pace = FlushPacing(share=0.5, interval_busy=0.0, interval_max=1.0)
     fanout = Fanout(hub, Metrics(), now_ns=lambda: now, pace=pace, page_bytes=1000, clock=clock, cpu=clock)
     runs(fanout)
     fanout.notify()
@@ -385,7 +385,7 @@ async def test_no_more_comes_in_than_one_write_may_have(runs: Callable[[Fanout],
     """As a client gets it: where each has a tenth of a flush, that may be ten times as large."""
     clock, peer = Clock(), Peer()
     hub = Hub([(b"x" * 300_000, [Reader(peer)])], clock)
-    pace = Pace(share=0.5, interval_busy=1000.0, interval_max=1000.0)
+    pace = FlushPacing(share=0.5, interval_busy=1000.0, interval_max=1000.0)
     pace.use = 1.0
     fanout = Fanout(hub, Metrics(), now_ns=lambda: 7, pace=pace, page_bytes=1000, clock=clock, cpu=clock)
     runs(fanout)

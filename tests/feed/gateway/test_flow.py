@@ -10,7 +10,7 @@ from typing import Any, Final
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from feed.follow.followed import Standing
+from feed.follow.followed import LogStanding
 from feed.gateway.flow import Flow, Reason, flow_of, only, together
 from feed.gateway.gateway import Gateway
 from tests.gateways import Running
@@ -26,7 +26,7 @@ class Logs:
         self, *standings: tuple[str, int, str, Any, float, str], absent: dict[str, bool] | None = None
     ) -> None:
         now = time.monotonic()
-        self.standings = [Standing(v, p, s, r, now - ago, words, 0.25) for v, p, s, r, ago, words in standings]
+        self.standings = [LogStanding(v, p, s, r, now - ago, words, 0.25) for v, p, s, r, ago, words in standings]
         self._absent = absent or {}
         self.delay_s = 0.0
         self.foreign = {("kraken", "0"): 3}

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from feed.gateway.flush_pacing import Pace
+from feed.gateway.flush_pacing import FlushPacing
 
 BUSY_S = 0.025
 
 
-def pace_after(use: float, seconds: float = 2.0) -> Pace:
+def pace_after(use: float, seconds: float = 2.0) -> FlushPacing:
     """One of a loop that has been used so much for a while."""
-    pace = Pace(share=0.5, interval_busy=BUSY_S, interval_max=1.0)
+    pace = FlushPacing(share=0.5, interval_busy=BUSY_S, interval_max=1.0)
     steps = int(seconds / 0.01)
     for step in range(steps):
         now = step * 0.01

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from feed.gateway.heartbeats import Pulse
+from feed.gateway.heartbeats import Heartbeats
 
 pytestmark = pytest.mark.anyio
 
@@ -38,7 +38,7 @@ async def test_beats_and_checks(monkeypatch: pytest.MonkeyPatch) -> None:
     moved = 0.0
     monkeypatch.setattr(loop, "time", lambda: now + moved)
     monkeypatch.setattr("feed.gateway.heartbeats._TICK_SECONDS", 0)
-    pulse = Pulse(heartbeat_seconds=5, ping_seconds=10, when_idle=at_once)
+    pulse = Heartbeats(heartbeat_seconds=5, ping_seconds=10, when_idle=at_once)
     early, late = Peer(), Peer()
     pulse.add(early, now)
     task = asyncio.create_task(pulse.run())
@@ -65,7 +65,7 @@ async def test_beats_and_checks(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_turns_wait_for_a_flush(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("feed.gateway.heartbeats._TICK_SECONDS", 0)
     waiting: list[Callable[[], None]] = []
-    pulse = Pulse(heartbeat_seconds=0.001, ping_seconds=0.001, when_idle=waiting.append)
+    pulse = Heartbeats(heartbeat_seconds=0.001, ping_seconds=0.001, when_idle=waiting.append)
     peer, gone = Peer(), Peer()
     loop = asyncio.get_running_loop()
     pulse.add(peer, loop.time() - 1)
@@ -93,7 +93,7 @@ async def test_beats_that_are_due_at_once_give_way(monkeypatch: pytest.MonkeyPat
             given.append(self)
             clock += 0.001
 
-    pulse = Pulse(heartbeat_seconds=60, ping_seconds=60, when_idle=at_once, clock=lambda: clock)
+    pulse = Heartbeats(heartbeat_seconds=60, ping_seconds=60, when_idle=at_once, clock=lambda: clock)
     peers = [Slow() for _ in range(100)]
     for peer in peers[:50]:
         pulse.add(peer, asyncio.get_running_loop().time() - 60)
@@ -113,7 +113,7 @@ async def test_beats_that_are_due_at_once_give_way(monkeypatch: pytest.MonkeyPat
 
 
 async def test_who_is_gone_is_not_kept_for_its_turn() -> None:
-    pulse = Pulse(heartbeat_seconds=60, ping_seconds=60, when_idle=at_once)
+    pulse = Heartbeats(heartbeat_seconds=60, ping_seconds=60, when_idle=at_once)
     peer = Peer()
     pulse.add(peer, 0)
     known = weakref.ref(peer)

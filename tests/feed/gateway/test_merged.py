@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from feed.channels.cursor import Reader
+from feed.channels.subscriber import Subscriber
 from feed.gateway.limits import GatewaySettings
 from feed.gateway.merged import Merged
 from tests.feed.channels.desk import Desk
@@ -36,9 +36,9 @@ def go_on(made: Desk) -> None:
 
 async def test_it_is_the_sum_of_all_and_made_in_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     made, now, walked = desk(), 0.0, 0
-    honest = Reader._sums
+    honest = Subscriber._sums
 
-    def sums(self: Reader) -> tuple[int, int]:
+    def sums(self: Subscriber) -> tuple[int, int]:
         nonlocal now, walked
         now += 0.001
         walked += 1
@@ -46,7 +46,7 @@ async def test_it_is_the_sum_of_all_and_made_in_slices(monkeypatch: pytest.Monke
 
     wanted = made.hub.counts.merged + made.hub.views.merged
     assert wanted > 300
-    monkeypatch.setattr(Reader, "_sums", sums)
+    monkeypatch.setattr(Subscriber, "_sums", sums)
     merged = Merged(made.hub, lambda: now)
     asking = [asyncio.ensure_future(merged.told()) for _ in range(5)]
     most = 0
@@ -97,7 +97,7 @@ async def test_figures_are_read_without_a_walk(monkeypatch: pytest.MonkeyPatch) 
         return next(value for _, labels, value in samples if labels == {"outcome": "merged"})
 
     with monkeypatch.context() as planted:
-        planted.setattr(Reader, "_sums", None)
+        planted.setattr(Subscriber, "_sums", None)
         figure()
     await gateway.merged.told()
     assert figure() == wanted

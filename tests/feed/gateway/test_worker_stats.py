@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from feed.gateway import worker_stats as module
-from feed.gateway.worker_stats import PARENT, Report, Siblings, retire
+from feed.gateway.worker_stats import PARENT, Report, WorkerStats, retire
 from feed.runtime.checks import Check
 from feed.runtime.metrics import Family, Metrics, text_of, together
 
@@ -33,7 +33,7 @@ class Worker:
         self.pid = pid
         self.ready = True
         self.listens = True
-        self.siblings = Siblings(folder, number, (1, 2, 3), self.metrics)
+        self.siblings = WorkerStats(folder, number, (1, 2, 3), self.metrics)
         self.siblings._name = f"{number}-{pid}{module._STATE}"
 
     async def report(self, clients: int) -> Report:
@@ -50,7 +50,7 @@ class Worker:
         )
 
 
-async def others(siblings: Siblings) -> list[Check]:
+async def others(siblings: WorkerStats) -> list[Check]:
     return siblings.checks_of(await siblings.ask())
 
 

@@ -11,7 +11,7 @@ from aiokafka.structs import TopicPartition
 
 from feed.errors import CorruptLog, Unreachable
 from feed.kafka import fetch
-from feed.kafka.batches import Page
+from feed.kafka.batches import FetchPage
 from feed.kafka.cluster import OutOfRange
 from feed.kafka.fetch import Fetcher, Stream
 
@@ -163,10 +163,10 @@ class Told:
         self.number, self.begin, self.end, self.written_end, self.size = number, 0, 3, 3, 10
         self.code = 1 if number == 2 else 0
 
-    def pages(self, position: int, *, ticks: bool) -> list[Page]:
+    def pages(self, position: int, *, ticks: bool) -> list[FetchPage]:
         if self.number == 0:
             raise CorruptLog("planted")
-        return [Page([], 3, 0, foreign=1)]
+        return [FetchPage([], 3, 0, foreign=1)]
 
 
 async def test_what_cannot_be_read_of_one_partition_ends_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,7 +201,7 @@ def test_what_is_taken_in_pieces_comes_once_and_in_order() -> None:
     raws: list[Any] = [SimpleNamespace(offset=number, value=b"x" * 10) for number in range(0, 20, 2)]
     for first in (0, 5):
         told = SimpleNamespace(begin=0, end=20, written_end=20, size=50)
-        stream.answered(told, [Page(raws[first : first + 5], raws[first].offset + 10, 3)], 1.0)  # type: ignore[arg-type]
+        stream.answered(told, [FetchPage(raws[first : first + 5], raws[first].offset + 10, 3)], 1.0)  # type: ignore[arg-type]
     found, at = [], []
     while stream.waiting:
         found.append([raw.offset for raw in stream.take(25)])

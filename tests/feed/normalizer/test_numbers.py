@@ -9,8 +9,8 @@ import pytest
 from feed.normalizer import numbers
 from feed.normalizer.numbers import Numbers, PartitionNumbers
 from feed.runtime.metrics import Metrics
-from feed.runtime.told import Told
-from feed.venues.now import Counts
+from feed.runtime.told import ToldReasons
+from feed.venues.now import SourceCounts
 from feed.venues.tick import Tick
 
 
@@ -32,7 +32,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def partition() -> PartitionNumbers:
-    found = PartitionNumbers("kraken", 0, Told(logging.getLogger("feed.test")))
+    found = PartitionNumbers("kraken", 0, ToldReasons(logging.getLogger("feed.test")))
     found.begins()
     return found
 
@@ -95,8 +95,8 @@ def test_odd_bars_are_named_once_a_minute_with_their_symbol(caplog: pytest.LogCa
     all_.register(metrics)
     one = all_.of("acme", 3)
     for _ in range(3):
-        one.took([Tick(7, "X", b"", 5, 5)], 1, Counts(copies=4, bars_untold=2, bars_of="ACME:X"))
-    one.took([Tick(8, "Y", b"", 5, 5)], 1, Counts(trades_late=1, bars_of="ACME:Y"))
+        one.took([Tick(7, "X", b"", 5, 5)], 1, SourceCounts(copies=4, bars_untold=2, bars_of="ACME:X"))
+    one.took([Tick(8, "Y", b"", 5, 5)], 1, SourceCounts(trades_late=1, bars_of="ACME:Y"))
     assert one.odd == {"copies": 12, "bars_untold": 6, "trades_late": 1}
     assert b'feed_oddities_total{partition="3",reason="bars_untold",venue="acme"} 6.0' in metrics.export()
     assert [record.getMessage() for record in caplog.records] == [

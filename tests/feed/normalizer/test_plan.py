@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from feed.feedlog.writer import Restored
-from feed.normalizer.plan import Bounds, Plan, plan_for
+from feed.normalizer.plan import Bounds, TakeUpPlan, plan_for
 from feed.wire.record import Record
 
 pytestmark = pytest.mark.anyio
@@ -72,12 +72,12 @@ def log_of_ten(**more: Any) -> Restored:
     return restored(*(record(after, last, TEN, **more) for after, last in ((-1, 3), (3, 6), (6, 9))))
 
 
-async def plan(found: Restored, ticks: TickLog, *, whole: bool = True, partitions: int = 1) -> Plan:
+async def plan(found: Restored, ticks: TickLog, *, whole: bool = True, partitions: int = 1) -> TakeUpPlan:
     return await plan_for(found, ticks.bounds(partitions), VERSION, ticks, whole=whole)
 
 
 async def test_it_goes_on_where_the_ticks_are_those_that_were_read() -> None:
-    assert await plan(log_of_ten(), TickLog(0, [*TEN, "more"])) == Plan(source=SOURCE, pos=9, carries=True)
+    assert await plan(log_of_ten(), TickLog(0, [*TEN, "more"])) == TakeUpPlan(source=SOURCE, pos=9, carries=True)
 
 
 async def test_an_empty_log_begins_with_the_first_tick_there_is() -> None:

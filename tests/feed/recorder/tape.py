@@ -12,9 +12,9 @@ from pathlib import Path
 from feed.channels.state import FoldRules
 from feed.recorder.commits import Commits, FileRules
 from feed.recorder.recovery import seal_ended, take_up
-from feed.recorder.session import Session
+from feed.recorder.session import RecorderSession
 from feed.recording.disk import Disk
-from feed.recording.filter import Chosen
+from feed.recording.filter import Filter
 from feed.recording.tables import GAPS, STATES
 from feed.wire.log_reader import LogReader
 from feed.wire.record import Record
@@ -39,16 +39,16 @@ class Tape:
         root: Path,
         logs: Sequence[Log],
         *,
-        chosen: Chosen | None = None,
+        chosen: Filter | None = None,
         files: FileRules = FILES,
         disk: Disk | None = None,
     ) -> None:
         self.root = root
         self.disk = disk or Disk(root)
-        self.chosen = chosen or Chosen()
+        self.chosen = chosen or Filter()
         root.mkdir(exist_ok=True, parents=True)
         taken_up = take_up(root, self.disk, self.chosen.kinds)
-        self.session = Session(taken_up, self.chosen, FoldRules())
+        self.session = RecorderSession(taken_up, self.chosen, FoldRules())
         self.commits = Commits(
             self.disk, (*self.chosen.kinds, GAPS, STATES), taken_up.commit, FoldRules(), files, wall_ns=lambda: 0
         )
@@ -109,7 +109,7 @@ class Tape:
 
 
 class _Followed:
-    def __init__(self, log: Log, session: Session) -> None:
+    def __init__(self, log: Log, session: RecorderSession) -> None:
         self.log = log
         self.session = session
         self.reader = LogReader()

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from aiokafka.structs import TopicPartition
 
-from feed.backfill.past import Cut
+from feed.backfill.past import LogCut
 from feed.channels.state import FoldRules
 from feed.errors import ConfigError
 from feed.follow.floors import EARLIEST, Floors
@@ -19,11 +19,11 @@ from feed.recorder import role
 from feed.recorder.health import RecorderHealth
 from feed.recorder.raw import RawTicks
 from feed.recorder.recovery import take_up
-from feed.recorder.session import Session
+from feed.recorder.session import RecorderSession
 from feed.recording.disk import Disk
-from feed.recording.filter import Chosen
+from feed.recording.filter import Filter
 from feed.recording.notes import Span
-from feed.recording.recording import Recording
+from feed.recording.recording import RecordingFiles
 from feed.run.record import begin_of, raw_recorder, record
 from feed.runtime.settings import Settings, load
 from feed.wire.model import KINDS
@@ -34,11 +34,11 @@ from tests.feed.recorder.tape import Log, Tape
 from tests.feed.recorder.test_session import stream_of, updates_of
 
 
-def recorded(root: Path, log: Log, step: int = 5) -> Recording:
+def recorded(root: Path, log: Log, step: int = 5) -> RecordingFiles:
     tape = Tape(root, [log])
     tape.play(step)
     tape.end()
-    return Recording(str(root))
+    return RecordingFiles(str(root))
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -55,8 +55,8 @@ def test_what_a_log_still_has_behind_a_hole_is_recorded(tmp_path: Path, seed: in
     begin = next(record.offset for record in made.records[end:] if record.floor >= end - 60) - 30
     log = Log("toy/0", made.records, begin)
     # what a new recorder finds in the same log is what there is
-    there = updates_of(stream_of(recorded(tmp_path / "new", log), Chosen()))
-    stream = stream_of(recorded(tmp_path / "on", log, step), Chosen())
+    there = updates_of(stream_of(recorded(tmp_path / "new", log), Filter()))
+    stream = stream_of(recorded(tmp_path / "on", log, step), Filter())
     found = updates_of(stream)
     assert set(there) <= set(found)
     for channel, updates in there.items():
@@ -87,7 +87,7 @@ def test_what_was_lost_of_a_log_is_looked_for_from_its_first_place_on(tmp_path: 
     assert tape.session.starts("toy/0", 7, end) == EARLIEST
     (tmp_path / "no").mkdir()
     assert (
-        Session(take_up(tmp_path / "no", Disk(tmp_path), KINDS), Chosen(), FoldRules(), begins=None).starts(
+        RecorderSession(take_up(tmp_path / "no", Disk(tmp_path), KINDS), Filter(), FoldRules(), begins=None).starts(
             "toy/0", 0, end
         )
         is None
@@ -118,7 +118,7 @@ def test_a_new_recording_begins_with_what_the_log_holds_or_at_a_time() -> None:
 
     assert of(EARLIEST) == 0
     late = made.records[-20]
-    found = of(Cut(time=late.last))
+    found = of(LogCut(time=late.last))
     assert 0 < found <= late.offset
     assert made.records[found:][0].offset == found
     log.begin = end // 2
@@ -128,7 +128,7 @@ def test_a_new_recording_begins_with_what_the_log_holds_or_at_a_time() -> None:
 def test_the_words_of_from() -> None:
     assert begin_of("earliest") == EARLIEST
     assert begin_of("latest") is None
-    assert begin_of("2026-11-20T14:30:00.000000001Z") == Cut(time=1_795_185_000_000_000_001)
+    assert begin_of("2026-11-20T14:30:00.000000001Z") == LogCut(time=1_795_185_000_000_000_001)
     for wrong in ("", "now", "17", "1795467600", "9" * 4400):
         with pytest.raises(ConfigError, match="wanted earliest, latest or a time"):
             begin_of(wrong)
@@ -161,7 +161,7 @@ def settings_of(root: Path) -> Settings:
     return load({"record.to": str(root), "record.venues": ["toy"], "record.free_bytes_min": 0}).settings
 
 
-PLACES = {"earliest": EARLIEST, "latest": None, "2026-11-20T14:30:00Z": Cut(time=1_795_185_000_000_000_000)}
+PLACES = {"earliest": EARLIEST, "latest": None, "2026-11-20T14:30:00Z": LogCut(time=1_795_185_000_000_000_000)}
 
 
 @pytest.mark.usefixtures("no_follower")
@@ -183,12 +183,12 @@ def test_from_is_refused_where_there_is_a_recording(text: str | None, tmp_path: 
 
 
 @pytest.mark.parametrize("begins", PLACES.values(), ids=PLACES)
-def test_a_partition_that_is_added_is_recorded_from_its_begin(begins: Cut | None, tmp_path: Path) -> None:
+def test_a_partition_that_is_added_is_recorded_from_its_begin(begins: LogCut | None, tmp_path: Path) -> None:
     """Where the recording began says nothing of what it did not know then."""
     made = Partition("toy/0")
     made.trade("TOY:A", 1)
     recorded(tmp_path, made.log)
-    session = Session(take_up(tmp_path, Disk(tmp_path), KINDS), Chosen(), FoldRules(), begins=begins)
+    session = RecorderSession(take_up(tmp_path, Disk(tmp_path), KINDS), Filter(), FoldRules(), begins=begins)
     assert session.starts("toy/1", 3, 9) == EARLIEST
     assert session.starts("toy/0", 0, 9) == len(made.records)
     ticks = RawTicks(SimpleNamespace(), {"ticks.toy/0": Span(4, 5, 1)})  # type: ignore[arg-type]  # none are written

@@ -13,8 +13,8 @@ from feed.recorder.health import RecorderHealth
 from feed.recorder.retention import KeepRules
 from feed.recorder.role import Pauses, RecorderSettings, _Life
 from feed.recording.disk import Disk, NewFile
-from feed.recording.filter import Chosen
-from feed.recording.recording import Recording
+from feed.recording.filter import Filter
+from feed.recording.recording import RecordingFiles
 from feed.recording.verify import faults_of
 from tests.feed.recorder.moving import Partition
 from tests.feed.recorder.tape import FILES, Tape
@@ -86,6 +86,6 @@ async def test_a_write_is_waited_for_before_the_files_are_ended(tmp_path: Path, 
         tape = Tape(tmp_path, [partition.log])
         tape.play()
         tape.end()
-    recording = Recording(str(tmp_path))
+    recording = RecordingFiles(str(tmp_path))
     assert [fault for place in recording.folder.places() for fault in faults_of(recording.folder, place)] == []
-    assert updates_of(stream_of(recording, Chosen())) == {("trades", "TOY:A"): partition.told["TOY:A"]}
+    assert updates_of(stream_of(recording, Filter())) == {("trades", "TOY:A"): partition.told["TOY:A"]}

@@ -18,11 +18,11 @@ from feed.recorder.retention import KeepRules, _unused, keep
 from feed.recording import recording
 from feed.recording.disk import Disk, NewFile
 from feed.recording.files import RecordedFile
-from feed.recording.filter import Chosen
+from feed.recording.filter import Filter
 from feed.recording.folder import Folder
 from feed.recording.footing import WHOLE
 from feed.recording.notes import CorruptRecording
-from feed.recording.recording import Recording
+from feed.recording.recording import RecordingFiles
 from feed.recording.tables import GAPS, STATES
 from feed.wire.model import KINDS
 from tests.feed.recorder.made_up import MadeUp, truth_of
@@ -79,7 +79,7 @@ def test_a_write_that_fails_anywhere_leaves_no_batch_half_counted(seed: int, tmp
             if tape is not None:
                 tape.die()
     assert failed > 2
-    stream = stream_of(Recording(str(tmp_path)), Chosen())
+    stream = stream_of(RecordingFiles(str(tmp_path)), Filter())
     assert updates_of(stream) == truth_of(logs), f"seed {seed}, {failed} failures"
 
 
@@ -115,7 +115,7 @@ def test_a_half_written_commit_counts_in_no_table(tmp_path: Path, monkeypatch: p
         while tape.read(0, 50):
             tape.commit()
         tape.end()
-        return updates_of(stream_of(Recording(str(root)), Chosen())) != truth_of([log])
+        return updates_of(stream_of(RecordingFiles(str(root)), Filter())) != truth_of([log])
 
     assert not failures(tmp_path / "right")
     monkeypatch.setattr(recording, "common_commit", newest_commit)
@@ -162,7 +162,7 @@ def test_damage_before_the_end_of_an_open_file_stops_the_recorder(tmp_path: Path
     data[file.blocks[1].end - 30] ^= 8
     part.write_bytes(data)
     with pytest.raises(CorruptRecording, match=r"trades/.* batch 1: .*replay repair"):
-        take_up(tmp_path, Disk(tmp_path), Chosen().kinds)
+        take_up(tmp_path, Disk(tmp_path), Filter().kinds)
 
 
 def grown(root: Path, steps: int = 400) -> tuple[Tape, MadeUp]:
@@ -191,7 +191,7 @@ def test_old_files_go_the_oldest_first_and_what_is_left_can_be_read(tmp_path: Pa
     assert max(p.commit for p in places if p.path in gone) <= min(p.commit for p in left if p.sealed) + 1
     assert {place.table for place in left} == {place.table for place in places}
     whole = truth_of([log])
-    for key, updates in updates_of(stream_of(Recording(str(tmp_path)), Chosen())).items():
+    for key, updates in updates_of(stream_of(RecordingFiles(str(tmp_path)), Filter())).items():
         assert updates == whole[key][-len(updates) :]
     found = replay.open(str(tmp_path)).book_at("TOY:A", 2**62)
     assert [str(price) for price, _ in found.bids] == [p for p, _ in log.source.truth("book", "TOY:A").data().bids]
@@ -217,7 +217,7 @@ def test_gaps_and_states_are_kept_as_long_as_what_they_belong_to(rules: str, tmp
     gone = keep(tmp_path, Disk(tmp_path), keeps, ns + log.source.seq // 2)
     assert len(gone) > 8
     assert not [path for path in gone if path.startswith((GAPS, STATES))]
-    recording = Recording(str(tmp_path))
+    recording = RecordingFiles(str(tmp_path))
     assert WHOLE < recording.footing(KINDS) == recording.footing() < log.source.seq
     recording.close()
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from tests.feed.test_metrics import exported
-
-from feed.follow.followed import Standing
+from feed.follow.followed import LogStanding
 from feed.recorder.health import RecorderHealth, register
 from feed.runtime.checks import is_ready, told
 from feed.runtime.metrics import Metrics
+from tests.feed.runtime.test_metrics import exported
 
 
 class Clock:
@@ -49,8 +48,8 @@ def test_logs_that_do_not_come_are_named_and_no_reason_to_stop() -> None:
     health = RecorderHealth(clock=clock)
     health.goes_on()
     health.kafka_answered()
-    good = Standing("kraken", 0, "kraken/0@a", None, 0.0, "well", 0.0)
-    bad = Standing("kraken", 1, "", "unreadable", 0.0, "cannot be read on: it was mirrored", 0.0)
+    good = LogStanding("kraken", 0, "kraken/0@a", None, 0.0, "well", 0.0)
+    bad = LogStanding("kraken", 1, "", "unreadable", 0.0, "cannot be read on: it was mirrored", 0.0)
     health.follows(lambda: [good, bad])
     checks = health.checks()
     assert is_ready(checks)

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from feed.recorder.rows import Taker
-from feed.recording.filter import Chosen
-from feed.recording.recording import Recording
+from feed.recorder.rows import RowBuilder
+from feed.recording.filter import Filter
+from feed.recording.recording import RecordingFiles
 from feed.recording.verify import faults_of
 from replay.checking import Checked
 from replay.repairing import repair
@@ -20,7 +20,7 @@ from tests.feed.recorder.tape import Tape
 from tests.feed.recorder.test_session import Stream, stream_of, updates_of
 
 
-def moved(root: Path, *, step: int) -> tuple[Recording, list[Partition]]:
+def moved(root: Path, *, step: int) -> tuple[RecordingFiles, list[Partition]]:
     """A and B in one partition; then another one is there, and A goes on in it: recorded so many records at a time."""
     old, new = Partition("toy/0"), Partition("toy/1")
     for number in range(20):
@@ -33,7 +33,7 @@ def moved(root: Path, *, step: int) -> tuple[Recording, list[Partition]]:
     tape = Tape(root, [old.log, new.log])
     tape.play(step)
     tape.end()
-    return Recording(str(root)), [old, new]
+    return RecordingFiles(str(root)), [old, new]
 
 
 def clocks_of(stream: Stream) -> list[int]:
@@ -43,7 +43,7 @@ def clocks_of(stream: Stream) -> list[int]:
 @pytest.mark.parametrize("step", [1, 7, 100])
 def test_a_symbol_that_moves_leaves_the_clocks_where_the_ticks_are(tmp_path: Path, step: int) -> None:
     recording, _ = moved(tmp_path, step=step)
-    stream = stream_of(recording, Chosen())
+    stream = stream_of(recording, Filter())
     assert min(clocks_of(stream)) >= START_NS
     assert max(clocks_of(stream)) < START_NS + 60 * SECOND
     assert {span.clock // SECOND for span in recording.positions.values()} <= {
@@ -56,10 +56,12 @@ def test_a_symbol_that_moves_leaves_the_clocks_where_the_ticks_are(tmp_path: Pat
 def test_each_trade_of_a_symbol_that_moves_is_an_update(tmp_path: Path, step: int) -> None:
     recording, partitions = moved(tmp_path, step=step)
     told = [message for partition in partitions for message in partition.told["TOY:A"]]
-    assert updates_of(stream_of(recording, Chosen()))["trades", "TOY:A"] == told
+    assert updates_of(stream_of(recording, Filter()))["trades", "TOY:A"] == told
 
 
-def thrown_out(taker: Taker, turned: Any, orders: dict[str, np.ndarray], turn: np.ndarray, clock: np.ndarray) -> None:
+def thrown_out(
+    taker: RowBuilder, turned: Any, orders: dict[str, np.ndarray], turn: np.ndarray, clock: np.ndarray
+) -> None:
     """The wrong one: a turn at clock 0 adds all time since 1970 to what follows."""
     left = orders.get(turned.left)
     behind = max(taker.clocks.get(turned.left, 0), int(clock[left[-1]]) if left is not None else 0) + 1_000
@@ -75,9 +77,9 @@ def test_clocks_that_no_tick_had_are_found_and_set_right(
     tmp_path: Path, step: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     right, _ = moved(tmp_path / "right", step=step)
-    wanted = stream_of(right, Chosen())
+    wanted = stream_of(right, Filter())
     with monkeypatch.context() as planted:
-        planted.setattr(Taker, "_place_after", thrown_out)
+        planted.setattr(RowBuilder, "_place_after", thrown_out)
         wrong, _ = moved(tmp_path / "wrong", step=step)
     (fault,) = Checked(wrong).run().faults
     assert "clock of toy/1@a is 2083" in fault
@@ -87,10 +89,10 @@ def test_clocks_that_no_tick_had_are_found_and_set_right(
     assert mended
     assert all(one.clocks and not one.lost for one in mended)
     assert not list((tmp_path / "wrong").glob("*/date=2083*/*.arrow"))
-    recording = Recording(str(tmp_path / "wrong"))
+    recording = RecordingFiles(str(tmp_path / "wrong"))
     assert Checked(recording).run().faults == []
     assert [fault for place in recording.folder.places() for fault in faults_of(recording.folder, place)] == []
-    found = stream_of(recording, Chosen())
+    found = stream_of(recording, Filter())
     assert [entry[1:] for entry in found] == [entry[1:] for entry in wanted]
     assert max(clocks_of(found)) < START_NS + 60 * SECOND
     assert list(repair(tmp_path / "wrong")) == []

@@ -12,10 +12,10 @@ from feed.channels.channel import NOTHING
 from feed.channels.state import Folded, FoldRules, fold
 from feed.recorder.recovery import take_up
 from feed.recording.disk import Disk
-from feed.recording.filter import Chosen
+from feed.recording.filter import Filter
 from feed.recording.merge import RANKS
-from feed.recording.recording import Recording
-from feed.recording.table_files import FROM_BEGIN, TO_END, Cut
+from feed.recording.recording import RecordingFiles
+from feed.recording.table_files import FROM_BEGIN, TO_END, RecordingCut
 from feed.wire.message import END, START
 from feed.wire.model import KINDS, Kind
 from tests.feed.recorder.made_up import MadeUp, head, truth_of
@@ -39,7 +39,7 @@ def made_up(chooser: random.Random, steps: int = 150) -> list[MadeUp]:
 
 
 def record(
-    root: Path, logs: list[Log], chooser: random.Random, *, deaths: float = 0.05, chosen: Chosen | None = None
+    root: Path, logs: list[Log], chooser: random.Random, *, deaths: float = 0.05, chosen: Filter | None = None
 ) -> int:
     """Records all of the logs by recorders that die at random moments; how many died."""
     died = 0
@@ -60,7 +60,9 @@ def record(
             return died
 
 
-def stream_of(recording: Recording, chosen: Chosen, start: Cut = FROM_BEGIN, end: Cut = TO_END) -> Stream:
+def stream_of(
+    recording: RecordingFiles, chosen: Filter, start: RecordingCut = FROM_BEGIN, end: RecordingCut = TO_END
+) -> Stream:
     """Clock, source, tick, rank and message of all that is read."""
     found: Stream = []
     for page in recording.pages(chosen, start, end):
@@ -111,8 +113,8 @@ def test_each_update_is_there_once_whatever_flushes_rotations_and_deaths(seed: i
     chooser = random.Random(seed)
     logs = made_up(chooser)
     died = record(tmp_path, [log.log for log in logs], chooser)
-    recording = Recording(str(tmp_path))
-    stream = stream_of(recording, Chosen())
+    recording = RecordingFiles(str(tmp_path))
+    stream = stream_of(recording, Filter())
     assert updates_of(stream) == truth_of(logs), f"seed {seed}, {died} deaths"
     assert [entry[:4] for entry in stream] == sorted(entry[:4] for entry in stream)
     assert not any(b'"reason":"recording"' in entry[4] for entry in stream)
@@ -123,10 +125,10 @@ def test_each_update_is_there_once_whatever_flushes_rotations_and_deaths(seed: i
 def test_only_what_is_chosen_is_recorded_whatever_deaths(seed: int, tmp_path: Path) -> None:
     chooser = random.Random(seed)
     logs = made_up(chooser)
-    some = Chosen(["book", "trades"], ["TOY:A", "TOY:C*"])
+    some = Filter(["book", "trades"], ["TOY:A", "TOY:C*"])
     record(tmp_path, [log.log for log in logs], chooser, deaths=0.2, chosen=some)
     wanted = {key: told for key, told in truth_of(logs).items() if key[0] in some.kinds and some.symbol(key[1])}
-    stream = stream_of(Recording(str(tmp_path)), Chosen())
+    stream = stream_of(RecordingFiles(str(tmp_path)), Filter())
     assert updates_of(stream) == wanted, f"seed {seed}"
     assert {file.parts[0] for file in (path.relative_to(tmp_path) for path in tmp_path.rglob("*.arrow"))} <= {
         "book",
@@ -139,7 +141,7 @@ def test_only_what_is_chosen_is_recorded_whatever_deaths(seed: int, tmp_path: Pa
 @pytest.mark.parametrize("kinds", [KINDS, ("book", "trades")], ids=["all kinds", "two kinds"])
 def test_the_first_commit_counts_when_its_recorder_dies(kinds: tuple[Kind, ...], tmp_path: Path) -> None:
     logs = made_up(random.Random(1))
-    tape = Tape(tmp_path, [log.log for log in logs], chosen=Chosen(kinds))
+    tape = Tape(tmp_path, [log.log for log in logs], chosen=Filter(kinds))
     tape.read(0, 20)
     tape.commit()
     tape.die()
@@ -154,10 +156,10 @@ def test_the_table_is_the_same_whatever_flushes_and_rotations(seed: int, tmp_pat
     streams = []
     for turn in range(3):
         record(tmp_path / str(turn), logs, random.Random(turn), deaths=0.1 * turn)
-        recording = Recording(str(tmp_path / str(turn)))
+        recording = RecordingFiles(str(tmp_path / str(turn)))
         # turns stand where the flush was; updates where their tick is
         streams.append(
-            [(at, source, text) for _, source, at, _, text in stream_of(recording, Chosen()) if text[9:15] == b"update"]
+            [(at, source, text) for _, source, at, _, text in stream_of(recording, Filter()) if text[9:15] == b"update"]
         )
     assert [set(stream) for stream in streams] == [set(streams[0])] * 3
 
@@ -168,15 +170,15 @@ def test_a_channel_stands_anywhere_as_all_that_was_said_before_comes_to(seed: in
     chooser = random.Random(seed)
     logs = made_up(chooser)
     record(tmp_path, [log.log for log in logs], chooser, deaths=0.02)
-    recording = Recording(str(tmp_path))
-    stream = stream_of(recording, Chosen())
-    for cut in [Cut(chooser.choice(stream)[0]) for _ in range(12)] + [FROM_BEGIN, TO_END]:
-        standing = recording.standing(Chosen(), cut)
+    recording = RecordingFiles(str(tmp_path))
+    stream = stream_of(recording, Filter())
+    for cut in [RecordingCut(chooser.choice(stream)[0]) for _ in range(12)] + [FROM_BEGIN, TO_END]:
+        standing = recording.standing(Filter(), cut)
         told = {key: [m[len(START) : -len(END)] for m in found.messages] for key, found in standing.items()}
         assert told == standing_of([entry for entry in stream if entry[0] <= cut.time])
-        assert stream_of(recording, Chosen(), cut) == [entry for entry in stream if entry[0] > cut.time]
-    some = Chosen(["book", "trades"], ["TOY:A", "TOY:C*"])
-    cut = Cut(stream[len(stream) // 2][0])
+        assert stream_of(recording, Filter(), cut) == [entry for entry in stream if entry[0] > cut.time]
+    some = Filter(["book", "trades"], ["TOY:A", "TOY:C*"])
+    cut = RecordingCut(stream[len(stream) // 2][0])
     wanted = [
         entry
         for entry in stream
@@ -191,16 +193,16 @@ def test_positions_cut_as_times_do(seed: int, tmp_path: Path) -> None:
     chooser = random.Random(seed)
     logs = made_up(chooser)
     record(tmp_path, [log.log for log in logs], chooser)
-    recording = Recording(str(tmp_path))
-    stream = stream_of(recording, Chosen())
+    recording = RecordingFiles(str(tmp_path))
+    stream = stream_of(recording, Filter())
     ticks = {
         source: chooser.choice([entry[2] for entry in stream if entry[1] == source])
         for source in {e[1] for e in stream}
     }
-    cut = Cut(-1, ticks)
-    assert stream_of(recording, Chosen(), cut) == [entry for entry in stream if entry[2] > ticks[entry[1]]]
+    cut = RecordingCut(-1, ticks)
+    assert stream_of(recording, Filter(), cut) == [entry for entry in stream if entry[2] > ticks[entry[1]]]
     before = [entry for entry in stream if entry[2] <= ticks[entry[1]]]
-    assert stream_of(recording, Chosen(), FROM_BEGIN, cut) == before
+    assert stream_of(recording, Filter(), FROM_BEGIN, cut) == before
 
 
 @pytest.mark.slow
@@ -213,18 +215,18 @@ def test_large_batches_are_split_when_they_are_sealed(tmp_path: Path, monkeypatc
     tape.commit()
     monkeypatch.setattr("feed.recording.seal.BATCH_BYTES_MAX", 500)
     tape.end()
-    recording = Recording(str(tmp_path))
+    recording = RecordingFiles(str(tmp_path))
     assert len(recording.shelves["trades"].file(0).blocks) > 12
-    stream = stream_of(recording, Chosen())
+    stream = stream_of(recording, Filter())
     assert updates_of(stream) == truth_of(logs)
     assert [entry[:4] for entry in stream] == sorted(entry[:4] for entry in stream)
-    for cut in [Cut(chooser.choice(stream)[0]) for _ in range(20)]:
+    for cut in [RecordingCut(chooser.choice(stream)[0]) for _ in range(20)]:
         told = {
             key: [m[len(START) : -len(END)] for m in found.messages]
-            for key, found in recording.standing(Chosen(), cut).items()
+            for key, found in recording.standing(Filter(), cut).items()
         }
         assert told == standing_of([entry for entry in stream if entry[0] <= cut.time])
-        assert stream_of(recording, Chosen(), cut) == [entry for entry in stream if entry[0] > cut.time]
+        assert stream_of(recording, Filter(), cut) == [entry for entry in stream if entry[0] > cut.time]
 
 
 def test_ranks_are_those_of_the_docs() -> None:

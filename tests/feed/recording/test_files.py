@@ -10,10 +10,10 @@ import pytest
 
 from feed.recording import files
 from feed.recording.files import RecordedFile
-from feed.recording.filter import Chosen
-from feed.recording.folder import Folder, Place
+from feed.recording.filter import Filter
+from feed.recording.folder import FilePlace, Folder
 from feed.recording.notes import CorruptRecording
-from feed.recording.recording import Recording
+from feed.recording.recording import RecordingFiles
 from feed.recording.verify import faults_of
 from tests.feed.recorder.made_up import MadeUp
 from tests.feed.recorder.tape import Tape
@@ -43,7 +43,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return roots
 
 
-def place_of(root: Path, table: str) -> Place:
+def place_of(root: Path, table: str) -> FilePlace:
     (place,) = Folder(str(root)).places([table])
     return place
 
@@ -54,7 +54,7 @@ def copied(root: Path, to: Path) -> Path:
 
 
 def test_a_recording_that_is_still_open_reads_as_the_sealed_one(recorded: tuple[Path, Path]) -> None:
-    open_, sealed = ([bytes(page.text()) for page in Recording(str(root)).pages(Chosen())] for root in recorded)
+    open_, sealed = ([bytes(page.text()) for page in RecordingFiles(str(root)).pages(Filter())] for root in recorded)
     assert b"".join(open_) == b"".join(sealed)
     assert len(b"".join(open_)) > 10_000
 
@@ -133,7 +133,7 @@ def test_a_damaged_batch_names_itself_when_it_is_read(recorded: tuple[Path, Path
     data[len(data) // 3] ^= 4
     (root / place.path).write_bytes(data)
     with pytest.raises(CorruptRecording, match=f"quotes/date=.*{Path(place.path).name}"):
-        list(Recording(str(root)).pages(Chosen()))
+        list(RecordingFiles(str(root)).pages(Filter()))
 
 
 def test_a_file_of_another_table_is_refused(recorded: tuple[Path, Path], tmp_path: Path) -> None:

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from feed.gateway.recordings import range_of
-from feed.recording.filter import Chosen
+from feed.recording.filter import Filter
 from feed.recording.folder import Folder
 from feed.recording.footing import WHOLE
 from feed.recording.notes import CorruptRecording
-from feed.recording.recording import Recording
-from feed.recording.table_files import FROM_BEGIN, Cut
+from feed.recording.recording import RecordingFiles
+from feed.recording.table_files import FROM_BEGIN, RecordingCut
 from feed.recording.tables import TABLES
 from feed.wire.message import END, START
 from feed.wire.model import KINDS, NO_SEQ
@@ -28,7 +28,7 @@ SEEDS = range(4)
 HOW = ["restarted", "rotated"]
 
 
-def trimmed(root: Path, logs: list[MadeUp], how: str, *, step: int = 6, delete: bool = True) -> Recording:
+def trimmed(root: Path, logs: list[MadeUp], how: str, *, step: int = 6, delete: bool = True) -> RecordingFiles:
     """Recorded in two pieces, the second by another recorder or in other files, and the files of the first are gone."""
     tape = Tape(root, [log.log for log in logs])
     for number, log in enumerate(logs):
@@ -45,7 +45,7 @@ def trimmed(root: Path, logs: list[MadeUp], how: str, *, step: int = 6, delete: 
     tape.end()
     for place in first if delete else []:
         (root / place.path).unlink(missing_ok=True)
-    return Recording(str(root))
+    return RecordingFiles(str(root))
 
 
 @pytest.mark.slow
@@ -54,17 +54,17 @@ def trimmed(root: Path, logs: list[MadeUp], how: str, *, step: int = 6, delete: 
 def test_a_channel_stands_as_in_the_whole_recording_or_not_at_all(seed: int, how: str, tmp_path: Path) -> None:
     chance = random.Random(seed)
     logs = made_up(chance)
-    stream = stream_of(trimmed(tmp_path / "whole", logs, how, delete=False), Chosen())
+    stream = stream_of(trimmed(tmp_path / "whole", logs, how, delete=False), Filter())
     recording = trimmed(tmp_path / "trimmed", logs, how)
     footing = recording.footing()
     assert footing > WHOLE
-    left = [entry[0] for entry in stream_of(recording, Chosen())]
+    left = [entry[0] for entry in stream_of(recording, Filter())]
     cuts = [left[0], footing - 1, footing, footing + 1, *left[:40], *(chance.choice(left) for _ in range(8))]
     for clock in cuts:
         wanted = standing_of([entry for entry in stream if entry[0] <= clock])
         found = {
             key: [message[len(START) : -len(END)] for message in one.messages]
-            for key, one in recording.standing(Chosen(), Cut(clock)).items()
+            for key, one in recording.standing(Filter(), RecordingCut(clock)).items()
         }
         for key, messages in found.items():
             # where the states of the deleted files are missing, nothing is said of them
@@ -78,8 +78,8 @@ def test_a_channel_stands_as_in_the_whole_recording_or_not_at_all(seed: int, how
 def test_a_replay_of_it_begins_with_snapshots(seed: int, how: str, tmp_path: Path) -> None:
     logs = made_up(random.Random(seed))
     recording = trimmed(tmp_path, logs, how)
-    there, stream = range_of(recording), stream_of(recording, Chosen())
-    wanted = recording.standing(Chosen(), Cut(there.begin - 1))
+    there, stream = range_of(recording), stream_of(recording, Filter())
+    wanted = recording.standing(Filter(), RecordingCut(there.begin - 1))
     assert wanted
     desk = Desk(tmp_path)
     desk.subscribe([*KINDS], ["*"])
@@ -99,10 +99,10 @@ def test_a_replay_of_it_begins_with_snapshots(seed: int, how: str, tmp_path: Pat
 
 def test_it_is_published_from_where_its_channels_stand(tmp_path: Path) -> None:
     recording = trimmed(tmp_path, made_up(random.Random(1), 60), "restarted")
-    footing = recording.footing(Chosen(["book"]).tables)
-    assert begin_of(recording, Chosen(["book"]), FROM_BEGIN) == Cut(footing)
-    assert begin_of(recording, Chosen(["book"]), Cut(footing + 9)) == Cut(footing + 9)
-    assert recording.standing(Chosen(["book"]), Cut(footing))
+    footing = recording.footing(Filter(["book"]).tables)
+    assert begin_of(recording, Filter(["book"]), FROM_BEGIN) == RecordingCut(footing)
+    assert begin_of(recording, Filter(["book"]), RecordingCut(footing + 9)) == RecordingCut(footing + 9)
+    assert recording.standing(Filter(["book"]), RecordingCut(footing))
 
 
 @pytest.mark.slow
@@ -121,9 +121,9 @@ def test_a_damaged_batch_at_its_begin_moves_nothing(tmp_path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[blocks[0].end - 40] ^= 1
     path.write_bytes(data)
-    damaged = Recording(str(tmp_path))
+    damaged = RecordingFiles(str(tmp_path))
     with pytest.raises(CorruptRecording):
-        stream_of(damaged, Chosen(["book"]))
+        stream_of(damaged, Filter(["book"]))
     assert range_of(damaged) == wanted
     damaged.close()
 
@@ -133,15 +133,15 @@ def test_a_kind_that_was_chosen_later_takes_nothing_of_the_others(tmp_path: Path
     log.grow(60)
     log.record()
     for kinds in (["trades"], ["trades", "book"]):
-        tape = Tape(tmp_path, [log.log], chosen=Chosen(kinds))
+        tape = Tape(tmp_path, [log.log], chosen=Filter(kinds))
         tape.play(6)
         tape.end()
         log.grow(60)
         log.record()
-    recording = Recording(str(tmp_path))
+    recording = RecordingFiles(str(tmp_path))
     assert not recording.shelves["book"].has_first
     assert recording.footing() == WHOLE
-    assert range_of(recording).begin == stream_of(recording, Chosen())[0][0]
+    assert range_of(recording).begin == stream_of(recording, Filter())[0][0]
 
 
 def test_what_ends_before_its_first_round_is_nothing_to_stand_on(tmp_path: Path) -> None:
@@ -163,8 +163,8 @@ def test_what_ends_before_its_first_round_is_nothing_to_stand_on(tmp_path: Path)
     tape.die()
     for place in first:
         (tmp_path / place.path).unlink()
-    recording = Recording(str(tmp_path))
+    recording = RecordingFiles(str(tmp_path))
     end = range_of(recording).end
-    assert [update for update in stream_of(recording, Chosen(["book"])) if b'"type":"update"' in update[4]]
-    assert not any(kind == "book" for kind, _ in recording.standing(Chosen(), Cut(end)))
+    assert [update for update in stream_of(recording, Filter(["book"])) if b'"type":"update"' in update[4]]
+    assert not any(kind == "book" for kind, _ in recording.standing(Filter(), RecordingCut(end)))
     assert range_of(recording).begin > max(span.clock for span in recording.positions.values())

@@ -12,11 +12,11 @@ import replay
 from feed.gateway.catalog import Catalog
 from feed.gateway.recordings import Recordings, range_of
 from feed.recording import files
-from feed.recording.filter import Chosen
-from feed.recording.folder import Folder, Place
+from feed.recording.filter import Filter
+from feed.recording.folder import FilePlace, Folder
 from feed.recording.notes import Note
-from feed.recording.recording import Recording
-from feed.recording.table_files import Cut
+from feed.recording.recording import RecordingFiles
+from feed.recording.table_files import RecordingCut
 from feed.recording.tables import TABLES
 from feed.recording.verify import faults_of
 from feed.wire.model import KINDS
@@ -63,21 +63,21 @@ class Written:
         return count
 
     def stream(self) -> Stream:
-        recording = Recording(str(self.root))
+        recording = RecordingFiles(str(self.root))
         try:
-            return stream_of(recording, Chosen())
+            return stream_of(recording, Filter())
         finally:
             recording.close()
 
 
 def everything(root: Path, catalog: Catalog) -> Stream:
     """All that is done with a recording; its stream."""
-    recording = Recording(str(root))
+    recording = RecordingFiles(str(root))
     try:
         there = range_of(recording)
         assert catalog.channels(recording)
-        recording.standing(Chosen(), Cut((there.begin + there.end) // 2))
-        return stream_of(recording, Chosen())
+        recording.standing(Filter(), RecordingCut((there.begin + there.end) // 2))
+        return stream_of(recording, Filter())
     finally:
         recording.close()
 
@@ -144,7 +144,7 @@ def test_a_verify_goes_on_behind_files_that_are_deleted(
     def delete() -> None:
         deleted.append(sum(written.delete() for _ in range(4)))
 
-    recording = Recording(str(tmp_path))
+    recording = RecordingFiles(str(tmp_path))
     at_open(number, delete)
     assert Checked(recording).run().faults == []
     assert deleted[0] > 20
@@ -168,7 +168,7 @@ def test_a_listing_that_misses_a_file_is_made_again(tmp_path: Path, monkeypatch:
     written = Written(tmp_path)
     listed, count = Folder._listed, 0
 
-    def racing(self: Folder, tables: tuple[str, ...]) -> list[Place]:
+    def racing(self: Folder, tables: tuple[str, ...]) -> list[FilePlace]:
         nonlocal count
         count += 1
         found = listed(self, tables)
@@ -179,7 +179,7 @@ def test_a_listing_that_misses_a_file_is_made_again(tmp_path: Path, monkeypatch:
     assert written.stream() == wanted
 
 
-def blocks_of(recording: Recording, *, close: bool = True) -> int:
+def blocks_of(recording: RecordingFiles, *, close: bool = True) -> int:
     """How many blocks its open files have."""
     count = sum(
         len(shelf.file(number).blocks)
@@ -211,12 +211,12 @@ def test_a_growing_file_is_walked_over_once(tmp_path: Path, monkeypatch: pytest.
         new = walked
         assert new == blocks_of(recording, close=False) - known > 0
         known += new
-        assert stream_of(recording, Chosen()) == written.stream()
+        assert stream_of(recording, Filter()) == written.stream()
         recording.close()
     # with new files, and with the ones that are sealed meanwhile
     written.turn()
     recording = recordings.open()
-    assert stream_of(recording, Chosen()) == written.stream()
+    assert stream_of(recording, Filter()) == written.stream()
     recording.close()
     recordings.close()
 
@@ -248,7 +248,7 @@ def test_another_file_in_the_place_of_a_growing_one_is_read_from_its_begin(tmp_p
             part.rename(there)
     for _ in range(2):
         recording = recordings.open()
-        assert stream_of(recording, Chosen()) == wanted
+        assert stream_of(recording, Filter()) == wanted
         recording.close()
     recordings.close()
 
@@ -267,7 +267,7 @@ def test_names_of_a_growing_file_are_read_once(tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr(files.RecordedFile, "columns_from", counted)
     written.grow()
-    recording = Recording(str(tmp_path))
+    recording = RecordingFiles(str(tmp_path))
     channels = catalog.channels(recording)
     assert 0 < read <= len(KINDS)
     assert channels == Catalog().channels(recording)
@@ -280,7 +280,7 @@ def test_new_names_of_a_growing_file_are_seen(tmp_path: Path) -> None:
     for number, symbol in enumerate(["TOY:A", "TOY:B", "TOY:A", "TOY:C"]):
         partition.trade(symbol, number)
         tape.play()
-        recording = Recording(str(tmp_path))
+        recording = RecordingFiles(str(tmp_path))
         found = catalog.channels(recording)
         assert set(found) == {("trades", name) for name in partition.told}
         assert found == Catalog().channels(recording)

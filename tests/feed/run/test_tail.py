@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from feed.run.tail import Rule, Tail, line_of
+from feed.run.tail import Tail, TailRule, line_of
 
 SYMBOL = "KRAKEN:BTC/USD"
 SOURCE = "kraken/0@a"
@@ -29,20 +29,20 @@ def _gap(seq: int, reason: str, *, lost: bool, source: str = SOURCE) -> dict[str
 
 
 @pytest.fixture
-def rule() -> Rule:
-    made = Rule()
+def rule() -> TailRule:
+    made = TailRule()
     made.joined({"channel": "book", "symbol": SYMBOL, "mode": "snapshot", "source": SOURCE, "seq": 5})
     return made
 
 
-def test_updates_count_once_after_the_snapshot(rule: Rule) -> None:
+def test_updates_count_once_after_the_snapshot(rule: TailRule) -> None:
     assert not rule.takes(_update(3, 4))
     assert rule.takes(_snapshot(5))
     assert not rule.takes(_snapshot(5))
     assert [rule.takes(_update(5, 8)), rule.takes(_update(5, 8)), rule.takes(_update(8, 9))] == [True, False, True]
 
 
-def test_all_parts_of_a_message_count(rule: Rule) -> None:
+def test_all_parts_of_a_message_count(rule: TailRule) -> None:
     assert rule.takes(_snapshot(5, part=[1, 2]))
     assert rule.takes(_snapshot(5, part=[2, 2]))
     assert rule.takes(_update(5, 8, part=[1, 2]))
@@ -50,7 +50,7 @@ def test_all_parts_of_a_message_count(rule: Rule) -> None:
     assert not rule.takes(_update(5, 8, part=[2, 2]))
 
 
-def test_a_hole_of_our_own_asks_for_a_snapshot_and_drops_until_it_comes(rule: Rule) -> None:
+def test_a_hole_of_our_own_asks_for_a_snapshot_and_drops_until_it_comes(rule: TailRule) -> None:
     rule.takes(_snapshot(5))
     assert not rule.takes(_update(7, 9))
     assert rule.holes == [("book", SYMBOL)]
@@ -59,7 +59,7 @@ def test_a_hole_of_our_own_asks_for_a_snapshot_and_drops_until_it_comes(rule: Ru
     assert rule.takes(_update(11, 12))
 
 
-def test_a_gap_with_loss_moves_on_and_one_without_waits_for_a_snapshot(rule: Rule) -> None:
+def test_a_gap_with_loss_moves_on_and_one_without_waits_for_a_snapshot(rule: TailRule) -> None:
     rule.takes(_snapshot(5))
     assert rule.takes(_gap(20, "lag", lost=True))
     assert rule.takes(_update(20, 21))
@@ -69,20 +69,20 @@ def test_a_gap_with_loss_moves_on_and_one_without_waits_for_a_snapshot(rule: Rul
     assert not rule.takes(_gap(30, "lag", lost=True))
 
 
-def test_a_new_source_starts_anew(rule: Rule) -> None:
+def test_a_new_source_starts_anew(rule: TailRule) -> None:
     rule.takes(_snapshot(500))
     assert rule.takes(_gap(-1, "source", lost=False, source="kraken/0@b"))
     assert rule.takes(_snapshot(3, source="kraken/0@b"))
     assert rule.takes(_update(3, 4))
 
 
-def test_a_venues_own_hole_is_told_and_moves_nothing(rule: Rule) -> None:
+def test_a_venues_own_hole_is_told_and_moves_nothing(rule: TailRule) -> None:
     rule.takes(_snapshot(5))
     assert rule.takes(_gap(5, "venue", lost=True))
     assert rule.takes(_update(5, 6))
 
 
-def test_marks_are_kept_for_the_resume(rule: Rule) -> None:
+def test_marks_are_kept_for_the_resume(rule: TailRule) -> None:
     rule.takes(_snapshot(5))
     assert not rule.takes({"type": "heartbeat", "time": "1", "marks": {SOURCE: 9}, "lag_ms": 1})
     assert rule.marks == {SOURCE: 9}

@@ -9,7 +9,7 @@ import logging
 import pytest
 
 from feed.runtime import logs
-from feed.runtime.told import Told
+from feed.runtime.told import ToldReasons
 
 
 class Clock:
@@ -24,7 +24,7 @@ class Clock:
 
 def test_a_reason_is_said_at_once_and_then_once_a_minute_with_its_count(caplog: pytest.LogCaptureFixture) -> None:
     now = 0.0
-    told = Told(logging.getLogger("test.told"), clock=lambda: now)
+    told = ToldReasons(logging.getLogger("test.told"), clock=lambda: now)
     for second in range(121):
         now = float(second)
         told.say("a", f"a at {second}")
@@ -39,7 +39,7 @@ def test_a_reason_is_said_at_once_and_then_once_a_minute_with_its_count(caplog: 
 
 
 def test_reasons_without_end_take_no_memory_without_end() -> None:
-    told = Told(logging.getLogger("test.told"), clock=lambda: 0.0)
+    told = ToldReasons(logging.getLogger("test.told"), clock=lambda: 0.0)
     for number in range(5_000):
         told.say(number, "x")
     assert len(told._repeats._said) <= 1_000
@@ -49,7 +49,7 @@ def test_a_fault_of_ours_is_said_with_its_traceback(caplog: pytest.LogCaptureFix
     try:
         raise RuntimeError("nobody thought of it")
     except RuntimeError as error:
-        Told(logging.getLogger("feed.test")).say("fault", "a record failed", level=logging.ERROR, error=error)
+        ToldReasons(logging.getLogger("feed.test")).say("fault", "a record failed", level=logging.ERROR, error=error)
     assert "nobody thought of it" in caplog.text
     assert "Traceback" in caplog.text
 

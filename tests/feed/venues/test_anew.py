@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from feed.venues.counters import LATE_NS, SOON_NS, begins_anew
 from feed.venues.known import KnownTrades
-from feed.venues.now import Counts
+from feed.venues.now import SourceCounts
 from feed.wire.model import Trade
 from tests.feed.venues.playing import STEP_NS, T0, Feeder
 
@@ -289,7 +289,7 @@ class Told(str):
 
 
 def test_a_frame_half_of_which_is_known_is_sifted_in_one_walk() -> None:
-    known, counts = KnownTrades(runs_max=256), Counts()
+    known, counts = KnownTrades(runs_max=256), SourceCounts()
     old = [Trade("1", "1", None, str(number), "5") for number in range(1000)]
     known.sift(old, counts, aggregated=False, clock=0)
     new = [Trade("1", "1", None, str(number), Told(number)) for number in range(1000, 2000)]
@@ -300,7 +300,7 @@ def test_a_frame_half_of_which_is_known_is_sifted_in_one_walk() -> None:
 
 
 def test_a_trade_that_is_dated_centuries_ahead_hides_no_new_ids_and_makes_none() -> None:
-    known, counts = KnownTrades(runs_max=256), Counts()
+    known, counts = KnownTrades(runs_max=256), SourceCounts()
     clock = 1_795_467_600_000_000_000
     wild = Trade("1", "1", None, "7", str(clock + 230 * 365 * 86_400 * 10**9))
     assert known.add(wild, clock)

@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from feed.errors import BadTick
-from feed.venues.bulk_levels import Told, canonical_sides
+from feed.venues.bulk_levels import CanonicalBook, canonical_sides
 from feed.wire.decimals import canonical_levels
 from feed.wire.model import Book
 
@@ -26,13 +26,13 @@ def text_of(bids: Levels, asks: Levels) -> bytes:
     return b'%b,"a":%b' % (encode(bids), encode(asks))
 
 
-def wanted(bids: Levels, asks: Levels) -> Told | None:
+def wanted(bids: Levels, asks: Levels) -> CanonicalBook | None:
     """What number by number gives; None where that refuses it."""
     try:
         book = Book(canonical_levels(bids), canonical_levels(asks))
     except BadTick:
         return None
-    return Told(encode(book), len(bids) + len(asks))
+    return CanonicalBook(encode(book), len(bids) + len(asks))
 
 
 def alike(price: st.SearchStrategy[str], size: st.SearchStrategy[str]) -> st.SearchStrategy[tuple[Levels, Levels]]:
@@ -73,19 +73,19 @@ def test_whatever_stands_there_is_told_right_or_not_at_all(books: list[tuple[Lev
 def test_number_that_is_not_plain_is_told_of_nothing_like_it(bad: str) -> None:
     for odd in ((bad, "2.0"), ("1.50", bad)):
         texts = [text_of([("1.50", "2.0"), odd], []), text_of([("1.50", "20")], [])]
-        assert canonical_sides(texts) == [None, Told(b'{"bids":[["1.5","20"]],"asks":[]}', 1)]
+        assert canonical_sides(texts) == [None, CanonicalBook(b'{"bids":[["1.5","20"]],"asks":[]}', 1)]
 
 
 @pytest.mark.parametrize("zero", ["0", "0.0", "0.000"])
 def test_zero_is_a_size_and_no_price(zero: str) -> None:
     size = zero if "." in zero else "7"
-    assert canonical_sides([text_of([("2.5", zero)], [])]) == [Told(b'{"bids":[["2.5","0"]],"asks":[]}', 1)]
+    assert canonical_sides([text_of([("2.5", zero)], [])]) == [CanonicalBook(b'{"bids":[["2.5","0"]],"asks":[]}', 1)]
     assert canonical_sides([text_of([("2.5" if "." in zero else "2", size), (zero, size)], [])]) == [None]
 
 
 def test_text_made_otherwise_is_told_of_nothing() -> None:
     good = text_of([("1.5", "2")], [("3.5", "4")])
-    told = Told(b'{"bids":[["1.5","2"]],"asks":[["3.5","4"]]}', 2)
+    told = CanonicalBook(b'{"bids":[["1.5","2"]],"asks":[["3.5","4"]]}', 2)
     for other in (
         b"", b"[]", b'[],"a":[]', good[:-1], good + b"]", good + b',"a":[]', good + good, b" " + good,
         good.replace(b",", b", "), good.replace(b'"a"', b'"c"'), good.replace(b'"2"', b'2'), b'[["1.5","2"]]',
@@ -127,7 +127,7 @@ def _runs_long(book: tuple[Levels, Levels]) -> bool:
     return any(len(part) > 18 for side in book for level in side for text in level for part in text.split("."))
 
 
-def _told_right(text: bytes, told: Told | None) -> bool:
+def _told_right(text: bytes, told: CanonicalBook | None) -> bool:
     if told is None:
         return False
     sides = msgspec.json.decode(b'{"b":%b}' % text, type=dict[str, Levels])

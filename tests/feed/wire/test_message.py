@@ -9,7 +9,7 @@ import pytest
 
 from feed.channels.channel import Channel, Listing, Source
 from feed.channels.flush import joined
-from feed.channels.view_spec import Spec
+from feed.channels.view_spec import ViewSpec
 from feed.errors import CorruptLog
 from feed.wire.message import FRAME_START, bare, closed, frame, head_of, part, split, whole
 from feed.wire.model import Joined, Kind, OnLag, Quote, Trade, Update
@@ -88,6 +88,10 @@ def test_what_is_no_message_is_our_own_fault_and_loud(text: bytes) -> None:
 def test_a_joined_that_is_put_together_is_the_struct_s(symbol: str, kind: Kind, on_lag: OnLag) -> None:
     source = Source("x/0@a", 0)
     channel = Channel(Listing(symbol, 0, source), kind, source)
-    for mode, seq, spec in (("snapshot", 7, Spec(50, 10)), ("live", -1, Spec()), ("resumed", 2**53 - 1, Spec(0, 1))):
+    for mode, seq, spec in (
+        ("snapshot", 7, ViewSpec(50, 10)),
+        ("live", -1, ViewSpec()),
+        ("resumed", 2**53 - 1, ViewSpec(0, 1)),
+    ):
         struct = Joined(kind, symbol, mode, source.name, seq, on_lag, *spec.of(kind))
         assert joined(channel, mode, source.name, seq, on_lag, spec) == bare(struct)

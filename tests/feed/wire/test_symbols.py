@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import replay
 from feed.backfill.past import Symbols
 from feed.errors import BadTick, ConfigError
-from feed.recording.filter import Chosen
+from feed.recording.filter import Filter
 from feed.runtime.settings import load
 from feed.venues.source import Source
 from feed.venues.symbol import Rules, Tick
@@ -44,9 +44,9 @@ def test_no_patterns(text: str) -> None:
 
 def test_a_star_in_a_name_is_read_as_a_pattern_nowhere(tmp_path: Path) -> None:
     """A name that ends with a star was a prefix in recordings, and a name in requests."""
-    assert Chosen(symbols=["X:A*"]).names == Symbols(["X:A*"]).names == {"X:A*"}
-    assert not Chosen(symbols=["X:A*"]).symbol("X:AB")
-    assert Chosen(symbols=["X:*"]).symbol("X:AB")
+    assert Filter(symbols=["X:A*"]).names == Symbols(["X:A*"]).names == {"X:A*"}
+    assert not Filter(symbols=["X:A*"]).symbol("X:AB")
+    assert Filter(symbols=["X:*"]).symbol("X:AB")
     desk = Desk()
     desk.tick("trades", "X:AB")
     desk.step("trades", "X:A*")

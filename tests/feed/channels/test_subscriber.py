@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from feed.channels.cursor import Reader
 from feed.channels.join import LOOKS_MAX
 from feed.channels.steps import whole
+from feed.channels.subscriber import Subscriber
 from feed.protocol.session import DOUBT_LOOKS_MAX, Close, SessionSettings
 from feed.wire.model import Book
 from tests.feed.channels.desk import MEGABYTE, Desk, Link
@@ -55,12 +55,12 @@ class TestJoin:
         link.subscribe("book", "X:A")
         # the snapshot ends the waiting; three updates are still to come
         assert [m["type"] for m in sent(link, "book")] == ["snapshot"]
-        assert link.session.reader.marks() == {"x/0@a": 0}
+        assert link.session.subscriber.marks() == {"x/0@a": 0}
         link.pull(1)
         assert [m["type"] for m in sent(link, "book")] == ["snapshot", "update"]
-        assert link.session.reader.marks() == {"x/0@a": 0}
+        assert link.session.subscriber.marks() == {"x/0@a": 0}
         link.drain(1)
-        assert link.session.reader.marks() == {"x/0@a": 3}
+        assert link.session.subscriber.marks() == {"x/0@a": 3}
         desk.agrees(link, "book")
 
     @pytest.mark.parametrize("asked", [{}, {"start": {"last": 5}}, {"start": MARKS | {"marks": {"y/0@a": 1}}}])
@@ -137,7 +137,7 @@ class TestJoin:
         link.subscribe("book", "X:A")
         pages = 0
         while link.channel("book", "X:A").waiting:
-            assert link.session.reader.marks().get("x/0@a", 0) <= desk.source.seq
+            assert link.session.subscriber.marks().get("x/0@a", 0) <= desk.source.seq
             desk.change("book", Book([(f"{pages + 1}", "7")], []))
             link.pull(10_000)
             pages += 1
@@ -260,7 +260,7 @@ class TestAhead:
         assert link.in_step
         for _ in range(5):
             # never beyond what was sent, though the client has said that it has more
-            assert link.session.reader.marks() == {"x/0@a": desk.source.seq}
+            assert link.session.subscriber.marks() == {"x/0@a": desk.source.seq}
             desk.step("trades book")
         assert [m["seq"] for m in sent(link, "trades")] == [4, 5]
         assert desk.hub.holders == {}
@@ -286,7 +286,7 @@ class TestAhead:
         link = desk.link()
         link.subscribe("trades", "X:A", start=MARKS)
         link.subscribe("book", "X:A")
-        assert link.session.reader.marks() == {"x/0@a": 0}
+        assert link.session.subscriber.marks() == {"x/0@a": 0}
         desk.step("book")
         assert [m["seq"] for m in sent(link, "book")] == [0, 1]
 
@@ -323,10 +323,10 @@ class TestAhead:
         assert link.in_step
         source = desk.hub.sources["x/0@a"]
         source.confirms += 1
-        link.session.reader.doubt_holds()
+        link.session.subscriber.doubt_holds()
         assert link.in_step  # what was answered first may have been asked before the client came
         source.confirms += 1
-        link.session.reader.doubt_holds()
+        link.session.subscriber.doubt_holds()
         link.drain()
         gaps = {
             m["channel"]: (m["reason"], m["prev"], m["seq"], m["lost"])
@@ -339,7 +339,7 @@ class TestAhead:
         for kind in ("trades", "book"):
             assert link.channel(kind, "X:A").pos == 1
         desk.agrees(link, "book")
-        assert link.session.reader.marks() == {"x/0@a": 1}
+        assert link.session.subscriber.marks() == {"x/0@a": 1}
         assert desk.hub.holders == {}
 
 
@@ -377,7 +377,7 @@ class TestDoubt:
         for kind, lost in (("trades", True), ("book", False)):
             gaps = [(m["reason"], m["prev"], m["seq"], m["lost"]) for m in sent(link, kind) if m["type"] == "gap"]
             assert gaps == [("seek", 3, 0, lost)]
-        assert link.session.reader.marks() == {"x/0@a": 0}
+        assert link.session.subscriber.marks() == {"x/0@a": 0}
         desk.step("trades book")
         desk.agrees(link, "book")
         assert [m["seq"] for m in sent(link, "trades") if m["type"] == "update"] == [1]
@@ -428,7 +428,7 @@ class TestLag:
         for _ in range(10):
             desk.step("trades book")
         assert not link.in_step
-        assert link.session.reader.marks() == {"x/0@a": 0}
+        assert link.session.subscriber.marks() == {"x/0@a": 0}
         assert link.drain(500) > 3
         for kind in ("trades", "book"):
             desk.agrees(link, kind)
@@ -455,7 +455,7 @@ class TestLag:
         assert (gap["reason"], gap["prev"], gap["lost"]) == ("lag", 2, False)
         assert gap["count"] == gap["seq"] - 2
         desk.agrees(link, "book")
-        assert link.session.reader.marks() == {"x/0@a": 22}
+        assert link.session.subscriber.marks() == {"x/0@a": 22}
         desk.step("trades book")
         desk.agrees(link, "book")
 
@@ -486,9 +486,9 @@ class TestLag:
         link.full = False
         link.pull(1)
         assert not link.in_step
-        assert link.session.reader.marks() == {"x/0@a": 1}
+        assert link.session.subscriber.marks() == {"x/0@a": 1}
         link.drain(1)
-        assert link.session.reader.marks() == {"x/0@a": 21}
+        assert link.session.subscriber.marks() == {"x/0@a": 21}
 
     def test_close_on_lag(self) -> None:
         desk = small_window()
@@ -544,9 +544,9 @@ class TestLag:
         desk.step("trades")
         assert desk.hub.behind == 1
         for link in links:
-            link.session.reader.close()
-            link.session.reader.close()
-        assert (desk.hub.readers, desk.hub.behind, len(desk.hub.selections)) == (0, 0, 0)
+            link.session.subscriber.close()
+            link.session.subscriber.close()
+        assert (desk.hub.subscribers, desk.hub.behind, len(desk.hub.selections)) == (0, 0, 0)
 
 
 class TestPatterns:
@@ -655,18 +655,18 @@ class TestPages:
     def begun(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         """How many channels each page began."""
         counts: list[int] = []
-        begin, pull = Reader._begin, Reader.pull
+        begin, pull = Subscriber._begin, Subscriber.pull
 
-        def counted(self: Reader, *rest: Any, **more: Any) -> None:
+        def counted(self: Subscriber, *rest: Any, **more: Any) -> None:
             counts[-1] += 1
             begin(self, *rest, **more)
 
-        def paged(self: Reader, bytes_max: int) -> bytes:
+        def paged(self: Subscriber, bytes_max: int) -> bytes:
             counts.append(0)
             return pull(self, bytes_max)
 
-        monkeypatch.setattr(Reader, "_begin", counted)
-        monkeypatch.setattr(Reader, "pull", paged)
+        monkeypatch.setattr(Subscriber, "_begin", counted)
+        monkeypatch.setattr(Subscriber, "pull", paged)
         return counts
 
     @pytest.mark.parametrize("start", ["live", {"marks": {"x/0@a": 999}}])
@@ -712,8 +712,8 @@ class TestPages:
         for _ in range(1_000):
             desk.step("quotes", "Y:A")
         rendered: list[int] = []
-        honest = Reader.render
-        monkeypatch.setattr(Reader, "render", lambda *arguments: (rendered.append(1), honest(*arguments)))
+        honest = Subscriber.render
+        monkeypatch.setattr(Subscriber, "render", lambda *arguments: (rendered.append(1), honest(*arguments)))
         sizes = []
         while not link.in_step:
             before = len(rendered)

@@ -1,9 +1,9 @@
-"""A reader: one client's place in the log of updates.
+"""A subscriber: one client's place in the log of updates.
 
-Owns what is sent to it alone: joins, resumes, catching up after its socket was full, and the gap when the log has
-moved on. Leaves readers in step to `selection`, what was asked for to `wanted`, what a channel gives to `channel`.
+Owns what is sent to it alone: joins, resumes, catching up after its socket was full, and the gap when the log has moved
+on. Leaves subscribers in step to `selection`, what was asked for to `interest`, what a channel gives to `channel`.
 
-A reader is *in step* when it has everything up to the last flush. Else it is a cursor (the flush up to which it was
+A subscriber is *in step* when it has everything up to the last flush. Else it is a cursor (the flush up to which it was
 sent its selection) and joins: channels that it does not have yet, each with where it goes on from. `pull` first
 follows the flushes to the newest one, then does joins there, so that what is in step moves together and in order of
 `seq`. All state is bounded by what the client asked for; nothing is rendered before there is room for it.
@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Final
 
 from feed.channels.channel import Channel, Listing
 from feed.channels.flush import NOWHERE, Birth, Flush, joined
-from feed.channels.interest import Wanted
-from feed.channels.join import ANNOUNCE_SHIFT, Join, Move, Page, Rest, Start, Together, arriving
-from feed.channels.log import TURN_SEQ
+from feed.channels.interest import Interest
+from feed.channels.join import ANNOUNCE_SHIFT, Join, JoinGroup, Move, Page, Rest, Start, arriving
+from feed.channels.log import REBASE_SEQ
 from feed.channels.marks import Hold, Holds, marks_at
 from feed.channels.selection import Selection
-from feed.channels.shared import BLOCK_SYMBOLS, Block
+from feed.channels.shared import BLOCK_SYMBOLS, OpeningBlock
 from feed.channels.tally import Account, Tally, hidden_in, updates_in
 from feed.wire.frames import message_frame
 from feed.wire.message import ALL_KINDS, frame
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 _IDS_A_LOOK: Final = 32
 
 
-class Reader:
+class Subscriber:
     """One client. `owner` is the hub's user's; `too_slow`: it lagged on a channel with `on_lag: close`."""
 
     def __init__(self, hub: Hub, owner: object) -> None:
@@ -47,7 +47,7 @@ class Reader:
         self.in_step = True
         self.too_slow = False
         self.closed = False
-        self.wanted = Wanted()
+        self.interest = Interest()
         self.selection = Selection()
         self.holds: Holds = {}
         self.joins: list[Join] = []
@@ -55,7 +55,7 @@ class Reader:
         self._cursor = hub.current
         self._rest: Rest | None = None
         self.told: dict[str, int] = {}
-        self._turned: set[tuple[int, int]] = set()
+        self._rebased: set[tuple[int, int]] = set()
         self._rendered = (0, 0)
         self._tally = Tally()
         self._sent_before = 0
@@ -81,7 +81,7 @@ class Reader:
         self._tally.merged += hidden
         self._hub.counts.merged += self._tally.merged
         self.closed = True
-        self.wanted.clear()
+        self.interest.clear()
         self.heed()
         self._hub.forget(self, self._cursor)
         self._cursor = NOWHERE
@@ -104,8 +104,8 @@ class Reader:
     def _step_out(self, cursor: Flush) -> None:
         self.in_step = False
         self._cursor = cursor
-        if self in self.selection.readers:
-            del self.selection.readers[self]
+        if self in self.selection.subscribers:
+            del self.selection.subscribers[self]
             self._tally.delivered += self.selection.sent - self._sent_before
         self._hub.step_out(self, cursor)
 
@@ -128,8 +128,8 @@ class Reader:
 
     def _share(self) -> None:
         if not self.selection.shared:
-            self.selection = self._hub.selections.share(self.selection, self.wanted.watch())
-        self.selection.readers[self] = None
+            self.selection = self._hub.selections.share(self.selection, self.interest.pattern_interest())
+        self.selection.subscribers[self] = None
         self._sent_before = self.selection.sent
 
     def ease(self) -> None:
@@ -148,7 +148,7 @@ class Reader:
         self._tally.merged += hidden
         self._left_some = True
         self.selection = Selection()
-        self.wanted.clear()
+        self.interest.clear()
         self.heed()
         self.holds.clear()
         self._rest = None
@@ -190,22 +190,22 @@ class Reader:
 
     def wait_for(self, listing: Listing, bit: int) -> None:
         """Is told of a silent kind of a symbol that it is live: it has it from its first update on."""
-        self.wanted.add_silent(listing, bit)
+        self.interest.add_silent(listing, bit)
         listing.told.setdefault(bit, listing.owner)
         self.take_silent(listing.id, bit)
 
     def await_(self, name: str, bit: int, on_lag: OnLag, start: Start | None) -> None:
         """Waits for a channel of a symbol that is not known yet; `start`: how it begins."""
-        self.wanted.await_(name, bit, on_lag, start)
+        self.interest.await_(name, bit, on_lag, start)
         self.heed()
 
     def arrive(self, channel: Channel) -> bool:
-        """A channel has begun that this reader may wait for; whether it is to be pulled."""
-        wanted, listing, bit = self.wanted, channel.listing, channel.bit
-        if self.closed or not wanted.awaits(listing.name, bit):
+        """A channel has begun that this subscriber may wait for; whether it is to be pulled."""
+        interest, listing, bit = self.interest, channel.listing, channel.bit
+        if self.closed or not interest.awaits(listing.name, bit):
             return False
-        comes = wanted.has_exact(listing, bit) or bool(wanted.by_pattern(listing) & bit)
-        start = wanted.arrive(listing, bit)
+        comes = interest.has_exact(listing, bit) or bool(interest.by_pattern(listing) & bit)
+        start = interest.arrive(listing, bit)
         self.heed()
         if comes:
             return False  # as what a pattern brings, with the flush
@@ -215,20 +215,20 @@ class Reader:
         self.enter(channel, join, announce=True)
         return True
 
-    def take_over_awaited(self, other: Reader) -> None:
-        """Waits for what another reader waits for, in its place."""
-        for name, kinds in other.wanted.awaited.items():
+    def take_over_awaited(self, other: Subscriber) -> None:
+        """Waits for what another subscriber waits for, in its place."""
+        for name, kinds in other.interest.awaited.items():
             for bit, told in kinds.items():
-                self.wanted.await_(name, bit, "close" if told.close else "skip", told.start)
-        for name, kinds in list(other.wanted.awaited.items()):
+                self.interest.await_(name, bit, "close" if told.close else "skip", told.start)
+        for name, kinds in list(other.interest.awaited.items()):
             for bit in list(kinds):
-                other.wanted.refuse(name, bit)
+                other.interest.refuse(name, bit)
         self.heed()
         other.heed()
 
     def heed(self) -> None:
         """The hub is to call it when a symbol appears that it waits for, and for no other."""
-        awaiting, awaited, turned = self._hub.awaiting, self.wanted.awaited, self.wanted.turned
+        awaiting, awaited, turned = self._hub.awaiting, self.interest.awaited, self.interest.turned
         for name in turned:
             waiting = awaiting.get(name, {})
             if name in awaited:
@@ -258,7 +258,7 @@ class Reader:
 
     def knows(self, channel: Channel) -> bool:
         """Whether its client was told of a channel: not while a `joined` is still to tell of it."""
-        # a selection is shared: while this reader lags, it may have channels that began after its cursor
+        # a selection is shared: while this subscriber lags, it may have channels that began after its cursor
         heard = self.in_step or channel.born <= self._cursor.number
         if heard and self.selection.masks.get(channel.id, 0) & channel.bit:
             return True
@@ -306,12 +306,13 @@ class Reader:
     def follows(self) -> bool:
         """Whether `follow` has something to give.
 
-        Where a channel has begun or turned since, what its client is told of that depends on the answer to its request.
+        Where a channel has begun or been rebased since, what its client is told of that depends on the answer to its
+        request.
         """
         cursor, hub = self._cursor, self._hub
         if self.in_step or self.closed or self.too_slow or cursor is hub.current:
             return False
-        return hub.turned <= cursor.number and hub.window.reaches(cursor)
+        return hub.rebased <= cursor.number and hub.window.reaches(cursor)
 
     def follow(self, bytes_max: int) -> bytes:
         """While a request of its client is under way: what it has already goes on, and nothing begins."""
@@ -321,12 +322,12 @@ class Reader:
         return page.joined()
 
     def render(self, flush: Flush, page: Page) -> None:
-        """Adds what its selection gets of one flush; readers with the same one that are behind share it.
+        """Adds what its selection gets of one flush; subscribers with the same one that are behind share it.
 
         It may be rendered again, when it could not be sent: what it ends is ended afterwards.
         """
         selection = self.selection
-        self._turned = set()
+        self._rebased = set()
         kept = None if self.holds else selection.kept.get(flush.number)
         held = 0
         if kept is None:
@@ -370,33 +371,37 @@ class Reader:
         self._tally.delivered += count
         self._hub.counts.delivered += count
         self._tally.settled -= held
-        self._end_turned()
+        self._end_rebased()
 
     def _hear_of(self, birth: Birth, page: Page) -> None:
         channel = birth.channel
-        watch = self.wanted.watch()
-        if watch is None or not watch.wants(channel) or self.pending(channel.id, channel.bit) is not None:
+        pattern_interest = self.interest.pattern_interest()
+        if (
+            pattern_interest is None
+            or not pattern_interest.wants(channel)
+            or self.pending(channel.id, channel.bit) is not None
+        ):
             return
-        if watch.announces(channel):
-            page.add(frame([birth.joined(watch.on_lag(channel))]))
+        if pattern_interest.announces(channel):
+            page.add(frame([birth.joined(pattern_interest.on_lag(channel))]))
         if not self.selection.shared:
             self.selection.set(channel.id, self.selection.masks.get(channel.id, 0) | channel.bit)
 
     def _held(self, id_: int, bit: int, seq: int) -> bool:
         """Whether an entry is at or below the mark that its channel resumed from."""
         hold = self.holds.get((id_, bit))
-        if hold is None or (id_, bit) in self._turned:
+        if hold is None or (id_, bit) in self._rebased:
             return False
-        if seq == TURN_SEQ:
-            self._turned.add((id_, bit))
+        if seq == REBASE_SEQ:
+            self._rebased.add((id_, bit))
             return False
         return seq <= hold[1]
 
-    def _end_turned(self) -> None:
-        """Positions start anew for channels that turned in the flush that it was sent."""
-        for key in self._turned:
+    def _end_rebased(self) -> None:
+        """Positions start anew for channels that were rebased in the flush that it was sent."""
+        for key in self._rebased:
             self.holds.pop(key, None)
-        self._turned = set()
+        self._rebased = set()
 
     def _drop_holds(self) -> None:
         current = self._hub.current
@@ -439,14 +444,14 @@ class Reader:
         """
         hub, cursor = self._hub, self._cursor
         own = self.own()
-        if not self.wanted.never_closes:
+        if not self.interest.never_closes:
             for id_, mask in own.masks.items():
                 listing = hub.listings[id_]
                 for channel in listing.channels:
                     if (
                         channel is not None
                         and channel.bit & mask
-                        and self.wanted.closes(listing, channel.bit)
+                        and self.interest.closes(listing, channel.bit)
                         and (channel.switched > cursor.number or channel.missed(channel.standing_at(cursor)))
                     ):
                         self.too_slow = True
@@ -470,9 +475,9 @@ class Reader:
 
     def _find_births(self, join: Join) -> None:
         """Channels that began in flushes that are gone: they are joined as a pattern's are."""
-        watch = self.wanted.watch()
-        if watch is not None:
-            for channel in watch.born_after(self._cursor.number, self._hub.listings):
+        pattern_interest = self.interest.pattern_interest()
+        if pattern_interest is not None:
+            for channel in pattern_interest.born_after(self._cursor.number, self._hub.listings):
                 if self.pending(channel.id, channel.bit) is None:
                     bits = channel.bit | channel.bit << ANNOUNCE_SHIFT
                     join.pending[channel.id] = join.pending.get(channel.id, 0) | bits
@@ -484,7 +489,7 @@ class Reader:
         if not join.pending:
             self.joins.remove(join)
             tells = join.tells
-            if isinstance(tells, Together):
+            if isinstance(tells, JoinGroup):
                 tells = tells.id if tells.ended() else None
             if tells is not None:
                 page.add(message_frame(CaughtUp(tells)))
@@ -501,7 +506,7 @@ class Reader:
         index = pending.block(BLOCK_SYMBOLS)
         if index is None:
             return False
-        if self.wanted.changes != changes or self.holds or hub.openings(openings.plan) is not openings:
+        if self.interest.changes != changes or self.holds or hub.openings(openings.plan) is not openings:
             # what was kept is not true for it, or nobody tells it any more what changes
             join.shares = None
             return False
@@ -553,7 +558,7 @@ class Reader:
             delivered, settled, merged, joins = [new - old for new, old in zip(after[:4], before[:4], strict=True)]
             masks = tuple((id_, mask) for id_ in ids if (mask := sum(c.bit for c in channels if c.id == id_)))
             sources = frozenset(channel.source for channel in channels)
-            block = Block(own.joined(), masks, sources, since, delivered, settled, merged, joins)
+            block = OpeningBlock(own.joined(), masks, sources, since, delivered, settled, merged, joins)
             openings.keep(index, way, block)
         return True
 
@@ -584,7 +589,7 @@ class Reader:
                 mode, at = channel.begins, channel.joined_at(hub.rules)
             else:
                 mode, at = self._told_of(channel, join)
-            on_lag: OnLag = "close" if self.wanted.closes(channel.listing, channel.bit) else "skip"
+            on_lag: OnLag = "close" if self.interest.closes(channel.listing, channel.bit) else "skip"
             page.add(frame([joined(channel, mode, channel.source.name, at, on_lag, hub.spec)]))
         messages, gapped = self._messages(channel, join, announced=announce, anew=anew)
         notice = channel.source.notice
@@ -620,7 +625,7 @@ class Reader:
         if hold is not None and after is not None and held:
             after = max(after, hold[1])
         if channel.switched > join.number and not announced:
-            # it turned since the request was answered: what the client was told is of another source
+            # it was rebased since the request was answered: what the client was told is of another source
             at = NO_SEQ if after is None else after
             return channel.gap_after(at, "source", hub.rules, prev=None, first=None), True
         if (beyond := join.beyond_of(channel)) is not None and not anew:
@@ -678,7 +683,7 @@ class Reader:
     def account(self) -> Account:
         """How it stands; walks over all its channels."""
         account = self._tally.account(*self._sums())
-        if self in self.selection.readers:
+        if self in self.selection.subscribers:
             sent = self.selection.sent - self._sent_before
             account = account._replace(delivered=account.delivered + sent, pending=account.pending - sent)
         return account
@@ -759,7 +764,7 @@ class Reader:
         """Up to which position of each source everything was sent; `UNSAID` where nothing can be said of it."""
         hub = self._hub
         cursor = hub.served if self.in_step else self._cursor
-        followed = hub.followed(self.wanted.venues())
+        followed = hub.followed(self.interest.venues())
         return marks_at(hub, cursor, self.selection, self.joins, self._rest, followed)
 
     def place(self, listing: Listing, bit: int) -> Move | None:
