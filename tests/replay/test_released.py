@@ -39,7 +39,7 @@ LARGE = (
     *(RecordingFiles, RecordedFile, RecordingWalk, RecordedSource, RecordingReader, Player),
 )
 """What holds blocks, rows, texts or files."""
-WALKS = ("merge.py", "history.py", "tapes.py")
+WALKS = ("merge.py", "history.py", "backfill_recorded.py")
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def test_a_reading_goes_with_its_iterator(folder: Path) -> None:
     next(pages)
     assert "Reading" in large()
     del pages
-    assert set(large()) == {"RecordedFile", "Recording"}
+    assert set(large()) == {"RecordedFile", "RecordingFiles"}
     recording.close()
     del recording
     assert large() == []

@@ -67,10 +67,10 @@ def test_the_cost_is_known_and_taken_before_any_of_it_is_done() -> None:
     # three tokens for a thousand patterns: none are left for a fourth request
     assert made.receive(text("subscribe", 3, channels=["trades"], symbols=["X:*"]), 1) == b""
     assert not made.under_way
-    assert not made.reader.interest.count
+    assert not made.subscriber.interest.count
     assert made.wake_at is not None
     assert [m["type"] for m in said(made.wake(made.wake_at))][:1] == ["ack"]
-    assert made.reader.interest.count == 1
+    assert made.subscriber.interest.count == 1
 
 
 def test_everything_fits_the_burst() -> None:
@@ -105,11 +105,11 @@ def test_a_heartbeat_does_nothing_of_a_request() -> None:
     made = Session(desk.hub, None, SessionSettings(requests_burst=10))
     names = [f"X:{number:04}" for number in range(600)]
     made.receive(text("subscribe", 1, channels=KINDS, symbols=names), 1)
-    begun = made.reader.interest.count
+    begun = made.subscriber.interest.count
     assert made.under_way
     for second in range(1, 20):
         assert [m["type"] for m in said(made.heartbeat(second * 10**9))] == ["heartbeat"]
-    assert made.reader.interest.count == begun < 1_200
+    assert made.subscriber.interest.count == begun < 1_200
     while made.under_way:
         made.wake(1)
     for id_ in range(2, 20):
@@ -124,7 +124,7 @@ def test_what_a_client_that_has_gone_has_asked_for_is_not_done() -> None:
     made = Session(desk.hub, None, SessionSettings())
     made.receive(text("subscribe", 1, channels=KINDS, symbols=[f"X:{number:04}" for number in range(600)]), 1)
     assert made.under_way
-    done = made.reader.interest.count
+    done = made.subscriber.interest.count
     made.close()
     assert not made.under_way
     assert made.wake(1) == b""

@@ -8,13 +8,12 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from feed.backfill import cutover as handover
-from feed.backfill import requests as walks
+from feed.backfill import cutover, requests
 from feed.backfill.past import LogCut
 from feed.backfill.requests import WALKS_MAX
 from feed.errors import CorruptLog, Unreachable
 from feed.follow.places import place_of
-from feed.gateway import backfill as walker
+from feed.gateway import backfill
 from feed.protocol.session import SessionSettings
 from feed.wire.model import KINDS
 from feed.wire.times import text_of
@@ -29,7 +28,7 @@ SYMBOLS = {"x/0": ["X:A", "X:B"], "x/1": ["X:C"]}
 @pytest.fixture(autouse=True)
 def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     """A turn of the loop is all the time that there is."""
-    monkeypatch.setattr(walker, "_PAUSE_S", 0)
+    monkeypatch.setattr(backfill, "_PAUSE_S", 0)
 
 
 def town(chance: random.Random, steps: int = 150, **settings: Any) -> Town:
@@ -84,8 +83,8 @@ async def test_a_log_that_was_written_at_other_offsets_refuses_the_request(
 async def test_from_any_time_every_update_comes_once(seed: int, symbols: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if seed % 2:
         # it is handed over one symbol a page, and the market goes on between them
-        monkeypatch.setattr(handover, "STRIDE", 1)
-        monkeypatch.setattr(walks, "STEP_CHANNELS", 1)
+        monkeypatch.setattr(cutover, "STRIDE", 1)
+        monkeypatch.setattr(requests, "STEP_CHANNELS", 1)
     chance = random.Random(seed)
     place = town(chance)
     link = place.link()
@@ -505,21 +504,21 @@ async def test_limits_count_what_is_on_its_way() -> None:
 
 
 async def test_it_is_handed_over_in_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(handover, "STRIDE", 1)
-    monkeypatch.setattr(walks, "STEP_CHANNELS", 1)
+    monkeypatch.setattr(cutover, "STRIDE", 1)
+    monkeypatch.setattr(requests, "STEP_CHANNELS", 1)
     looked: list[int] = []
-    meets, pull = handover._meets, walks.Walks.pull
+    meets, pull = cutover._meets, requests.BackfillRequests.pull
 
     def counted(*arguments: Any) -> bool:
         looked[-1] += 1
         return meets(*arguments)
 
-    def pulled(self: walks.Walks, bytes_max: int) -> bytes:
+    def pulled(self: requests.BackfillRequests, bytes_max: int) -> bytes:
         looked.append(0)
         return pull(self, bytes_max)
 
-    monkeypatch.setattr(handover, "_meets", counted)
-    monkeypatch.setattr(walks.Walks, "pull", pulled)
+    monkeypatch.setattr(cutover, "_meets", counted)
+    monkeypatch.setattr(requests.BackfillRequests, "pull", pulled)
     place = town(random.Random(1))
     link = place.link()
     link.subscribe(" ".join(KINDS), "*", id="t", start={"time": text_of(9)})
@@ -531,7 +530,7 @@ async def test_it_is_handed_over_in_steps(monkeypatch: pytest.MonkeyPatch) -> No
 
 async def test_what_begins_while_it_is_handed_over_is_looked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
     found: list[Any] = []
-    honest = handover._look
+    honest = cutover._look
 
     def look(past: Any, hub: Any, **how: Any) -> Any:
         found.append((yield from honest(past, hub, **how)))
@@ -540,7 +539,7 @@ async def test_what_begins_while_it_is_handed_over_is_looked_for_again(monkeypat
 
         return found[-1]
 
-    monkeypatch.setattr(handover, "_look", look)
+    monkeypatch.setattr(cutover, "_look", look)
     place = town(random.Random(1))
     link = place.link()
     link.subscribe(" ".join(KINDS), "*", id="t", start={"time": text_of(9)})

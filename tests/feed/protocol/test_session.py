@@ -309,6 +309,6 @@ def test_any_bytes_give_answers_that_keep_to_the_schemas_and_nothing_else(texts:
     for text in texts:
         for answer in messages(made.receive(text, 1)):
             check(answer["type"], answer)
-    made.reader.close()
+    made.subscriber.close()
     desk.step("trades")
     desk.agrees(victim, "trades")
