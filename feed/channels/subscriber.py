@@ -164,24 +164,27 @@ class Subscriber:
         begun = bool(mask & bit)
         if begun:
             own.set(id_, mask & ~bit)
-        self.holds.pop((id_, bit), None)
+        held = self.holds.pop((id_, bit), None) is not None
+        # of a channel in step nothing is left unsent, so its sums need not be taken, which is a walk over all channels
+        left_some = not begun or held or self._cursor is not self._hub.current
         both = bit | bit << ANNOUNCE_SHIFT
         for join in self.joins:
             left = join.pending.get(id_, 0)
             if left & bit:
-                begun |= join.lag and not left >> ANNOUNCE_SHIFT & bit
+                if join.lag and not left >> ANNOUNCE_SHIFT & bit:
+                    begun = left_some = True
                 if left & ~both:
                     join.pending[id_] = left & ~both
                 else:
                     del join.pending[id_]
         if self._rest is not None and self._rest.channel.id == id_ and self._rest.channel.bit == bit:
             self._rest = None
-            begun = True
+            begun = left_some = True
         channel = self._hub.listings[id_].channels[bit.bit_length() - 1]
         if begun and channel is not None:
             self._tally.settled += channel.updates
             self._tally.merged += channel.hidden
-            self._left_some = True
+            self._left_some |= left_some
 
     def take_silent(self, id_: int, bit: int) -> None:
         """Has a channel that has not begun: its first update comes with a flush."""

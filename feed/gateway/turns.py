@@ -2,9 +2,9 @@
 
 Owns when a client's requests may be worked on. While there is time to spare and nobody waits, at once; else in a line,
 a few milliseconds each, with rests between them that keep the share. So what some ask for delays the others' requests,
-and nobody's data. Where the loop has little else to do requests get more than their share: when thousands join at once
-nobody gains by rests. Leaves what is done in a turn to the connections, and how much of a request a turn does to
-`feed.protocol.line`.
+and nobody's data. Where the loop has little else to do, clients that have just come get more than that share for their
+first request: when thousands join at once nobody gains by rests. Leaves what is done in a turn to the connections, and
+how much of a request a turn does to `feed.protocol.line`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _SLICE_SECONDS: Final = 0.002
 _SAVED_SECONDS_MAX: Final = 0.005
 """So much of the share may be used at once after a pause."""
 _TOGETHER: Final = 0.75
-"""What requests and all else may take together before requests are held to their share."""
+"""What first requests and all else may take together before these are held to the share, too."""
 _LOOK_SECONDS: Final = 0.005
 _LOOKS_KEPT: Final = 0.9
 """How much of what was found before counts at each look at what all else takes: about 50 ms of it."""
@@ -27,6 +27,9 @@ _LOOKS_KEPT: Final = 0.9
 
 class Asker(Protocol):
     """A connection, as far as turns know it."""
+
+    new: bool
+    """Whether its first request is still to be done."""
 
     def take_turn(self) -> None:
         """Works on its requests for a while; lines up again while there is more."""
@@ -67,7 +70,7 @@ class Turns:
         now = self._clock()
         if self._taking is not None:
             return self._taking is asker and now < self._until
-        return not self._line and self._fill(now) > 0
+        return not self._line and self._fill(now, new=asker.new) > 0
 
     def spent(self, seconds: float) -> None:
         """Requests have taken so much of the loop's time."""
@@ -87,10 +90,9 @@ class Turns:
             self._lined.discard(id(asker))
             self._line.remove(asker)
 
-    @property
-    def _rate(self) -> float:
-        """What requests may take of the time."""
-        return max(self._share, _TOGETHER - self._others)
+    def _rate(self, *, new: bool) -> float:
+        """What requests may take of the time, when it is the turn of a client that is new, or is not."""
+        return max(self._share, _TOGETHER - self._others) if new else self._share
 
     def _look(self, now: float) -> None:
         passed = now - self._looked_at
@@ -102,20 +104,21 @@ class Turns:
         self._others = self._others * kept + others * (1 - kept)
         self._looked_at, self._looked_cpu, self._asked = now, cpu, 0.0
 
-    def _fill(self, now: float) -> float:
+    def _fill(self, now: float, *, new: bool) -> float:
         self._look(now)
-        self._saved = min(self._saved + (now - self._saved_at) * self._rate, _SAVED_SECONDS_MAX)
+        self._saved = min(self._saved + (now - self._saved_at) * self._rate(new=new), _SAVED_SECONDS_MAX)
         self._saved_at = now
         return self._saved
 
     def _set_timer(self) -> None:
         if self._line and self._timer is None and self._taking is None:
-            owed = -self._fill(self._clock())
+            new = self._line[0].new
+            owed = -self._fill(self._clock(), new=new)
             loop = asyncio.get_running_loop()
             if owed < 0:
                 self._timer = loop.call_soon(self._ring)
             else:
-                self._timer = loop.call_later(owed / self._rate, self._ring)
+                self._timer = loop.call_later(owed / self._rate(new=new), self._ring)
 
     def _ring(self) -> None:
         self._when_idle(self._serve)
@@ -127,7 +130,7 @@ class Turns:
         try:
             while self._line:
                 now = self._clock()
-                if now >= self._until or self._fill(now) <= 0:
+                if now >= self._until or self._fill(now, new=self._line[0].new) <= 0:
                     break
                 self._taking = self._line.popleft()
                 self._lined.discard(id(self._taking))

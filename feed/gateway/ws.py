@@ -75,6 +75,8 @@ class StreamProtocol(WebSocketsSansIOProtocol):
         self.session: Dialogue | None = None
         """None before it starts, and after it was given back."""
         self.started = False
+        self.new = True
+        """Whether its first request is still to be done: such ones may have more of the loop than their share."""
         self.full = False
         """Its socket is over the bound: what is sent now, is sent without it."""
         self.ended = False
@@ -311,6 +313,8 @@ class StreamProtocol(WebSocketsSansIOProtocol):
         took = thread_time() - began
         self.gateway.turns.spent(took)
         self.gateway.fanout.set_aside(took)
+        session = self.session
+        self.new = self.new and session is not None and (session.under_way or session.wake_at is not None)
 
     def _answer(self, ask: Callable[[int], bytes]) -> None:
         """Sends what the session says, all of it; ends the connection when the session says so, or fails."""

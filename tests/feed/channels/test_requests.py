@@ -331,6 +331,37 @@ def test_what_was_not_asked_for_is_left_without_a_touch(monkeypatch: pytest.Monk
     assert not changed
 
 
+def test_a_channel_in_step_is_left_without_a_look_at_all_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    desk = market(10)
+    link = desk.link()
+    link.subscribe("trades quotes", "X:* Y:*")
+    link.drain()
+    desk.step("trades", "X:0001")
+    honest, sums = Subscriber._sums, list[Subscriber]()
+    with monkeypatch.context() as patch:
+        patch.setattr(Subscriber, "_sums", lambda self: sums.append(self) or honest(self))
+        link.ask("unsubscribe", "trades", "X:0001")
+        link.drain()
+    assert not sums
+    desk.step("trades", "X:0001")
+    account = link.session.subscribers.account()
+    assert (account.left, account.pending) == (0, 0)
+
+
+def test_what_is_left_of_a_channel_whose_updates_are_still_to_be_sent_is_counted() -> None:
+    desk = market(10)
+    link = desk.link()
+    link.subscribe("trades quotes", "X:* Y:*")
+    link.drain()
+    link.full = True
+    desk.step("trades", "X:0002")
+    desk.step("trades", "X:0002")
+    link.ask("unsubscribe", "trades", "X:0002")
+    link.drain()
+    account = link.session.subscribers.account()
+    assert (account.left, account.pending) == (2, 0)
+
+
 def test_what_a_client_has_goes_on_while_its_request_is_under_way() -> None:
     desk = market(600, requests_burst=1_000)
     names = [f"X:{number:04}" for number in range(600)]
