@@ -66,7 +66,7 @@ def nobody_hears_of_new_symbols(patch: pytest.MonkeyPatch) -> None:
 
 
 def new_symbols_are_not_selected(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Selections, "bear", lambda self, birth: None)
+    patch.setattr(Selections, "open_channel", lambda self, birth: None)
 
 
 def a_fold_forgets_the_last_update(patch: pytest.MonkeyPatch) -> None:
@@ -91,7 +91,7 @@ def a_keyframe_of_a_source_that_ended_is_taken(patch: pytest.MonkeyPatch) -> Non
     honest = Flush.commit
 
     def commit(self: Flush, *arguments: Any) -> None:
-        offers = list(self.offers)
+        offers = list(self.offered_snapshots)
         honest(self, *arguments)
         for channel, _, keyframe in offers:
             if channel.base is not None:

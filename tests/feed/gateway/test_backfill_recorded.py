@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from feed.backfill import recorded as tape
+from feed.backfill import recorded as recorded_part
 from feed.errors import Unreachable
 from feed.gateway import backfill as walker
 from feed.recording.filter import Filter
@@ -81,14 +81,14 @@ async def test_recordings_and_logs_are_one_chain(seed: int, symbols: str, tmp_pa
 async def test_the_check_sees_a_message_that_a_tape_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chance = random.Random(1)
     place, time = recorded(chance, tmp_path / "recordings", deaths=0.0)
-    give, lost = tape.Tape.give, []
+    give, lost = recorded_part.RecordedPart.give, []
 
-    def lossy(self: tape.Tape, said: list[tape.Said]) -> None:
+    def lossy(self: recorded_part.RecordedPart, said: list[recorded_part.Said]) -> None:
         at = next((n for n, one in enumerate(said) if b'"type":"update"' in one.message and not lost), None)
         lost.extend(said[at : at + 1] if at is not None else [])
         give(self, [one for one in said if one not in lost])
 
-    monkeypatch.setattr(tape.Tape, "give", lossy)
+    monkeypatch.setattr(recorded_part.RecordedPart, "give", lossy)
     link = place.link()
     link.subscribe(ALL, "*", id="t", start={"time": text_of(time)})
     with pytest.raises(AssertionError):  # the client is strict itself
