@@ -1,4 +1,9 @@
-"""Recordings, opened: `replay.open("recordings/").trades("COINBASE:BTC-USD")`."""
+"""Recordings, opened: `replay.open("recordings/").trades("COINBASE:BTC-USD")`.
+
+`open` and `floats` are what users import. What an opened recording can do is in `replay.opened.Recording`; several read
+as one are a `replay.together.CombinedRecording`. The other modules are the commands, replays over the protocol, and
+repairs: ARCHITECTURE.md has them by what they serve.
+"""
 
 from __future__ import annotations
 

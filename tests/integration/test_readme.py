@@ -1,4 +1,4 @@
-"""The README's section on recordings, run as it stands: its commands in a shell, its Python in an interpreter."""
+"""The README, run as it stands: its clients against a demo, its commands in a shell, its Python in an interpreter."""
 
 from __future__ import annotations
 
@@ -8,21 +8,35 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
 import replay
+from tests.browser.chromium import EXECUTABLE, Chromium
 from tests.conftest import ROOT
-from tests.integration.commands import running
+from tests.integration.commands import FEED, running
 
 pytestmark = pytest.mark.slow
 
-SECTION: Final = (ROOT / "README.md").read_text().partition("## Record, and look at it")[2].partition("\n## ")[0]
+TEXT: Final = (ROOT / "README.md").read_text("utf-8")
+SECTION: Final = TEXT.partition("## Record, and look at it")[2].partition("\n## ")[0]
 BLOCKS: Final = re.findall(r"```(\w+)\n(.*?)```", SECTION, re.DOTALL)
+QUOTES: Final = dict(re.findall(r"<!-- quotes -->\n```(\w+)\n(.*?)```", TEXT, re.DOTALL))
 A_TIME: Final = "2026-11-20T14:30:00Z"
+A_QUOTE: Final = r"^[A-Z]+:\S+ \d+(\.\d+)? \d+(\.\d+)?$"
+
+
+@contextmanager
+def quotes_of_a_demo(language: str) -> Iterator[tuple[str, str]]:
+    """The first program of the README in that language, for a demo that runs at a port of its own; and its address."""
+    with running(*FEED, "demo", "--port", "0", cwd=ROOT) as demo:
+        address = demo.said(r"http://(127\.0\.0\.1:\d+)")[1]
+        assert "127.0.0.1:8000" in QUOTES[language]
+        yield QUOTES[language].replace("127.0.0.1:8000", address), address
 
 
 def lines(word: str) -> list[str]:
@@ -63,6 +77,27 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert updates is not None
     assert run("replay info recordings", found).stdout.startswith(f"recordings: {updates[1]} updates of ")
     return found
+
+
+def test_ten_lines_of_python_print_quotes(tmp_path: Path) -> None:
+    assert len(QUOTES["python"].splitlines()) <= 10
+    with quotes_of_a_demo("python") as (program, _), running(sys.executable, "-c", program, cwd=tmp_path) as client:
+        for _ in range(3):
+            client.said(A_QUOTE, lines=client.out)
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(not EXECUTABLE, reason="NO BROWSER: install Debian's chromium, or set FEED_TEST_CHROMIUM")
+def test_ten_lines_of_javascript_print_quotes_on_the_page_of_the_board(tmp_path: Path) -> None:
+    assert len(QUOTES["js"].splitlines()) <= 10
+    with quotes_of_a_demo("js") as (program, address), Chromium(tmp_path) as chromium:
+        page = chromium.page()
+        page.open(f"http://{address}/")
+        page.wait_for("document.getElementById('badge')?.textContent === 'live'")
+        page.evaluate(f"window.said = []; console.log = (...all) => window.said.push(all.join(' ')); {program}; 0")
+        page.wait_for("window.said.length >= 3")
+        assert [line for line in page.evaluate("window.said") if not re.match(A_QUOTE, line)] == []
+        assert page.problems() == []
 
 
 def test_the_commands_do_what_is_said(folder: Path) -> None:

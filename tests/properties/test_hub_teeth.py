@@ -43,6 +43,11 @@ def a_resume_repeats_an_update(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Channel, "after", lambda self, position: honest(self, position - 1))
 
 
+def a_resume_skips_an_update(patch: pytest.MonkeyPatch) -> None:
+    honest = Channel.after
+    patch.setattr(Channel, "after", lambda self, position: honest(self, position)[1:])
+
+
 def a_resume_ahead_is_not_held(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Subscriber, "_held", lambda self, id_, bit, seq: False)
 
@@ -204,6 +209,7 @@ def what_begins_is_told_before_the_answer(patch: pytest.MonkeyPatch) -> None:
 FAULTS = [
     entries_are_lost_in_silence,
     a_resume_repeats_an_update,
+    a_resume_skips_an_update,
     a_resume_ahead_is_not_held,
     marks_of_a_reader_behind_are_the_newest,
     a_reader_left_behind_skips_its_flush,
