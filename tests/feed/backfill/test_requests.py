@@ -181,6 +181,20 @@ class TestAnswer:
         assert at(link) == list(range(4, 21, 2))
         assert at(link, "quotes") == [20]
 
+    def test_what_its_client_has_live_of_them_is_sent_by_the_past_alone(self) -> None:
+        made = place()
+        link = made.link()
+        link.subscribe("trades", "X:A X:C", id="live")
+        link.subscribe("trades", "X:A X:B", id="t", start=TIME)
+        request = answer(made, link)
+        for symbol in ("X:A", "X:B"):
+            made.made["x/0"].tick("trades", symbol)
+        made.follow()
+        assert at(link) == []
+        assert link.client.channel("trades", "X:A").pos == 2
+        made.catch_up(link, request)
+        assert at(link) == list(range(4, 21, 2))
+
     def test_one_without_a_channel_has_caught_up(self) -> None:
         made = place()
         link = made.link()
