@@ -18,7 +18,7 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.mark.parametrize("end", ["drain", "cancel", "failure"])
-async def test_walks_end_with_it(end: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_backfill_requests_end_with_it(end: str, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = GatewaySettings(port=0)
     past = FeedLogs("nowhere:1", {})
     gateway = Gateway(settings, Hub(HubSettings()), SessionSettings(), Metrics(), past=past)
