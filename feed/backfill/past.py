@@ -5,6 +5,8 @@ then: the same kind of hub and subscriber, at an earlier moment. So snapshots, c
 the live stream, byte for byte. Only the symbols asked for are kept, and only their states: memory does not grow with
 the time that lies between. Leaves finding the place and reading records to whoever has Kafka, and the join to the live
 hub to `feed.backfill.cutover`.
+
+(Over 400 lines: where a log is cut, how it is read and what its hub tells only together say what a client is sent.)
 """
 
 from __future__ import annotations

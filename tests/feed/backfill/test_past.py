@@ -1,4 +1,7 @@
-"""Logs that are read again up to a cut: what a client is sent from there is what it would have been sent then."""
+"""Logs that are read again up to a cut: what a client is sent from there is what it would have been sent then.
+
+(Over 400 lines: a case for each place where a log can be cut, and for each way in which it goes on.)
+"""
 
 from __future__ import annotations
 
