@@ -17,7 +17,7 @@ from starlette.responses import StreamingResponse
 from feed.errors import BadRequest, FeedError
 from feed.gateway.answers import ERROR_ANSWER, Told, error_answer
 from feed.gateway.app import admitted, refuse, upgrade_needed
-from feed.gateway.recordings import Range, Recordings, RecordingWalk
+from feed.gateway.recordings import Range, RecordingIterator, Recordings
 from feed.gateway.ws import SUBPROTOCOL
 from feed.recording.filter import Filter, unknown_words
 from feed.recording.notes import CorruptRecording
@@ -137,16 +137,16 @@ def _add_history(app: FastAPI, gateway: Gateway, recordings: Recordings) -> None
             return answer
         if busy >= gateway.settings.limits.histories_max:
             return error_answer(503, "source_unavailable", "too many histories are being read")
-        walk = RecordingWalk(recordings, _Walking(recordings, wanted, form))
+        items = RecordingIterator(recordings, _Making(recordings, wanted, form))
         busy += 1
 
         def done() -> None:
             nonlocal busy
             busy -= 1
-            walk.close()
+            items.close()
 
         try:
-            found = await walk.next()
+            found = await items.next()
         except BadRequest as refused:
             done()
             return error_answer(_STATUS.get(refused.code, 400), refused.code, refused.message)
@@ -164,10 +164,10 @@ def _add_history(app: FastAPI, gateway: Gateway, recordings: Recordings) -> None
         assert isinstance(found, Range)
         connection: HttpProtocol | None = request.scope["state"].get("http")
         headers = {"cache-control": "no-store", "vary": "accept", "feed-recorded-until": str(found.end)}
-        return _Pieces(_pieces(cast("RecordingWalk[Piece]", walk), connection), done, form, headers)
+        return _Pieces(_pieces(cast("RecordingIterator[Piece]", items), connection), done, form, headers)
 
 
-class _Walking:
+class _Making:
     """Makes the pieces of one answer, after where the recording begins and ends."""
 
     def __init__(self, recordings: Recordings, wanted: HistoryQuery, form: str) -> None:
@@ -200,9 +200,9 @@ class _Pieces(StreamingResponse):
             self._done()
 
 
-async def _pieces(walk: RecordingWalk[Piece], connection: HttpProtocol | None) -> AsyncIterator[Piece]:
+async def _pieces(pieces: RecordingIterator[Piece], connection: HttpProtocol | None) -> AsyncIterator[Piece]:
     try:
-        while (piece := await walk.next()) is not None:
+        while (piece := await pieces.next()) is not None:
             if connection is not None:
                 connection.sends(len(piece))
             yield piece

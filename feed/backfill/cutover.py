@@ -1,7 +1,7 @@
-"""From the past into the present: the channels of a past that has come to what memory holds, joined to the live hub.
+"""Cutting over: the channels of a past that has come to what memory holds are joined to the live hub.
 
-Owns when that can be, and what the subscriber has from then on. The join itself is that of any client that resumes by
-marks.
+Owns when that can be, and what the live subscriber has from then on. The join itself is that of any client that resumes
+by marks.
 """
 
 from __future__ import annotations
@@ -26,47 +26,47 @@ if TYPE_CHECKING:
 _ATTEMPTS_MAX: Final = 4
 
 
-def hand_over(past: Past, hub: Hub, subscriber: Subscriber, tells: str | int, *, forced: bool = False) -> Steps[bool]:
-    """Joins a subscriber of the live hub to what a past has come to; False where memory and past do not meet yet.
+def cut_over(past: Past, hub: Hub, subscriber: Subscriber, tells: str | int, *, forced: bool = False) -> Steps[bool]:
+    """Joins the channels of a past to a subscriber of the live hub; False where past and memory do not meet yet.
 
     They meet where both know the same channels of the same sources, and memory has all that follows. `forced`: where
     they never will, since the log has lost what lies between, those channels begin with a gap.
 
-    What is found in steps is used at one moment, the last; what has changed until then is looked for again. Nothing may
-    be given to the past meanwhile.
+    They are compared in steps, and joined in the last one; what has changed until then is compared again. Nothing may
+    be given to the past meanwhile. `tells`: the request that hears `caught_up`.
     """
     for attempt in range(1, _ATTEMPTS_MAX + 1):
-        stands = _standing(past, hub)
-        looking = _look(past, hub, forced=forced)
+        before = _what_it_rests_on(past, hub)
+        comparing = _compare(past, hub, forced=forced)
         # where something changes all the time it is done at once
-        found = whole(looking) if attempt == _ATTEMPTS_MAX else (yield from looking)
+        found = whole(comparing) if attempt == _ATTEMPTS_MAX else (yield from comparing)
         if found is None:
             return False
-        if stands == _standing(past, hub):
-            _take(past, hub, subscriber, found, tells)
+        if before == _what_it_rests_on(past, hub):
+            _join(past, hub, subscriber, found, tells)
             return True
     raise AssertionError("nothing can have changed")
 
 
-class _Found(NamedTuple):
-    """The channels that a past wants: bits of those that go on, and those that do not."""
+class _Compared(NamedTuple):
+    """The channels that a past wants: listings and bits of those that go on, and those that do not."""
 
     bits: dict[int, int]
     apart: list[Channel]
 
 
-def _standing(past: Past, hub: Hub) -> object:
-    """What is compared to see whether `_look` would find something else now."""
+def _what_it_rests_on(past: Past, hub: Hub) -> object:
+    """While this is equal `_compare` comes to the same."""
     positions = past.positions
     behind = [source for source in hub.sources.values() if source.may_miss(positions.get(source.name, NO_SEQ))]
     gone = frozenset((source.name, source.evicted, source.floor) for source in behind)
     return hub.moves, past.subscriber.interest.changes, gone
 
 
-def _look(past: Past, hub: Hub, *, forced: bool) -> Steps[_Found | None]:
+def _compare(past: Past, hub: Hub, *, forced: bool) -> Steps[_Compared | None]:
     """None: they do not meet."""
     interest, known, positions = past.subscriber.interest, past.hub.names, past.positions
-    found = _Found({}, [])
+    found = _Compared({}, [])
     looked = 0
     for name, listing in list(hub.names.items()):
         looked += 1
@@ -99,7 +99,8 @@ def _look(past: Past, hub: Hub, *, forced: bool) -> Steps[_Found | None]:
     return found
 
 
-def _take(past: Past, hub: Hub, subscriber: Subscriber, found: _Found, tells: str | int) -> None:
+def _join(past: Past, hub: Hub, subscriber: Subscriber, found: _Compared, tells: str | int) -> None:
+    """The live subscriber has all of them, with a join on its way for each."""
     subscriber.own()
     number, apart = hub.current.number, found.apart
     for id_ in subscriber.having({*found.bits, *[channel.id for channel in apart]}):
@@ -107,13 +108,13 @@ def _take(past: Past, hub: Hub, subscriber: Subscriber, found: _Found, tells: st
         for bit in KIND_BIT.values():
             if mask & bit:
                 subscriber.drop(id_, bit)
-    stood = {(one.id, one.bit): Broken("evicted", _stood(past, one)) for one in apart}
-    ahead = Join(number, broken=stood)
+    broken = {(one.id, one.bit): Broken("evicted", _sent_to(past, one)) for one in apart}
+    ahead = Join(number, broken=broken)
     join = Join(number, marks=past.positions, tells=tells, plan=JoinPlan(found.bits))
     subscriber.joins += [ahead, join] if apart else [join]
     subscriber.interest.take_over(past.subscriber.interest, past.hub.listings, hub.names, hub.listings)
     for channel in apart:
-        told = _known(past, channel) is not None or subscriber.interest.has_exact(channel.listing, channel.bit)
+        told = _in_past(past, channel) is not None or subscriber.interest.has_exact(channel.listing, channel.bit)
         subscriber.enter(channel, ahead, announce=not told)
     for kind, symbol in past.named:
         listing, bit = hub.names.get(symbol), KIND_BIT[kind]
@@ -121,8 +122,8 @@ def _take(past: Past, hub: Hub, subscriber: Subscriber, found: _Found, tells: st
             subscriber.wait_for(listing, bit)
 
 
-def leave(hub: Hub, subscriber: Subscriber, tells: str | int) -> None:
-    """Nothing of a past is interest any more: the client only hears that it need not wait."""
+def tell_caught_up(hub: Hub, subscriber: Subscriber, tells: str | int) -> None:
+    """Nothing of a past is wanted any more: its client hears `caught_up`, so that it need not wait."""
     subscriber.own()
     subscriber.joins.append(Join(hub.current.number, tells=tells))
 
@@ -139,8 +140,8 @@ def _meets(before: Channel | None, channel: Channel, positions: Mapping[str, int
 
 
 def _prev(channel: Channel, after: int) -> int:
-    """The update that those have to have last who go on after a position. Where a damaged record held it, a past stands
-    behind it without it, and hears of that only with the next one."""
+    """The last update that a client has to have which goes on after a position. Where a damaged record held it, a past
+    is beyond it without it, and hears of that only with the next one."""
     updates = (message for message in channel.log.after(after) if not message.startswith(b"state"))
     message = next(updates, None)
     if message is None:
@@ -149,13 +150,13 @@ def _prev(channel: Channel, after: int) -> int:
     return int(message[at : message.find(b",", at)])
 
 
-def _stood(past: Past, channel: Channel) -> int:
-    """Where the client stands in a channel that does not go on; -1 where it was of another source."""
-    known = _known(past, channel)
+def _sent_to(past: Past, channel: Channel) -> int:
+    """Up to where the client was sent a channel that does not go on; -1 where that was of another source."""
+    known = _in_past(past, channel)
     return known.position if known is not None and known.source.name == channel.source.name else NO_SEQ
 
 
-def _known(past: Past, channel: Channel) -> Channel | None:
-    """The past's own of a channel."""
+def _in_past(past: Past, channel: Channel) -> Channel | None:
+    """The same channel in the hub of the past."""
     listing = past.hub.names.get(channel.listing.name)
     return None if listing is None else listing.channels[channel.index]

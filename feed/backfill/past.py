@@ -1,9 +1,12 @@
-"""The past of some channels: feed logs read again from an earlier place, into a hub that stands where they stand.
+"""The past of some channels: feed logs that are read again from an earlier place, into a hub of their own.
 
-Owns where a log is cut (a time, a tick, or its end) and that a client is sent what it would have been sent had it come
-then: the same hub, the same reader, an earlier moment. So snapshots, chains, gaps and new sources are those of the live
-stream, byte for byte. Only the symbols asked for are kept, and nothing but their states: memory does not grow with the
-way. Leaves finding the place and reading records to whoever has Kafka, and the way into the live hub to `handover`.
+Owns where a log is cut (a time, a tick, or its end), and that a client is sent what it would have been sent had it come
+then: the same kind of hub and subscriber, at an earlier moment. So snapshots, chains, gaps and new sources are those of
+the live stream, byte for byte. Only the symbols asked for are kept, and only their states: memory does not grow with
+the time that lies between. Leaves finding the place and reading records to whoever has Kafka, and the join to the live
+hub to `feed.backfill.cutover`.
+
+(Over 400 lines: where a log is cut, how it is read and what its hub tells only together say what a client is sent.)
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 from msgspec import Struct
 from msgspec.structs import replace
 
+from feed.channels.channel import partition_of
 from feed.channels.hub import Hub, HubSettings
 from feed.channels.join import ANNOUNCE_SHIFT, Broken, Start
 from feed.channels.selection import closes, matched
@@ -34,7 +38,7 @@ if TYPE_CHECKING:
     from feed.wire.model import GapReason, OnLag, Result
 
 RECORDS_A_PAGE: Final = 128
-"""Records that are taken at a time, about two milliseconds of them; so many bytes end a page sooner."""
+"""Records that are read at a time, about two milliseconds of them; so many bytes end a page sooner."""
 _PAGE_BYTES: Final = 64 * 1024
 _KEYS_MAX: Final = 100_000
 _RECEIVED: Final = re.compile(rb'"ts_recv":"(\d+)"')
@@ -92,12 +96,12 @@ class Symbols:
 class PastLog:
     """One partition of a feed log as it is read again. `clock`: the newest receive time that was read of it.
 
-    `start`: the offset from which it is read; `next`: that after the last record taken.
+    `start`: the offset from which it is read; `next`: that after the last record that was read.
     """
 
-    def __init__(self, hub: Hub, symbols: Symbols, start: int) -> None:
+    def __init__(self, hub: Hub, symbols: Symbols, start: int, clock: int = 0) -> None:
         self.reader = LogReader()
-        self.clock = 0
+        self.clock = clock
         self.start = start
         self.next = start
         self._hub = hub
@@ -106,10 +110,10 @@ class PastLog:
         self._open: list[bytes] = []
         self._rest: tuple[int, int, bytes, int] | None = None
 
-    def take(self, record: Record | DamagedRecord, cut: LogCut | None = None) -> bool:
-        """Takes a record as far as it lies before the cut: whether the cut was reached; the rest is for `go_on`.
+    def read(self, record: Record | DamagedRecord, cut: LogCut | None = None) -> bool:
+        """Reads a record as far as it lies before the cut: whether the cut was reached; the rest is for `read_rest`.
 
-        What was damaged is missing, and the channels say so.
+        What was damaged is missing, and its channels have a gap.
 
         Raises:
             HoleInLog: records before it were not read.
@@ -119,15 +123,15 @@ class PastLog:
             reader.pass_over(record)
             return False
         try:
-            return self._take(record, cut)
+            return self._read(record, cut)
         except CorruptLog:
             reader.spoil(record)
             return False
 
-    def _take(self, record: Record, cut: LogCut | None) -> bool:
+    def _read(self, record: Record, cut: LogCut | None) -> bool:
         reader = self.reader
         if cut is not None and cut.source and record.kind == "source" and record.ends == reader.source == cut.source:
-            # all of the source that was asked for is before the cut; this record is read again by who goes on
+            # all of the source that was asked for is before the cut; this record is read again after it
             return True
         before = reader.take(record)
         self.next = record.offset + 1
@@ -147,8 +151,8 @@ class PastLog:
             return self._data(record, before, cut)
         return False
 
-    def go_on(self) -> None:
-        """Takes what of the last record lies after the cut."""
+    def read_rest(self) -> None:
+        """Reads what of the last record lies after the cut."""
         if self._rest is not None:
             pos, last, value, end = self._rest
             self._rest = None
@@ -199,10 +203,10 @@ class PastLog:
 
 
 class Past:
-    """The past of what one request asks for, from where its logs are cut.
+    """The past of what one request asks for: a hub with one subscriber, as they were where the logs are cut.
 
-    First `log` each partition and `take` its records up to the cut; then `begin`; from then on `give` records in order
-    and `pull` what the client is to be sent.
+    First `open_log` each partition, and have it `read` its records up to the cut; then `begin`. From then on `give`
+    records in order, and `pull` what the client is sent.
     """
 
     def __init__(self, asked: Iterable[str], settings: HubSettings) -> None:
@@ -218,82 +222,91 @@ class Past:
         self.subscriber = self.hub.subscriber(self)
         self.symbols = Symbols(asked)
         self.logs: list[PastLog] = []
-        self.holes: list[tuple[PastLog, HoleInLog]] = []
-        """Logs of which records are missing that were not given; what was given after that is dropped."""
+        self._holes: list[tuple[PastLog, HoleInLog]] = []
         self._given: deque[tuple[PastLog, Record | DamagedRecord]] = deque()
         self._unflushed = False
         self._marks: Mapping[str, int] = {}
 
-    def log(self, start: int) -> PastLog:
+    def open_log(self, start: int) -> PastLog:
         """One more partition, read from an offset on."""
         self.logs.append(PastLog(self.hub, self.symbols, start))
         return self.logs[-1]
 
-    def restart(self, log: PastLog, start: int) -> PastLog:
+    def reopen_log(self, log: PastLog, start: int) -> PastLog:
         """Reads a partition anew from an offset on: what is missed then is told by gaps."""
-        new = PastLog(self.hub, self.symbols, start)
-        new.clock = log.clock
+        new = PastLog(self.hub, self.symbols, start, log.clock)
         self.logs[self.logs.index(log)] = new
         return new
 
-    def expect(self, symbol: str, source: str) -> None:
-        """A symbol that there is now, whether or not anything was said of it in the past."""
-        self.hub.expect(symbol, source)
+    def expect(self, symbols: Mapping[str, str]) -> None:
+        """Symbols that there are now, whether or not anything was said of them in the past; each with its live source.
 
-    def settle(self) -> None:
-        """Makes visible what was taken, while nobody reads."""
-        if self.hub.flush(0):
-            for _ in self.hub.fan_out():
-                raise AssertionError("a past has no readers before it begins")
+        A source of the same partition that was read counts instead.
+        """
+        sources = {partition_of(log.reader.source): log.reader.source for log in self.logs if log.reader.source}
+        for symbol, source in symbols.items():
+            self.hub.expect(symbol, sources.get(partition_of(source), source))
 
     def begin(
-        self, ask: Ask, limits: Limits, late: Mapping[str, GapReason], tape: RecordedPart | None = None
+        self, ask: Ask, limits: Limits, late: Mapping[str, GapReason], recorded: RecordedPart | None = None
     ) -> Steps[list[Result]]:
-        """Subscribes as of the cut. `late`: sources that begin after what was asked for, and why.
+        """Subscribes as of the cuts. `late`: sources that begin after what was asked for, and why.
 
-        `tape`: what the client is sent before; this past then stands where the tape ends.
+        `recorded`: what the client is sent before; the cuts are then where that ends.
         """
-        self.settle()
-        broken = self._late(late) if tape is None else self._broken(late, tape)
+        self._commit()
+        broken = self._late(late) if recorded is None else self._broken(late, recorded)
         if ask.start is not None and ask.start.marks:
             self._marks = ask.start.marks
-        if tape is not None:
-            ask = replace(ask, start=Start("marks", marks=tape.marks))
+        if recorded is not None:
+            ask = replace(ask, start=Start("marks", marks=recorded.marks))
         results = yield from Subscribing(self.hub, self.subscriber, ask, limits, broken).results()
         for join in self.subscriber.joins:
             join.tells = None  # the client has caught up only when it is live
         for log in self.logs:
-            log.go_on()
+            log.read_rest()
         self._unflushed = True
-        if tape is None:
+        if recorded is None:
             return [self._resumed(result) for result in results]
-        tape.begin(self.wants, self._announces, self._on_lag)
-        return [tape.result(self._resumed(result)) for result in results]
+        recorded.begin(self)
+        return [recorded.result(self._resumed(result)) for result in results]
 
-    def follow(self, tape: RecordedPart) -> None:
-        """The tape was sent: its channels need no `joined`; where it broke off, they go on with a gap."""
+    def go_on_after(self, recorded: RecordedPart) -> None:
+        """What was recorded was sent: its channels need no `joined`; where it broke off, they go on with a gap."""
         for join in self.subscriber.joins:
             for listing, bit, key in self._keys(join.pending):
-                if key not in tape.told:
+                if key not in recorded.told:
                     continue
                 join.pending[listing] &= ~(bit << ANNOUNCE_SHIFT)
-                if tape.broke_off:
-                    join.broken[listing, bit] = Broken("recording", tape.last(key))
+                if recorded.broke_off:
+                    join.broken[listing, bit] = Broken("recording", recorded.last(key))
+
+    # ---- what the client wants, as `RecordedPart` asks for it
 
     def wants(self, kind: str, symbol: str) -> bool:
-        """Whether a channel is subscribed, known here or not."""
+        """Whether a channel is subscribed still, known here or not."""
         interest, listing = self.subscriber.interest, self.hub.names.get(symbol)
         mask = matched(interest.rules, symbol) if listing is None else interest.kinds(listing)
         return bool(mask & KIND_BIT[kind])
 
-    def _announces(self, kind: str, symbol: str) -> bool:
+    def announces(self, kind: str, symbol: str) -> bool:
+        """Whether a channel is told by `joined`: it is there by a pattern alone."""
         listing = self.hub.names.get(symbol)
         return listing is None or not self.subscriber.interest.has_exact(listing, KIND_BIT[kind])
 
-    def _on_lag(self, kind: str, symbol: str) -> OnLag:
+    def on_lag(self, kind: str, symbol: str) -> OnLag:
+        """What its subscription says of a lag."""
         interest, bit, listing = self.subscriber.interest, KIND_BIT[kind], self.hub.names.get(symbol)
         closed = closes(interest.rules, symbol, bit) if listing is None else interest.closes(listing, bit)
         return "close" if closed else "skip"
+
+    # ---- where channels begin
+
+    def _commit(self) -> None:
+        """Makes visible what was read, before anybody subscribes."""
+        if self.hub.flush(0):
+            for _ in self.hub.fan_out():
+                raise AssertionError("a past has no subscriber before it begins")
 
     def _late(self, late: Mapping[str, GapReason]) -> dict[tuple[int, int], Broken]:
         return {
@@ -302,16 +315,16 @@ class Past:
             if channel.source.name in late and not channel.silent
         }
 
-    def _broken(self, late: Mapping[str, GapReason], tape: RecordedPart) -> dict[tuple[int, int], Broken]:
-        """The channels that do not go on from where the tape ends."""
+    def _broken(self, late: Mapping[str, GapReason], recorded: RecordedPart) -> dict[tuple[int, int], Broken]:
+        """The channels that do not go on from where the recorded part ends."""
         broken: dict[tuple[int, int], Broken] = {}
         for channel in self._channels():
             name = channel.source.name
-            if name.partition("@")[0] not in tape.partitions:
+            if partition_of(name) not in recorded.partitions:
                 if name in late and not channel.silent:
                     broken[channel.id, channel.bit] = Broken(late[name])
                 continue
-            end = tape.ends.get((channel.kind, channel.listing.name))
+            end = recorded.ends.get((channel.kind, channel.listing.name))
             if end is None and not channel.silent:
                 broken[channel.id, channel.bit] = Broken("evicted")
             elif end is not None and end != (name, channel.position):
@@ -338,6 +351,12 @@ class Past:
         """More records of a partition, in order."""
         self._given.extend((log, record) for record in records)
 
+    def take_holes(self) -> list[tuple[PastLog, HoleInLog]]:
+        """Logs of which records are missing that were not given, since the last call. What was given after those is
+        dropped: it is to be read and given again."""
+        holes, self._holes = self._holes, []
+        return holes
+
     @property
     def due(self) -> bool:
         """Whether `pull` goes on."""
@@ -354,14 +373,14 @@ class Past:
             log, record = self._given.popleft()
             size += len(record.value) if isinstance(record, Record) else 0
             try:
-                log.take(record)
+                log.read(record)
             except HoleInLog as hole:
-                self.holes.append((log, hole))
+                self._holes.append((log, hole))
                 self._given = deque(given for given in self._given if given[0] is not log)
-        return self.flushed()
+        return self._flush()
 
-    def flushed(self) -> bytes:
-        """What the reader is sent of what was taken."""
+    def _flush(self) -> bytes:
+        """What the subscriber is sent of what was read."""
         self._unflushed = False
         if not self.hub.flush(0):
             return b""
@@ -370,7 +389,7 @@ class Past:
             mark = self._marks.get(channel.source.name)
             if mark is not None and channel.base is not None and not channel.base.messages:
                 birth.resume(mark)
-        return b"".join([bytes(frames) for frames, readers in self.hub.fan_out() if readers])
+        return b"".join([bytes(frames) for frames, subscribers in self.hub.fan_out() if subscribers])
 
     @property
     def named(self) -> list[tuple[str, str]]:
@@ -383,7 +402,7 @@ class Past:
         return {name: self.hub.current.position(source) for name, source in self.hub.sources.items()}
 
     def _resumed(self, result: Result) -> Result:
-        """A channel that begins after the mark is resumed too: who asks may have it already, from its begin on."""
+        """A channel that begins after the mark is resumed too: the client may have it already, from its begin on."""
         mark = self._marks.get(result.source) if isinstance(result.source, str) else None
         return result if mark is None or result.mode != "live" else replace(result, mode="resumed", seq=mark)
 

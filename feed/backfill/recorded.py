@@ -1,20 +1,21 @@
-"""What was recorded of a walk's channels, on its way to the client before the feed log takes over.
+"""The recorded part of a request: what recordings hold of its channels, sent before the feed logs take over.
 
-Owns what goes out of it: each channel's state as it stood, then the recorded messages as they are, without those that
-nobody wants any more; that each channel of a pattern is told by `joined` first; and where each channel ends. Leaves
-reading recordings to the door, and what follows to the `past`.
+Owns what is sent of it: each channel's state at the begin, then the recorded messages as they are, without those that
+the client does not want any more; that each channel of a pattern is told by `joined` first; and where each channel
+ends. Leaves reading recordings to the reader (`feed.gateway.backfill_recorded`), and what follows to
+`feed.backfill.past`.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol
 
 import msgspec
 from msgspec.structs import replace
 
-from feed.channels.channel import LOST_KINDS
+from feed.channels.channel import LOST_KINDS, partition_of
 from feed.wire.frames import text_frame
 from feed.wire.message import END, START, head_of
 from feed.wire.model import NO_SEQ, Gap, GapReason, Joined, Kind, Mode, OnLag, Result
@@ -24,8 +25,8 @@ Key = tuple[str, str]
 """Kind and symbol."""
 
 
-class Said(NamedTuple):
-    """A recorded message: whole JSON."""
+class RecordedMessage(NamedTuple):
+    """One message: whole JSON."""
 
     kind: Kind
     symbol: str
@@ -37,83 +38,109 @@ class _Update(msgspec.Struct):
     prev: int
 
 
-class Stood(NamedTuple):
-    """How a channel stood: whole messages, snapshot first."""
+class RecordedState(NamedTuple):
+    """A channel's state at the begin: whole messages, snapshot first."""
 
     source: str
     seq: int
     messages: list[bytes]
 
 
+class Wants(Protocol):
+    """What a client wants; that changes on the way, as it unsubscribes."""
+
+    def wants(self, kind: str, symbol: str) -> bool:
+        """Whether a channel is subscribed still."""
+        ...
+
+    def announces(self, kind: str, symbol: str) -> bool:
+        """Whether a channel is told by `joined`."""
+        ...
+
+    def on_lag(self, kind: str, symbol: str) -> OnLag:
+        """What its subscription says of a lag."""
+        ...
+
+
 class RecordedPart:
     """`marks`: up to which tick each source was recorded. `ends`: source and last `seq` of every recorded channel.
 
-    `stood`: the channels at the begin; `resumes`: the marks that the client has instead. `reason`: why the tape begins
-    later than was asked for, if it does; `unheard`: why what was before a channel's first snapshot is not on it.
-    `over`: all of it was given, or (`broke_off`) as much as could be read.
+    `states`: the channels at the begin; `client_marks`: what the client has instead, where it asked by marks. `late`:
+    why the recording begins later than was asked for, if it does; `unrecorded`: why what was before the first snapshot
+    of a channel without a state is not in it.
+
+    First `begin`; then `give` messages, and at last `end`; `pull` what the client is sent.
     """
 
     def __init__(
         self,
         marks: Mapping[str, int],
         ends: Mapping[Key, tuple[str, int]],
-        stood: Mapping[Key, Stood],
+        states: Mapping[Key, RecordedState],
         *,
-        resumes: Mapping[str, int],
-        reason: GapReason | None,
-        unheard: GapReason = "recording",
+        client_marks: Mapping[str, int],
+        late: GapReason | None,
+        unrecorded: GapReason = "recording",
     ) -> None:
         self.marks = marks
         self.ends = ends
-        self.over = False
-        self.broke_off = False
         self.told: set[Key] = set()
-        self._stood = stood
-        self._resumes = resumes
-        self._reason = reason
-        self._unheard = unheard
-        self._ahead = deque(stood)
-        self._given: deque[Said] = deque()
+        """Channels of which something was sent."""
+        self._states = states
+        self._client_marks = client_marks
+        self._late = late
+        self._unrecorded = unrecorded
+        self._states_left = deque(states)
+        self._given: deque[RecordedMessage] = deque()
+        self._ended = False
+        self._broke_off = False
         self._last: dict[Key, bytes] = {}
-        self._wants: Callable[[str, str], bool] = _nobody
-        self._announces: Callable[[str, str], bool] = _nobody
-        self._on_lag: Callable[[str, str], OnLag] = _skips
+        self._client: Wants | None = None
 
     @property
     def partitions(self) -> set[str]:
         """The partitions of its sources."""
-        return {source.partition("@")[0] for source in self.marks}
+        return {partition_of(source) for source in self.marks}
+
+    @property
+    def ended(self) -> bool:
+        """Whether all was given that can be."""
+        return self._ended
+
+    @property
+    def broke_off(self) -> bool:
+        """Whether there was more, which could not be read."""
+        return self._broke_off
 
     def result(self, result: Result) -> Result:
-        """What the ack says of a channel: `result` is where it goes on after the tape."""
+        """What the ack says of a channel: `result` is where it goes on after the recorded part."""
         key = result.channel, result.symbol
         if not result.ok or isinstance(result.matched, int) or key not in self.ends:
             return result
         mode, source, seq = self._begins(key, self.ends[key][0])
         return replace(result, mode=mode, source=source, seq=seq)
 
-    def begin(
-        self,
-        wants: Callable[[str, str], bool],
-        announces: Callable[[str, str], bool],
-        on_lag: Callable[[str, str], OnLag],
-    ) -> None:
-        """Who reads: which kinds and symbols are interest, which of them are told by `joined`, and what of a lag."""
-        self._wants, self._announces, self._on_lag = wants, announces, on_lag
+    def begin(self, client: Wants) -> None:
+        """The client is answered: `pull` sends what it wants."""
+        self._client = client
 
-    def give(self, said: list[Said]) -> None:
-        """More of it, in order."""
-        self._given.extend(said)
+    def give(self, messages: list[RecordedMessage]) -> None:
+        """The next messages, in order."""
+        self._given.extend(messages)
+
+    def end(self, *, broke_off: bool = False) -> None:
+        """There are no more messages; `broke_off`: there are, and they cannot be read."""
+        self._ended, self._broke_off = True, broke_off
 
     @property
     def due(self) -> bool:
         """Whether `pull` goes on."""
-        return bool(self._ahead or self._given)
+        return bool(self._states_left or self._given)
 
     @property
     def done(self) -> bool:
         """Whether everything was sent."""
-        return self.over and not self.due
+        return self._ended and not self.due
 
     def last(self, key: Key) -> int:
         """The `seq` of the last message of a channel that was sent, -1 where there was none."""
@@ -122,11 +149,12 @@ class RecordedPart:
 
     def pull(self, bytes_max: int) -> bytes:
         """The next page of frames, about so long."""
+        assert self._client is not None
         frames: list[bytes] = []
         messages: list[bytes] = []
         size = total = 0
-        while (self._ahead or self._given) and total < bytes_max:
-            for message in self._stand(self._ahead.popleft()) if self._ahead else self._next(self._given.popleft()):
+        while self.due and total < bytes_max:
+            for message in self._next(self._client):
                 if messages and size + len(message) > PART_BYTES_MAX:
                     frames.append(text_frame(b"[" + b",".join(messages) + b"]"))
                     messages, size = [], 0
@@ -137,58 +165,64 @@ class RecordedPart:
             frames.append(text_frame(b"[" + b",".join(messages) + b"]"))
         return b"".join(frames)
 
-    def _stand(self, key: Key) -> list[bytes]:
-        if not self._wants(*key):
-            return []
-        stood = self._stood[key]
+    def _next(self, client: Wants) -> list[bytes]:
+        """The next channel's state, or the next recorded message, with what has to be told before it."""
+        if self._states_left:
+            key = self._states_left.popleft()
+            return self._state(key, client) if client.wants(*key) else []
+        one = self._given.popleft()
+        return self._message(one, client) if client.wants(one.kind, one.symbol) else []
+
+    def _state(self, key: Key, client: Wants) -> list[bytes]:
+        state = self._states[key]
         kind: Kind = key[0]  # type: ignore[assignment]  # of a recording's tables
-        messages = self._tell(kind, key[1], stood.source)
-        self._last[key] = stood.messages[-1]
-        if self._reason is None:
-            return messages + stood.messages
-        return messages + _broken(kind, key[1], stood.source, stood.seq, self._reason, stood.messages)
+        messages = self._joined(kind, key[1], state.source, client)
+        self._last[key] = state.messages[-1]
+        if self._late is None:
+            return messages + state.messages
+        return messages + _after_gap(kind, key[1], state.source, state.seq, self._late, state.messages)
 
-    def _next(self, said: Said) -> list[bytes]:
-        key = said.kind, said.symbol
-        if not self._wants(*key):
-            return []
-        if key not in self.told:
-            messages = self._tell(said.kind, said.symbol, said.source)
-            if said.message.startswith(b'{"type":"snapshot"') and said.source not in self._resumes:
-                # the recorder has heard of it only then: the client, who was told live, does not wait for a state
-                seq = head_of(said.message[len(START) : -len(END)]).seq
-                messages += _broken(said.kind, said.symbol, said.source, seq, self._unheard, [said.message])
-            elif (prev := _prev(said.message)) > NO_SEQ and said.source not in self._resumes:
-                # inside a hole: what was before this update is not on the tape
-                lost = said.kind in LOST_KINDS
-                gap = Gap(said.kind, said.symbol, said.source, NO_SEQ, prev, None, self._unheard, lost)
-                messages += [msgspec.json.encode(gap), said.message]
-            else:
-                messages.append(said.message)
-        else:
-            messages = [said.message]
-        self._last[key] = said.message
-        return messages
+    def _message(self, one: RecordedMessage, client: Wants) -> list[bytes]:
+        key = one.kind, one.symbol
+        first = key not in self.told
+        self._last[key] = one.message
+        if not first:
+            return [one.message]
+        messages = self._joined(one.kind, one.symbol, one.source, client)
+        if one.source in self._client_marks:
+            return [*messages, one.message]
+        if one.message.startswith(b'{"type":"snapshot"'):
+            # the recorder has heard of it only then; its client was told that it is live, and waits for no state
+            seq = head_of(one.message[len(START) : -len(END)]).seq
+            return messages + _after_gap(one.kind, one.symbol, one.source, seq, self._unrecorded, [one.message])
+        if (prev := _prev(one.message)) > NO_SEQ:
+            # inside a hole: what was before this update is not recorded
+            lost = one.kind in LOST_KINDS
+            gap = Gap(one.kind, one.symbol, one.source, NO_SEQ, prev, None, self._unrecorded, lost)
+            messages.append(msgspec.json.encode(gap))
+        return [*messages, one.message]
 
-    def _tell(self, kind: Kind, symbol: str, source: str) -> list[bytes]:
+    def _joined(self, kind: Kind, symbol: str, source: str, client: Wants) -> list[bytes]:
+        """What is told of a channel before the first message of it."""
         self.told.add((kind, symbol))
-        if not self._announces(kind, symbol):
+        if not client.announces(kind, symbol):
             return []
         mode, named, seq = self._begins((kind, symbol), source)
-        return [msgspec.json.encode(Joined(kind, symbol, mode, named, seq, self._on_lag(kind, symbol)))]
+        return [msgspec.json.encode(Joined(kind, symbol, mode, named, seq, client.on_lag(kind, symbol)))]
 
     def _begins(self, key: Key, source: str) -> tuple[Mode, str, int]:
-        stood = self._stood.get(key)
-        if stood is not None:
-            if self._reason is not None:
-                return "gap", stood.source, NO_SEQ
-            return "snapshot", stood.source, stood.seq
-        mark = self._resumes.get(source)
+        """How, in which source, and after which tick a channel begins."""
+        state = self._states.get(key)
+        if state is not None:
+            if self._late is not None:
+                return "gap", state.source, NO_SEQ
+            return "snapshot", state.source, state.seq
+        mark = self._client_marks.get(source)
         return ("live", source, NO_SEQ) if mark is None else ("resumed", source, mark)
 
 
-def _broken(kind: Kind, symbol: str, source: str, seq: int, reason: GapReason, snapshot: list[bytes]) -> list[bytes]:
-    """What tells that nothing is known of a channel before a snapshot."""
+def _after_gap(kind: Kind, symbol: str, source: str, seq: int, reason: GapReason, snapshot: list[bytes]) -> list[bytes]:
+    """A gap, and a snapshot of a channel of which nothing before is known; where that is lost the gap is all."""
     lost = kind in LOST_KINDS and seq > NO_SEQ
     gap = msgspec.json.encode(Gap(kind, symbol, source, NO_SEQ, seq, None, reason, lost=lost))
     return [gap] if lost else [gap, *snapshot]
@@ -197,11 +231,3 @@ def _broken(kind: Kind, symbol: str, source: str, seq: int, reason: GapReason, s
 def _prev(message: bytes) -> int:
     """The position before an update; -1 of other messages."""
     return msgspec.json.decode(message, type=_Update).prev if message.startswith(b'{"type":"update"') else NO_SEQ
-
-
-def _nobody(kind: str, symbol: str) -> bool:
-    return False
-
-
-def _skips(kind: str, symbol: str) -> OnLag:
-    return "skip"

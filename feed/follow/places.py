@@ -1,4 +1,4 @@
-"""Where reading of the past begins in a feed log: found by bisection, and by looking around.
+"""Where reading of the past begins in a feed log: found by bisection, then among the records near it.
 
 Owns the search. A place is a record's floor, from which everything is known at a later offset; reading from any other
 offset could begin with a void record, or without the states of some symbols.
@@ -66,7 +66,6 @@ async def place_of(log: ReadableLog, cut: LogCut, *, spare: float = 0.0) -> LogP
     """Where to read from for a cut.
 
     `spare`: the part of the log's beginning that is left alone, where it is deleted while it is read.
-
     """
     begin, end = await _bounds(log, spare)
     if begin >= end:
@@ -100,7 +99,7 @@ async def _bounds(log: ReadableLog, spare: float) -> tuple[int, int]:
 
 
 async def every_record(log: ReadableLog, start: int, end: int) -> AsyncIterator[Record | DamagedRecord]:
-    """The records in [start, end), the damaged ones too; none of a stranger's.
+    """The records in [start, end), the damaged ones too; foreign ones are passed over.
 
     Raises:
         OutOfRange: `start` is not in the log.

@@ -1,8 +1,9 @@
-"""The door to the past: what lies in feed logs, read for walks, a task each.
+"""Feed logs and recordings read for requests that begin in the past, a task for each.
 
-Owns the tasks, how many walks read at once (the others wait in line), and what is done when Kafka does not answer or
-has deleted what was to be read. A page is read only when the walk has sent the one before, so memory does not grow;
-and what a page says is worked out in the client's own turns, so that nobody else waits for it.
+Owns the tasks, how many requests are read for at once (the others wait in line), and what is done when Kafka does not
+answer or has deleted what was to be read. A page is read only when the request has sent the one before, so memory does
+not grow; and what a page says is worked out in the client's own turns, so that nobody else waits for it. The stages of
+a request, and which of its methods this calls when, are a table in `feed.backfill.request`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
@@ -26,8 +27,7 @@ from feed.wire.record import records_of
 
 if TYPE_CHECKING:
     from feed.backfill.past import PastLog
-    from feed.backfill.recorded import RecordedPart
-    from feed.backfill.requests import BackfillRequest
+    from feed.backfill.request import BackfillRequest
     from feed.follow.places import LogPlace, ReadableLog
     from feed.gateway.backfill_recorded import RecordedSource
     from feed.gateway.recordings import Recordings
@@ -73,7 +73,7 @@ class FeedLogs:
 
 
 class BackfillService:
-    """Reads for walks. `catch_up`: called with a walk's owner after everything that it is told."""
+    """Reads for requests. `catch_up`: has the `pull` of a request's owner called, after everything that it is told."""
 
     def __init__(
         self,
@@ -82,131 +82,126 @@ class BackfillService:
         walks_max: int,
         recordings: Recordings | None = None,
     ) -> None:
-        """`recordings`: where the past is looked for that the feed logs do not hold any more."""
+        """`walks_max`: so many requests are read for at once. `recordings`: where is looked for what logs have lost."""
         self._logs = logs
         self._recordings = recordings
         self._catch_up = catch_up
-        self._looking = asyncio.Semaphore(walks_max)
-        self._reeling = asyncio.Semaphore(walks_max)
-        self._walking = asyncio.Semaphore(walks_max)
+        self._finding = asyncio.Semaphore(walks_max)
+        self._holding_files = asyncio.Semaphore(walks_max)
+        self._reading = asyncio.Semaphore(walks_max)
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
-    def walks(self) -> int:
-        """How many there are, those that wait in line among them."""
+    def requests(self) -> int:
+        """How many requests are read for, those that wait in line among them."""
         return len(self._tasks)
 
-    def start(self, walk: BackfillRequest) -> None:
-        """Begins with a walk."""
+    def start(self, request: BackfillRequest) -> None:
+        """Begins with a request."""
         room = asyncio.Event()
-        walk.more = room.set
-        task = asyncio.create_task(self._run(walk, room), name="walk")
-        walk.end = task.cancel  # type: ignore[assignment]  # whether it ran is nothing to the walk
+        task = asyncio.create_task(self._run(request, room), name="backfill")
+        request.read_by(room.set, task.cancel)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def stop(self) -> None:
-        """Ends all walks."""
+        """Ends all of them."""
         await end(list(self._tasks))
         await self._logs.stop()
 
-    async def _run(self, walk: BackfillRequest, room: asyncio.Event) -> None:
-        reel: RecordedSource | None = None
-        reads = False
+    async def _run(self, request: BackfillRequest, room: asyncio.Event) -> None:
+        recorded: RecordedSource | None = None
+        holds_files = False
         try:
-            async with self._looking:
-                found = await self._find(walk)
+            async with self._finding:
+                found = await self._find(request)
             lacking = {one.partition: one.cut for one in found if one.place.broken}
             if self._recordings is not None and lacking:
-                # it holds files open until it is sent: as many as may walk do so, those in line hold none
-                reads = await self._reeling.acquire()
-            async with self._looking:
-                if self._recordings is not None and reads:
-                    reel = await self._wind(walk, found, lacking, self._recordings)
-                logs = {await _bring(walk, one): one.log for one in found}
-            if reads and reel is None:
-                self._reeling.release()
-                reads = False
-            walk.stands = True
-            self._catch_up(walk.owner)
-            async with self._walking:
-                await _Reading(walk, logs, reel, room, self._catch_up).run()
+                # it holds files open until it is sent: as many as may be read for do so, those in line hold none
+                holds_files = await self._holding_files.acquire()
+            async with self._finding:
+                if self._recordings is not None and holds_files:
+                    recorded, found = await _find_recorded(request, found, lacking, self._recordings)
+                logs = {await _read_to_cut(request, one): one.log for one in found}
+            if holds_files and recorded is None:
+                self._holding_files.release()
+                holds_files = False
+            request.ready(None if recorded is None else recorded.part)
+            self._catch_up(request.owner)
+            async with self._reading:
+                await _Reading(request, logs, recorded, room, self._catch_up).run()
         except (KafkaError, FeedError, OSError) as error:
             log.warning("the past cannot be read: %s", error)
-            self._fail(walk, error, BadRequest("source_unavailable", "the feed log cannot be read now"))
+            self._fail(request, error, BadRequest("source_unavailable", "the feed log cannot be read now"))
         except Exception as error:
             # nobody waits for this task: its client would wait for an answer for ever
-            log.exception("a walk failed")
-            self._fail(walk, error, BadRequest("internal", "the past cannot be read"))
+            log.exception("reading the past failed")
+            self._fail(request, error, BadRequest("internal", "the past cannot be read"))
         finally:
-            if reel is not None:
-                reel.close()
-            if reads:
-                self._reeling.release()
+            if recorded is not None:
+                recorded.close()
+            if holds_files:
+                self._holding_files.release()
 
-    def _fail(self, walk: BackfillRequest, error: Exception, refused: BadRequest) -> None:
-        walk.failed, walk.refused = error, refused
-        self._catch_up(walk.owner)
+    def _fail(self, request: BackfillRequest, error: Exception, refusal: BadRequest) -> None:
+        request.fail(error, refusal)
+        self._catch_up(request.owner)
 
-    async def _find(self, walk: BackfillRequest) -> list[_Cut]:
-        """Where each partition is to be read."""
-        found: list[_Cut] = []
-        for partition, cut in walk.cuts.items():
+    async def _find(self, request: BackfillRequest) -> list[_CutLog]:
+        """Where each log is to be read."""
+        found: list[_CutLog] = []
+        for partition, cut in request.cuts.items():
             one = await self._logs.log(partition)
             if one is not None:
-                found.append(_Cut(partition, one, cut, await place_of(one, cut)))
+                found.append(_CutLog(partition, one, cut, await place_of(one, cut)))
         return found
 
-    async def _wind(
-        self, walk: BackfillRequest, found: list[_Cut], lacking: dict[str, LogCut], recordings: Recordings
-    ) -> RecordedSource | None:
-        """Looks for recordings of what the logs do not hold any more; the logs then go on where those end."""
-        from feed.gateway.backfill_recorded import RecordedSource  # it brings pyarrow
 
-        reel = RecordedSource(recordings, walk.ask.channels, walk.ask.symbols, lacking)
-        try:
-            there = await _opened(reel)
-            ends = reel.ends if there else {}
-            cuts = {name: LogCut(source=end_.source, mark=end_.tick) for name, end_ in ends.items()}
-            places = {
-                one.partition: await place_of(one.log, cuts[one.partition]) for one in found if one.partition in cuts
-            }
-        except BaseException:
-            reel.close()  # also what a thread opens only now: nobody waits for it any more
-            raise
-        if not there:
-            reel.close()
-            return None
-        walk.tape = reel.tape
-        for one in found:
-            if one.partition in cuts:
-                one.cut, one.place = cuts[one.partition], places[one.partition]
-        return reel
+class _CutLog(NamedTuple):
+    """A partition of a request: its log, where that is cut, and from where it is read for that."""
+
+    partition: str
+    log: ReadableLog
+    cut: LogCut
+    place: LogPlace
 
 
-async def _opened(reel: RecordedSource) -> bool:
-    """Whether recordings have anything for a walk; what cannot be read has nothing."""
+async def _find_recorded(
+    request: BackfillRequest, found: list[_CutLog], lacking: dict[str, LogCut], recordings: Recordings
+) -> tuple[RecordedSource | None, list[_CutLog]]:
+    """Looks for recordings of what the logs do not hold any more; the logs are then cut where those end."""
+    from feed.gateway.backfill_recorded import RecordedSource  # it brings pyarrow
+
+    recorded = RecordedSource(recordings, request.ask.channels, request.ask.symbols, lacking)
     try:
-        return await reel.open()
+        if not await _has_any(recorded):
+            recorded.close()
+            return None, found
+        cuts = {name: LogCut(source=end_.source, mark=end_.tick) for name, end_ in recorded.ends.items()}
+        return recorded, [
+            one._replace(cut=cuts[one.partition], place=await place_of(one.log, cuts[one.partition]))
+            if one.partition in cuts
+            else one
+            for one in found
+        ]
+    except BaseException:
+        recorded.close()  # also what a thread opens only now: nobody waits for it any more
+        raise
+
+
+async def _has_any(recorded: RecordedSource) -> bool:
+    """Whether recordings have anything for a request; what cannot be read has nothing."""
+    try:
+        return await recorded.open()
     except FeedError as error:
         log.warning("recordings cannot be read: %s", error)
         return False
 
 
-class _Cut:
-    """A partition of a walk: where it is cut, and where that lies."""
-
-    def __init__(self, partition: str, log_: ReadableLog, cut: LogCut, place: LogPlace) -> None:
-        self.partition = partition
-        self.log = log_
-        self.cut = cut
-        self.place = place
-
-
-async def _bring(walk: BackfillRequest, one: _Cut) -> PastLog:
-    """Reads one partition up to its cut."""
+async def _read_to_cut(request: BackfillRequest, one: _CutLog) -> PastLog:
+    """Reads one log up to its cut."""
     place, cut = one.place, one.cut
-    past_log = walk.past.log(place.start)
+    past_log = request.past.open_log(place.start)
     for spare in _SPARES:
         try:
             _, stop = await one.log.bounds()
@@ -216,9 +211,9 @@ async def _bring(walk: BackfillRequest, one: _Cut) -> PastLog:
             place = place._replace(start=hole.floor)
         except OutOfRange:
             place = await place_of(one.log, cut, spare=spare)
-        past_log = walk.past.restart(past_log, place.start)
+        past_log = request.past.reopen_log(past_log, place.start)
     if place.broken and cut.time is not None:
-        walk.late[past_log.reader.source] = "evicted"
+        request.begin_late(past_log.reader.source, "evicted")
     return past_log
 
 
@@ -227,7 +222,7 @@ async def _read(past_log: PastLog, found: ReadableLog, place: LogPlace, stop: in
     async for record in every_record(found, place.start, stop):
         last = place.broken and record.offset >= place.known
         known = record.offset > place.known and not place.broken
-        if past_log.take(record, cut if known else None) or last:
+        if past_log.read(record, cut if known else None) or last:
             return
         count += 1
         if count % RECORDS_A_PAGE == 0:
@@ -235,18 +230,19 @@ async def _read(past_log: PastLog, found: ReadableLog, place: LogPlace, stop: in
 
 
 class _Reading:
-    """A walk that stands: gives it pages as it asks for them, of the partition that is furthest behind."""
+    """A request from READY on: gives it a page whenever it asks, of the partition that is furthest behind."""
 
     def __init__(
         self,
-        walk: BackfillRequest,
+        request: BackfillRequest,
         logs: dict[PastLog, ReadableLog],
-        reel: RecordedSource | None,
+        recorded: RecordedSource | None,
         room: asyncio.Event,
         catch_up: Callable[[object], None],
     ) -> None:
-        self._walk = walk
-        self._reel = reel
+        """`room`: set when the page before was sent."""
+        self._request = request
+        self._recorded = recorded
         self._logs = logs
         self._room = room
         self._catch_up = catch_up
@@ -259,39 +255,40 @@ class _Reading:
 
     async def run(self) -> None:
         """Until it is cancelled."""
-        walk = self._walk
+        request = self._request
         while True:
             await self._room.wait()
             self._room.clear()
-            if walk.tape is not None and not walk.tape.over:
-                await self._play(walk.tape)
-                self._catch_up(walk.owner)
+            if request.wants_recorded:
+                await self._give_recorded()
+                self._catch_up(request.owner)
                 continue
             try:
-                await self._mend()
+                await self._reread_holes()
                 await self._give()
             except (KafkaError, OSError, Unreachable) as error:
-                log.warning("a walk waits: %s", error)
+                log.warning("reading the past waits: %s", error)
                 await asyncio.sleep(_RETRY_S)
                 self._room.set()
             else:
-                self._catch_up(walk.owner)
+                self._catch_up(request.owner)
 
-    async def _play(self, tape: RecordedPart) -> None:
-        """The next piece of what was recorded."""
-        assert self._reel is not None
+    async def _give_recorded(self) -> None:
+        """The next recorded messages."""
+        assert self._recorded is not None
         try:
-            said = await self._reel.next()
+            messages = await self._recorded.next()
         except FeedError as error:
             log.warning("a recording breaks off: %s", error)
-            tape.broke_off, said = True, None
-        if said is None:
-            tape.over = True
+            self._request.end_recorded(broke_off=True)
+            return
+        if messages is None:
+            self._request.end_recorded()
         else:
-            tape.give(said)
+            self._request.give_recorded(messages)
 
     async def _give(self) -> None:
-        """The next page; or says that there is none for now."""
+        """The next records; or says that the logs have no more for now."""
         if self._waits:
             await asyncio.sleep(_PAUSE_S)
             self._waits = False
@@ -309,37 +306,38 @@ class _Reading:
                 before = self._next[past_log]
                 raws, self._next[past_log] = await self._logs[past_log].page(before)
             except OutOfRange as error:
-                log.warning("a walk was overtaken: %s", error)
+                log.warning("reading the past was overtaken: %s", error)
                 await self._start_anew(past_log)
                 continue
             if found := list(records_of(raws)):
-                self._walk.past.give(past_log, found)
+                self._request.past.give(past_log, found)
                 return
             if self._next[past_log] == before:
                 self._ended.add(past_log)
-        if not self._walk.past.due:
+        if not self._request.past.due:
             self._ended.clear()
             self._goals.clear()
-            self._walk.at_end = self._waits = True
+            self._waits = True
+            self._request.at_end()
 
-    async def _mend(self) -> None:
-        """Reads again where records were missing."""
-        holes, self._walk.past.holes = self._walk.past.holes, []
-        for past_log, hole in holes:
+    async def _reread_holes(self) -> None:
+        """Goes back where records were missing."""
+        for past_log, hole in self._request.past.take_holes():
             self._ended.discard(past_log)
             if hole.floor < past_log.start:
                 # from the same position on: copies are passed over
                 self._next[past_log] = hole.floor
             else:
-                self._change(past_log, self._walk.past.restart(past_log, hole.floor), hole.floor)
+                self._reopen(past_log, hole.floor)
 
     async def _start_anew(self, past_log: PastLog) -> None:
         """What was to be read is deleted: goes on where the log can be read from."""
         self._overtaken = min(self._overtaken + 1, len(_SPARES))
         place = await earliest_of(self._logs[past_log], spare=_SPARES[self._overtaken - 1])
-        self._change(past_log, self._walk.past.restart(past_log, place.start), place.start)
+        self._reopen(past_log, place.start)
 
-    def _change(self, old: PastLog, new: PastLog, start: int) -> None:
+    def _reopen(self, old: PastLog, start: int) -> None:
+        new = self._request.past.reopen_log(old, start)
         self._logs[new] = self._logs.pop(old)
         self._goals.pop(old, None)
         del self._next[old]

@@ -1,6 +1,6 @@
-"""Tapes out of recordings: what was recorded of some channels from a time or from marks on, read in threads.
+"""Recordings read for requests that begin in the past: from a time or from marks on, in threads.
 
-Owns what a recording can give for a walk: of which partitions, from where, and whether that is as early as was asked
+Owns what a recording can give for a request: of which partitions, from where, and whether that is as early as was asked
 for. Leaves what a client is sent of it to `feed.backfill.recorded`.
 """
 
@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import pyarrow as pa
 
-from feed.backfill.recorded import Key, RecordedPart, Said, Stood
-from feed.gateway.recordings import Recordings, RecordingWalk
+from feed.backfill.recorded import Key, RecordedMessage, RecordedPart, RecordedState
+from feed.channels.channel import partition_of
+from feed.gateway.recordings import RecordingIterator, Recordings
 from feed.recording.filter import Filter
 from feed.recording.footing import WHOLE
 from feed.recording.merge import RANKS, RowPage
@@ -29,7 +30,7 @@ _PIECE_BYTES: Final = 256 * 1024
 _KINDS: Final[dict[int, Kind]] = {RANKS[kind]: kind for kind in KINDS}
 
 
-class End(NamedTuple):
+class RecordedEnd(NamedTuple):
     """Where a partition's recording ends: its source, the last tick, the offset of the feed log after it."""
 
     source: str
@@ -37,56 +38,58 @@ class End(NamedTuple):
     offset: int
 
 
-class Found(NamedTuple):
-    """What a recording has for a walk: where its partitions end, and the tape."""
+class _Found(NamedTuple):
+    """What a recording has for a request: where its partitions end, and what is sent of it."""
 
-    ends: dict[str, End]
-    tape: RecordedPart
+    ends: dict[str, RecordedEnd]
+    part: RecordedPart
 
 
 class RecordedSource:
-    """A recording that is read for one walk. Close it. `ends` and `tape` are known when it is open."""
+    """A recording that is read for one request. Close it. `ends` and `part` are known when it is open."""
 
     def __init__(
         self, recordings: Recordings, kinds: list[str], symbols: list[str], cuts: Mapping[str, LogCut]
     ) -> None:
         """`cuts`: those of the partitions for which the feed log does not reach back far enough."""
         chosen = Filter([kind for kind in kinds if kind in KINDS], symbols)
-        self.ends: dict[str, End] = {}
-        self.tape: RecordedPart | None = None
-        # nothing that is read holds this reel: it goes, and all goes
-        self._walk: RecordingWalk[Found | list[Said]] = RecordingWalk(
+        self.ends: dict[str, RecordedEnd] = {}
+        self.part: RecordedPart | None = None
+        # nothing that is read refers back to this: when it goes, all goes
+        self._items: RecordingIterator[_Found | list[RecordedMessage]] = RecordingIterator(
             recordings, lambda recording: _read(recording, chosen, cuts)
         )
 
     async def open(self) -> bool:
-        """Reads how the channels stood, and where the recording ends; False where it has nothing for this walk.
+        """Reads the channels' states, and where the recording ends; False where it has nothing for this request.
 
         Raises:
             BadRequest: `no_recording`.
             CorruptRecording: a batch is damaged.
         """
-        found = await self._walk.next()
-        if isinstance(found, Found):
-            self.ends, self.tape = found
-        return self.tape is not None
+        found = await self._items.next()
+        if isinstance(found, _Found):
+            self.ends, self.part = found
+        return self.part is not None
 
-    async def next(self) -> list[Said] | None:
-        """What comes next; None at the end.
+    async def next(self) -> list[RecordedMessage] | None:
+        """The next messages; None at the end.
 
         Raises:
             CorruptRecording: a batch is damaged.
         """
-        said = await self._walk.next()
-        assert not isinstance(said, Found)
-        return said
+        messages = await self._items.next()
+        assert not isinstance(messages, _Found)
+        return messages
 
     def close(self) -> None:
         """Closes the recording; does not wait for it."""
-        self._walk.close()
+        self._items.close()
 
 
-def _read(recording: RecordingFiles, chosen: Filter, cuts: Mapping[str, LogCut]) -> Iterator[Found | list[Said]]:
+def _read(
+    recording: RecordingFiles, chosen: Filter, cuts: Mapping[str, LogCut]
+) -> Iterator[_Found | list[RecordedMessage]]:
     """What there is, where there is anything for these cuts; then the messages."""
     begins = _begins(recording, chosen)
     ends = {partition: end for partition, end in _ends(recording).items() if partition in cuts}
@@ -105,7 +108,7 @@ def _read(recording: RecordingFiles, chosen: Filter, cuts: Mapping[str, LogCut])
         footing = recording.footing(chosen.tables)
         # what was recorded from the recorder's begin on says itself which channels were there before: by a snapshot
         whole = footing == WHOLE
-        first_row = max((b.clock for name, b in begins.items() if name.partition("@")[0] in ends), default=time)
+        first_row = max((b.clock for name, b in begins.items() if partition_of(name) in ends), default=time)
         late = (first_row if whole else footing) > time
         cut = RecordingCut(max(time, footing))
         if footing == NEVER:
@@ -114,41 +117,41 @@ def _read(recording: RecordingFiles, chosen: Filter, cuts: Mapping[str, LogCut])
         return
     wanted = {end.source for end in ends.values()}
     partitions = set(ends)
-    stood: dict[Key, Stood] = {}
+    states: dict[Key, RecordedState] = {}
     if not marks:
         for (kind, symbol), found in recording.standing(chosen, cut).items():
-            if found.source.partition("@")[0] in partitions:
-                stood[kind, symbol] = Stood(found.source, found.seq, found.messages)
+            if partition_of(found.source) in partitions:
+                states[kind, symbol] = RecordedState(found.source, found.seq, found.messages)
     lasts = {
         key: last
         for key, last in last_seqs(recording.shelves, chosen.kinds).items()
-        if chosen.symbol(key[1]) and last[0].partition("@")[0] in partitions
+        if chosen.symbol(key[1]) and partition_of(last[0]) in partitions
     }
-    tape = RecordedPart(
+    part = RecordedPart(
         {end.source: end.tick for end in ends.values()},
         lasts,
-        stood,
-        resumes={name: mark for name, mark in marks.items() if name in wanted},
-        reason="evicted" if late and not whole else None,
-        unheard="evicted" if late else "recording",
+        states,
+        client_marks={name: mark for name, mark in marks.items() if name in wanted},
+        late="evicted" if late and not whole else None,
+        unrecorded="evicted" if late else "recording",
     )
-    yield Found(ends, tape)
+    yield _Found(ends, part)
     for page in recording.pages(chosen, cut, separator=""):
         yield from _pieces(page, partitions)
 
 
-def _pieces(page: RowPage, partitions: set[str]) -> Iterator[list[Said]]:
+def _pieces(page: RowPage, partitions: set[str]) -> Iterator[list[RecordedMessage]]:
     """The messages of a page that belong to these partitions, some at a time."""
     texts = page.messages.cast(pa.binary()).to_pylist()
-    ours = [name.partition("@")[0] in partitions for name in page.sources]
-    piece: list[Said] = []
+    ours = [partition_of(name) in partitions for name in page.sources]
+    piece: list[RecordedMessage] = []
     size = 0
     columns = (page.source.tolist(), page.symbol.tolist(), page.rank.tolist())
     for text, source, symbol, rank in zip(texts, *columns, strict=True):
         if not ours[source]:
             continue
         kind = _KINDS.get(rank) or head_of(text[len(START) : -len(END)]).channel
-        piece.append(Said(kind, page.symbols[symbol], page.sources[source], text))
+        piece.append(RecordedMessage(kind, page.symbols[symbol], page.sources[source], text))
         size += len(text)
         if size >= _PIECE_BYTES:
             yield piece
@@ -157,13 +160,13 @@ def _pieces(page: RowPage, partitions: set[str]) -> Iterator[list[Said]]:
         yield piece
 
 
-def _ends(recording: RecordingFiles) -> dict[str, End]:
+def _ends(recording: RecordingFiles) -> dict[str, RecordedEnd]:
     """For each partition the source that was recorded last."""
-    found: dict[str, End] = {}
+    found: dict[str, RecordedEnd] = {}
     for source, span in recording.positions.items():
-        partition = source.partition("@")[0]
+        partition = partition_of(source)
         if span.offset >= 0 and (partition not in found or found[partition].offset < span.offset):
-            found[partition] = End(source, span.tick, span.offset)
+            found[partition] = RecordedEnd(source, span.tick, span.offset)
     return found
 
 

@@ -24,7 +24,7 @@ _logger = logging.getLogger("feed.gateway")
 def fitted(limits: LimitSettings, *, files_a_reader: int = 0) -> LimitSettings:
     """Raises the limit of this process as far as is needed and allowed; the limits on connections that it leaves.
 
-    `files_a_reader`: what a history, a replay or a walk may have open.
+    `files_a_reader`: what a history, a replay or a request into the past may have open.
 
     Raises:
         ConfigError: it leaves not one connection.

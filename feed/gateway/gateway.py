@@ -131,7 +131,7 @@ class Gateway:
             received_ns=hub.received_ns,
         )
         self.turns = Turns(session.share, self.fanout.when_idle)
-        self.walker = (
+        self.backfill = (
             None if past is None else BackfillService(past, self._catch_up, settings.limits.walks_max, recordings)
         )
         self.pulse = Heartbeats(
@@ -153,9 +153,9 @@ class Gateway:
         self.told = told_settings(session, settings)
         metrics.gauge("feed_ready", "1 while clients can be sent here", lambda: float(is_ready(self.checks())))
         metrics.gauge("feed_gateway_connections", "WebSocket connections", lambda: len(self.connections))
-        walker = self.walker
+        backfill = self.backfill
         metrics.gauge(
-            "feed_gateway_walks", "Requests on their way from the past", lambda: walker.walks if walker else 0
+            "feed_gateway_walks", "Requests on their way from the past", lambda: backfill.requests if backfill else 0
         )
         metrics.gauge("feed_gateway_asking", "Clients whose requests wait for their turn", lambda: len(self.turns))
         metrics.gauge("feed_gateway_sockets", "TCP connections", lambda: len(self.doors))
@@ -208,7 +208,7 @@ class Gateway:
         connection.number = self.counts.accepted.value
         connection.joined_at = connection.loop.time()
         self.pulse.add(connection, connection.loop.time())
-        return session or Session(self.hub, connection, self.told, self.walker)
+        return session or Session(self.hub, connection, self.told, self.backfill)
 
     def left(self, connection: StreamProtocol) -> None:
         """A connection ended: what its session holds is given back as soon as no flush is under way."""

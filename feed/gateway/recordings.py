@@ -1,10 +1,10 @@
-"""The recordings that a gateway serves: opened for each reader, read in threads, never on the loop.
+"""The recordings that a gateway serves: opened for each request, read in threads, never on the loop.
 
-Owns the threads, how many readers there may be at once, and that a reader who goes away leaves no file open. What is
-read, and how, is the reader's.
+Owns the threads, and that a client that goes away leaves no file open. Leaves what is read, and how, to whoever asks
+for it.
 
-Each reader has a recording of its own, as it was when the reader came: its files are held open as long as it reads, so
-that retention passes them over.
+Each request has a recording of its own, as it was when the request came: its files are held open as long as it is read,
+so that retention passes them over.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from feed.recording.tables import TABLES
 
 THREADS: Final = 4
 FILES_A_READER: Final = FILES_OPEN_MAX * len(TABLES)
-"""What each may have open at most."""
+"""What each request may have open at most."""
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -87,7 +87,7 @@ class Recordings:
         return self._threads
 
 
-class RecordingWalk(Generic[Item]):
+class RecordingIterator(Generic[Item]):
     """An iterator over a recording that is advanced in threads, an item at a time.
 
     `make` gets the recording, which is opened for it, and is run in a thread too.

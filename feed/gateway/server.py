@@ -153,8 +153,8 @@ async def serve(
             for task in helping:
                 task.cancel()
     finally:
-        if gateway.walker is not None:
-            await gateway.walker.stop()
+        if gateway.backfill is not None:
+            await gateway.backfill.stop()
         if gateway.recordings is not None:
             gateway.recordings.close()
 

@@ -13,7 +13,8 @@ import msgspec
 from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
-from feed.backfill.requests import BackfillRequests, Door
+from feed.backfill.request import BackfillReader
+from feed.backfill.requests import BackfillRequests
 from feed.channels.hub import Hub
 from feed.channels.join import Start
 from feed.channels.marks import Doubt
@@ -107,15 +108,15 @@ class Dialogue(Protocol):
 class Session:
     """One connection to the live stream."""
 
-    def __init__(self, hub: Hub, owner: object, settings: SessionSettings, door: Door | None = None) -> None:
-        """`door`: what reads what memory does not hold any more."""
+    def __init__(self, hub: Hub, owner: object, settings: SessionSettings, past: BackfillReader | None = None) -> None:
+        """`past`: what reads what memory does not hold any more; None where that cannot be asked for."""
         self.subscribers = Subscribers(hub, owner)
         self.subscriber: Subscriber = self.subscribers.raw
         self._hub = hub
         self._settings = settings
         self._limits = Limits(subscriptions_max=settings.subscriptions_max, patterns_max=settings.patterns_max)
-        self._walks = BackfillRequests(hub, self.subscribers, door, self._limits)
-        self._offers_past = door is not None
+        self._backfills = BackfillRequests(hub, self.subscribers, past, self._limits)
+        self._offers_past = past is not None
         self._line = Line(settings, self._do, self._touched)
         self._steps_out = False
         """Whether its subscribers were in step when the requests began that are worked off."""
@@ -143,7 +144,7 @@ class Session:
         """Whether the subscriber misses something."""
         if self._line.amid:
             return self.subscribers.follows
-        return not self.subscribers.in_step or self._walks.due
+        return not self.subscribers.in_step or self._backfills.due
 
     @property
     def beat_due(self) -> bool:
@@ -176,14 +177,14 @@ class Session:
         page = b""
         if self._is_amid():
             return self.subscribers.follow(bytes_max)
-        if self._walks.due:
-            page = self.wake(now_ns) if self._walks.answered else b""
+        if self._backfills.due:
+            page = self.wake(now_ns) if self._backfills.answerable else b""
             if self._is_amid():
                 return page  # what was answered is in steps
-            # also where nothing is due any more: a walk hears by this that there is room
-            walking = len(self._walks)
-            page += self._walks.pull(bytes_max)
-            self._unmarked |= len(self._walks) < walking
+            # also where nothing is due any more: by this they hear that the page before was sent
+            before = len(self._backfills)
+            page += self._backfills.pull(bytes_max)
+            self._unmarked |= len(self._backfills) < before
         page += self.subscribers.pull(bytes_max)
         if self.subscribers.too_slow:
             raise Close(TOO_SLOW, "too slow", page + self.goaway("lag", 0, now_ns))
@@ -192,7 +193,7 @@ class Session:
     def close(self) -> None:
         """The connection is gone; not while a flush is under way."""
         self._line.close()
-        self._walks.close()
+        self._backfills.close()
         self.subscribers.close()
 
     # ---- requests
@@ -269,7 +270,7 @@ class Session:
 
     def _list(self, request: List) -> Steps[Ack]:
         results = yield from self.subscribers.subscribed()
-        return ack(request.id, "list", (yield from self._walks.subscribed(results)))
+        return ack(request.id, "list", (yield from self._backfills.subscribed(results)))
 
     def _subscribe(self, request: Subscribe, received_ns: int, now_ns: int) -> Ack | Steps[Ack]:
         settings = self._settings
@@ -301,17 +302,17 @@ class Session:
         if time is not None and time > now_ns:
             ask = replace(ask, start=Start("last"), since=None)  # all that there is now, and `caught_up`
         elif time is not None or (start is not None and start.mode == "marks" and len(raw) == len(request.channels)):
-            walked = self._walks.results(ask, time)
-            if walked is not None:
-                return self._walking(ask, walked)
+            steps = self._backfills.subscribe(ask, time)
+            if steps is not None:
+                return self._backfilling(ask, steps)
         return self._subscribing(ask, spec, raw)
 
-    def _walking(self, ask: Ask, walked: Steps[list[Result]]) -> Steps[Ack]:
-        return self._acked(ask, (yield from walked))
+    def _backfilling(self, ask: Ask, steps: Steps[list[Result]]) -> Steps[Ack]:
+        return self._acked(ask, (yield from steps))
 
     def _subscribing(self, ask: Ask, spec: ViewSpec, raw: list[str]) -> Steps[Ack]:
-        kept = yield from self._walks.keep(ask, raw)
-        return self._acked(ask, (yield from self.subscribers.subscribe(ask, spec, self._walks.limits, kept)))
+        kept = yield from self._backfills.leave_to_live(ask, raw)
+        return self._acked(ask, (yield from self.subscribers.subscribe(ask, spec, self._backfills.live_limits, kept)))
 
     def _acked(self, ask: Ask, results: list[Result]) -> Ack:
         self._unmarked |= any(result.ok for result in results)
@@ -336,9 +337,9 @@ class Session:
         channels, symbols = request.channels, request.symbols
         if channels is UNSET or symbols is UNSET:
             gone = yield from self.subscribers.unsubscribe_all()
-            return ack(request.id, "unsubscribe", gone + (yield from self._walks.unsubscribe_all()))
+            return ack(request.id, "unsubscribe", gone + (yield from self._backfills.unsubscribe_all()))
         results = yield from self.subscribers.unsubscribe(channels, symbols, self._limits)
-        return ack(request.id, "unsubscribe", (yield from self._walks.unsubscribe(channels, symbols, results)))
+        return ack(request.id, "unsubscribe", (yield from self._backfills.unsubscribe(channels, symbols, results)))
 
 
 def _no_past(request: Subscribe) -> list[Result]:

@@ -72,7 +72,7 @@ def times_of(clocks: Clocks) -> dict[str, list[int]]:
     return {pattern: sorted(found) for pattern, found in times.items()}
 
 
-class Walker:
+class PastClient:
     """A client that asks for everything of some kinds from a time on."""
 
     def __init__(self, url: str, time: int, symbols: str, kinds: tuple[str, ...] = MARKET) -> None:
@@ -88,7 +88,7 @@ class Walker:
         }
         self._task: asyncio.Task[None] | None = None
 
-    async def __aenter__(self) -> Walker:
+    async def __aenter__(self) -> PastClient:
         self._task = asyncio.create_task(self._run())
         return self
 
@@ -151,20 +151,20 @@ async def test_from_any_time_the_chain_has_no_seam(kafka: str, data_dir: Path, t
             await asyncio.sleep(0.2)
         everywhere = [time for time in times["*"] if time <= min(max(of_venue) for of_venue in times.values())]
         async with contextlib.AsyncExitStack() as stack:
-            walkers = [
+            clients = [
                 await stack.enter_async_context(
-                    Walker(url, chance.choice(everywhere if symbols == "*" else times[symbols]), symbols)
+                    PastClient(url, chance.choice(everywhere if symbols == "*" else times[symbols]), symbols)
                 )
                 for symbols in ("*", "*", "COINBASE:*", "KRAKEN:*", "BINANCE-USDM:*")
             ]
-            for walker in walkers:
-                await walker.caught_up()
+            for client in clients:
+                await client.caught_up()
             await published
             truth, clocks = await stage.truth(), await clocks_of(stage)
-            for walker in walkers:
-                await walker.has(truth)
-                walker.check(truth, clocks)
-        async with Walker(url, times["*"][0] - 1, "*") as all_of_it:
+            for client in clients:
+                await client.has(truth)
+                client.check(truth, clocks)
+        async with PastClient(url, times["*"][0] - 1, "*") as all_of_it:
             await all_of_it.caught_up()
             await all_of_it.has(truth)
             all_of_it.check(truth, clocks)
@@ -221,20 +221,20 @@ async def test_recordings_then_the_log_then_memory_without_a_seam(kafka: str, da
         before = await forget(stage, ends, root)
         times = {pattern: found[: len(found) // 4] for pattern, found in times_of(before).items()}
         async with contextlib.AsyncExitStack() as stack:
-            walkers = [
+            clients = [
                 await stack.enter_async_context(
-                    Walker(url, chance.choice(times[symbols][: len(times[symbols]) // 2]) - BETWEEN_NS, symbols)
+                    PastClient(url, chance.choice(times[symbols][: len(times[symbols]) // 2]) - BETWEEN_NS, symbols)
                 )
                 for symbols in ("COINBASE:*", "KRAKEN:*", "BINANCE-USDM:*", "KRAKEN:*", "BINANCE-USDM:*")
             ]
-            for walker in walkers:
-                await walker.caught_up()
+            for client in clients:
+                await client.caught_up()
             await published
             truth, clocks = await stage.truth(), await clocks_of(stage) | before
-            for walker in walkers:
-                await walker.has(truth)
-                walker.check(truth, clocks)
-                assert sum(len(channel.applied) for channel in walker.client.channels.values()) > 100
+            for client in clients:
+                await client.has(truth)
+                client.check(truth, clocks)
+                assert sum(len(channel.applied) for channel in client.client.channels.values()) > 100
         await dispose(recording)
 
 
@@ -286,7 +286,7 @@ async def test_tail_from_a_time_prints_what_came_after_it(kafka: str, data_dir: 
         url = await said(gateway, r"ws://\S+")
         await stage.publish_capture("kraken/v1_5pairs_20210417.book", data_dir)
         truth = await stage.truth()
-        async with Walker(url, 0, "*") as everything:
+        async with PastClient(url, 0, "*") as everything:
             await everything.has(truth)
         clocks = await clocks_of(stage, ["kraken"])
         time = sorted(clocks.values())[len(clocks) // 2]

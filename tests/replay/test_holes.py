@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import random
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,6 @@ from typing import Any
 import msgspec
 import pytest
 
-from feed.backfill.recorded import RecordedPart as Walked
-from feed.backfill.recorded import Said
 from feed.recording.disk import Disk, NewFile
 from feed.recording.files import RecordedFile
 from feed.recording.filter import Filter
@@ -20,7 +17,7 @@ from feed.recording.folder import Folder
 from feed.recording.recording import RecordingFiles
 from feed.recording.table_files import RecordingCut
 from feed.recording.tables import TABLES
-from feed.wire.model import KINDS, Gap, Kind, Trade, Update
+from feed.wire.model import KINDS, Gap, Trade, Update
 from feed.wire.times import text_of
 from replay.checking import Checked, file_faults
 from replay.repairing import repair
@@ -28,7 +25,6 @@ from tests.feed.recorder.made_up import START_NS, MadeUp, head
 from tests.feed.recorder.moving import SECOND, Partition
 from tests.feed.recorder.tape import Tape
 from tests.feed.recorder.test_session import stream_of
-from tests.reference_client import payloads
 from tests.replay.desk import Desk
 
 
@@ -326,16 +322,3 @@ def test_who_begins_anywhere_in_a_repaired_recording_is_not_misled(tmp_path: Pat
         wanted = held if wanted is None else wanted
         assert held == wanted, clock
         desk.close()
-
-
-@pytest.mark.parametrize("kind", ["trades", "book"])
-def test_a_walk_that_begins_inside_a_hole_says_so(kind: Kind) -> None:
-    update = b'{"type":"update","channel":"%s","symbol":"TOY:A","prev":20,"seq":21}' % kind.encode()
-    tape = Walked({"toy/0@a": 30}, {(kind, "TOY:A"): ("toy/0@a", 21)}, {}, resumes={}, reason=None)
-    tape.begin(lambda *_: True, lambda *_: True, lambda *_: "skip")
-    tape.give([Said(kind, "TOY:A", "toy/0@a", update)])
-    joined, gap, last = (message for frame in payloads(tape.pull(1 << 20)) for message in json.loads(frame))
-    assert (joined["mode"], joined["seq"]) == ("live", -1)
-    assert (gap["type"], gap["reason"], gap["prev"], gap["seq"]) == ("gap", "recording", -1, 20)
-    # the client goes on, or waits for the snapshot of a book
-    assert gap["lost"] == (kind == "trades") and last["seq"] == 21

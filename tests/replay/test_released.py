@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from feed.backfill.past import LogCut as LogCut
+from feed.backfill.past import LogCut
 from feed.gateway.backfill_recorded import RecordedSource
 from feed.gateway.limits import GatewaySettings
-from feed.gateway.recordings import Recordings, RecordingWalk
+from feed.gateway.recordings import RecordingIterator, Recordings
 from feed.recording import merge
 from feed.recording.files import RecordedFile
 from feed.recording.filter import Filter
@@ -36,7 +36,7 @@ from tests.replay.test_player import Viewer
 
 LARGE = (
     *(merge.Reading, merge._Table, merge._Lane, merge.Part, merge.RowPage, merge.Rows, Ahead, ChannelState),
-    *(RecordingFiles, RecordedFile, RecordingWalk, RecordedSource, RecordingReader, Player),
+    *(RecordingFiles, RecordedFile, RecordingIterator, RecordedSource, RecordingReader, Player),
 )
 """What holds blocks, rows, texts or files."""
 WALKS = ("merge.py", "history.py", "backfill_recorded.py")
@@ -144,14 +144,14 @@ def test_a_history_goes_with_its_answer(folder: Path, accept: str) -> None:
 
 @pytest.mark.anyio
 @pytest.mark.usefixtures("collected")
-async def test_what_a_walk_reads_goes_with_it(folder: Path) -> None:
+async def test_what_is_read_for_a_request_goes_with_it(folder: Path) -> None:
     recordings = Recordings(str(folder))
-    reel = RecordedSource(recordings, [*KINDS], ["*"], {"toy/0": LogCut(time=50)})
-    assert await reel.open()
-    assert await reel.next()
+    recorded = RecordedSource(recordings, [*KINDS], ["*"], {"toy/0": LogCut(time=50)})
+    assert await recorded.open()
+    assert await recorded.next()
     assert "Reading" in large()
-    reel.close()
-    del reel
+    recorded.close()
+    del recorded
     await recordings.run(lambda: None)
     recordings.close()
     until(lambda: not large())

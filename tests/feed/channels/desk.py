@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from feed.backfill.requests import Door
+from feed.backfill.request import BackfillReader
 from feed.channels.hub import Hub, HubSettings
 from feed.protocol.session import Session, SessionSettings
 from tests.reference_client import Channel, Client, payloads
@@ -17,13 +17,13 @@ class Link:
     """A client, its session and its socket; `full`: the socket takes nothing. `frames` is what it was sent."""
 
     def __init__(
-        self, hub: Hub, settings: SessionSettings, client: Client | None = None, door: Door | None = None
+        self, hub: Hub, settings: SessionSettings, client: Client | None = None, past: BackfillReader | None = None
     ) -> None:
         self.client = client or Client()
         self.full = False
         self.now = 1
         self.frames: list[bytes] = []
-        self.session = Session(hub, self, settings, door)
+        self.session = Session(hub, self, settings, past)
         self.take(self.session.open(1))
 
     @property

@@ -1,4 +1,4 @@
-"""Feed logs in memory, a live hub that follows them with a short memory, and clients that walk, without a broker."""
+"""Without a broker: feed logs, a live hub that follows them with a short memory, and clients that ask for the past."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ class Town:
         self.hub = Hub(HubSettings(**{"resume_window_ms": 20} | settings))
         self.logs = {log.name: log_type(log.records, chance) for log in logs}
         self.recordings = Recordings(str(recordings)) if recordings is not None else None
-        self.walker = BackfillService(self, self._catch_up, 2, self.recordings)  # type: ignore[arg-type]  # as `FeedLogs`
+        self.backfill = BackfillService(self, self._catch_up, 2, self.recordings)  # type: ignore[arg-type]  # as `FeedLogs`
         self.links: list[Link] = []
         self._due: list[Any] = []
         self._chance = chance
@@ -144,8 +144,8 @@ class Town:
         """As of `FeedLogs`."""
 
     async def close(self) -> None:
-        """Ends all walks."""
-        await self.walker.stop()
+        """Ends all requests."""
+        await self.backfill.stop()
         if self.recordings is not None:
             self.recordings.close()
 
@@ -154,7 +154,7 @@ class Town:
 
     def link(self, client: Client | None = None, settings: SessionSettings | None = None) -> Link:
         """A new client."""
-        link = Link(self.hub, settings or SessionSettings(requests_burst=1000), client, self.walker)
+        link = Link(self.hub, settings or SessionSettings(requests_burst=1000), client, self.backfill)
         link.now = 10**12
         self.links.append(link)
         return link
@@ -207,6 +207,6 @@ class Town:
             await self.turn()
         raise AssertionError("it does not come to hold")
 
-    async def walked(self, link: Link, id_: str, grows: bool = False) -> None:
+    async def caught_up(self, link: Link, id_: str, grows: bool = False) -> None:
         """Turns until a client has caught up."""
         await self.until(lambda: id_ in link.client.caught_up, grows)

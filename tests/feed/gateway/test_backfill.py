@@ -1,4 +1,4 @@
-"""Walks over feed logs in memory: from any time, and from marks older than memory, each update once and in order."""
+"""Requests into the past of feed logs: from any time, and from marks older than memory, each update once, in order."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from feed.backfill import cutover, requests
+from feed.backfill import cutover, request, requests
 from feed.backfill.past import LogCut
-from feed.backfill.requests import WALKS_MAX
+from feed.backfill.requests import REQUESTS_MAX
 from feed.errors import CorruptLog, Unreachable
 from feed.follow.places import place_of
 from feed.gateway import backfill
@@ -75,28 +75,28 @@ async def test_a_log_that_was_written_at_other_offsets_refuses_the_request(
         await place.until(lambda: "p" in link.client.answers)
         assert link.client.answers["t"]["code"] == "source_unavailable"
         assert "written at other offsets" in caplog.text
-    await place.walker.stop()
+    await place.backfill.stop()
 
 
 @pytest.mark.parametrize("seed", range(12))
 @pytest.mark.parametrize("symbols", ["*", "X:A X:C", "X:*"])
 async def test_from_any_time_every_update_comes_once(seed: int, symbols: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if seed % 2:
-        # it is handed over one symbol a page, and the market goes on between them
+        # it is cut over one symbol a page, and the market goes on between them
         monkeypatch.setattr(cutover, "STRIDE", 1)
-        monkeypatch.setattr(requests, "STEP_CHANNELS", 1)
+        monkeypatch.setattr(request, "STEP_CHANNELS", 1)
     chance = random.Random(seed)
     place = town(chance)
     link = place.link()
     time = chance.randrange(-1, min(map(clock_of, place.made)) + 2)
     link.subscribe(" ".join(KINDS), symbols, id="t", start={"time": text_of(max(time, 0))})
-    await place.walked(link, "t", grows=True)
+    await place.caught_up(link, "t", grows=True)
     place.grow(20)
     await place.until(lambda: link.in_step)
     wanted = wanted_after(place, max(time, 0))
     named = symbols.split()
     check(link.client, {key: value for key, value in wanted.items() if "*" in symbols or key[1] in named})
-    await place.walker.stop()
+    await place.backfill.stop()
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -107,11 +107,11 @@ async def test_what_strangers_write_among_it_is_passed_over(seed: int, log_type:
     link = place.link()
     time = chance.randrange(0, min(map(clock_of, place.made)))
     link.subscribe(" ".join(KINDS), "*", id="t", start={"time": text_of(time)})
-    await place.walked(link, "t", grows=True)
+    await place.caught_up(link, "t", grows=True)
     place.grow(20)
     await place.until(lambda: link.in_step)
     check(link.client, wanted_after(place, time))
-    await place.walker.stop()
+    await place.backfill.stop()
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -124,7 +124,7 @@ async def test_damaged_records_are_missing_and_told(seed: int) -> None:
         log.damaged = set(chance.sample(data, 3))
     link = place.link()
     link.subscribe(" ".join(KINDS), "*", id="t", start={"time": text_of(3)})
-    await place.walked(link, "t", grows=True)
+    await place.caught_up(link, "t", grows=True)
     place.grow(40)
     await place.until(lambda: link.in_step)
     truth = truth_of(place.made)
@@ -142,7 +142,7 @@ async def test_damaged_records_are_missing_and_told(seed: int) -> None:
         assert channel.pos == max(head(one)["seq"] for one in truth[key])
     assert told
     assert not link.client.holes
-    await place.walker.stop()
+    await place.backfill.stop()
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -166,7 +166,7 @@ async def test_marks_older_than_memory_resume_as_if_the_client_had_stayed(seed: 
     left.client.connect()
     back = place.link(left.client)
     back.subscribe(" ".join(KINDS), symbols, id="r", start={"marks": marks})
-    await place.walked(back, "r", grows=True)
+    await place.caught_up(back, "r", grows=True)
     place.grow(10)
     await place.until(lambda: back.in_step and stayed.in_step)
     for key, channel in stayed.client.channels.items():
@@ -177,7 +177,7 @@ async def test_marks_older_than_memory_resume_as_if_the_client_had_stayed(seed: 
         assert anew or found.applied == channel.applied, key
         assert not [gap for gap in back.client.channels[key].gaps if gap["reason"] != "venue"]
         assert back.client.channels[key].holds() == channel.holds()
-    await place.walker.stop()
+    await place.backfill.stop()
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -198,14 +198,14 @@ async def test_a_source_that_ends_on_the_way_is_told_as_live(seed: int) -> None:
     place.grow(60)
     link = place.link()
     link.subscribe(" ".join(KINDS), "*", id="t", start={"time": text_of(time)})
-    await place.walked(link, "t", grows=True)
+    await place.caught_up(link, "t", grows=True)
     await place.until(lambda: link.in_step)
     reasons = {gap["reason"] for channel in link.client.channels.values() for gap in channel.gaps}
     assert "source" in reasons
     for key, channel in stayed.client.channels.items():
         assert link.client.channels[key].holds() == channel.holds(), key
         assert link.client.channels[key].pos == channel.pos
-    await place.walker.stop()
+    await place.backfill.stop()
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -216,7 +216,7 @@ async def test_what_is_deleted_is_a_gap_and_a_snapshot(seed: int) -> None:
         log.begin = len(log.records) // 2
     link = place.link()
     link.subscribe(" ".join(KINDS), "*", id="t", start={"time": text_of(3)})
-    await place.walked(link, "t", grows=True)
+    await place.caught_up(link, "t", grows=True)
     place.grow(10)
     await place.until(lambda: link.in_step)
     truth = truth_of(place.made)
@@ -226,7 +226,7 @@ async def test_what_is_deleted_is_a_gap_and_a_snapshot(seed: int) -> None:
             assert [gap["prev"] for gap in evicted] == [-1], channel
         assert channel.applied == truth[key][-len(channel.applied) :]
         assert channel.applied
-    await place.walker.stop()
+    await place.backfill.stop()
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -240,7 +240,7 @@ async def test_a_log_that_forgets_all_the_time_is_a_gap_and_goes_on(seed: int, s
     from_: dict[str, Any] = {"marks": {"x/0@a": 3, "x/1@a": 3}} if start == "marks" else {"time": text_of(3)}
     link = place.link()
     link.subscribe(" ".join(KINDS), "*", id="t", start=from_)
-    await place.walked(link, "t", grows=True)
+    await place.caught_up(link, "t", grows=True)
     assert link.client.answers["t"]["type"] == "ack"
     place.grow(10)
     await place.until(lambda: link.in_step)
@@ -250,7 +250,7 @@ async def test_a_log_that_forgets_all_the_time_is_a_gap_and_goes_on(seed: int, s
         assert channel.applied
         assert channel.applied == truth[key][-len(channel.applied) :]
     assert not link.client.holes
-    await place.walker.stop()
+    await place.backfill.stop()
 
 
 @pytest.mark.parametrize("start", ["marks", "time"])
@@ -264,7 +264,7 @@ async def test_a_log_that_has_forgotten_everything_is_a_gap_and_what_memory_has(
     from_: dict[str, Any] = {"marks": {"x/0@a": 3, "x/1@a": 3}} if start == "marks" else {"time": text_of(3)}
     link = place.link()
     link.subscribe("trades book", symbols, id="t", start=from_)
-    await place.walked(link, "t")
+    await place.caught_up(link, "t")
     place.grow(40)
     await place.until(lambda: link.in_step and not link.session.due)
     assert len(link.client.channels) == (6 if symbols == "*" else 4)
@@ -274,10 +274,10 @@ async def test_a_log_that_has_forgotten_everything_is_a_gap_and_what_memory_has(
         assert not channel.waiting
         assert channel.applied == truth[key][-len(channel.applied) or len(truth[key]) :]
     assert not link.client.holes
-    await place.walker.stop()
+    await place.backfill.stop()
 
 
-async def test_a_log_that_is_deleted_under_a_walk_is_a_gap() -> None:
+async def test_a_log_that_is_deleted_under_a_request_is_a_gap() -> None:
     chance = random.Random(4)
     place = town(chance, 400)
     link = place.link()
@@ -285,13 +285,13 @@ async def test_a_log_that_is_deleted_under_a_walk_is_a_gap() -> None:
     await place.until(lambda: link.client.answers)
     for log in place.logs.values():
         log.begin = len(log.records) - 120
-    await place.walked(link, "t")
+    await place.caught_up(link, "t")
     await place.until(lambda: link.in_step)
     truth = truth_of(place.made)
     for key, channel in link.client.channels.items():
         assert [gap["reason"] for gap in channel.gaps if gap["reason"] != "venue"] == ["evicted"], channel
         assert channel.applied[-3:] == truth[key][-3:]
-    await place.walker.stop()
+    await place.backfill.stop()
 
 
 async def test_requests_behind_it_wait_until_it_is_answered() -> None:
@@ -306,8 +306,8 @@ async def test_requests_behind_it_wait_until_it_is_answered() -> None:
     assert (first["mode"], first["source"]) == ("snapshot", "x/0@a")
     assert first["seq"] <= 9
     assert second["code"] == "unknown_symbol"
-    await place.walked(link, "t")
-    await place.walker.stop()
+    await place.caught_up(link, "t")
+    await place.backfill.stop()
 
 
 async def test_channels_that_are_taken_away_on_the_way_say_nothing_more() -> None:
@@ -326,7 +326,7 @@ async def test_channels_that_are_taken_away_on_the_way_say_nothing_more() -> Non
     assert link.subscribe("book", "X:A", id="again", start="snapshot")["results"][0]["mode"] == "snapshot"
     kept = link.subscribe("book trades", "X:B", id="kept", on_lag="close")["results"]
     assert {result["mode"] for result in kept} <= {"resumed", "snapshot", "live"}
-    await place.walked(link, "t")
+    await place.caught_up(link, "t")
     place.grow(20)
     await place.until(lambda: link.in_step)
     assert not link.channel("trades", "X:A").open  # the client is strict: a message would have raised
@@ -338,17 +338,17 @@ async def test_channels_that_are_taken_away_on_the_way_say_nothing_more() -> Non
     listed = link.ask("list", id="l2")["results"]
     found = [(one["channel"], one["symbol"], one["on_lag"]) for one in listed]
     assert found == [("trades", "X:B", "close"), ("book", "X:A", "skip"), ("book", "X:B", "close")]
-    await place.walker.stop()
+    await place.backfill.stop()
 
 
-async def test_patterns_beside_those_of_a_walk_stay_when_it_arrives() -> None:
+async def test_patterns_beside_those_of_a_request_stay_when_it_is_live() -> None:
     place = town(random.Random(2), 500)
     link = place.link()
     link.subscribe("trades quotes", "*", id="t", start={"time": text_of(9)})
     await place.until(lambda: link.client.answers)
     link.subscribe("trades", "X:*", id="p", on_lag="close")
     assert link.ask("unsubscribe", "trades", "X:B", id="u")["ok"]
-    await place.walked(link, "t")
+    await place.caught_up(link, "t")
 
     listed = link.ask("list", id="l")["results"]
     assert [(one["channel"], one["symbol"], one["matched"], one["on_lag"]) for one in listed] == [
@@ -357,28 +357,28 @@ async def test_patterns_beside_those_of_a_walk_stay_when_it_arrives() -> None:
         ("quotes", "*", 3, "skip"),
     ]
     assert link.session.subscribers.raw.interest.count == 3
-    # what it has is known, so a new walk takes it away first: else updates would come beside it
+    # what it has is known, so a new request takes it away first: else updates would come beside it
     link.subscribe("trades", "X:*", id="again", start={"time": text_of(9)})
     place.grow(20)
-    await place.walked(link, "again")
+    await place.caught_up(link, "again")
     place.grow(20)
     await place.until(lambda: link.in_step)
     assert not link.client.holes
     assert link.ask("unsubscribe", "trades", "X:*", id="v")["results"][0]["matched"] == 3
     place.grow(20)
     await place.until(lambda: link.in_step)  # the client is strict: a message of trades would have raised
-    await place.walker.stop()
+    await place.backfill.stop()
 
 
-async def test_a_walk_without_channels_ends_and_tells_it() -> None:
+async def test_a_request_without_channels_ends_and_tells_it() -> None:
     place = town(random.Random(2), 500)
     link = place.link()
     link.subscribe("trades", "*", id="t", start={"time": text_of(9)})
     await place.until(lambda: link.client.answers)
-    assert place.walker.walks == 1
+    assert place.backfill.requests == 1
     link.ask("unsubscribe", id="u")
-    await place.walked(link, "t")
-    await place.until(lambda: not place.walker.walks)
+    await place.caught_up(link, "t")
+    await place.until(lambda: not place.backfill.requests)
     assert link.ask("list", id="l")["results"] == []
 
 
@@ -399,7 +399,7 @@ async def test_names_that_are_waited_for_beside_a_history_come_from_their_first_
     log.symbols = [*log.symbols, "X:NEW"]
     if begins_first:
         place.grow(15)
-    await place.walked(link, "t", grows=True)
+    await place.caught_up(link, "t", grows=True)
     place.grow(40)
     await place.until(lambda: link.in_step and not link.session.due)
     listed = {(one["channel"], one["symbol"]) for one in link.ask("list", id="l")["results"]}
@@ -407,41 +407,41 @@ async def test_names_that_are_waited_for_beside_a_history_come_from_their_first_
     truth, after = truth_of(place.made), wanted_after(place, time)
     check(link.client, {key: truth[key] if key[1] == "X:NEW" else after[key] for key in listed if key in truth})
     assert link.ask("unsubscribe", "trades book", "X:NEW", id="u")["ok"]
-    await place.walker.stop()
+    await place.backfill.stop()
 
 
-async def test_a_client_that_goes_ends_its_walks() -> None:
+async def test_a_client_that_goes_ends_its_requests() -> None:
     place = town(random.Random(2), 500)
     link = place.link()
     link.subscribe("trades", "*", id="t", start={"time": text_of(9)})
     await place.until(lambda: link.client.answers)
     link.subscribe("book", "*", id="b", start={"time": text_of(9)})
-    assert place.walker.walks == 2
+    assert place.backfill.requests == 2
     place.links.remove(link)
     link.session.close()
-    await place.until(lambda: not place.walker.walks)
+    await place.until(lambda: not place.backfill.requests)
 
 
-async def test_walks_of_one_client_are_counted_and_the_next_waits() -> None:
+async def test_requests_of_one_client_are_counted_and_the_next_waits() -> None:
     place = town(random.Random(2), 500)
     link = place.link()
     for number in range(12):
         link.subscribe(KINDS[number % 6], "X:A" if number < 6 else "X:B", id=f"t{number}", start={"time": text_of(9)})
     for number in range(12):
-        await place.walked(link, f"t{number}")
-        assert place.walker.walks <= WALKS_MAX + 1
+        await place.caught_up(link, f"t{number}")
+        assert place.backfill.requests <= REQUESTS_MAX + 1
     await place.until(lambda: link.in_step)
     check(link.client, {key: v for key, v in wanted_after(place, 9).items() if key[1] != "X:C"})
-    await place.walker.stop()
+    await place.backfill.stop()
 
 
 async def test_a_time_to_come_begins_now() -> None:
     place = town(random.Random(2))
     link = place.link()
     link.subscribe("trades quotes", "X:A", id="t", start={"time": "2200-01-01T00:00:00Z"})
-    await place.walked(link, "t")
+    await place.caught_up(link, "t")
     assert link.channel("trades", "X:A").snapshots == 1
-    assert place.walker.walks == 0
+    assert place.backfill.requests == 0
     assert link.channel("quotes", "X:A").holds() is not None
 
 
@@ -449,10 +449,10 @@ async def test_a_time_after_the_newest_tick_is_the_end_of_the_log() -> None:
     place = town(random.Random(2))
     link = place.link()
     link.subscribe("trades quotes", "X:A X:C", id="t", start={"time": "1970-01-01T00:00:01Z"})
-    await place.walked(link, "t")
+    await place.caught_up(link, "t")
     assert link.channel("trades", "X:A").snapshots == 1
     assert not link.channel("trades", "X:A").applied
-    await place.walker.stop()
+    await place.backfill.stop()
 
 
 @pytest.mark.parametrize(
@@ -476,7 +476,7 @@ async def test_a_log_that_cannot_be_read_refuses_the_request(
     assert link.client.answers["t"]["retry_after_ms"] >= 1000
 
 
-async def test_a_walk_that_fails_on_its_way_ends_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_request_that_fails_on_its_way_ends_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     place = town(random.Random(2))
     link = place.link()
     link.subscribe("trades", "*", id="t", start={"time": text_of(9)})
@@ -498,14 +498,14 @@ async def test_limits_count_what_is_on_its_way() -> None:
     await place.until(lambda: link.client.answers)
     results = link.subscribe("book bars", "X:A", id="more")["results"]
     assert [result.get("code") for result in results] == [None, "subscription_limit"]
-    await place.walked(link, "t")
+    await place.caught_up(link, "t")
     assert len(link.ask("list", id="l")["results"]) == 3
-    await place.walker.stop()
+    await place.backfill.stop()
 
 
-async def test_it_is_handed_over_in_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_it_is_cut_over_in_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cutover, "STRIDE", 1)
-    monkeypatch.setattr(requests, "STEP_CHANNELS", 1)
+    monkeypatch.setattr(request, "STEP_CHANNELS", 1)
     looked: list[int] = []
     meets, pull = cutover._meets, requests.BackfillRequests.pull
 
@@ -522,27 +522,27 @@ async def test_it_is_handed_over_in_steps(monkeypatch: pytest.MonkeyPatch) -> No
     place = town(random.Random(1))
     link = place.link()
     link.subscribe(" ".join(KINDS), "*", id="t", start={"time": text_of(9)})
-    await place.walked(link, "t", grows=True)
+    await place.caught_up(link, "t", grows=True)
     assert 0 < max(looked) <= 2 * len(KINDS)  # those of a symbol, and perhaps of the one before
     assert sum(looked) >= sum(len(symbols) for symbols in SYMBOLS.values())
-    await place.walker.stop()
+    await place.backfill.stop()
 
 
-async def test_what_begins_while_it_is_handed_over_is_looked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_begins_while_it_is_cut_over_is_looked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
     found: list[Any] = []
-    honest = cutover._look
+    honest = cutover._compare
 
-    def look(past: Any, hub: Any, **how: Any) -> Any:
+    def compare(past: Any, hub: Any, **how: Any) -> Any:
         found.append((yield from honest(past, hub, **how)))
         if found[-1] is not None and not any(found[:-1]):
             hub.moves += 1  # as when a channel begins between two steps
 
         return found[-1]
 
-    monkeypatch.setattr(cutover, "_look", look)
+    monkeypatch.setattr(cutover, "_compare", compare)
     place = town(random.Random(1))
     link = place.link()
     link.subscribe(" ".join(KINDS), "*", id="t", start={"time": text_of(9)})
-    await place.walked(link, "t", grows=True)
+    await place.caught_up(link, "t", grows=True)
     assert sum(one is not None for one in found) == 2
-    await place.walker.stop()
+    await place.backfill.stop()

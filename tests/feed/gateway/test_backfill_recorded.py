@@ -1,4 +1,4 @@
-"""Walks over recordings, then feed logs, then memory: as one chain, and every hole between them is named."""
+"""Requests into the past of recordings, then feed logs, then memory: one chain, and every hole in it is named."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from feed.backfill import recorded as recorded_part
+from feed.backfill.recorded import RecordedMessage, RecordedPart
 from feed.errors import Unreachable
-from feed.gateway import backfill as walker
+from feed.gateway import backfill
 from feed.recording.filter import Filter
 from feed.recording.folder import Folder
 from feed.recording.merge import RowPage
@@ -34,7 +34,7 @@ ALL = " ".join(KINDS)
 
 @pytest.fixture(autouse=True)
 def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(walker, "_PAUSE_S", 0)
+    monkeypatch.setattr(backfill, "_PAUSE_S", 0)
 
 
 def made(chance: random.Random, steps: int = 150) -> list[MadeUp]:
@@ -69,7 +69,7 @@ async def test_recordings_and_logs_are_one_chain(seed: int, symbols: str, tmp_pa
     place, time = recorded(chance, tmp_path / "recordings", deaths=0.05)
     link = place.link()
     link.subscribe(ALL, symbols, id="t", start={"time": text_of(time)})
-    await place.walked(link, "t", grows=True)
+    await place.caught_up(link, "t", grows=True)
     place.grow(10)
     await place.until(lambda: link.in_step)
     wanted = wanted_after(place, time)
@@ -78,21 +78,21 @@ async def test_recordings_and_logs_are_one_chain(seed: int, symbols: str, tmp_pa
     await place.close()
 
 
-async def test_the_check_sees_a_message_that_a_tape_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_check_sees_a_recorded_message_that_was_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chance = random.Random(1)
     place, time = recorded(chance, tmp_path / "recordings", deaths=0.0)
-    give, lost = recorded_part.RecordedPart.give, []
+    give, lost = RecordedPart.give, []
 
-    def lossy(self: recorded_part.RecordedPart, said: list[recorded_part.Said]) -> None:
-        at = next((n for n, one in enumerate(said) if b'"type":"update"' in one.message and not lost), None)
-        lost.extend(said[at : at + 1] if at is not None else [])
-        give(self, [one for one in said if one not in lost])
+    def lossy(self: RecordedPart, messages: list[RecordedMessage]) -> None:
+        at = next((n for n, one in enumerate(messages) if b'"type":"update"' in one.message and not lost), None)
+        lost.extend(messages[at : at + 1] if at is not None else [])
+        give(self, [one for one in messages if one not in lost])
 
-    monkeypatch.setattr(recorded_part.RecordedPart, "give", lossy)
+    monkeypatch.setattr(RecordedPart, "give", lossy)
     link = place.link()
     link.subscribe(ALL, "*", id="t", start={"time": text_of(time)})
     with pytest.raises(AssertionError):  # the client is strict itself
-        await place.walked(link, "t")
+        await place.caught_up(link, "t")
     assert lost
     await place.close()
 
@@ -124,7 +124,7 @@ async def test_marks_that_only_recordings_reach_resume(seed: int, symbols: str, 
     left.client.connect()
     back = place.link(left.client)
     back.subscribe(ALL, symbols, id="r", start={"marks": marks})
-    await place.walked(back, "r", grows=True)
+    await place.caught_up(back, "r", grows=True)
     place.grow(10)
     await place.until(lambda: back.in_step and stayed.in_step)
     for key, channel in stayed.client.channels.items():
@@ -144,7 +144,7 @@ async def test_a_hole_between_recording_and_log_is_a_gap(seed: int, symbols: str
         place.logs[log.name].begin = len(log.records) - 40
     link = place.link()
     link.subscribe(ALL, symbols, id="t", start={"time": text_of(time)})
-    await place.walked(link, "t", grows=True)
+    await place.caught_up(link, "t", grows=True)
     place.grow(10)
     await place.until(lambda: link.in_step)
     truth, wanted = truth_of(place.made), wanted_after(place, time)
@@ -172,7 +172,7 @@ async def test_from_before_the_first_ticks_of_a_whole_recording_nothing_is_missi
     place, _ = recorded(chance, tmp_path / "recordings", deaths=0.0)
     link = place.link()
     link.subscribe(ALL, "*", id="t", start={"time": text_of(time)})
-    await place.walked(link, "t", grows=True)
+    await place.caught_up(link, "t", grows=True)
     await place.until(lambda: link.in_step)
     check(link.client, wanted_after(place, time))
     await place.close()
@@ -195,7 +195,7 @@ async def test_a_time_before_the_recording_begins_where_that_does(seed: int, tmp
         place.logs[log.name].begin = log.records[ends[log.name]].floor
     link = place.link()
     link.subscribe(ALL, "*", id="t", start={"time": text_of(3)})
-    await place.walked(link, "t", grows=True)
+    await place.caught_up(link, "t", grows=True)
     await place.until(lambda: link.in_step)
     truth = truth_of(place.made)
     for key, channel in link.client.channels.items():
@@ -235,7 +235,7 @@ async def test_a_time_before_what_is_kept_of_a_recording_begins_with_whole_state
     link, new = place.link(), place.link()
     link.subscribe(ALL, "*", id="t", start={"time": text_of(3)})
     new.subscribe(ALL, "*")
-    await place.walked(link, "t")
+    await place.caught_up(link, "t")
     await place.until(lambda: link.in_step and new.in_step)
     truth = truth_of(place.made)
     for key, channel in link.client.channels.items():
@@ -267,7 +267,7 @@ async def test_what_was_not_recorded_begins_with_the_log(tmp_path: Path) -> None
     link.subscribe("trades quotes", "X:A", id="t", start={"time": text_of(20)})
     await place.until(lambda: link.client.answers)
     assert [result["mode"] for result in link.client.answers["t"]["results"]] == ["snapshot", "gap"]
-    await place.walked(link, "t")
+    await place.caught_up(link, "t")
     await place.until(lambda: link.in_step)
     check(link.client, {("trades", "X:A"): wanted_after(place, 20)["trades", "X:A"]})
     assert [gap["reason"] for gap in link.channel("quotes", "X:A").gaps] == ["evicted"]
@@ -288,7 +288,7 @@ async def test_a_recording_that_is_damaged_on_the_way_is_a_gap(tmp_path: Path, m
     monkeypatch.setattr(RecordingFiles, "pages", damaged)
     link = place.link()
     link.subscribe("trades", "X:A", id="t", start={"time": text_of(time)})
-    await place.walked(link, "t")
+    await place.caught_up(link, "t")
     await place.until(lambda: link.in_step)
     channel = link.channel("trades", "X:A")
     assert [gap["reason"] for gap in channel.gaps if gap["reason"] != "venue"] == ["recording"]
@@ -304,7 +304,7 @@ async def test_without_a_recording_yet_the_log_is_all(tmp_path: Path) -> None:
         place.logs[log.name].begin = len(log.records) // 2
     link = place.link()
     link.subscribe("trades", "X:A", id="t", start={"time": text_of(3)})
-    await place.walked(link, "t")
+    await place.caught_up(link, "t")
     assert [gap["reason"] for gap in link.channel("trades", "X:A").gaps if gap["reason"] != "venue"] == ["evicted"]
     await place.close()
 
@@ -325,7 +325,7 @@ async def test_what_is_open_is_closed_however_the_looking_ends(
     chance = random.Random(3)
     place, time = recorded(chance, tmp_path / "recordings", deaths=0.0)
     begun, goes_on = threading.Event(), threading.Event()
-    positions, place_of = RecordingFiles.footing, walker.place_of
+    positions, place_of = RecordingFiles.footing, backfill.place_of
 
     def looks(recording: RecordingFiles, *tables: Any) -> int:
         begun.set()
@@ -342,7 +342,7 @@ async def test_what_is_open_is_closed_however_the_looking_ends(
         return await place_of(*of)
 
     monkeypatch.setattr(RecordingFiles, "footing", looks)
-    monkeypatch.setattr(walker, "place_of", away)
+    monkeypatch.setattr(backfill, "place_of", away)
     link = place.link()
     link.subscribe("trades", "X:A", id="t", start={"time": text_of(time)})
     await place.until(begun.is_set)
@@ -350,7 +350,7 @@ async def test_what_is_open_is_closed_however_the_looking_ends(
     if fate == "the client leaves":
         place.links.remove(link)
         link.session.close()
-        await place.until(lambda: not place.walker.walks)
+        await place.until(lambda: not place.backfill.requests)
     goes_on.set()
     await place.until(lambda: fate == "the client leaves" or "t" in link.client.answers)
     await place.until(lambda: held(tmp_path) == 0)

@@ -18,17 +18,17 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.mark.parametrize("end", ["drain", "cancel", "failure"])
-async def test_walks_end_with_it(end: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_backfill_requests_end_with_it(end: str, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = GatewaySettings(port=0)
     past = FeedLogs("nowhere:1", {})
     gateway = Gateway(settings, Hub(HubSettings()), SessionSettings(), Metrics(), past=past)
-    assert gateway.walker is not None
+    assert gateway.backfill is not None
     ended: list[str] = []
 
     async def stop() -> None:
         ended.append(end)
 
-    monkeypatch.setattr(gateway.walker, "stop", stop)
+    monkeypatch.setattr(gateway.backfill, "stop", stop)
     server = build_server(gateway)
     serving = asyncio.create_task(serve(server))
     await server.ready.wait()
