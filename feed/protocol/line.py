@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, NoReturn
 
 import msgspec
 from msgspec import UNSET, Struct
@@ -153,17 +153,18 @@ class Line:
         return self._bytes >= _CROWD_MESSAGES * self._settings.message_bytes_max
 
     def close(self) -> None:
-        """Nobody waits for answers any more: what is under way ends where it is.
+        """Nobody waits for answers any more: what is under way ends where it is, and requests are refused.
 
-        Whose line it is holds it, and would be held by it.
+        The session holds its line, and was held by it: what is left of both would wait for a collection.
         """
         self._line.clear()
         self._bytes = 0
-        self.under_way = False
+        self.wake_at, self.under_way = None, False
+        self._begun, self._paid = None, False
         if self._steps is not None:
             self._steps.close()
             self._steps = None
-        del self._do, self._touched
+        self._do, self._touched = _gone, _gone
 
     def take(self, text: bytes, now_ns: int) -> None:
         """Lines up what one text message of the client asks for.
@@ -311,6 +312,10 @@ class Line:
         return message_frame(answer)
 
 
+def _gone(*_: object) -> NoReturn:
+    raise BadRequest("bad_message", "the connection is gone")
+
+
 def welcome(settings: SessionSettings, now_ns: int) -> bytes:
     """A session's first frame."""
     limits = {name: getattr(settings, name) for name in settings.__struct_fields__ if name not in _NO_LIMITS}
@@ -323,17 +328,6 @@ def welcome(settings: SessionSettings, now_ns: int) -> bytes:
 def ack(id_: str | int, op: str, results: list[Result]) -> Ack:
     """The answer to a request that was done."""
     return Ack(id=id_, op=op, ok=all(result.ok is not False for result in results), results=results)
-
-
-def check_size(channels: list[str], symbols: list[str], settings: SessionSettings) -> None:
-    """Refuses a request that names more than one may.
-
-    Raises:
-        BadRequest: it does.
-    """
-    most = settings.symbols_max
-    if len(symbols) > most or len(channels) * len(symbols) > 6 * most:
-        raise BadRequest("subscription_limit", f"found {len(symbols)} symbols in a request, wanted up to {most}")
 
 
 def error_of(code: str, message: str, *, id_: str | int | None = None, retry_after_ms: int | None = None) -> Error:
