@@ -20,6 +20,7 @@ import msgspec
 from msgspec import UNSET, Struct
 from msgspec.structs import replace
 
+import schemas
 from feed.channels.steps import STEP_CHANNELS, NotYet, Steps
 from feed.errors import BadRequest
 from feed.protocol.request import Request, id_of, ignored_in, request_of
@@ -40,7 +41,7 @@ _NS_PER_S: Final = 1_000_000_000
 _NS_PER_MS: Final = 1_000_000
 _PING_NS: Final = 900_000_000
 """One ping so often costs nothing: pages, which cannot send ping frames, ask each second whether somebody is there."""
-RETRY: Final = frozenset({"unknown_symbol", "auth_required", "rate_limited", "source_unavailable", "internal"})
+_RETRY: Final = frozenset(code for code, error in schemas.errors().items() if error.retry)
 RETRY_AFTER_MS: Final = {"source_unavailable": 1_000, "internal": 5_000}
 """When to try again where nothing better is known: a broker that is looked for is asked twice a second."""
 
@@ -337,7 +338,7 @@ def error_of(code: str, message: str, *, id_: str | int | None = None, retry_aft
         id=UNSET if id_ is None else id_,
         code=code,
         message=message,
-        retry=code in RETRY,
+        retry=code in _RETRY,
         retry_after_ms=UNSET if after_ms is None else after_ms,
     )
 

@@ -16,7 +16,7 @@ import msgspec
 
 from feed.backfill.past import LogCut
 from feed.channels.state import FoldRules
-from feed.errors import ConfigError
+from feed.errors import ConfigError, shown
 from feed.follow.floors import EARLIEST
 from feed.recorder.commits import FileRules
 from feed.recorder.health import RecorderHealth, register
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from feed.run.admin import Admin
 
 _STATUS_S: Final = 0.25
-_SHOWN_CHARS_MAX: Final = 50
 
 
 def recorder(
@@ -110,7 +109,7 @@ def begin_of(text: str) -> LogCut | None:
     try:
         return EARLIEST if text == "earliest" else LogCut(time=ns_of(text))
     except ValueError as error:
-        raise ConfigError(f"--from {text[:_SHOWN_CHARS_MAX]!r}: wanted earliest, latest or a time: {error}") from error
+        raise ConfigError(f"--from {shown(text)}: wanted earliest, latest or a time: {error}") from error
 
 
 async def record(settings: Settings, *, tells: bool, child: bool, begin: str | None = None) -> None:

@@ -97,12 +97,6 @@ def test_a_misspelt_field_is_seen_in_the_answer(request_: dict[str, Any], ignore
     assert answer.get("ignored") == ignored
 
 
-def test_retry_is_what_the_table_says() -> None:
-    from feed.protocol.line import RETRY
-
-    assert {code for code, row in schemas.errors().items() if row.retry} == set(RETRY)
-
-
 def test_each_error_that_the_table_says_to_wait_after_says_how_long() -> None:
     for code, row in schemas.errors().items():
         error = json.loads(
