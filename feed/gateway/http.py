@@ -29,6 +29,8 @@ from feed.errors import shown
 from feed.gateway.origin import is_loopback, known
 
 if TYPE_CHECKING:
+    from fastapi import FastAPI
+
     from feed.gateway.doors import Visits
     from feed.gateway.gateway import Gateway
     from feed.gateway.ws import StreamProtocol
@@ -50,9 +52,26 @@ _ANSWERED: Final = (h11.SEND_RESPONSE, h11.SEND_BODY)
 
 
 class GatewayConfig(Config):
-    """uvicorn's configuration that also carries the gateway, for the protocol classes."""
+    """uvicorn's configuration of all our servers; it also carries the gateway, for the protocol classes.
 
-    gateway: Gateway
+    `more`: options that differ between them.
+    """
+
+    def __init__(self, app: FastAPI, gateway: Gateway, **more: Any) -> None:
+        super().__init__(
+            app,
+            http=HttpProtocol,
+            loop="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            timeout_keep_alive=5,
+            timeout_graceful_shutdown=1,
+            **more,
+        )
+        self.gateway = gateway
 
 
 class Refusal(NamedTuple):

@@ -19,7 +19,7 @@ from starlette.responses import PlainTextResponse
 
 from feed.errors import FeedError
 from feed.gateway.doors import Doors
-from feed.gateway.http import GatewayConfig, HttpProtocol
+from feed.gateway.http import GatewayConfig
 from feed.gateway.limits import GatewaySettings, LimitSettings
 from feed.gateway.probes import Probed, add_probes
 from feed.run.ports import family_of, refuse_used_port
@@ -73,23 +73,8 @@ class Admin:
         Raises:
             FeedError: it has ended by itself.
         """
-        config = GatewayConfig(
-            _app(probed),
-            http=HttpProtocol,
-            ws="none",
-            loop="none",
-            lifespan="off",
-            backlog=_BACKLOG,
-            log_config=None,
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            timeout_keep_alive=5,
-            timeout_graceful_shutdown=1,
-        )
-        config.gateway = cast(
-            "Gateway", _House(GatewaySettings(limits=_LIMITS, hosts=self._hosts), Doors(_LIMITS), metrics)
-        )
+        house = _House(GatewaySettings(limits=_LIMITS, hosts=self._hosts), Doors(_LIMITS), metrics)
+        config = GatewayConfig(_app(probed), cast("Gateway", house), ws="none", backlog=_BACKLOG)
         server = _Server(config)
         try:
             await server.serve([self._listener])
