@@ -88,7 +88,7 @@ class Dialogue(ABC):
         Raises:
             Close: 1008 after `rate_limited` was told often enough, or as `pull`; its frames go out first.
         """
-        self._line.take(text, now_ns)
+        self._line.receive(text, now_ns)
         return b"" if self._line.under_way else self.wake(now_ns)
 
     @abstractmethod

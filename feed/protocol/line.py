@@ -167,7 +167,7 @@ class Line:
             self._steps = None
         self._do, self._touched = _gone, _gone
 
-    def take(self, text: bytes, now_ns: int) -> None:
+    def receive(self, text: bytes, now_ns: int) -> None:
         """Lines up what one text message of the client asks for.
 
         Raises:

@@ -33,7 +33,7 @@ _LIMITS: Final = LimitSettings(connections_max=64, http_connections_max=64, conn
 _BACKLOG: Final = 128
 
 
-class _House(NamedTuple):
+class _AsGateway(NamedTuple):
     """What `feed.gateway.http` asks of a gateway."""
 
     settings: GatewaySettings
@@ -73,8 +73,8 @@ class Admin:
         Raises:
             FeedError: it has ended by itself.
         """
-        house = _House(GatewaySettings(limits=_LIMITS, hosts=self._hosts), Doors(_LIMITS), metrics)
-        config = GatewayConfig(_app(probed), cast("Gateway", house), ws="none", backlog=_BACKLOG)
+        asked = _AsGateway(GatewaySettings(limits=_LIMITS, hosts=self._hosts), Doors(_LIMITS), metrics)
+        config = GatewayConfig(_app(probed), cast("Gateway", asked), ws="none", backlog=_BACKLOG)
         server = _Server(config)
         try:
             await server.serve([self._listener])

@@ -51,13 +51,13 @@ async def work(task: Task, settings: Settings, routes: Sequence[Routes]) -> None
     server = roles.server
     assert server is not None
     gateway, folder = server.gateway, Path(task.folder)
-    siblings = gateway.siblings = WorkerStats(folder, task.number, task.numbers, roles.metrics)
+    stats = gateway.siblings = WorkerStats(folder, task.number, task.numbers, roles.metrics)
     listener = bound(settings.serve.host, settings.serve.port)
 
     async def told(clients: int) -> Report:
         return await report_of(gateway, task.number, clients, listens=server.ready.is_set())
 
-    async with siblings.listening(told):
+    async with stats.listening(told):
         working: list[Coroutine[Any, Any, object]] = [
             follower(settings, gateway, lenient=task.late).run(),
             serve(server, listener, first=gateway.health.read if task.late else None),

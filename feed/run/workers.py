@@ -66,7 +66,7 @@ class Workers:
         self._metrics = metrics
         self._checks = checks
         self._restarts = metrics.counter("feed_worker_restarts", "Times that a worker ended and was started again")
-        self._siblings: WorkerStats | None = None
+        self._stats: WorkerStats | None = None
         self._count = settings.serve.workers
         self._drain_s = settings.serve.drain_ms / 1000 + _DRAIN_SPARE_S
         self._numbers = [PARENT, *range(1, self._count + 1)]
@@ -103,21 +103,21 @@ class Workers:
 
     @contextlib.asynccontextmanager
     async def _telling(self, folder: Path) -> AsyncIterator[None]:
-        siblings = WorkerStats(folder, PARENT, self._numbers, self._metrics)
-        async with siblings.listening(self._report):
-            self._siblings = siblings
+        stats = WorkerStats(folder, PARENT, self._numbers, self._metrics)
+        async with stats.listening(self._report):
+            self._stats = stats
             yield
 
     async def all_checks(self) -> list[Check]:
         """What has to be so of all of them."""
-        if self._siblings is None:
+        if self._stats is None:
             return [Check("workers", False, "not started yet")]
         own = [checked() for checked in self._checks]
-        return [*own, *self._siblings.checks_of(await self._siblings.ask())]
+        return [*own, *self._stats.checks_of(await self._stats.ask())]
 
     async def export(self) -> bytes:
         """The numbers of all of them."""
-        return self._metrics.export() if self._siblings is None else text_of(await self._siblings.families())
+        return self._metrics.export() if self._stats is None else text_of(await self._stats.families())
 
     async def _report(self, clients: int) -> Report:
         checks = [checked() for checked in self._checks]

@@ -71,7 +71,7 @@ class Script:
 
     def take(self, *requests: Any, now: int = S) -> list[tuple[str, Any]]:
         for request in requests:
-            self.line.take(request if isinstance(request, bytes) else json.dumps(request).encode(), now)
+            self.line.receive(request if isinstance(request, bytes) else json.dumps(request).encode(), now)
         return told(self.line.work(now))
 
 
@@ -96,14 +96,14 @@ class TestOrder:
 
     def test_a_pong_tells_when_it_was_asked_and_answered(self) -> None:
         script = Script()
-        script.line.take(b'{"op":"ping","id":1}', 5 * S)
+        script.line.receive(b'{"op":"ping","id":1}', 5 * S)
         (pong,) = messages(script.line.work(6 * S))
         assert (pong["received"], pong["time"]) == (str(5 * S), str(6 * S))
 
     def test_what_is_not_known_of_a_request_is_named(self) -> None:
         script = Script()
-        script.line.take(b'{"op":"ping","id":1,"now":5}', S)
-        script.line.take(b'{"op":"unsubscribe","id":1,"chanels":[]}', S)
+        script.line.receive(b'{"op":"ping","id":1,"now":5}', S)
+        script.line.receive(b'{"op":"unsubscribe","id":1,"chanels":[]}', S)
         pong, refused = messages(script.line.work(S))
         assert pong["ignored"] == ["now"]
         assert "ignored" not in refused
@@ -171,7 +171,7 @@ class TestRate:
     def test_a_refusal_says_when_to_come_again(self) -> None:
         script = Script(requests_per_second=10, requests_burst=1, requests_delayed_max=0)
         script.take(plain(1))
-        script.line.take(json.dumps(plain(2)).encode(), S)
+        script.line.receive(json.dumps(plain(2)).encode(), S)
         (refused,) = messages(script.line.work(S))
         assert (refused["code"], refused["retry"], refused["retry_after_ms"]) == ("rate_limited", True, 101)
 
@@ -179,9 +179,9 @@ class TestRate:
         script = Script(requests_per_second=10, requests_burst=1, requests_delayed_max=0, requests_refused_max=2)
         assert script.take(plain(0)) == [("ack", 0)]
         for number in range(1, 3):
-            script.line.take(json.dumps(plain(number)).encode(), S)
+            script.line.receive(json.dumps(plain(number)).encode(), S)
         with pytest.raises(Close) as end:
-            script.line.take(json.dumps(plain(3)).encode(), S)
+            script.line.receive(json.dumps(plain(3)).encode(), S)
         assert end.value.code == 1008
         assert told(end.value.frames) == [("error", 1), ("error", 2)]
 
