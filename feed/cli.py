@@ -143,12 +143,12 @@ def record(
     child: bool
         Run beside a parent: settings come from stdin, and it ends when that does.
     """
-    from feed.run.record import given_settings
+    from feed.run.child import given_task
     from feed.run.record import record as run_recorder
     from feed.runtime.logs import set_up
 
     if child:
-        settings = given_settings()
+        settings = _loaded(given_task(dict), None).settings
     else:
         flags = {
             "kafka.bootstrap": kafka,
@@ -378,10 +378,12 @@ def _serve(settings: Settings, *, normalizes: bool, serves: bool, records: bool 
 
 
 def _work() -> int:
-    from feed.run.workers import given_task, work
+    from feed.run.child import given_task
+    from feed.run.worker import Task, work
     from feed.runtime.logs import set_up
 
-    task, settings = given_task()
+    task = given_task(Task)
+    settings = _loaded(task.settings, None).settings
     set_up(settings.log.level, settings.log.form)
     return _loop(work(task, settings, _routes(settings)))
 

@@ -20,6 +20,15 @@ Texts are lowercase, without a full stop, and name what was found and what was w
 
 from __future__ import annotations
 
+from typing import Final
+
+SHOWN_MAX: Final = 50
+
+
+def shown(text: str | bytes, most: int = SHOWN_MAX) -> str:
+    """What was found, as an error names it: quoted, and no more than the first `most` characters of it."""
+    return repr(text[:most])
+
 
 class FeedError(Exception):
     """Root of every error that this project raises on purpose."""

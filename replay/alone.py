@@ -18,7 +18,8 @@ from feed.gateway.answers import error_answer, json_answer, told
 from feed.gateway.pages import HEADERS
 from feed.gateway.recordings import Range, Recordings
 from feed.gateway.server import build_server, serve
-from feed.run.up import make_gateway, refuse_used_port, when_ready
+from feed.run.ports import address_of, refuse_used_port
+from feed.run.up import make_gateway, when_ready
 from feed.runtime.checks import Check
 from feed.runtime.command import say
 from feed.runtime.metrics import Metrics
@@ -66,11 +67,11 @@ async def run_alone(settings: Settings) -> None:
     server = build_server(gateway, add_routes, add_alone)
 
     def tell() -> None:
-        host = f"[{settings.serve.host}]" if ":" in settings.serve.host else settings.serve.host
+        at = address_of(settings.serve.host, server.port)
         say(f"{settings.serve.recordings}: {watch.words}")
-        say(f"replay  ws://{host}:{server.port}/v1/replay")
-        say(f"page    http://{host}:{server.port}/")
-        say(f"docs    http://{host}:{server.port}/docs")
+        say(f"replay  ws://{at}/v1/replay")
+        say(f"page    http://{at}/")
+        say(f"docs    http://{at}/docs")
 
     await together([serve(server), when_ready(server, tell), watch.run(recordings)])
 

@@ -33,11 +33,11 @@ from urllib.parse import unquote
 
 import msgspec
 
-from feed.errors import BadCapture
+from feed.errors import BadCapture, shown
+from feed.wire.frames import UNREADABLE
 
 LINE_BYTES_MAX: Final = 64 << 20
 _GZIP: Final = b"\x1f\x8b"
-_SHOWN_BYTES_MAX: Final = 60
 _SOCKET: Final = re.compile(rb"(\d{9,10})(?:\.(\d+))?: (.*)", re.DOTALL).fullmatch
 _ANSWER: Final = re.compile(rb"(\S+) -> (\d{9,10})(?:\.(\d+))?: (.*)", re.DOTALL).fullmatch
 _SKIPPED: Final = re.compile(rb"configuration: |\S+ <->? ").match
@@ -69,7 +69,6 @@ class _Depth(msgspec.Struct):
 _WRAPPED: Final = msgspec.json.Decoder(_Wrapped)
 _NAMED: Final = msgspec.json.Decoder(_Depth)
 _TEXT: Final = msgspec.json.Decoder(str)
-_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 def read(files: Sequence[Path], *, symbol: str | None = None) -> Iterator[Captured]:
@@ -124,7 +123,7 @@ def _captured(line: bytes, symbol: str | None) -> Captured | None:
         return Captured(_seconds(found[2], found[3]), found[4], url, unquote(named[1]) if named else symbol)
     if _SKIPPED(line):
         return None
-    raise BadCapture(f"found {line[:_SHOWN_BYTES_MAX]!r}, wanted {_WANTED}")
+    raise BadCapture(f"found {shown(line, 60)}, wanted {_WANTED}")
 
 
 def _wrapped(line: bytes, symbol: str | None) -> Captured:
@@ -133,8 +132,8 @@ def _wrapped(line: bytes, symbol: str | None) -> Captured:
         frame = bytes(wrapped.frame)
         if frame.startswith(b'"'):
             frame = _TEXT.decode(frame).encode()
-    except _UNREADABLE as error:
-        raise BadCapture(f"found {line[:_SHOWN_BYTES_MAX]!r}, wanted rx_ns and frame: {error}") from error
+    except UNREADABLE as error:
+        raise BadCapture(f"found {shown(line, 60)}, wanted rx_ns and frame: {error}") from error
     return _frame(wrapped.rx_ns, frame, symbol)
 
 
@@ -143,8 +142,8 @@ def _frame(ts_recv: int | None, frame: bytes, symbol: str | None) -> Captured:
         return Captured(ts_recv, frame)
     try:
         symbol = _NAMED.decode(frame).symbol or symbol
-    except _UNREADABLE as error:
-        raise BadCapture(f"found {frame[:_SHOWN_BYTES_MAX]!r}, wanted a depth snapshot: {error}") from error
+    except UNREADABLE as error:
+        raise BadCapture(f"found {shown(frame, 60)}, wanted a depth snapshot: {error}") from error
     if symbol is None:
         raise BadCapture("found a depth snapshot without a symbol, wanted the option --symbol")
     return Captured(ts_recv, frame, _DEPTH_REQUEST, symbol)

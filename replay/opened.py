@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from replay.summary import Summary
 
 _OUR_COLUMNS: Final = ("is_keyframe", "clock_lag", "at_lag", "at", "clock", "item", "items")
-_ALL: Final = ("*",)
 Symbols = str | Iterable[str] | None
 Level = tuple[Decimal, Decimal]
 

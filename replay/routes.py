@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Final, cast
 from fastapi import FastAPI, Query, Request, Response, WebSocket
 from starlette.responses import StreamingResponse
 
-from feed.errors import BadRequest, FeedError
+from feed.errors import BadRequest, FeedError, shown
 from feed.gateway.answers import ERROR_ANSWER, Told, error_answer
 from feed.gateway.app import admitted, refuse, upgrade_needed
 from feed.gateway.recordings import Range, RecordingIterator, Recordings
@@ -215,7 +215,7 @@ async def _pieces(pieces: RecordingIterator[Piece], connection: HttpProtocol | N
 
 def _wanted(channel: str, symbols: str, start: str | None, end: str | None) -> HistoryQuery:
     if channel not in KINDS:
-        raise BadRequest("unknown_channel", f"found {channel[:40]!r}, wanted one of {', '.join(KINDS)}")
+        raise BadRequest("unknown_channel", f"found {shown(channel, 40)}, wanted one of {', '.join(KINDS)}")
     names = [name for name in symbols.split(",") if name]
     if not names:
         raise BadRequest("bad_message", "symbols is empty")

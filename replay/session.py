@@ -10,20 +10,20 @@ ack of a subscribe can say where each channel begins, as on a live stream.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Final, Literal, NamedTuple, NoReturn
+from typing import Final, Literal, NamedTuple
 
-import msgspec
 from msgspec import UNSET
 from msgspec.structs import replace
 
 from feed.channels.steps import NotYet
 from feed.channels.subscription import Limits
 from feed.errors import BadRequest
-from feed.protocol.line import Close, Line, SessionSettings, ack, check_size, welcome
-from feed.protocol.request import Auth, List, Ping, Replay, Request, Subscribe, Unsubscribe, start_of
+from feed.protocol.dialogue import Dialogue
+from feed.protocol.line import Close, SessionSettings, ack
+from feed.protocol.request import List, Replay, Subscribe, Unsubscribe, start_of
 from feed.recording.state_at import ChannelState
 from feed.wire.frames import encode_one, message_frame
-from feed.wire.model import Ack, Goaway, Heartbeat, Pong, Result
+from feed.wire.model import Ack, Heartbeat, Result
 from replay.ahead import Ahead
 from replay.flow import Flow, Order
 from replay.pages import Begin
@@ -49,15 +49,7 @@ class _Plan(NamedTuple):
     mode: Literal["snapshot", "live"]
 
 
-def _gone(request: Request, received_ns: int, now_ns: int) -> NoReturn:
-    raise BadRequest("bad_message", "the connection is gone")
-
-
-def _touches_nothing(request: Request) -> int:
-    return 0
-
-
-class ReplaySession:
+class ReplaySession(Dialogue):
     """One connection. `changed` is called when the player should look at `order`, `hungry` and `wait_ns` again."""
 
     def __init__(
@@ -68,14 +60,13 @@ class ReplaySession:
         changed: Callable[[], None],
         steady_ns: Callable[[], int],
     ) -> None:
+        super().__init__(replace(settings, every_ms=(), depth=()))  # a replay has no views
         self.closed = False
-        self._settings = settings
         self._recorded = recorded
         self._changed = changed
         limits = Limits(subscriptions_max=settings.subscriptions_max, patterns_max=settings.patterns_max)
         self.selection = ReplaySelection(recorded.channels if recorded else (), limits)
         self.flow = Flow(changed=changed, steady_ns=steady_ns, on_lag=self.selection.on_lag)
-        self._line = Line(settings, self._do, self._touched)
         self._held = False
         self._failed = False
         self._plan: _Plan | None = None
@@ -84,19 +75,9 @@ class ReplaySession:
     # ---- the socket's side
 
     @property
-    def wake_at(self) -> int | None:
-        """When delayed requests go on (call `wake`), None when there are none."""
-        return self._line.wake_at
-
-    @property
     def under_way(self) -> bool:
         """Whether requests have left something for another turn: call `wake`."""
         return self._line.under_way and not self._held
-
-    @property
-    def crowded(self) -> bool:
-        """Whether no more is to be received for now: what waits is long."""
-        return self._line.crowded
 
     @property
     def due(self) -> bool:
@@ -108,36 +89,17 @@ class ReplaySession:
         """Never: nothing is resumed in a replay, so no marks are waited for."""
         return False
 
-    def open(self, now_ns: int) -> bytes:
-        """The first frame: welcome."""
-        return welcome(replace(self._settings, every_ms=(), depth=()), now_ns)
-
     def heartbeat(self, now_ns: int) -> bytes:
         """A heartbeat with the marks; they begin anew when the replay is moved."""
-        return message_frame(Heartbeat(str(now_ns), self.flow.pages.marks(), None))
-
-    def goaway(self, reason: str, after_ms: int, now_ns: int) -> bytes:
-        """The last frame before the server closes."""
-        return message_frame(Goaway(reason, after_ms, self.flow.pages.marks()))
+        return message_frame(Heartbeat(str(now_ns), self._marks(), None))
 
     def close(self) -> None:
         """The connection is gone, and with it all that was read for it and what it asked for."""
         self.closed = True
         self.flow.close()
         self._plan, self._found = None, {}
-        # a line and its session hold each other: what is left of this one would wait for a collection
         self._line.close()
-        self._line = Line(self._settings, _gone, _touches_nothing)
         self._changed()
-
-    def receive(self, text: bytes, now_ns: int) -> bytes:
-        """Takes one text message of the client; returns the frames that answer it, and a first page of data.
-
-        Raises:
-            Close: 1008 after `rate_limited` was told often enough, or as `pull`; its frames go out first.
-        """
-        self._line.take(text, now_ns)
-        return b"" if self._line.under_way else self.wake(now_ns)
 
     def wake(self, now_ns: int) -> bytes:
         """Goes on with delayed requests as far as the rate allows.
@@ -149,11 +111,7 @@ class ReplaySession:
             return b""
         frames = self._line.work(now_ns)
         self._changed()
-        try:
-            return frames + self.pull(self._settings.page_bytes, now_ns)
-        except Close as end:
-            end.frames = frames + end.frames
-            raise
+        return self._with_page(frames, now_ns)
 
     def pull(self, bytes_max: int, now_ns: int) -> bytes:
         """What is due, up to about so many bytes; empty when nothing is.
@@ -222,37 +180,20 @@ class ReplaySession:
 
     # ---- requests
 
-    def _touched(self, request: Request) -> int:
-        """How many channels a request looks at.
+    def _marks(self) -> dict[str, int]:
+        return self.flow.pages.marks()
 
-        Raises:
-            BadRequest: it names more than one may, or half of what it must.
-        """
-        if not isinstance(request, Subscribe | Unsubscribe):
-            return self.selection.count if isinstance(request, List) else 0
-        channels, symbols = request.channels, request.symbols
-        if channels is UNSET and symbols is UNSET:
+    def _touches(self, channels: list[str] | None, symbols: list[str] | None) -> int:
+        if channels is None or symbols is None:
             return self.selection.count
-        if channels is UNSET or symbols is UNSET:
-            raise BadRequest("bad_message", "one of channels and symbols is missing, wanted both or neither")
-        check_size(channels, symbols, self._settings)
         return self.selection.touched(channels, symbols)
 
-    def _do(self, request: Request, received_ns: int, now_ns: int) -> msgspec.Struct:
-        match request:
-            case Subscribe():
-                return self._subscribe(request)
-            case Unsubscribe():
-                return self._unsubscribe(request)
-            case List():
-                return ack(request.id, "list", self.selection.subscribed())
-            case Ping():
-                return Pong(request.id, str(received_ns), str(now_ns))
-            case Auth():
-                return ack(request.id, "auth", [])
-            case Replay():
-                self._free()
-                self._steer(request)
+    def _list(self, request: List) -> Ack:
+        return ack(request.id, "list", self.selection.subscribed())
+
+    def _replay(self, request: Replay) -> Ack:
+        self._free()
+        self._steer(request)
         return ack(request.id, "replay", [])
 
     def _later(self) -> NotYet:
@@ -280,13 +221,11 @@ class ReplaySession:
             if not self.flow.whole():
                 raise self._later()
 
-    def _subscribe(self, request: Subscribe) -> Ack:
+    def _subscribe(self, request: Subscribe, received_ns: int, now_ns: int) -> Ack:
         if self._plan is not None:
             plan, self._plan = self._plan, None
             return ack(request.id, "subscribe", self._joining(plan))
-        for name, value in (("every_ms", request.every_ms), ("depth", request.depth)):
-            if value is not UNSET and value != 0:
-                raise BadRequest("bad_message", f"found {name} {value}, wanted 0: this server offers no such view")
+        self._view(request)  # refuses all but none
         start = start_of(request)
         mode = "time" if isinstance(start, int) else None if start is None else start.mode
         if mode not in (None, "snapshot", "live"):

@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from feed.errors import ConfigError
+from feed.errors import SHOWN_MAX, ConfigError
 from feed.wire import times
 
 Moment = int | str | date | np.datetime64
@@ -18,7 +18,6 @@ Moment = int | str | date | np.datetime64
 _NS_PER_S: Final = 1_000_000_000
 _NS_PER_US: Final = 1_000
 _S_PER_DAY: Final = 86_400
-_SHOWN_CHARS_MAX: Final = 50
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -70,4 +69,4 @@ def _within(ns: int, moment: object) -> int:
 
 
 def _shown(moment: object) -> str:
-    return str(moment)[:_SHOWN_CHARS_MAX]
+    return str(moment)[:SHOWN_MAX]

@@ -17,7 +17,7 @@ from fastapi.routing import APIRoute
 from starlette.requests import HTTPConnection
 
 from feed.channels.steps import Done, Steps
-from feed.errors import BadRequest
+from feed.errors import BadRequest, shown
 from feed.protocol.line import error_of
 
 JSON: Final = "application/json"
@@ -33,7 +33,7 @@ ERROR_ANSWER: Final = {
 Told = dict[int | str, dict[str, Any]]  # FastAPI's own type for what a route says of its answers
 
 
-_CHARS_SHOWN_MAX: Final = 40
+_SHOWN_MAX: Final = 40
 _PAGES: Final = ("/board/", "/docs")
 
 
@@ -49,12 +49,11 @@ async def only_known(connection: HTTPConnection) -> None:
     several = {field.alias: _is_list(field.field_info.annotation) for field in route.dependant.query_params}
     seen: set[str] = set()
     for name, _ in connection.query_params.multi_items():
-        shown = repr(name[:_CHARS_SHOWN_MAX])
         if name not in several:
             wanted = f"one of {', '.join(several)}" if several else "none"
-            raise BadRequest("bad_message", f"found the parameter {shown}, wanted {wanted}")
+            raise BadRequest("bad_message", f"found the parameter {shown(name, _SHOWN_MAX)}, wanted {wanted}")
         if name in seen and not several[name]:
-            raise BadRequest("bad_message", f"found the parameter {shown} twice, wanted it once")
+            raise BadRequest("bad_message", f"found the parameter {shown(name, _SHOWN_MAX)} twice, wanted it once")
         seen.add(name)
 
 

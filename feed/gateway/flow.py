@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Protocol
 from fastapi import FastAPI, Query, Response
 from msgspec import Struct
 
+from feed.errors import shown
 from feed.follow.followed import LogStanding
 from feed.gateway.answers import ERROR_ANSWER, Told, error_answer, json_answer
 from feed.runtime.checks import Check
@@ -164,13 +165,13 @@ def add_health(app: FastAPI, gateway: Gateway) -> None:
         are told beside it.
         """
         if silent not in (None, "fail"):
-            return error_answer(400, "bad_message", f"found silent={silent[:40]!r}, wanted fail")
+            return error_answer(400, "bad_message", f"found silent={shown(silent, 40)}, wanted fail")
         known = [] if gateway.logs is None else gateway.logs.venues
         venues = venue or []
         for name in venues:
             if name not in known:
                 wanted = ", ".join(known) or "none: no feed log is followed"
-                return error_answer(400, "bad_message", f"found the venue {name[:40]!r}, wanted one of {wanted}")
+                return error_answer(400, "bad_message", f"found the venue {shown(name, 40)}, wanted one of {wanted}")
         flow = gateway.flow(venues)
         if gateway.siblings is not None:
             reports = await gateway.siblings.reports()

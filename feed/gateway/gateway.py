@@ -28,7 +28,8 @@ from feed.gateway.limits import GatewaySettings
 from feed.gateway.merged import Merged
 from feed.gateway.turns import Turns
 from feed.gateway.ws import StreamProtocol
-from feed.protocol.session import Dialogue, Session, SessionSettings
+from feed.protocol.dialogue import Dialogue
+from feed.protocol.session import Session, SessionSettings
 from feed.runtime.checks import Check, is_ready
 from feed.runtime.metrics import Metrics, text_of
 

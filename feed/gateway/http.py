@@ -25,20 +25,23 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.utils import get_remote_addr
 from uvicorn.server import ServerState
 
+from feed.errors import shown
 from feed.gateway.origin import is_loopback, known
 
 if TYPE_CHECKING:
+    from fastapi import FastAPI
+
     from feed.gateway.doors import Visits
     from feed.gateway.gateway import Gateway
     from feed.gateway.ws import StreamProtocol
 
 # Line breaks for somebody's `splitlines`, escapes for somebody's terminal.
+_SHOWN_MAX: Final = 80
 _CONTROL: Final = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
 _REASONS: Final = {400: "Bad Request", 408: "Request Timeout", 429: "Too Many Requests", 503: "Service Unavailable"}
 _REASONS[421] = "Misdirected Request"
 _REASONS[431] = "Request Header Fields Too Large"
 _REFUSED_SECONDS: Final = 1.0
-_SHOWN_CHARS_MAX: Final = 80
 _TOO_MANY: Final = 429
 _PROBES: Final = (b"/livez", b"/readyz")
 _BLANK: Final = b"\r\n"
@@ -49,9 +52,26 @@ _ANSWERED: Final = (h11.SEND_RESPONSE, h11.SEND_BODY)
 
 
 class GatewayConfig(Config):
-    """uvicorn's configuration that also carries the gateway, for the protocol classes."""
+    """uvicorn's configuration of all our servers; it also carries the gateway, for the protocol classes.
 
-    gateway: Gateway
+    `more`: options that differ between them.
+    """
+
+    def __init__(self, app: FastAPI, gateway: Gateway, **more: Any) -> None:
+        super().__init__(
+            app,
+            http=HttpProtocol,
+            loop="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            timeout_keep_alive=5,
+            timeout_graceful_shutdown=1,
+            **more,
+        )
+        self.gateway = gateway
 
 
 class Refusal(NamedTuple):
@@ -99,8 +119,8 @@ class StrictConnection(h11.Connection):
                 return _UNREADABLE
             # who sends no host is no browser
             if name == b"host" and self.hosts is not None and not known(host := value.decode("latin-1"), self.hosts):
-                shown = f"host {host[:_SHOWN_CHARS_MAX]!r} is no name of this server"
-                return Refusal(421, f"{shown}; its names are the setting serve.hosts")
+                found = f"host {shown(host, _SHOWN_MAX)} is no name of this server"
+                return Refusal(421, f"{found}; its names are the setting serve.hosts")
             if name == b"transfer-encoding" or (name == b"content-length" and value.strip(b"0")):
                 return Refusal(400, "no request has a body here")
             if name == b"upgrade":

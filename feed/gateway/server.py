@@ -15,17 +15,16 @@ import logging
 import random
 import signal
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from functools import partial
 from typing import Final
 
 import uvicorn
 from uvicorn.server import HANDLED_SIGNALS
 
-from feed.errors import Unreachable
 from feed.gateway.app import Routes, create_app
 from feed.gateway.gateway import Gateway
-from feed.gateway.http import GatewayConfig, HttpProtocol
+from feed.gateway.http import GatewayConfig
 from feed.gateway.ws import StreamProtocol
 from feed.runtime.gc_tuning import settle
 
@@ -108,24 +107,15 @@ def build_server(gateway: Gateway, *more: Routes) -> GatewayServer:
     settings = gateway.settings
     config = GatewayConfig(
         create_app(gateway, *more),
+        gateway,
         host=settings.host,
         port=settings.port,
         backlog=_BACKLOG,
-        http=HttpProtocol,
         ws=StreamProtocol,
-        loop="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
         ws_per_message_deflate=False,
         ws_ping_interval=None,
         ws_ping_timeout=None,
-        timeout_keep_alive=5,
-        timeout_graceful_shutdown=1,
     )
-    config.gateway = gateway
     return GatewayServer(config)
 
 
@@ -166,20 +156,3 @@ async def _until(first: asyncio.Event, server: GatewayServer) -> None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_POLL_SECONDS):
                     await first.wait()
-
-
-@contextlib.asynccontextmanager
-async def serving(gateway: Gateway) -> AsyncIterator[GatewayServer]:
-    """A gateway that listens as long as the block runs, and is drained at its end."""
-    server = build_server(gateway)
-    async with asyncio.TaskGroup() as tasks:
-        task = tasks.create_task(serve(server), name="gateway")
-        ready = tasks.create_task(server.ready.wait(), name="gateway-ready")
-        await asyncio.wait((task, ready), return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            ready.cancel()
-            raise Unreachable(f"gateway did not start on {gateway.settings.host}:{gateway.settings.port}")
-        try:
-            yield server
-        finally:
-            server.should_exit = True

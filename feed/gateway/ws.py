@@ -37,7 +37,8 @@ from feed.gateway.deflate import Compressed, Inflating, TooLong
 from feed.gateway.limits import bound_socket, socket_progress
 from feed.gateway.parser import FrameParser
 from feed.gateway.rates import Rates, rate_limited
-from feed.protocol.session import Close, Dialogue
+from feed.protocol.dialogue import Dialogue
+from feed.protocol.line import Close
 from feed.wire.frames import Frames
 
 if TYPE_CHECKING:

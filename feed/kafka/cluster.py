@@ -8,7 +8,8 @@ the high watermark); see `batches`.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
@@ -24,6 +25,7 @@ from feed.kafka.batches import FetchPage, Raw, committed, joined, written
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
+Found = TypeVar("Found")
 LOG_END: Final = -1
 LOG_BEGIN: Final = -2
 _LOOK_UP_TRIES: Final = 40
@@ -40,6 +42,14 @@ _LOG_BEGIN_SINCE: Final = 5
 
 class OutOfRange(FeedError):
     """A position is no longer, or not yet, in the log."""
+
+
+class _NotNow(Exception):
+    """The broker that was asked cannot answer: another one may lead by now."""
+
+
+class _NothingReady(Exception):
+    """The broker had nothing ready in time, though it is there; it has waited already."""
 
 
 class Answer:
@@ -251,6 +261,43 @@ class Cluster:
     async def _offset(self, partition: TopicPartition, when: int, *, ticks: bool) -> int:
         isolation = READ_COMMITTED if ticks else READ_WRITTEN
         request = OffsetRequest(-1, isolation, [(partition.topic, [(partition.partition, when)])])
+
+        def offset_in(answer: Any) -> int:
+            found = answer.topics[0][1][0]
+            if found[1]:
+                raise _NotNow
+            return int(found[-1])
+
+        return await self._ask_leader(partition, request, offset_in, "the offsets of partition")
+
+    async def _fetch(
+        self, partition: TopicPartition, offset: int, bytes_max: int = FETCH_BYTES, *, ticks: bool = False
+    ) -> list[FetchPage]:
+        topics = [(partition.topic, [(partition.partition, offset, bytes_max)])]
+        request = fetch_request(_WAIT_MS, _ANSWER_BYTES, topics, ticks=ticks)
+
+        def pages_in(found: Any) -> list[FetchPage]:
+            answer = Answer(found.topics[0][1][0], found.API_VERSION, ticks=ticks)
+            if answer.code == 0:
+                if not answer.size and offset < answer.end:
+                    raise _NothingReady
+                return answer.pages(offset, ticks=ticks)
+            if for_code(answer.code).__name__ == "OffsetOutOfRangeError":
+                raise OutOfRange(f"offset {offset} of partition {partition.partition} of {partition.topic}")
+            raise _NotNow
+
+        return await self._ask_leader(partition, request, pages_in, "partition")
+
+    async def _ask_leader(
+        self, partition: TopicPartition, request: Any, read: Callable[[Any], Found], about: str
+    ) -> Found:
+        """What `read` makes of the answer of the partition's leader; asks again where there is none, or none yet.
+
+        `read` may raise `_NotNow` or `_NothingReady`; what else it raises is the answer.
+
+        Raises:
+            Unreachable: nothing after so many tries; `about`: of what.
+        """
         for _ in range(_LOOK_UP_TRIES):
             try:
                 node = await self.leader(partition)
@@ -258,33 +305,11 @@ class Cluster:
             except KafkaError:
                 await asyncio.sleep(_LOOK_UP_PAUSE_S)
                 continue
-            code, offset = answer.topics[0][1][0][1], answer.topics[0][1][0][-1]
-            if code == 0:
-                return int(offset)
-            await self.client.force_metadata_update()
-            await asyncio.sleep(_LOOK_UP_PAUSE_S)
-        raise Unreachable(f"no answer on the offsets of partition {partition.partition} of {partition.topic}")
-
-    async def _fetch(
-        self, partition: TopicPartition, offset: int, bytes_max: int = FETCH_BYTES, *, ticks: bool = False
-    ) -> list[FetchPage]:
-        topics = [(partition.topic, [(partition.partition, offset, bytes_max)])]
-        request = fetch_request(_WAIT_MS, _ANSWER_BYTES, topics, ticks=ticks)
-        for _ in range(_LOOK_UP_TRIES):
             try:
-                node = await self.leader(partition)
-                found = await self.client.send(node, request, group=ConnectionGroup.COORDINATION)
-            except KafkaError:
-                await asyncio.sleep(_LOOK_UP_PAUSE_S)
+                return read(answer)
+            except _NothingReady:
                 continue
-            answer = Answer(found.topics[0][1][0], found.API_VERSION, ticks=ticks)
-            if answer.code == 0:
-                if answer.size or offset >= answer.end:
-                    return answer.pages(offset, ticks=ticks)
-                continue  # the broker had nothing ready in time, though it is there
-            error = for_code(answer.code)
-            if error.__name__ == "OffsetOutOfRangeError":
-                raise OutOfRange(f"offset {offset} of partition {partition.partition} of {partition.topic}")
-            await self.client.force_metadata_update()
-            await asyncio.sleep(_LOOK_UP_PAUSE_S)
-        raise Unreachable(f"no answer on partition {partition.partition} of {partition.topic}")
+            except _NotNow:
+                await self.client.force_metadata_update()
+                await asyncio.sleep(_LOOK_UP_PAUSE_S)
+        raise Unreachable(f"no answer on {about} {partition.partition} of {partition.topic}")

@@ -11,6 +11,7 @@ from msgspec import Struct
 from feed.kafka.append import Compression
 from feed.venues.symbol import Rules
 from feed.venues.venue import CODE_VERSION
+from feed.wire.frames import UNREADABLE
 
 _SETTINGS: Final = {
     "trades_kept": "normalize.trades_in_snapshot",
@@ -67,7 +68,7 @@ def differences(own: Rules, theirs: str) -> str:
     """In what somebody's settings, as told by `settings_text`, differ from these; empty where that cannot be told."""
     try:
         found = _flat(msgspec.json.decode(theirs))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         return ""
     wanted = _flat(msgspec.to_builtins(own))
     names = [name for name in sorted(found.keys() | wanted.keys()) if found.get(name) != wanted.get(name)]

@@ -14,12 +14,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Generator
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, NoReturn
 
 import msgspec
 from msgspec import UNSET, Struct
 from msgspec.structs import replace
 
+import schemas
 from feed.channels.steps import STEP_CHANNELS, NotYet, Steps
 from feed.errors import BadRequest
 from feed.protocol.request import Request, id_of, ignored_in, request_of
@@ -40,7 +41,7 @@ _NS_PER_S: Final = 1_000_000_000
 _NS_PER_MS: Final = 1_000_000
 _PING_NS: Final = 900_000_000
 """One ping so often costs nothing: pages, which cannot send ping frames, ask each second whether somebody is there."""
-RETRY: Final = frozenset({"unknown_symbol", "auth_required", "rate_limited", "source_unavailable", "internal"})
+_RETRY: Final = frozenset(code for code, error in schemas.errors().items() if error.retry)
 RETRY_AFTER_MS: Final = {"source_unavailable": 1_000, "internal": 5_000}
 """When to try again where nothing better is known: a broker that is looked for is asked twice a second."""
 
@@ -153,19 +154,20 @@ class Line:
         return self._bytes >= _CROWD_MESSAGES * self._settings.message_bytes_max
 
     def close(self) -> None:
-        """Nobody waits for answers any more: what is under way ends where it is.
+        """Nobody waits for answers any more: what is under way ends where it is, and requests are refused.
 
-        Whose line it is holds it, and would be held by it.
+        The session holds its line, and was held by it: what is left of both would wait for a collection.
         """
         self._line.clear()
         self._bytes = 0
-        self.under_way = False
+        self.wake_at, self.under_way = None, False
+        self._begun, self._paid = None, False
         if self._steps is not None:
             self._steps.close()
             self._steps = None
-        del self._do, self._touched
+        self._do, self._touched = _gone, _gone
 
-    def take(self, text: bytes, now_ns: int) -> None:
+    def receive(self, text: bytes, now_ns: int) -> None:
         """Lines up what one text message of the client asks for.
 
         Raises:
@@ -311,6 +313,10 @@ class Line:
         return message_frame(answer)
 
 
+def _gone(*_: object) -> NoReturn:
+    raise BadRequest("bad_message", "the connection is gone")
+
+
 def welcome(settings: SessionSettings, now_ns: int) -> bytes:
     """A session's first frame."""
     limits = {name: getattr(settings, name) for name in settings.__struct_fields__ if name not in _NO_LIMITS}
@@ -325,17 +331,6 @@ def ack(id_: str | int, op: str, results: list[Result]) -> Ack:
     return Ack(id=id_, op=op, ok=all(result.ok is not False for result in results), results=results)
 
 
-def check_size(channels: list[str], symbols: list[str], settings: SessionSettings) -> None:
-    """Refuses a request that names more than one may.
-
-    Raises:
-        BadRequest: it does.
-    """
-    most = settings.symbols_max
-    if len(symbols) > most or len(channels) * len(symbols) > 6 * most:
-        raise BadRequest("subscription_limit", f"found {len(symbols)} symbols in a request, wanted up to {most}")
-
-
 def error_of(code: str, message: str, *, id_: str | int | None = None, retry_after_ms: int | None = None) -> Error:
     """An `error` that says, as the table does, whether to try again, and when."""
     after_ms = RETRY_AFTER_MS.get(code) if retry_after_ms is None else retry_after_ms
@@ -343,7 +338,7 @@ def error_of(code: str, message: str, *, id_: str | int | None = None, retry_aft
         id=UNSET if id_ is None else id_,
         code=code,
         message=message,
-        retry=code in RETRY,
+        retry=code in _RETRY,
         retry_after_ms=UNSET if after_ms is None else after_ms,
     )
 

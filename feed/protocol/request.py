@@ -13,7 +13,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType, field
 from msgspec.structs import fields
 
 from feed.channels.join import Start
-from feed.errors import BadRequest
+from feed.errors import BadRequest, shown
 from feed.wire.frames import UNREADABLE
 from feed.wire.model import OnLag
 from feed.wire.times import ns_of
@@ -133,7 +133,7 @@ def request_of(text: bytes) -> Request:
     except UNREADABLE as error:
         raise BadRequest("bad_message", _words(error)) from error
     if op not in OPS:
-        raise BadRequest("unknown_op", f"found op {op[:40]!r}, wanted one of {', '.join(OPS)}")
+        raise BadRequest("unknown_op", f"found op {shown(op, 40)}, wanted one of {', '.join(OPS)}")
     try:
         return _REQUESTS.decode(text)
     except UNREADABLE as error:

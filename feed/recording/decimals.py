@@ -1,7 +1,7 @@
-"""Canonical number texts as decimal128(38, 18), and back, a whole array at a time.
+"""Numbers of decimal128(38, 18) as canonical texts, a whole array at a time.
 
-Owns that the text that comes back is the one that went in. Arrow alone writes 0 as `0E-18` and what is smaller than a
-millionth with an exponent; every deleted level of a book is a 0.
+Owns that the text that comes back is the one that Arrow's cast took in. Arrow alone writes 0 as `0E-18` and what is
+smaller than a millionth with an exponent; every deleted level of a book is a 0.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-
-from feed.recording.tables import DECIMAL
 
 _SCALE: Final = 18
 _MILLIONTH: Final = 10 ** (_SCALE - 6)
@@ -30,15 +28,6 @@ def text_of(numbers: pa.Array) -> pa.Array:
     sign = pa.array(np.where(units[small] < 0, "-0.", "0."))
     short = pc.if_else(pc.equal(digits, ""), "0", pc.binary_join_element_wise(sign, digits, ""))
     return pc.replace_with_mask(text, pa.array(small), short)
-
-
-def decimals_of(text: pa.Array) -> pa.Array:
-    """Numbers of their canonical text.
-
-    Raises:
-        pa.ArrowInvalid: a text is no number, or has more than 20 digits before or 18 after the point.
-    """
-    return text.cast(DECIMAL)
 
 
 def _below_a_millionth(numbers: pa.Array) -> tuple[np.ndarray, np.ndarray]:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import numpy as np
 import pyarrow as pa
 
-from feed.errors import ConfigError
+from feed.errors import ConfigError, shown
 from feed.recording.tables import GAPS, STATES
 from feed.wire.model import KINDS
 from feed.wire.symbols import is_pattern, prefix_of
@@ -82,7 +82,7 @@ class ChannelFilter(Filter):
 def unknown_words(names: Iterable[str]) -> str:
     """The first of some symbols that are not known, for people; what looks like a pattern and is none is told so."""
     name = min(names)
-    return f"{name[:80]!r}" + (", patterns are VENUE:* and *" if "*" in name else "")
+    return shown(name, 80) + (", patterns are VENUE:* and *" if "*" in name else "")
 
 
 def _mask(column: pa.DictionaryArray, wanted: object) -> np.ndarray:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 import uvicorn
@@ -19,11 +19,10 @@ from starlette.responses import PlainTextResponse
 
 from feed.errors import FeedError
 from feed.gateway.doors import Doors
-from feed.gateway.http import GatewayConfig, HttpProtocol
+from feed.gateway.http import GatewayConfig
 from feed.gateway.limits import GatewaySettings, LimitSettings
 from feed.gateway.probes import Probed, add_probes
-from feed.run.up import refuse_used_port
-from feed.runtime.checks import Check, is_ready
+from feed.run.ports import family_of, refuse_used_port
 from feed.runtime.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -34,26 +33,7 @@ _LIMITS: Final = LimitSettings(connections_max=64, http_connections_max=64, conn
 _BACKLOG: Final = 128
 
 
-class Watched:
-    """A role whose loop answers for itself, as it is watched; its numbers tell whether it is ready, too."""
-
-    alive = True
-
-    def __init__(self, checks: Callable[[], Sequence[Check]], metrics: Metrics) -> None:
-        self._checks = checks
-        self._metrics = metrics
-        metrics.gauge("feed_ready", "1 while it can do its part", lambda: float(is_ready(checks())))
-
-    async def all_checks(self) -> list[Check]:
-        """What has to be so for it to be relied on."""
-        return list(self._checks())
-
-    async def export(self) -> bytes:
-        """All its numbers."""
-        return self._metrics.export()
-
-
-class _House(NamedTuple):
+class _AsGateway(NamedTuple):
     """What `feed.gateway.http` asks of a gateway."""
 
     settings: GatewaySettings
@@ -80,9 +60,7 @@ class Admin:
         """
         refuse_used_port(settings.host, settings.port, "--admin-port")
         self._hosts = hosts
-        self._listener = socket.create_server(
-            (settings.host, settings.port), family=socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-        )
+        self._listener = socket.create_server((settings.host, settings.port), family=family_of(settings.host))
 
     @property
     def port(self) -> int:
@@ -95,23 +73,8 @@ class Admin:
         Raises:
             FeedError: it has ended by itself.
         """
-        config = GatewayConfig(
-            _app(probed),
-            http=HttpProtocol,
-            ws="none",
-            loop="none",
-            lifespan="off",
-            backlog=_BACKLOG,
-            log_config=None,
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            timeout_keep_alive=5,
-            timeout_graceful_shutdown=1,
-        )
-        config.gateway = cast(
-            "Gateway", _House(GatewaySettings(limits=_LIMITS, hosts=self._hosts), Doors(_LIMITS), metrics)
-        )
+        asked = _AsGateway(GatewaySettings(limits=_LIMITS, hosts=self._hosts), Doors(_LIMITS), metrics)
+        config = GatewayConfig(_app(probed), cast("Gateway", asked), ws="none", backlog=_BACKLOG)
         server = _Server(config)
         try:
             await server.serve([self._listener])

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Final, Protocol
 
 from feed.demo.broker import PARTITIONS, DemoBroker
 from feed.demo.collect import Exchanges, collect
 from feed.demo.figures import SETTINGS, Figures, tell
 from feed.demo.venue import Captured
 from feed.kafka.append import Appender
-from feed.run.recorder_process import RecorderProcess
-from feed.run.roles import admin_of
-from feed.run.up import Roles, build, refuse_used_port, run_together, say_where, when_ready
+from feed.run.ports import address_of, refuse_used_port, say_where
+from feed.run.up import Roles, build, run_together, when_ready
+from feed.run.watched import admin_of
 from feed.runtime.command import say
 from feed.runtime.logs import set_up
 from feed.runtime.settings import Settings, load
@@ -75,10 +75,10 @@ async def run_demo(
         venues = settings.normalized.names
         topics = [name(venue) for venue in venues for name in (settings.ticks_topic, settings.feed_topic)]
         broker.make_topics([*topics, settings.kafka.dead_topic])
-        roles = build(settings, normalizes=True, serves=True, routes=routes(settings))
+        roles = build(settings, normalizes=True, serves=True, records=records, routes=routes(settings))
         assert roles.server is not None
         demo = _Demo(settings, roles, broker.address)
-        await demo.run(make_topic, seconds, seed, admin, records=records)
+        await demo.run(make_topic, seconds, seed, admin)
     figures = demo.read()
     say(
         f"demo ended after {time.monotonic() - began:.1f} s: {figures.ticks:,} ticks became {figures.updates:,} "
@@ -120,9 +120,7 @@ class _Demo:
             behind,
         )
 
-    async def run(
-        self, make_topic: TopicMaker, seconds: float | None, seed: int, admin: Admin | None, *, records: bool
-    ) -> None:
+    async def run(self, make_topic: TopicMaker, seconds: float | None, seed: int, admin: Admin | None) -> None:
         """Everything at once; returns when the gateway has drained."""
         appender = Appender(self._address, compression="zstd")
         await appender.start()
@@ -138,46 +136,40 @@ class _Demo:
                 topics[name].add(captured)
             await asyncio.gather(*(topic.flush() for topic in topics.values()))
 
-        beside: list[Coroutine[Any, Any, object]] = []
-        child: RecorderProcess | None = None
-        if records:
-            child = RecorderProcess(self._settings, self._roles.metrics)
-            self._server.gateway.health.others.append(child.check)
-            beside.append(child.run())
-        if admin is not None:
-            beside.append(admin.run(self._server.gateway, self._roles.metrics))
         try:
             await run_together(
                 self._settings,
                 self._roles,
-                self._markets(child, seed, send),
+                self._markets(seed, send),
                 when_ready(self._server, self._say_where),
-                self._figures(child, seconds),
-                *beside,
+                self._figures(seconds),
+                admin=admin,
             )
         finally:
             await appender.stop()
 
     def _say_where(self) -> None:
-        port = self._server.port
-        say_where(self._settings.serve.host, port)
-        say(f"try     feed tail trades '*' --url ws://{self._settings.serve.host}:{port}/v1/stream (Ctrl-C ends it)")
+        host, port = self._settings.serve.host, self._server.port
+        say_where(host, port)
+        say(f"try     feed tail trades '*' --url ws://{address_of(host, port)}/v1/stream (Ctrl-C ends it)")
 
-    async def _markets(self, child: RecorderProcess | None, seed: int, send: Send) -> None:
+    async def _markets(self, seed: int, send: Send) -> None:
         """The venues, once a recorder hears them: a recording holds what the demo did from its first tick on."""
-        if child is not None:
-            await child.begun.wait()
+        await self._recorder_begun()
         await collect(Exchanges(seed), send)
 
-    async def _figures(self, child: RecorderProcess | None, seconds: float | None) -> None:
+    async def _recorder_begun(self) -> None:
+        if self._roles.recorder is not None:
+            await self._roles.recorder.begun.wait()
+
+    async def _figures(self, seconds: float | None) -> None:
         await self._server.ready.wait()
-        if child is not None:
-            await child.begun.wait()
+        await self._recorder_begun()
         await tell(self.read, seconds)
         # the venues end first: what is told at the end is what all have
         self._over = True
         for _ in range(_LOOKS):
-            if self._all_there(child):
+            if self._all_there():
                 break
             await asyncio.sleep(_LOOK_S)
         else:
@@ -185,9 +177,11 @@ class _Demo:
         self._server.should_exit = True
         await asyncio.Event().wait()
 
-    def _all_there(self, child: RecorderProcess | None) -> bool:
+    def _all_there(self) -> bool:
         """Whether the gateway, and the recorder if there is one, have taken in every tick that was sent."""
         sources = self._server.gateway.hub.sources
         if sum(source.pos + 1 for source in sources.values()) < sum(topic.ticks for topic in self._topics.values()):
             return False
-        return child is None or all(child.status.ticks.get(name, -1) >= source.pos for name, source in sources.items())
+        if (recorder := self._roles.recorder) is None:
+            return True
+        return all(recorder.status.ticks.get(name, -1) >= source.pos for name, source in sources.items())

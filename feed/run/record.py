@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import sys
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -17,7 +16,7 @@ import msgspec
 
 from feed.backfill.past import LogCut
 from feed.channels.state import FoldRules
-from feed.errors import ConfigError
+from feed.errors import ConfigError, shown
 from feed.follow.floors import EARLIEST
 from feed.recorder.commits import FileRules
 from feed.recorder.health import RecorderHealth, register
@@ -25,9 +24,11 @@ from feed.recorder.raw import RawRecorder
 from feed.recorder.retention import KeepRules
 from feed.recorder.role import Recorder, RecorderSettings
 from feed.recording.filter import Filter
+from feed.run.child import tell, until_parent_ends
+from feed.run.watched import Watched, admin_of
 from feed.runtime.gc_tuning import settle
 from feed.runtime.metrics import Metrics, tell_build
-from feed.runtime.settings import RecordSettings, Settings, load
+from feed.runtime.settings import RecordSettings, Settings
 from feed.runtime.tasks import together, until_signal
 from feed.wire.model import PROTOCOL
 from feed.wire.times import ns_of
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from feed.run.admin import Admin
 
 _STATUS_S: Final = 0.25
-_SHOWN_CHARS_MAX: Final = 50
 
 
 def recorder(
@@ -109,7 +109,7 @@ def begin_of(text: str) -> LogCut | None:
     try:
         return EARLIEST if text == "earliest" else LogCut(time=ns_of(text))
     except ValueError as error:
-        raise ConfigError(f"--from {text[:_SHOWN_CHARS_MAX]!r}: wanted earliest, latest or a time: {error}") from error
+        raise ConfigError(f"--from {shown(text)}: wanted earliest, latest or a time: {error}") from error
 
 
 async def record(settings: Settings, *, tells: bool, child: bool, begin: str | None = None) -> None:
@@ -124,12 +124,8 @@ async def record(settings: Settings, *, tells: bool, child: bool, begin: str | N
     """
     health = RecorderHealth()
     begins = begin_of(begin or "earliest")
-    with contextlib.ExitStack() as stack:
-        admin = None
-        if settings.admin.port and not child:
-            from feed.run.admin import opened  # it brings a web server
-
-            admin = stack.enter_context(opened(settings.admin, settings.serve.hosts))
+    # as a child it has no port: its parent tells how it stands
+    with contextlib.nullcontext() if child else admin_of(settings) as admin:
         main = recorder(settings, health, begins, must_be_new=begin is not None)
         working: list[Coroutine[Any, Any, object]] = [main.run(), until_signal()]
         if settings.record.raw:
@@ -137,7 +133,7 @@ async def record(settings: Settings, *, tells: bool, child: bool, begin: str | N
         if tells:
             working.append(_tell(health))
         if child:
-            working.append(_until_stdin_ends())
+            working.append(until_parent_ends())
         if admin is not None:
             working.append(_watch(admin, health))
         settle()
@@ -145,29 +141,13 @@ async def record(settings: Settings, *, tells: bool, child: bool, begin: str | N
 
 
 async def _watch(admin: Admin, health: RecorderHealth) -> None:
-    from feed.run.admin import Watched
-
     metrics = Metrics()
     tell_build(metrics, PROTOCOL)
     register(metrics, health.status)
     await admin.run(Watched(health.checks, metrics), metrics)
 
 
-def given_settings() -> Settings:
-    """The settings that a child is told on its stdin."""
-    return load(msgspec.json.decode(sys.stdin.buffer.readline())).settings
-
-
 async def _tell(health: RecorderHealth) -> None:
     while True:
-        sys.stdout.buffer.write(msgspec.json.encode(health.status()) + b"\n")
-        sys.stdout.flush()
+        tell(msgspec.json.encode(health.status()))
         await asyncio.sleep(_STATUS_S)
-
-
-async def _until_stdin_ends() -> None:
-    loop = asyncio.get_running_loop()
-    ended = asyncio.Event()
-    loop.add_reader(sys.stdin.fileno(), ended.set)
-    await ended.wait()
-    loop.remove_reader(sys.stdin.fileno())

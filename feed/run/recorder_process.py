@@ -1,30 +1,28 @@
-"""The recorder beside other roles: a process of its own.
+"""The recorder beside other roles: a child process.
 
-Owns how it is started, watched and ended. It has its own process because writing files costs what would be latency in
-the gateway's loop: folding all books for the keyframes of a new file takes a second. A child is told its settings by a
-line on its stdin, ends when that ends (so also when its parent was killed), and tells how it stands by lines on its
-stdout.
+Owns when it is started again, and how it stands as its parent tells it. It has its own process because writing files
+costs what would be latency in the gateway's loop: folding all books for the keyframes of a new file takes a second. How
+a child is started, told and ended is `child`'s; it tells a `RecorderStatus` a line.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import sys
 from typing import Final
 
 import msgspec
 
 from feed.errors import FeedError
 from feed.recorder.health import RecorderStatus, register
+from feed.run.child import started
 from feed.runtime.checks import Check
 from feed.runtime.metrics import Metrics
 from feed.runtime.settings import Settings, leaves
 
 _AGAIN_S: Final = 1.0
 _END_S: Final = 60.0
-_LINE_BYTES_MAX: Final = 1 << 20
-_CHILD: Final = "from feed.cli import main; main()"
+"""It seals its files."""
 log: Final = logging.getLogger("feed.record")
 
 
@@ -57,34 +55,10 @@ class RecorderProcess:
             await asyncio.sleep(_AGAIN_S)
 
     async def _once(self) -> int:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-c", _CHILD, "record", "--child"),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            limit=_LINE_BYTES_MAX,
-        )
-        assert process.stdin is not None
-        assert process.stdout is not None
-        try:
-            process.stdin.write(msgspec.json.encode(dict(leaves(self._settings))) + b"\n")
-            while line := await process.stdout.readline():
+        async with started("record", dict(leaves(self._settings)), end_s=_END_S) as process:
+            assert process.stdout is not None
+            async for line in process.stdout:
                 self.status = msgspec.json.decode(line, type=RecorderStatus)
                 if self.status.caught_up or self.status.pauses:
                     self.begun.set()
             return await process.wait()
-        finally:
-            await _end(process)
-
-
-async def _end(process: asyncio.subprocess.Process) -> None:
-    """Lets it seal its files; kills it where that takes for ever."""
-    if process.returncode is not None:
-        return
-    assert process.stdin is not None
-    process.stdin.close()
-    try:
-        async with asyncio.timeout(_END_S):
-            await process.wait()
-    except TimeoutError:
-        process.kill()
-        await process.wait()

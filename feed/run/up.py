@@ -1,23 +1,21 @@
-"""The roles, put together from the settings: the normalizer, the gateway, or both in one loop.
+"""The roles, put together from the settings: the normalizer, the gateway, or both in one loop, and a recorder beside.
 
-Owns which objects a role is made of, the topics that must be there, and that roles start, end and fail together. Leaves
-options and words to `feed.cli`.
+Owns which objects a role is made of, and that roles start, end and fail together. Leaves which roles a command has to
+`roles`, and the recorder itself, which is a process of its own, to `record`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 import socket
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from msgspec.structs import replace
 
 from feed.channels.hub import Hub, HubSettings
-from feed.errors import FeedError
 from feed.follow.follower import Followed, Follower
 from feed.gateway.app import Routes
 from feed.gateway.backfill import FeedLogs
@@ -25,57 +23,83 @@ from feed.gateway.descriptors import fitted
 from feed.gateway.gateway import Gateway
 from feed.gateway.limits import GatewaySettings
 from feed.gateway.server import GatewayServer, build_server, serve
-from feed.kafka.cluster import Cluster
 from feed.normalizer.role import Normalizer
 from feed.normalizer.settings import NormalizerSettings
 from feed.protocol.session import SessionSettings
 from feed.run.membership import AllPartitions, GroupMember
-from feed.runtime.command import say
+from feed.run.recorder_process import RecorderProcess
+from feed.run.topics import remake_topics
+from feed.run.watched import Watched
+from feed.runtime.checks import Check
 from feed.runtime.metrics import Metrics, tell_build
 from feed.runtime.settings import Settings, convert
 from feed.runtime.tasks import together, until_signal
 from feed.venues.table import venue as venue_named
 from feed.wire.model import PROTOCOL
 
-_DEAD_PARTITIONS: Final = 1
+if TYPE_CHECKING:
+    from feed.gateway.probes import Probed
+    from feed.run.admin import Admin
 
 
 class Roles(NamedTuple):
-    """What runs in this process, and its numbers."""
+    """What runs in this process, its numbers, and the recorder that is its child."""
 
     metrics: Metrics
     normalizer: Normalizer | None
     server: GatewayServer | None
+    recorder: RecorderProcess | None
 
     @property
-    def gateway(self) -> Gateway | None:
-        """The gateway, where this process has one."""
-        return self.server.gateway if self.server is not None else None
+    def checks(self) -> list[Callable[[], Check]]:
+        """What has to be so of all but the gateway: whoever answers for this process tells it, too."""
+        beside = (self.normalizer, self.recorder)
+        return [role.check for role in beside if role is not None]
+
+    def probed(self) -> Probed:
+        """Who answers for this process; to be asked once, as it may add a number."""
+        if self.server is not None:
+            return self.server.gateway
+        assert self.normalizer is not None
+        return Watched(self.normalizer.checks, self.metrics)
 
 
-def build(settings: Settings, *, normalizes: bool, serves: bool, routes: Sequence[Routes] = ()) -> Roles:
+def build(
+    settings: Settings, *, normalizes: bool, serves: bool, records: bool = False, routes: Sequence[Routes] = ()
+) -> Roles:
     """The objects of the roles that are asked for; nothing runs yet. `routes`: what the gateway answers besides."""
     metrics = Metrics()
     tell_build(metrics, PROTOCOL)
     normalizer = _normalizer(settings, metrics) if normalizes else None
     server = build_server(make_gateway(settings, metrics), *routes) if serves else None
-    if server is not None and normalizer is not None:
-        server.gateway.health.others.append(normalizer.check)
-    return Roles(metrics, normalizer, server)
+    roles = Roles(metrics, normalizer, server, RecorderProcess(settings, metrics) if records else None)
+    if server is not None:
+        server.gateway.health.others.extend(roles.checks)
+    return roles
 
 
 async def run_together(
-    settings: Settings, roles: Roles, *beside: Coroutine[Any, Any, object], at_signal: bool = True
+    settings: Settings,
+    roles: Roles,
+    *beside: Coroutine[Any, Any, object],
+    admin: Admin | None = None,
+    probed: Probed | None = None,
+    at_signal: bool = True,
 ) -> None:
     """Runs the roles, and what is given beside them, until a signal or until one of them ends; then ends the others.
 
-    `at_signal`: without a gateway, which looks to that itself; False where what is beside does.
+    `admin`: the port that answers those who look after this process; `probed`: who tells what, where it is none of the
+    roles. `at_signal`: without a gateway, which looks to that itself; False where what is beside does.
 
     Raises:
         Unreachable: no broker answered at the start.
         ConfigError: a feed log was written by a newer version.
     """
     working: list[Coroutine[Any, Any, object]] = [*beside]
+    if roles.recorder is not None:
+        working.append(roles.recorder.run())
+    if admin is not None:
+        working.append(admin.run(probed or roles.probed(), roles.metrics))
     if roles.normalizer is not None:
         working.append(_normalize(settings, roles.normalizer))
     if roles.server is not None:
@@ -85,77 +109,11 @@ async def run_together(
     await together(working)
 
 
-async def make_topics(settings: Settings) -> list[str]:
-    """Makes the topics of all venues that are missing; says which. A feed log gets as many partitions as its ticks.
-
-    Where no venue was named: of those whose ticks are there; of all that are known where none is.
-
-    Raises:
-        Unreachable: no broker answers.
-    """
-    async with Cluster(settings.kafka.bootstrap) as cluster:
-        known = await cluster.topics()
-        return await _make(settings, cluster, known, _there(settings, known) or settings.normalized.names)
-
-
-async def remake_topics(settings: Settings) -> list[str]:
-    """Makes what has gone while normalizers run, and what has become missing: a venue that nobody named may go.
-
-    Raises:
-        Unreachable: no broker answers.
-    """
-    async with Cluster(settings.kafka.bootstrap) as cluster:
-        known = await cluster.topics()
-        return await _make(settings, cluster, known, _there(settings, known))
-
-
-def _there(settings: Settings, known: Mapping[str, int]) -> Sequence[str]:
-    """The venues that were named, else those whose ticks are there."""
-    names, named = settings.normalized
-    return names if named else [name for name in names if settings.ticks_topic(name) in known]
-
-
-async def _make(settings: Settings, cluster: Cluster, known: Mapping[str, int], venues: Iterable[str]) -> list[str]:
-    kafka = settings.kafka
-    ticks: dict[str, int] = {}
-    logs = {kafka.dead_topic: _DEAD_PARTITIONS}
-    for venue in venues:
-        topic = settings.ticks_topic(venue)
-        ticks[topic] = known.get(topic) or kafka.partitions
-        logs[settings.feed_topic(venue)] = ticks[topic]
-    made = await cluster.make_topics(ticks, settings.topic_settings)
-    return made + await cluster.make_topics(logs, settings.log_settings)
-
-
 async def when_ready(server: GatewayServer, tell: Callable[[], None]) -> None:
     """Tells when the gateway listens, then waits until it is cancelled."""
     await server.ready.wait()
     tell()
     await asyncio.Event().wait()
-
-
-def say_where(host: str, port: int) -> None:
-    """Tells a person where the gateway's doors are."""
-    at = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    say(f"stream  ws://{at}/v1/stream")
-    say(f"board   http://{at}/")
-    say(f"docs    http://{at}/docs")
-
-
-def refuse_used_port(host: str, port: int, option: str = "--port") -> None:
-    """Says so before anything starts. `option`: by which another one is chosen.
-
-    Raises:
-        FeedError: somebody listens there, or the address is not ours.
-    """
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                raise FeedError(f"port {port} of {host} is in use; another one with {option}") from error
-            raise FeedError(f"port {port} of {host} cannot be listened on: {error.strerror}") from error
 
 
 async def _normalize(settings: Settings, normalizer: Normalizer) -> None:

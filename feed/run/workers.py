@@ -1,12 +1,11 @@
-"""A gateway of several processes at one port: workers, and the parent that starts and watches them.
+"""A gateway of several processes at one port: the parent that starts and watches the workers.
 
-Owns how a worker is told what to be, started, started again and ended, and that their numbers outlive them. The kernel
-shares connections out among workers (`SO_REUSEPORT`); each follows the feed logs by itself. Leaves how workers tell of
-each other to `feed.gateway.worker_stats`.
+Owns when a worker is started again or killed, and that their numbers outlive them. The kernel shares connections out
+among workers (`SO_REUSEPORT`). Leaves to `child` how one is started, told and ended, to `worker` what it does, and to
+`feed.gateway.worker_stats` how workers tell of each other.
 
-A worker is told its task by a line on its stdin, ends when that ends (so also when its parent was killed), and tells by
-lines on its stdout when it listens and when it is ready. One that is started again listens only when it has read the
-logs: until then the others get its share of the clients.
+A worker that is started again listens only when it has read the logs: until then the others get its share of the
+clients.
 """
 
 from __future__ import annotations
@@ -15,31 +14,24 @@ import asyncio
 import contextlib
 import logging
 import os
-import shutil
 import signal
-import socket
-import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from asyncio.subprocess import Process
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
-from typing import Any, Final
-
-import msgspec
-from msgspec import Struct
+from typing import Final
 
 from feed.errors import ConfigError, FeedError, Unreachable
-from feed.gateway.app import Routes, report_of
-from feed.gateway.gateway import Gateway
-from feed.gateway.server import GatewayServer, serve
 from feed.gateway.worker_stats import PARENT, Report, WorkerStats, retire, stands_still
-from feed.run.up import build, follower, refuse_used_port
+from feed.run.child import end_child, started
+from feed.run.ports import refuse_used_port, reserved
+from feed.run.worker import LISTENING, READY, Task
 from feed.runtime.checks import Check, failing, in_words, is_ready
 from feed.runtime.metrics import Metrics, text_of
-from feed.runtime.settings import Settings, leaves, load
-from feed.runtime.tasks import end, first_cause, together
+from feed.runtime.settings import Settings, leaves
+from feed.runtime.tasks import end, first_cause
 
-_CHILD: Final = "from feed.cli import main; main()"
 _AGAIN_S: Final = 0.5
 _AGAIN_MAX_S: Final = 10.0
 _LONG_S: Final = 30.0
@@ -49,22 +41,7 @@ _LOOK_S: Final = 1.0
 _STALLS: Final = 3
 """A worker that stands still for so many times what is called not alive is killed."""
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
-_LISTENING: Final = b"listening\n"
-_READY: Final = b"ready\n"
 log: Final = logging.getLogger("feed.workers")
-
-
-class Task(Struct, frozen=True, kw_only=True):
-    """What a worker is to be. `late`: it listens only when it is ready."""
-
-    settings: dict[str, Any]
-    folder: str
-    number: int
-    numbers: list[int]
-    late: bool
-
-
-# ---- the parent
 
 
 class Workers:
@@ -89,11 +66,12 @@ class Workers:
         self._metrics = metrics
         self._checks = checks
         self._restarts = metrics.counter("feed_worker_restarts", "Times that a worker ended and was started again")
-        self._siblings: WorkerStats | None = None
+        self._stats: WorkerStats | None = None
         self._count = settings.serve.workers
+        self._drain_s = settings.serve.drain_ms / 1000 + _DRAIN_SPARE_S
         self._numbers = [PARENT, *range(1, self._count + 1)]
         self._began_at = time.monotonic()
-        self._running: dict[int, asyncio.subprocess.Process] = {}
+        self._running: dict[int, Process] = {}
         self._listen: set[int] = set()
         self._was_ready = False
         self._ending = asyncio.Event()
@@ -125,21 +103,21 @@ class Workers:
 
     @contextlib.asynccontextmanager
     async def _telling(self, folder: Path) -> AsyncIterator[None]:
-        siblings = WorkerStats(folder, PARENT, self._numbers, self._metrics)
-        async with siblings.listening(self._report):
-            self._siblings = siblings
+        stats = WorkerStats(folder, PARENT, self._numbers, self._metrics)
+        async with stats.listening(self._report):
+            self._stats = stats
             yield
 
     async def all_checks(self) -> list[Check]:
         """What has to be so of all of them."""
-        if self._siblings is None:
+        if self._stats is None:
             return [Check("workers", False, "not started yet")]
         own = [checked() for checked in self._checks]
-        return [*own, *self._siblings.checks_of(await self._siblings.ask())]
+        return [*own, *self._stats.checks_of(await self._stats.ask())]
 
     async def export(self) -> bytes:
         """The numbers of all of them."""
-        return self._metrics.export() if self._siblings is None else text_of(await self._siblings.families())
+        return self._metrics.export() if self._stats is None else text_of(await self._stats.families())
 
     async def _report(self, clients: int) -> Report:
         checks = [checked() for checked in self._checks]
@@ -181,28 +159,18 @@ class Workers:
     async def _once(self, worker: int, port: int, folder: Path, *, late: bool) -> int:
         settings = {**dict(leaves(self._settings)), "serve.port": port}
         task = Task(settings=settings, folder=str(folder), number=worker, numbers=self._numbers, late=late)
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-c", _CHILD, "serve", "--child"),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            start_new_session=True,  # Ctrl-C is the parent's, who passes it on: twice would cut the drain
-        )
-        self._running[worker] = process
-        try:
-            return await self._watch(port, process, task)
-        finally:
-            del self._running[worker]
-            if process.returncode is None:
-                await self._end(process)
-            retire(folder, worker, process.pid)
+        async with started("serve", task, end_s=self._drain_s) as process:
+            self._running[worker] = process
+            try:
+                return await self._watch(port, process, task)
+            finally:
+                del self._running[worker]
+                await end_child(process, self._drain_s)  # what it has counted is whole only then
+                retire(folder, worker, process.pid)
 
-    async def _watch(self, port: int, process: asyncio.subprocess.Process, task: Task) -> int:
+    async def _watch(self, port: int, process: Process, task: Task) -> int:
         worker = task.number
-        assert process.stdin is not None
         assert process.stdout is not None
-        with contextlib.suppress(ConnectionError):
-            process.stdin.write(msgspec.json.encode(task) + b"\n")
-            await process.stdin.drain()
         if self._ending.is_set():
             process.terminate()
         begun = asyncio.Event()
@@ -211,11 +179,12 @@ class Workers:
             asyncio.create_task(self._look(worker, Path(task.folder), process, begun), name=f"look-{worker}"),
         ]
         try:
-            while line := await process.stdout.readline():
+            async for line in process.stdout:
                 begun.set()
-                if line == _LISTENING:
+                told = line.rstrip()
+                if told == LISTENING:
                     self._listens(worker, port)
-                if line == _READY:
+                if told == READY:
                     self._was_ready = True
                     if task.late:
                         log.info("worker %d is ready again", worker)
@@ -229,7 +198,7 @@ class Workers:
             if len(self._listen) == self._count:
                 self._tell(port)
 
-    async def _look(self, worker: int, folder: Path, process: asyncio.subprocess.Process, begun: asyncio.Event) -> None:
+    async def _look(self, worker: int, folder: Path, process: Process, begun: asyncio.Event) -> None:
         """Kills a worker whose loop stands still: the kernel would go on giving it connections."""
         within = self._settings.serve.stall_ms_max / 1000 * _STALLS
         await begun.wait()
@@ -240,101 +209,14 @@ class Workers:
         log.error("worker %d has not answered for %.1f s and is killed", worker, within)
         process.kill()
 
-    async def _cut(self, worker: int, process: asyncio.subprocess.Process) -> None:
+    async def _cut(self, worker: int, process: Process) -> None:
         """Kills a worker that has not ended well after its drain."""
         await self._ending.wait()
-        await asyncio.sleep(self._settings.serve.drain_ms / 1000 + _DRAIN_SPARE_S)
+        await asyncio.sleep(self._drain_s)
         log.error("worker %d does not end and is killed", worker)
         process.kill()
-
-    async def _end(self, process: asyncio.subprocess.Process) -> None:
-        """For another's failure: it ends as if it had been told to."""
-        assert process.stdin is not None
-        process.stdin.close()
-        try:
-            async with asyncio.timeout(self._settings.serve.drain_ms / 1000 + _DRAIN_SPARE_S):
-                await process.wait()
-        except TimeoutError:
-            process.kill()
-            await process.wait()
-
-
-@contextlib.contextmanager
-def reserved(host: str, port: int) -> Iterator[int]:
-    """A port that is this service's while the block runs, whichever workers listen there; 0: any free one."""
-    with bound(host, port) as held:
-        yield int(held.getsockname()[1])
-
-
-def bound(host: str, port: int) -> socket.socket:
-    """A socket at a port that others of this service are bound to; who does not listen gets no connections."""
-    made = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    try:
-        made.bind((host, port))
-    except OSError as error:
-        made.close()
-        raise FeedError(f"port {port} of {host} cannot be listened on: {error.strerror}") from error
-    return made
 
 
 def _failure(worker: int, code: int) -> FeedError:
     kinds: dict[int, type[FeedError]] = {2: ConfigError, 3: Unreachable}
     return kinds.get(code, FeedError)(f"worker {worker} ended with {code}; what it said stands above")
-
-
-# ---- a worker
-
-
-def given_task() -> tuple[Task, Settings]:
-    """What a worker is told on its stdin."""
-    task = msgspec.json.decode(sys.stdin.buffer.readline(), type=Task)
-    return task, load(task.settings).settings
-
-
-async def work(task: Task, settings: Settings, routes: Sequence[Routes]) -> None:
-    """Is one of the workers, until a signal or the end of stdin.
-
-    Raises:
-        Unreachable: no broker answered at the start.
-        FeedError: the port is no longer the parent's.
-    """
-    roles = build(settings, normalizes=False, serves=True, routes=routes)
-    server = roles.server
-    assert server is not None
-    gateway, folder = server.gateway, Path(task.folder)
-    siblings = gateway.siblings = WorkerStats(folder, task.number, task.numbers, roles.metrics)
-    listener = bound(settings.serve.host, settings.serve.port)
-
-    async def told(clients: int) -> Report:
-        return await report_of(gateway, task.number, clients, listens=server.ready.is_set())
-
-    async with siblings.listening(told):
-        working: list[Coroutine[Any, Any, object]] = [
-            follower(settings, gateway, lenient=task.late).run(),
-            serve(server, listener, first=gateway.health.read if task.late else None),
-            _tell(server, gateway),
-            _orphaned(server, folder),
-        ]
-        await together(working)
-
-
-async def _tell(server: GatewayServer, gateway: Gateway) -> None:
-    for event, word in ((server.ready, _LISTENING), (gateway.health.read, _READY)):
-        await event.wait()
-        sys.stdout.buffer.write(word)
-        sys.stdout.flush()
-    await asyncio.Event().wait()
-
-
-async def _orphaned(server: GatewayServer, folder: Path) -> None:
-    """Drains when the parent is gone; nobody else will clear away the folder."""
-    loop = asyncio.get_running_loop()
-    ended = asyncio.Event()
-    loop.add_reader(sys.stdin.fileno(), ended.set)
-    await ended.wait()
-    loop.remove_reader(sys.stdin.fileno())
-    server.should_exit = True
-    shutil.rmtree(folder, ignore_errors=True)
-    await asyncio.Event().wait()

@@ -23,7 +23,7 @@ from functools import lru_cache
 from itertools import chain
 from typing import TYPE_CHECKING, Final
 
-from feed.errors import BadTick
+from feed.errors import BadTick, shown
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,7 +36,6 @@ _PLAIN: Final = re.compile(
     rf"(?:0|[1-9][0-9]{{0,{DIGITS_MAX - 1}}})(?:\.[0-9]{{1,{DECIMALS_MAX}}})?", re.ASCII
 ).fullmatch
 _LONG: Final = re.compile(r"(0|[1-9][0-9]*)(?:\.([0-9]+))?", re.ASCII).fullmatch
-_SHOWN_CHARS_MAX: Final = 50
 _REMEMBERED_MAX: Final = 8192
 _DIGITS: Final = b"0123456789"
 # Quotes become points, so that one search for ".." finds an empty number and a point at either end of one.
@@ -55,7 +54,7 @@ def canonical(text: str) -> str:
         BadTick: the text is no plain number.
     """
     if _PLAIN(text) is None:
-        raise BadTick(f"number {text[:_SHOWN_CHARS_MAX]!r}, wanted {_wanted(text)}")
+        raise BadTick(f"number {shown(text)}, wanted {_wanted(text)}")
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
@@ -68,7 +67,7 @@ def positive(text: str) -> str:
     """
     number = canonical(text)
     if number == "0":
-        raise BadTick(f"number {text[:_SHOWN_CHARS_MAX]!r}, wanted one above 0")
+        raise BadTick(f"number {shown(text)}, wanted one above 0")
     return number
 
 

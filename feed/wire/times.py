@@ -15,12 +15,13 @@ import re
 from datetime import UTC, datetime
 from typing import Final
 
+from feed.errors import SHOWN_MAX, shown
+
 NS_MIN: Final = 631_152_000_000_000_000
 """1990: no integer below it is a time."""
 NS_MAX: Final = 2**63 - 1
 _NS_PER_S: Final = 1_000_000_000
 _S_PER_DAY: Final = 86_400
-_SHOWN_CHARS_MAX: Final = 50
 _DIGITS_MAX: Final = 19
 _UNITS: Final = ((10**11, "seconds"), (10**14, "milliseconds"), (10**17, "microseconds"))
 _DIGITS: Final = re.compile(r"-?[0-9]+", re.ASCII).fullmatch
@@ -43,7 +44,7 @@ def ns_of(moment: int | str) -> int:
             raise ValueError(f"time of {len(digits)} digits, wanted nanoseconds since 1970 or RFC 3339")
         # without its zeros: Python refuses to read thousands of digits
         sign = -1 if moment.startswith("-") else 1
-        return _integer(sign * int(digits or "0"), moment[:_SHOWN_CHARS_MAX])
+        return _integer(sign * int(digits or "0"), moment[:SHOWN_MAX])
     return _rfc_3339(moment)
 
 
@@ -76,8 +77,8 @@ def _rfc_3339(text: str) -> int:
         zone = "+00:00" if zone in (None, "Z", "z") else zone
         since = datetime.fromisoformat(f"{day}T{clock or '00:00'}{zone}") - datetime(1970, 1, 1, tzinfo=UTC)
     except (ValueError, OverflowError) as error:
-        raise ValueError(f"time {text[:_SHOWN_CHARS_MAX]!r}: {error}") from error
+        raise ValueError(f"time {shown(text)}: {error}") from error
     ns = (since.days * _S_PER_DAY + since.seconds) * _NS_PER_S + int((fraction or "").ljust(9, "0"))
     if abs(ns) > NS_MAX:
-        raise ValueError(f"time {text[:_SHOWN_CHARS_MAX]!r}, wanted one between 1677 and 2262")
+        raise ValueError(f"time {shown(text)}, wanted one between 1677 and 2262")
     return ns

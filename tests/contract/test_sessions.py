@@ -20,7 +20,6 @@ import schemas
 from feed.channels.hub import Hub, HubSettings
 from feed.gateway.gateway import told_settings
 from feed.gateway.limits import GatewaySettings
-from feed.protocol.line import RETRY
 from feed.protocol.request import OPS, Request, request_of, start_of
 from feed.protocol.session import Close, Session, SessionSettings
 from feed.wire.record import Record
@@ -329,10 +328,6 @@ def test_requests_have_the_fields_of_their_schemas(struct: Any) -> None:
 
 def test_ops_are_those_of_the_schemas() -> None:
     assert set(OPS) == set(schemas.schema("request")["properties"]["op"]["enum"])
-
-
-def test_errors_that_may_be_tried_again_are_those_of_the_table() -> None:
-    assert {error.code for error in schemas.errors().values() if error.retry} == RETRY
 
 
 def test_welcome_tells_the_limits_of_the_example_and_the_page() -> None:

@@ -26,7 +26,7 @@ from feed.errors import BadTick
 from feed.kafka.append import Appender
 from feed.kafka.cluster import Cluster, Raw
 from feed.normalizer.ticks import tick_of
-from feed.run.up import make_topics
+from feed.run.topics import make_topics
 from feed.runtime.settings import Settings, load
 from feed.runtime.tasks import end
 from feed.venues.source import Source

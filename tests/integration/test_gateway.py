@@ -313,14 +313,14 @@ def flood_until_closed(client: RawClient, junk: bytes, seconds: float = 8.0) -> 
 @pytest.mark.slow
 def test_what_long_requests_pin_while_they_wait_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     most = 0
-    honest = Line.take
+    honest = Line.receive
 
-    def take(line: Line, payload: bytes, now_ns: int) -> None:
+    def receive(line: Line, payload: bytes, now_ns: int) -> None:
         nonlocal most
         honest(line, payload, now_ns)
         most = max(most, sum(len(waiting.text) for waiting in line._line))
 
-    monkeypatch.setattr(Line, "take", take)
+    monkeypatch.setattr(Line, "receive", receive)
     settings = GatewaySettings(port=0, heartbeat_ms=60_000, limits=LimitSettings(bytes_per_second=1 << 30))
     with Running(settings) as running, RawClient(running.port).open() as client:
         burst = 100

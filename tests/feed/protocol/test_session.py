@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from typing import Any
 
 import msgspec
@@ -12,8 +13,11 @@ from hypothesis import strategies as st
 
 import schemas
 from feed.protocol.line import error_of
-from feed.protocol.session import Close, Session, SessionSettings
+from feed.protocol.session import DOUBT_LOOKS_MAX, DOUBT_NS, Close, Session, SessionSettings
+from feed.wire.times import text_of
 from tests.feed.channels.desk import Desk, Link
+from tests.feed.gateway.pasts import Town
+from tests.feed.recorder.made_up import MadeUp, head, truth_of
 from tests.reference_client import payloads
 from tests.schemas.validation import check
 
@@ -95,12 +99,6 @@ def test_a_misspelt_field_is_seen_in_the_answer(request_: dict[str, Any], ignore
     answer = messages(session().receive(json.dumps({**request_, "id": "q"}).encode(), 7))[0]
     check(answer["type"], answer)
     assert answer.get("ignored") == ignored
-
-
-def test_retry_is_what_the_table_says() -> None:
-    from feed.protocol.line import RETRY
-
-    assert {code for code, row in schemas.errors().items() if row.retry} == set(RETRY)
 
 
 def test_each_error_that_the_table_says_to_wait_after_says_how_long() -> None:
@@ -274,6 +272,130 @@ class TestRate:
         # each costs a token, and one more for 500 of its 3,000 channels: the third would be over 20
         answers = [messages(done(made, b'{"op":"list","id":3}', now)) for _ in range(3)]
         assert [len(found) for found in answers] == [1, 0, 0]
+
+
+class TestPages:
+    def test_a_first_page_comes_with_the_answer_and_the_rest_is_pulled(self) -> None:
+        desk = Desk(session=SessionSettings(page_bytes=1, requests_burst=1_000))
+        desk.step("trades book")
+        link = desk.link()
+        link.subscribe("trades book", "X:A")
+        assert link.session.due
+        assert not link.session.beat_due
+        link.drain()
+        assert not link.session.due
+        # marks of what was just subscribed are told before the next heartbeat would be due
+        assert link.session.beat_due
+        link.take(link.session.heartbeat(5))
+        assert not link.session.beat_due
+
+    def test_a_client_that_lags_where_it_must_not_is_closed_after_the_answer(self) -> None:
+        desk = Desk(resume_window_bytes_max=1)
+        desk.step("book")
+        link = desk.link()
+        link.subscribe("book", "X:A", on_lag="close")
+        link.full = True
+        for _ in range(5):
+            desk.step("book")
+            desk.keyframe()
+        with pytest.raises(Close) as end:
+            link.pull()
+        assert end.value.code == 4008
+        assert messages(end.value.frames)[-1]["reason"] == "lag"
+
+    def test_what_a_client_has_goes_on_between_the_steps_of_its_request(self) -> None:
+        desk = Desk()
+        for number in range(600):
+            desk.tick("quotes", f"X:{number}")
+        desk.step("trades")
+        link = desk.link()
+        link.subscribe("trades", "X:A")
+        names = [f"X:{number}" for number in range(600)]
+        link.take(
+            link.session.receive(link.client.ask({"op": "subscribe", "channels": ["quotes"], "symbols": names}), 5)
+        )
+        assert link.session.under_way
+        desk.step("trades")
+        for _ in range(9):
+            link.pull()
+        assert not link.session.due
+        desk.agrees(link, "trades")
+        assert [message for message in link.types() if message.startswith("snapshot quotes")] == []
+        while link.session.under_way:
+            link.take(link.session.wake(5))
+        link.drain()
+        assert len([message for message in link.types() if message.startswith("snapshot quotes")]) == 600
+
+
+class TestWhereItBegins:
+    def test_marks_ahead_wait_until_it_is_known_whether_the_log_comes_there(self) -> None:
+        desk = Desk()
+        desk.hub.delay_s = lambda: 0.0
+        desk.step("book")
+        link = desk.link()
+        link.subscribe("book", "X:A", start={"marks": {"x/0@a": 7}})
+        assert link.client.answers == {}
+        assert link.session.wake_at == link.now + DOUBT_NS
+        for _ in range(2):
+            desk.hub.confirmed("x/0@a")
+        link.take(link.session.wake(link.now))
+        assert [result["mode"] for result in link.client.answers[1]["results"]] == ["gap"]
+
+    def test_a_doubt_that_nothing_resolves_ends(self) -> None:
+        desk = Desk()
+        desk.hub.delay_s = lambda: 0.0
+        desk.step("book")
+        link = desk.link()
+        link.subscribe("book", "X:A", start={"marks": {"x/0@a": 7}})
+        for _ in range(DOUBT_LOOKS_MAX - 1):
+            link.take(link.session.wake(link.now))
+            assert link.client.answers == {}
+        link.take(link.session.wake(link.now))
+        assert [result["mode"] for result in link.client.answers[1]["results"]] == ["resumed"]
+
+    def test_history_has_no_views(self) -> None:
+        link = Desk().link()
+        refused = link.subscribe("book", "*", start={"time": "2026-11-20"}, every_ms=100)
+        assert refused["code"] == "bad_position"
+
+    @pytest.mark.anyio
+    async def test_a_time_ahead_begins_now_and_has_caught_up(self) -> None:
+        town = past_town()
+        link = town.link()
+        link.subscribe("trades", "X:A", start={"time": text_of(link.now + 1)})
+        link.drain()
+        assert link.types()[-1] == "caught_up"
+        await town.close()
+
+    @pytest.mark.anyio
+    async def test_a_time_in_the_past_comes_into_the_present(self) -> None:
+        town = past_town()
+        link = town.link()
+        link.subscribe("trades book", "X:A", start={"time": text_of(100)})
+        await town.until(lambda: bool(link.client.answers))
+        assert {one["channel"] for one in link.ask("list")["results"]} == {"trades", "book"}
+        link.take(link.session.heartbeat(5))
+        assert not link.session.beat_due  # marks say nothing yet of what is still in the past
+        await town.until(lambda: 1 in link.client.caught_up)
+        assert link.session.beat_due
+        town.grow(20)
+        truth = truth_of(town.made)
+        for kind in ("trades", "book"):
+            wanted = [one for one in truth[kind, "X:A"] if int(head(one)["ts_recv"]) > 100]
+            assert link.client.channels[kind, "X:A"].applied == wanted
+        for end in ({"channels": "trades", "symbols": "X:A"}, {}):
+            assert all(result["ok"] for result in link.ask("unsubscribe", **end)["results"])
+        assert link.ask("list")["results"] == []
+        link.session.close()
+        await town.close()
+
+
+def past_town() -> Town:
+    """A log that is longer than memory."""
+    made = MadeUp("x/0", ["X:A"], random.Random(1))
+    made.grow(200)
+    made.record()
+    return Town([made], random.Random(1))
 
 
 requests = st.recursive(

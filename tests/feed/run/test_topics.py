@@ -1,0 +1,76 @@
+"""The topics that roles need: which are made, with how many partitions and whose settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from feed.run import topics
+from feed.run.topics import make_topics, remake_topics
+from feed.runtime.settings import KNOWN_VENUES, Settings, load
+
+pytestmark = pytest.mark.anyio
+
+
+class Brokers:
+    """A cluster that has some topics; it keeps the settings with which each was made."""
+
+    def __init__(self, **known: int) -> None:
+        self.known = known
+        self.settings: dict[str, Mapping[str, str]] = {}
+
+    def __call__(self, bootstrap: str) -> Brokers:
+        return self
+
+    async def __aenter__(self) -> Brokers:
+        return self
+
+    async def __aexit__(self, *_: object) -> None: ...
+
+    async def topics(self) -> dict[str, int]:
+        return dict(self.known)
+
+    async def make_topics(self, wanted: Mapping[str, int], settings: Mapping[str, str]) -> list[str]:
+        missing = {name: count for name, count in wanted.items() if name not in self.known}
+        self.known |= missing
+        self.settings |= dict.fromkeys(missing, settings)
+        return list(missing)
+
+
+@pytest.fixture
+def brokers(monkeypatch: pytest.MonkeyPatch) -> Brokers:
+    made = Brokers(**{"ticks.desk": 7, "other": 1})
+    monkeypatch.setattr(topics, "Cluster", made)
+    return made
+
+
+def settings(**more: Any) -> Settings:
+    return load({"kafka.partitions": 3, **more}).settings
+
+
+async def test_a_feed_log_has_as_many_partitions_as_its_ticks(brokers: Brokers) -> None:
+    own = settings(**{"normalize.venues": "desk,kraken"})
+    made = await make_topics(own)
+    assert made == ["ticks.kraken", "feed.dead", "feed.desk", "feed.kraken"]
+    assert [brokers.known[name] for name in made] == [3, 1, 7, 3]
+    assert brokers.settings["ticks.kraken"] == own.topic_settings
+    assert brokers.settings["feed.desk"] == brokers.settings["feed.dead"] == own.log_settings
+    assert await make_topics(own) == []
+
+
+async def test_where_no_venue_was_named_those_count_whose_ticks_are_there(brokers: Brokers) -> None:
+    brokers.known["ticks.coinbase"] = 2
+    assert await make_topics(settings()) == ["feed.dead", "feed.coinbase"]
+
+
+async def test_where_none_is_there_all_that_are_known_begin(brokers: Brokers) -> None:
+    made = await make_topics(settings())
+    assert set(made) == {"feed.dead", *(f"{kind}.{name}" for kind in ("ticks", "feed") for name in KNOWN_VENUES)}
+
+
+async def test_a_venue_that_has_gone_is_made_again_only_where_it_was_named(brokers: Brokers) -> None:
+    await remake_topics(settings())
+    assert set(brokers.known) == {"ticks.desk", "other", "feed.dead"}
+    assert await remake_topics(settings(**{"normalize.venues": "kraken"})) == ["ticks.kraken", "feed.kraken"]
