@@ -171,9 +171,9 @@ def test_every_value_is_listed_once_and_described() -> None:
 
 def test_every_value_is_used() -> None:
     package = Path(feed.__file__).parent
-    own = (package / "runtime" / "settings.py").read_text().partition("class Settings(BaseSettings)")[2]
+    own = (package / "runtime" / "settings" / "tree.py").read_text().partition("class Settings(BaseSettings)")[2]
     code = [*package.rglob("*.py"), *(package.parent / "replay").rglob("*.py")]
-    text = own + "".join(path.read_text() for path in code if path.name != "settings.py")
+    text = own + "".join(path.read_text() for path in code if path.name != "tree.py")
     for name, _ in leaves(load().settings):
         assert re.search(rf"\.{name.rpartition('.')[2]}\b", text), name
 

@@ -1,80 +1,36 @@
-"""The settings of all server commands: one frozen tree, each value with where it came from.
+"""The tree of all settings: a section a class, a value a line, with its bound, its default and one sentence.
 
-Owns the names, units, defaults and bounds, and the order in which sources win: flags, then environment
-(`FEED_KAFKA__BOOTSTRAP`), then `feed.toml` (or `FEED_CONFIG`), then defaults. Leaves what else is to be said of a value
-to the module that it is for; what the pure core needs is made from it as plain Structs (`rules`).
-
-Only server commands import this module: it brings pydantic, half a second. Longer than most modules: half of it is the
-tree itself, one value and one sentence after the other, and it reads best in one place.
+Owns the names, units, defaults and bounds. What the pure core needs is made from it as plain Structs (`rules`).
 """
 
 from __future__ import annotations
 
-import difflib
-import json
-import os
-import re
 import socket
-import tomllib
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
-from typing import Annotated, Any, Final, Literal, NamedTuple, TypeVar
+from typing import Annotated, Final, Literal
 
-import msgspec
-from msgspec import Struct
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
-from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from feed.errors import ConfigError
+from feed.runtime.settings.values import (
+    KNOWN_VENUES,
+    MEBIBYTE,
+    Count,
+    Intervals,
+    Kinds,
+    Names,
+    Positive,
+    Seconds,
+    Symbols,
+    VenueNames,
+    Venues,
+    named_or_known,
+)
 from feed.venues.bars import BarRules
-from feed.venues.symbol import Rules
-from feed.wire.model import KINDS, Interval, Kind
-from feed.wire.symbols import is_awaitable, is_pattern
+from feed.venues.tick import Rules
+from feed.wire.model import KINDS
 
-ENV_PREFIX: Final = "FEED_"
-NESTED: Final = "__"
-FILE_NAME: Final = "feed.toml"
-KNOWN_VENUES: Final = ("binance", "binance-usdm", "binance-coinm", "coinbase", "kraken")
-MEBIBYTE: Final = 1024 * 1024
-_VENUE_CHARS_MAX: Final = 100
-_VENUE: Final = re.compile(rf"[A-Za-z0-9._-]{{1,{_VENUE_CHARS_MAX}}}").fullmatch
 _NS_PER_MS: Final = 1_000_000
 _NS_PER_S: Final = 1_000_000_000
-
-Given = tuple[dict[str, Any], Callable[[str], str]]
-Plain = TypeVar("Plain", bound=Struct)
-
-
-def _listed(value: object) -> object:
-    """A list may be written `a,b` where there is only text: in the environment and on the command line."""
-    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
-
-
-def _symbols(names: tuple[str, ...]) -> tuple[str, ...]:
-    for name in names:
-        if not (is_pattern(name) or is_awaitable(name)):
-            raise ValueError(f"{name!r} is none of VENUE:NAME, VENUE:* and *")
-    return names
-
-
-def _venues(names: tuple[str, ...]) -> tuple[str, ...]:
-    for name in names:
-        if _VENUE(name) is None:
-            raise ValueError(
-                f"{name!r} cannot be a venue, which is part of topics' names: wanted 1 to {_VENUE_CHARS_MAX} letters, "
-                f"digits, dots, dashes and underscores"
-            )
-    return names
-
-
-Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
-VenueNames = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed), AfterValidator(_venues)]
-Symbols = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed), AfterValidator(_symbols)]
-Kinds = Annotated[tuple[Kind, ...], NoDecode, BeforeValidator(_listed)]
-Intervals = Annotated[tuple[Interval, ...], NoDecode, BeforeValidator(_listed)]
-Count = Annotated[int, Field(ge=0)]
-Positive = Annotated[int, Field(gt=0)]
-Seconds = Annotated[float, Field(gt=0)]
 
 
 class Section(BaseModel):
@@ -350,17 +306,6 @@ class LogSettings(Section):
     """`text`, `json` (an object a line) or `auto`: text on a terminal, JSON elsewhere."""
 
 
-class Venues(NamedTuple):
-    """Venues by name. `named`: somebody asked for them; else they are the known ones, of which those count whose topics
-    are there."""
-
-    names: tuple[str, ...]
-    named: bool
-
-    def __str__(self) -> str:
-        return ", ".join(self.names) if self.named else f"those of {', '.join(self.names)} whose topics are there"
-
-
 class Settings(BaseSettings):
     """All of it."""
 
@@ -394,17 +339,17 @@ class Settings(BaseSettings):
     @property
     def normalized(self) -> Venues:
         """The venues whose ticks are read."""
-        return _named_or_known(self.normalize.venues)
+        return named_or_known(self.normalize.venues)
 
     @property
     def served(self) -> Venues:
         """The venues whose feed logs the gateway reads."""
-        return _named_or_known(self.serve.venues or self.normalize.venues)
+        return named_or_known(self.serve.venues or self.normalize.venues)
 
     @property
     def recorded(self) -> Venues:
         """The venues whose feed logs are recorded."""
-        return _named_or_known(self.record.venues or self.normalize.venues)
+        return named_or_known(self.record.venues or self.normalize.venues)
 
     def ticks_topic(self, venue: str) -> str:
         """The topic of a venue's ticks."""
@@ -446,183 +391,3 @@ class Settings(BaseSettings):
     def silent_after_s(self, venue: str, default: int) -> int:
         """After how many seconds without a tick a venue is silent; `default` is the venue's own."""
         return self.normalize.venue.get(venue, VenueSettings()).silent_after_s or default
-
-
-def _named_or_known(names: tuple[str, ...]) -> Venues:
-    return Venues(names or KNOWN_VENUES, bool(names))
-
-
-class Loaded(NamedTuple):
-    """Settings, and for each value that is not a default where it came from: dotted name to words."""
-
-    settings: Settings
-    origins: dict[str, str]
-
-
-def load(flags: Mapping[str, object] | None = None, *, file: Path | None = None) -> Loaded:
-    """The settings from flags (dotted name to value; None is not given), environment and file.
-
-    Raises:
-        ConfigError: a name is unknown, a value cannot be, or the file cannot be read.
-    """
-    merged: dict[str, Any] = {}
-    origins: dict[str, str] = {}
-    for given, origin in (_from_file(file), _from_environment(), _from_flags(flags or {})):
-        for name, value in _leaves(given):
-            _put(merged, name, value)
-            origins[name] = origin(name)
-    try:
-        return Loaded(Settings(**merged), origins)
-    except ValidationError as error:
-        raise ConfigError("; ".join(_words(problem, origins) for problem in error.errors())) from error
-
-
-def doubts(settings: Settings) -> list[str]:
-    """What is allowed, and most likely not what was meant: venues that are nearly a known one."""
-    named = {
-        "normalize.venues": settings.normalize.venues,
-        "serve.venues": settings.serve.venues,
-        "record.venues": settings.record.venues,
-    }
-    return [
-        f"{setting} has {name}, a venue of your own; did you mean {near}?"
-        for setting, names in named.items()
-        for name in names
-        if (near := near_venue(name))
-    ]
-
-
-def near_venue(name: str) -> str | None:
-    """The known venue that a name is all but equal to: by one letter, or two that are swapped; None where it is one."""
-    if name in KNOWN_VENUES:
-        return None
-    return next((known for known in KNOWN_VENUES if _nearly(name.lower(), known)), None)
-
-
-def _nearly(one: str, other: str) -> bool:
-    start = _same(one, other)
-    one, other = one[start:][::-1], other[start:][::-1]
-    end = _same(one, other)
-    one, other = one[end:], other[end:]
-    return max(len(one), len(other)) <= 1 or (len(one) == 2 and one == other[::-1])
-
-
-def _same(one: str, other: str) -> int:
-    """How many letters both begin with."""
-    return next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
-
-
-def leaves(settings: Settings) -> Iterator[tuple[str, object]]:
-    """Each value with its dotted name, in the order of the tree."""
-    yield from _leaves(settings.model_dump(mode="json"))
-
-
-def described() -> Iterator[tuple[str, str]]:
-    """Each section or value with its description, in the order of the tree."""
-    yield from _described(Settings, "")
-
-
-def template() -> str:
-    """A settings file with everything in it: each value's default, commented out, under its meaning."""
-    values = dict(leaves(Settings()))
-    lines = ["# Settings of the feed. Flags win over the environment (FEED_KAFKA__BOOTSTRAP), that over this file."]
-    for name, words in described():
-        last = name.rpartition(".")[2]
-        if name in values and not isinstance(values[name], dict):
-            lines += [f"# {' '.join(words.split())}"] if words else []
-            lines += [f"# {last} = {json.dumps(values[name])}", ""]
-        elif name in values:
-            lines += ["# [normalize.venue.coinbase]", f"# {words}", '# quotes_from = "book"', ""]
-        else:
-            lines += [f"# {words}", f"[{name}]", ""]
-    return "\n".join(lines)
-
-
-def convert(section: Section, into: type[Plain]) -> Plain:
-    """A section as the Struct of a layer that knows no pydantic; values that the Struct does not have are left out."""
-    return msgspec.convert(section.model_dump(), into)
-
-
-def _described(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str]]:
-    for name, field in model.model_fields.items():
-        annotation = field.annotation
-        if isinstance(annotation, type) and issubclass(annotation, Section):
-            yield f"{prefix}{name}", (annotation.__doc__ or "").strip()
-            yield from _described(annotation, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", field.description or ""
-
-
-def _from_flags(flags: Mapping[str, object]) -> Given:
-    given: dict[str, Any] = {}
-    for name, value in flags.items():
-        if value is not None:
-            _put(given, name, value)
-    return given, lambda name: "flag"
-
-
-def _from_environment() -> Given:
-    for name in os.environ:
-        _refuse_unknown_variable(name)
-    source = EnvSettingsSource(Settings, env_prefix=ENV_PREFIX, env_nested_delimiter=NESTED)
-    return source(), lambda name: f"environment {_variable(name)}"
-
-
-def _refuse_unknown_variable(variable: str) -> None:
-    """pydantic takes no notice of a variable whose section does not exist."""
-    if not variable.startswith(ENV_PREFIX) or NESTED not in variable:
-        return
-    name = variable.removeprefix(ENV_PREFIX).lower().replace(NESTED, ".")
-    if name.split(".")[0] not in Settings.model_fields:
-        raise ConfigError(f"unknown setting {name} (environment {variable}){_did_you_mean(name)}")
-
-
-def _variable(name: str) -> str:
-    return ENV_PREFIX + name.upper().replace(".", NESTED)
-
-
-def _from_file(file: Path | None) -> Given:
-    path = file or Path(os.environ.get("FEED_CONFIG") or FILE_NAME)
-    try:
-        with path.open("rb") as opened:
-            given = tomllib.load(opened)
-    except FileNotFoundError:
-        if file is not None or os.environ.get("FEED_CONFIG"):
-            raise ConfigError(f"no settings file {path}") from None
-        given = {}
-    except (OSError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"settings file {path} cannot be read: {error}") from error
-    return given, lambda name: str(path)
-
-
-def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in tree.items():
-        if isinstance(value, Mapping) and value:
-            yield from _leaves(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
-
-
-def _put(tree: dict[str, Any], name: str, value: object) -> None:
-    *sections, last = name.split(".")
-    for section in sections:
-        inner = tree.setdefault(section, {})
-        if not isinstance(inner, dict):
-            raise ConfigError(f"{name} is in {section}, which has the value {inner!r}")
-        tree = inner
-    tree[last] = value
-
-
-def _words(problem: Any, origins: Mapping[str, str]) -> str:
-    name = ".".join(str(part) for part in problem["loc"])
-    origin = next((f" ({origins[given]})" for given in origins if given == name or given.startswith(f"{name}.")), "")
-    if problem["type"] == "extra_forbidden":
-        return f"unknown setting {name}{origin}{_did_you_mean(name)}"
-    said = problem["msg"].removeprefix("Value error, ")
-    return f"{name}{origin}: {said[0].lower()}{said[1:]}, found {problem['input']!r}" if name else said
-
-
-def _did_you_mean(name: str) -> str:
-    known = [known for known, _ in described()]
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-    return f", did you mean {near[0]}?" if near else f", known are {', '.join(Settings.model_fields)}"
