@@ -165,7 +165,7 @@ def status_of(gateway: Gateway) -> dict[str, Any]:
             for name, source in gateway.hub.sources.items()
         },
         "connections": len(gateway.connections),
-        "limits": gateway.settings.limits,
+        "limits": gateway.settings.limits.model_dump(),
     }
 
 

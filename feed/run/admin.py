@@ -20,11 +20,11 @@ from starlette.responses import PlainTextResponse
 from feed.errors import FeedError
 from feed.gateway.doors import Doors
 from feed.gateway.http import GatewayConfig, HttpProtocol
-from feed.gateway.limits import GatewaySettings, LimitSettings
 from feed.gateway.probes import Probed, add_probes
 from feed.run.up import refuse_used_port
 from feed.runtime.checks import Check, is_ready
 from feed.runtime.metrics import Metrics
+from feed.runtime.settings import LimitSettings, ServeSettings
 
 if TYPE_CHECKING:
     from feed.gateway.gateway import Gateway
@@ -56,7 +56,7 @@ class Watched:
 class _House(NamedTuple):
     """What `feed.gateway.http` asks of a gateway."""
 
-    settings: GatewaySettings
+    settings: ServeSettings
     doors: Doors
     metrics: Metrics
 
@@ -110,7 +110,7 @@ class Admin:
             timeout_graceful_shutdown=1,
         )
         config.gateway = cast(
-            "Gateway", _House(GatewaySettings(limits=_LIMITS, hosts=self._hosts), Doors(_LIMITS), metrics)
+            "Gateway", _House(ServeSettings(limits=_LIMITS, hosts=self._hosts), Doors(_LIMITS), metrics)
         )
         server = _Server(config)
         try:

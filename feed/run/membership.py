@@ -47,9 +47,7 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ha
 class GroupMember:
     """A member of the consumer group `group`; hands the partitions that it is given to a normalizer."""
 
-    def __init__(
-        self, bootstrap: str, group: str, *, session_timeout_ms: int = 6000, heartbeat_interval_ms: int = 500
-    ) -> None:
+    def __init__(self, bootstrap: str, group: str, *, session_timeout_ms: int, heartbeat_interval_ms: int) -> None:
         self._bootstrap = bootstrap
         self._group = group
         self._session_timeout_ms = session_timeout_ms

@@ -14,25 +14,21 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple
 
-from msgspec.structs import replace
-
-from feed.channels.hub import Hub, HubSettings
+from feed.channels.hub import Hub
 from feed.errors import FeedError
 from feed.follow.follower import Followed, Follower
 from feed.gateway.app import Routes
 from feed.gateway.backfill import FeedLogs
 from feed.gateway.descriptors import fitted
 from feed.gateway.gateway import Gateway
-from feed.gateway.limits import GatewaySettings
 from feed.gateway.server import GatewayServer, build_server, serve
 from feed.kafka.cluster import Cluster
 from feed.normalizer.role import Normalizer
 from feed.normalizer.settings import NormalizerSettings
-from feed.protocol.session import SessionSettings
 from feed.run.membership import AllPartitions, GroupMember
 from feed.runtime.command import say
 from feed.runtime.metrics import Metrics, tell_build
-from feed.runtime.settings import Settings, convert
+from feed.runtime.settings import Settings
 from feed.runtime.tasks import together, until_signal
 from feed.venues.table import venue as venue_named
 from feed.wire.model import PROTOCOL
@@ -210,22 +206,6 @@ def _normalizer(settings: Settings, metrics: Metrics) -> Normalizer:
 def make_gateway(settings: Settings, metrics: Metrics, *, live: bool = True) -> Gateway:
     """The gateway as the settings say; `live`: it follows feed logs."""
     chosen = settings.serve
-    hub = Hub(
-        HubSettings(
-            resume_window_ms=chosen.resume_window_s * 1000,
-            resume_window_bytes_max=chosen.resume_window_bytes_max,
-            page_bytes=chosen.page_bytes,
-            trades_kept=settings.normalize.trades_in_snapshot,
-            bars_closed_kept=settings.normalize.bars_closed_kept,
-        )
-    )
-    session = replace(
-        convert(chosen.requests, SessionSettings),
-        server=chosen.server,
-        heartbeat_ms=chosen.heartbeat_ms,
-        page_bytes=chosen.page_bytes,
-        message_bytes_max=chosen.limits.message_bytes_max,
-    )
     recordings, files_a_reader = None, 0
     if chosen.recordings:
         from feed.gateway.recordings import FILES_A_READER, Recordings  # it brings pyarrow, a third of a second
@@ -233,9 +213,9 @@ def make_gateway(settings: Settings, metrics: Metrics, *, live: bool = True) -> 
         recordings, files_a_reader = Recordings(chosen.recordings), FILES_A_READER
     topics = {name: settings.feed_topic(name) for name in settings.served.names}
     past = FeedLogs(settings.kafka.bootstrap, topics) if live else None
-    own = convert(chosen, GatewaySettings)
-    own = replace(own, limits=fitted(own.limits, files_a_reader=files_a_reader))
-    return Gateway(own, hub, session, metrics, recordings, past, live=live)
+    limits = fitted(chosen.limits, files_a_reader=files_a_reader)
+    own = chosen.model_copy(update={"limits": limits})
+    return Gateway(own, Hub(settings.hub), metrics, recordings, past, live=live)
 
 
 def follower(settings: Settings, gateway: Gateway, *, lenient: bool = False) -> Follower:

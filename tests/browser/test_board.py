@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 import pytest
 
-from feed.gateway.limits import GatewaySettings
+from feed.runtime.settings import ServeSettings
 from feed.wire.model import Quote, Trade
 from tests.browser.chromium import EXECUTABLE, Chromium, Page
 from tests.gateways import Running
@@ -26,7 +26,7 @@ pytestmark = [
 ]
 
 
-SETTINGS: Final = GatewaySettings(port=0, heartbeat_ms=200, reconnect_spread_ms=200)
+SETTINGS: Final = ServeSettings(port=0, heartbeat_ms=200, reconnect_spread_ms=200)
 
 
 @pytest.fixture(scope="module")

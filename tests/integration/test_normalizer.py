@@ -84,7 +84,11 @@ class Lab:
     async def normalizer(self, group: str = "", **changes: object) -> AsyncIterator[asyncio.Task[None]]:
         settings = replace(self.settings, **changes)
         normalizer = Normalizer(self.kafka, {TOY: settings}, fetch_wait_ms=50, compression="none")
-        member = GroupMember(self.kafka, group, heartbeat_interval_ms=100) if group else AllPartitions()
+        member = (
+            GroupMember(self.kafka, group, session_timeout_ms=6000, heartbeat_interval_ms=100)
+            if group
+            else AllPartitions()
+        )
         task = asyncio.create_task(normalizer.run(member))
         try:
             yield task

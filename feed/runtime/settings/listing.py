@@ -7,20 +7,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
-import msgspec
-from msgspec import Struct
 from pydantic import BaseModel
 
-from feed.runtime.settings.tree import Section, Settings
-
-Plain = TypeVar("Plain", bound=Struct)
-
-
-def convert(section: Section, into: type[Plain]) -> Plain:
-    """A section as the Struct of a layer that knows no pydantic; values that the Struct does not have are left out."""
-    return msgspec.convert(section.model_dump(), into)
+from feed.runtime.settings.sections import Section
+from feed.runtime.settings.tree import Settings
 
 
 def leaves(settings: Settings) -> Iterator[tuple[str, object]]:

@@ -17,6 +17,8 @@ from feed.wire.symbols import is_awaitable, is_pattern
 
 KNOWN_VENUES: Final = ("binance", "binance-usdm", "binance-coinm", "coinbase", "kraken")
 MEBIBYTE: Final = 1024 * 1024
+NS_PER_MS: Final = 1_000_000
+NS_PER_S: Final = 1_000_000_000
 _VENUE_CHARS_MAX: Final = 100
 _VENUE: Final = re.compile(rf"[A-Za-z0-9._-]{{1,{_VENUE_CHARS_MAX}}}").fullmatch
 

@@ -5,24 +5,26 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import msgspec
 import pytest
 
 import feed
+from feed.channels.hub import HubSettings
+from feed.channels.state import FoldRules
 from feed.errors import ConfigError
-from feed.gateway.limits import GatewaySettings
-from feed.gateway.limits import LimitSettings as GatewayLimits
+from feed.gateway.gateway import told_settings
 from feed.protocol.session import SessionSettings
 from feed.runtime.settings import (
     KNOWN_VENUES,
     LimitSettings,
     RequestSettings,
     ServeSettings,
-    convert,
     described,
     doubts,
     leaves,
     load,
 )
+from feed.venues.tick import Rules
 
 
 @pytest.fixture(autouse=True)
@@ -178,12 +180,20 @@ def test_every_value_is_used() -> None:
         assert re.search(rf"\.{name.rpartition('.')[2]}\b", text), name
 
 
-def test_the_gateways_own_defaults_are_these_defaults() -> None:
-    limits = convert(LimitSettings(), GatewayLimits)
-    assert limits == GatewayLimits()
-    assert set(LimitSettings.model_fields) == set(GatewayLimits.__struct_fields__)
-    gateway = convert(ServeSettings(server="gw-1"), GatewaySettings)
-    assert gateway == GatewaySettings()
-    assert convert(RequestSettings(), SessionSettings) == SessionSettings()
-    told = {"server", "heartbeat_ms", "page_bytes", "message_bytes_max"}
-    assert set(RequestSettings.model_fields) | told == set(SessionSettings.__struct_fields__)
+def test_a_session_is_told_what_is_set() -> None:
+    requests = RequestSettings(requests_burst=7, depth=(3,))
+    serve = ServeSettings(
+        server="gw-7", heartbeat_ms=700, requests=requests, limits=LimitSettings(message_bytes_max=70)
+    )
+    told = told_settings(serve)
+    assert (told.server, told.heartbeat_ms, told.message_bytes_max) == ("gw-7", 700, 70)
+    assert (told.requests_burst, told.depth) == (7, (3,))
+
+
+def test_without_settings_the_core_has_the_same_defaults() -> None:
+    settings = load().settings
+    assert settings.rules("kraken") == Rules()
+    assert settings.fold_rules == FoldRules()
+    assert settings.hub == HubSettings()
+    told = told_settings(ServeSettings(server=SessionSettings().server))
+    assert msgspec.convert(told, SessionSettings, from_attributes=True) == SessionSettings()
