@@ -25,7 +25,7 @@ from feed.kafka.fetch import Fetcher, Stream
 from feed.recorder.commits import Commits
 from feed.recorder.recovery import seal_ended, take_up
 from feed.recorder.retention import keep
-from feed.recorder.role import NOT_OUR_DISK, Pauses, RecorderSettings, refuse_full
+from feed.recorder.role import NOT_OUR_DISK, Pauses, refuse_full
 from feed.recorder.rows import Taken
 from feed.recording.disk import Disk
 from feed.recording.notes import Span
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from feed.backfill.past import LogCut
     from feed.recorder.health import RecorderHealth
+    from feed.runtime.settings import RecordSettings
 
 _NS_PER_MS: Final = 1_000_000
 _LOOK_S: Final = 1.0
@@ -57,7 +58,7 @@ class RawRecorder:
         topics: Sequence[str],
         root: Path,
         *,
-        settings: RecorderSettings,
+        settings: RecordSettings,
         health: RecorderHealth,
         fetch_wait_ms: int,
         disk: Disk | None = None,
@@ -101,7 +102,7 @@ class RawRecorder:
     async def _record(self) -> None:
         refuse_full(self._disk, self._settings.free_bytes_min)
         taken_up = await unbroken(asyncio.to_thread(take_up, self._root, self._disk, (), (TICKS,)))
-        commits = Commits(self._disk, (TICKS,), taken_up.commit, FoldRules(), self._settings.files)
+        commits = Commits(self._disk, (TICKS,), taken_up.commit, FoldRules(), self._settings)
         life = RawTicks(commits, taken_up.positions)
         streams: dict[TopicPartition, Stream] = {}
         self._health.goes_on(TICKS)
@@ -191,7 +192,7 @@ class RawRecorder:
         path = life.commits.end(TICKS)
         if path is not None:
             await asyncio.to_thread(seal_ended, self._root, self._disk, path)
-            gone = await asyncio.to_thread(keep, self._root, self._disk, self._settings.keep, life.newest, (TICKS,))
+            gone = await asyncio.to_thread(keep, self._root, self._disk, self._settings, life.newest, (TICKS,))
             self._health.deleted_files += len(gone)
 
     def _finish(self, life: RawTicks) -> None:

@@ -170,21 +170,14 @@ async def _normalize(settings: Settings, normalizer: Normalizer) -> None:
 
 def normalizer_settings(settings: Settings, name: str) -> NormalizerSettings:
     """What the normalizer of a venue needs to know."""
-    kafka, chosen = settings.kafka, settings.normalize
     return NormalizerSettings(
         ticks_topic=settings.ticks_topic(name),
         feed_topic=settings.feed_topic(name),
-        dead_topic=kafka.dead_topic,
+        dead_topic=settings.kafka.dead_topic,
         rules=settings.rules(name),
-        ticks_a_step_max=chosen.poll_ticks_max,
-        keyframe_ratio=chosen.keyframe_ratio,
-        round_ms=chosen.keyframe_round_max_s * 1000,
-        round_least_ms=chosen.keyframe_round_min_ms,
-        alive_ms=chosen.alive_ms,
-        open_transaction_max_ms=chosen.open_transaction_max_ms,
-        rival_silence_ms=chosen.rival_silence_ms,
+        normalize=settings.normalize,
         owner=f"{socket.gethostname()}:{os.getpid()}",
-        compression=kafka.compression,
+        compression=settings.kafka.compression,
     )
 
 

@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterator
 from typing import Any, Final
 
-import msgspec
 import psutil
 import pytest
 
@@ -177,7 +176,7 @@ def test_origins(gateway: Running, origin: str | None, status: int) -> None:
 @pytest.fixture(scope="module")
 def named() -> Iterator[Running]:
     """A gateway that is known by a name, too."""
-    with Running(msgspec.structs.replace(SETTINGS, hosts=("localhost", "[::1]", "desk.example"))) as running:
+    with Running(SETTINGS.model_copy(update={"hosts": ("localhost", "[::1]", "desk.example")})) as running:
         yield running
 
 
