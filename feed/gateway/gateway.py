@@ -27,7 +27,7 @@ from feed.gateway.turns import Turns
 from feed.gateway.ws import StreamProtocol
 from feed.protocol.session import Dialogue, Session, SessionSettings
 from feed.runtime.checks import Check, is_ready
-from feed.runtime.metrics import Metrics, text_of
+from feed.runtime.metrics import Metrics, prometheus_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -291,7 +291,7 @@ class Gateway:
     async def export(self) -> bytes:
         """All numbers, those of the other workers among them."""
         await self.merged.told()
-        return self.metrics.export() if self.siblings is None else text_of(await self.siblings.families())
+        return self.metrics.export() if self.siblings is None else prometheus_text(await self.siblings.families())
 
     async def all_checks(self) -> list[Check]:
         """The same, and that all other workers are ready."""

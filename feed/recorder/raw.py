@@ -32,7 +32,7 @@ from feed.recording.notes import Span
 from feed.recording.tables import SCHEMAS, TICKS
 from feed.recording.words import Words
 from feed.runtime.tasks import end, unbroken
-from feed.runtime.told import ToldReasons
+from feed.runtime.throttle import ThrottledLog
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,7 +73,7 @@ class RawRecorder:
         self._disk = disk or Disk(root)
         self._cluster = Cluster(bootstrap, client_id="feed-record-raw")
         self._fetcher = Fetcher(self._cluster, wait_ms=fetch_wait_ms)
-        self._told = ToldReasons(log)
+        self._told = ThrottledLog(log)
         self._pauses = Pauses("recording of ticks")
 
     async def run(self, locked: asyncio.Event) -> None:

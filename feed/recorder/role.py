@@ -26,7 +26,7 @@ from feed.recorder.session import RecorderSession
 from feed.recording.disk import Disk
 from feed.recording.tables import GAPS, STATES
 from feed.runtime.tasks import unbroken
-from feed.runtime.told import ToldReasons
+from feed.runtime.throttle import ThrottledLog
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -70,7 +70,7 @@ class Pauses:
 
     def __init__(self, what: str) -> None:
         self._what = what
-        self._told = ToldReasons(log)
+        self._told = ThrottledLog(log)
         self._since: float | None = None
 
     def pause(self, error: OSError) -> None:

@@ -15,7 +15,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
 from aiokafka.errors import KafkaError
 
 from feed.errors import FeedError, Unreachable
-from feed.runtime.told import ToldReasons
+from feed.runtime.throttle import ThrottledLog
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -101,7 +101,7 @@ class AllPartitions:
 
     async def __call__(self, normalizer: Normalizer) -> None:
         """Looks for new partitions until it is cancelled; while no broker answers, those known stay."""
-        told = ToldReasons(log)
+        told = ThrottledLog(log)
         while True:
             normalizer.changed.clear()
             try:

@@ -23,7 +23,7 @@ from feed.recorder.raw import RawRecorder
 from feed.recorder.role import Recorder
 from feed.recording.filter import Filter
 from feed.runtime.gc_tuning import settle
-from feed.runtime.metrics import Metrics, tell_build
+from feed.runtime.metrics import Metrics, add_build_info
 from feed.runtime.settings import Settings, load
 from feed.runtime.tasks import together, until_signal
 from feed.wire.model import PROTOCOL
@@ -128,7 +128,7 @@ async def _watch(admin: Admin, health: RecorderHealth) -> None:
     from feed.run.admin import Watched
 
     metrics = Metrics()
-    tell_build(metrics, PROTOCOL)
+    add_build_info(metrics, PROTOCOL)
     register(metrics, health.status)
     await admin.run(Watched(health.checks, metrics), metrics)
 

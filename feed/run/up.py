@@ -27,7 +27,7 @@ from feed.normalizer.role import Normalizer
 from feed.normalizer.settings import NormalizerSettings
 from feed.run.membership import AllPartitions, GroupMember
 from feed.runtime.command import say
-from feed.runtime.metrics import Metrics, tell_build
+from feed.runtime.metrics import Metrics, add_build_info
 from feed.runtime.settings import Settings
 from feed.runtime.tasks import together, until_signal
 from feed.venues.table import venue as venue_named
@@ -52,7 +52,7 @@ class Roles(NamedTuple):
 def build(settings: Settings, *, normalizes: bool, serves: bool, routes: Sequence[Routes] = ()) -> Roles:
     """The objects of the roles that are asked for; nothing runs yet. `routes`: what the gateway answers besides."""
     metrics = Metrics()
-    tell_build(metrics, PROTOCOL)
+    add_build_info(metrics, PROTOCOL)
     normalizer = _normalizer(settings, metrics) if normalizes else None
     server = build_server(make_gateway(settings, metrics), *routes) if serves else None
     if server is not None and normalizer is not None:

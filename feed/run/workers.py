@@ -34,8 +34,8 @@ from feed.gateway.gateway import Gateway
 from feed.gateway.server import GatewayServer, serve
 from feed.gateway.worker_stats import PARENT, Report, WorkerStats, retire, stands_still
 from feed.run.up import build, follower, refuse_used_port
-from feed.runtime.checks import Check, failing, in_words, is_ready
-from feed.runtime.metrics import Metrics, text_of
+from feed.runtime.checks import Check, failing, in_one_line, is_ready
+from feed.runtime.metrics import Metrics, prometheus_text
 from feed.runtime.settings import Settings, leaves, load
 from feed.runtime.tasks import end, first_cause, together
 
@@ -139,7 +139,7 @@ class Workers:
 
     async def export(self) -> bytes:
         """The numbers of all of them."""
-        return self._metrics.export() if self._siblings is None else text_of(await self._siblings.families())
+        return self._metrics.export() if self._siblings is None else prometheus_text(await self._siblings.families())
 
     async def _report(self, clients: int) -> Report:
         checks = [checked() for checked in self._checks]
@@ -147,7 +147,7 @@ class Workers:
             worker=PARENT,
             pid=os.getpid(),
             ready=is_ready(checks),
-            found=in_words(failing(checks)),
+            found=in_one_line(failing(checks)),
             uptime_s=round(time.monotonic() - self._began_at),
             families=self._metrics.families(),
             connections=0,

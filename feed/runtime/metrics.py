@@ -66,7 +66,7 @@ class Histogram:
         self.total += measure
 
 
-class Labelled:
+class LabelledCounter:
     """Counters of one name, told apart by a label; beyond `_LABELLED_MAX` values the rest is counted as `other`."""
 
     __slots__ = ("children", "label")
@@ -86,7 +86,7 @@ class Labelled:
 
 
 Labels = tuple[str, ...]
-Reading = Callable[
+Read = Callable[
     [],
     float
     | Mapping[str, float]
@@ -100,9 +100,9 @@ class Metrics(Collector):
     """The numbers of one process, by name; a name may be asked for again and is then the same number."""
 
     def __init__(self) -> None:
-        self._counters: dict[str, tuple[str, Counter | Labelled]] = {}
-        self._gauges: dict[str, _Readings] = {}
-        self._read: dict[str, _Readings] = {}
+        self._counters: dict[str, tuple[str, Counter | LabelledCounter]] = {}
+        self._gauges: dict[str, _ReadOnDemand] = {}
+        self._counted: dict[str, _ReadOnDemand] = {}
         self._histograms: dict[str, tuple[str, Histogram]] = {}
         self._registry = CollectorRegistry()
         self._registry.register(self)
@@ -116,25 +116,25 @@ class Metrics(Collector):
         assert isinstance(found, Counter)
         return found
 
-    def labelled(self, name: str, text: str, label: str) -> Labelled:
+    def labelled(self, name: str, text: str, label: str) -> LabelledCounter:
         """Counters told apart by `label`; exported as `<name>_total`."""
-        found = self._counters.setdefault(name, (text, Labelled(label)))[1]
-        assert isinstance(found, Labelled)
+        found = self._counters.setdefault(name, (text, LabelledCounter(label)))[1]
+        assert isinstance(found, LabelledCounter)
         return found
 
-    def gauge(self, name: str, text: str, read: Reading, *, label: str = "", labels: Labels = ()) -> None:
+    def gauge(self, name: str, text: str, read: Read, *, label: str = "", labels: Labels = ()) -> None:
         """A number that is read when somebody asks; with `label` (or several `labels`), a mapping of their values.
 
         Of several roles that tell it in one process the larger counts.
         """
-        self._gauges.setdefault(name, _Readings(text, labels or ((label,) if label else ()))).add(read)
+        self._gauges.setdefault(name, _ReadOnDemand(text, labels or ((label,) if label else ()))).add(read)
 
-    def counted(self, name: str, text: str, read: Reading, *, label: str = "", labels: Labels = ()) -> None:
+    def counted(self, name: str, text: str, read: Read, *, label: str = "", labels: Labels = ()) -> None:
         """A counter that is kept elsewhere and read when somebody asks; exported as `<name>_total`.
 
         Of several roles that tell it in one process the larger counts: both have seen the same.
         """
-        self._read.setdefault(name, _Readings(text, labels or ((label,) if label else ()))).add(read)
+        self._counted.setdefault(name, _ReadOnDemand(text, labels or ((label,) if label else ()))).add(read)
 
     def histogram(self, name: str, text: str, bounds: Sequence[float] = SECONDS) -> Histogram:
         """A distribution."""
@@ -156,10 +156,10 @@ class Metrics(Collector):
         """What Prometheus' client asks for at a scrape."""
         for name, (text, counter) in self._counters.items():
             yield _counter_family(name, text, counter)
-        for name, readings in self._gauges.items():
-            yield readings.family(GaugeMetricFamily, name)
-        for name, readings in self._read.items():
-            yield readings.family(CounterMetricFamily, name)
+        for name, on_demand in self._gauges.items():
+            yield on_demand.family(GaugeMetricFamily, name)
+        for name, on_demand in self._counted.items():
+            yield on_demand.family(CounterMetricFamily, name)
         for name, (text, histogram) in self._histograms.items():
             family = HistogramMetricFamily(name, text)
             family.add_metric([], list(_buckets(histogram)), histogram.total)
@@ -170,8 +170,8 @@ class Metrics(Collector):
         return ()
 
 
-def tell_build(metrics: Metrics, protocol: str) -> None:
-    """Has it told which code this is."""
+def add_build_info(metrics: Metrics, protocol: str) -> None:
+    """Adds a number that says which code this is."""
     try:
         version = importlib.metadata.version("market-feed")
     except importlib.metadata.PackageNotFoundError:
@@ -180,7 +180,9 @@ def tell_build(metrics: Metrics, protocol: str) -> None:
     metrics.gauge("feed_build_info", "Which code this is", lambda: labels, labels=("version", "python", "protocol"))
 
 
-def together(live: Mapping[str, Iterable[Family]], ended: Iterable[Iterable[Family]], label: str) -> list[Family]:
+def merged_families(
+    live: Mapping[str, Iterable[Family]], ended: Iterable[Iterable[Family]], label: str
+) -> list[Family]:
     """The numbers of several processes as those of one: what adds up is added, all else has `label`.
 
     `live` by the label's value; of what has `ended` only what adds up counts.
@@ -206,14 +208,14 @@ def together(live: Mapping[str, Iterable[Family]], ended: Iterable[Iterable[Fami
     return list(found.values())
 
 
-def text_of(families: Iterable[Family]) -> bytes:
+def prometheus_text(families: Iterable[Family]) -> bytes:
     """Families in Prometheus' text format."""
     registry = CollectorRegistry()
-    registry.register(_Told(families))
+    registry.register(_KnownFamilies(families))
     return generate_latest(registry)
 
 
-class _Told(Collector):
+class _KnownFamilies(Collector):
     def __init__(self, families: Iterable[Family]) -> None:
         self._families = families
 
@@ -233,7 +235,7 @@ def _family(metric: Metric) -> Family:
     return Family(metric.name, metric.type, metric.documentation, samples)
 
 
-def _counter_family(name: str, text: str, counter: Counter | Labelled) -> Metric:
+def _counter_family(name: str, text: str, counter: Counter | LabelledCounter) -> Metric:
     if isinstance(counter, Counter):
         return CounterMetricFamily(name, text, value=counter.value)
     family = CounterMetricFamily(name, text, labels=[counter.label])
@@ -242,20 +244,20 @@ def _counter_family(name: str, text: str, counter: Counter | Labelled) -> Metric
     return family
 
 
-class _Readings:
+class _ReadOnDemand:
     """What is read when somebody asks, under one name."""
 
     def __init__(self, text: str, labels: Labels) -> None:
         self._text = text
         self._labels = labels
-        self._all: list[Reading] = []
+        self._reads: list[Read] = []
 
-    def add(self, read: Reading) -> None:
-        self._all.append(read)
+    def add(self, read: Read) -> None:
+        self._reads.append(read)
 
     def family(self, family_of: type[GaugeMetricFamily | CounterMetricFamily], name: str) -> Metric:
         found: dict[tuple[str, ...], float] = {}
-        for read in self._all:
+        for read in self._reads:
             reading = read()
             for value, number in reading.items() if isinstance(reading, Mapping) else [((), reading)]:
                 key = (value,) if isinstance(value, str) else value

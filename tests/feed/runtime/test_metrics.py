@@ -7,7 +7,7 @@ import platform
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from feed.runtime.metrics import Metrics, tell_build
+from feed.runtime.metrics import Metrics, add_build_info
 
 
 def exported(metrics: Metrics) -> dict[str, dict[str, float]]:
@@ -59,7 +59,7 @@ def test_of_two_roles_that_tell_the_same_the_larger_number_counts() -> None:
 
 def test_which_code_it_is() -> None:
     metrics = Metrics()
-    tell_build(metrics, "feed.v1")
+    add_build_info(metrics, "feed.v1")
     [(labels, value)] = exported(metrics)["feed_build_info"].items()
     assert labels.split(",") == ["feed.v1", platform.python_version(), importlib.metadata.version("market-feed")]
     assert value == 1

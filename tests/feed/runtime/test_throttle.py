@@ -9,7 +9,7 @@ import logging
 import pytest
 
 from feed.runtime import logs
-from feed.runtime.told import ToldReasons
+from feed.runtime.throttle import ThrottledLog
 
 
 class Clock:
@@ -24,12 +24,12 @@ class Clock:
 
 def test_a_reason_is_said_at_once_and_then_once_a_minute_with_its_count(caplog: pytest.LogCaptureFixture) -> None:
     now = 0.0
-    told = ToldReasons(logging.getLogger("test.told"), clock=lambda: now)
+    log = ThrottledLog(logging.getLogger("test.throttle"), clock=lambda: now)
     for second in range(121):
         now = float(second)
-        told.say("a", f"a at {second}")
+        log.say("a", f"a at {second}")
         if second == 30:
-            told.say("b", "b", count=3)
+            log.say("b", "b", count=3)
     assert [record.message for record in caplog.records] == [
         "a at 0",
         "b (3 times)",
@@ -39,17 +39,17 @@ def test_a_reason_is_said_at_once_and_then_once_a_minute_with_its_count(caplog: 
 
 
 def test_reasons_without_end_take_no_memory_without_end() -> None:
-    told = ToldReasons(logging.getLogger("test.told"), clock=lambda: 0.0)
+    log = ThrottledLog(logging.getLogger("test.throttle"), clock=lambda: 0.0)
     for number in range(5_000):
-        told.say(number, "x")
-    assert len(told._repeats._said) <= 1_000
+        log.say(number, "x")
+    assert len(log._throttle._reasons) <= 1_000
 
 
 def test_a_fault_of_ours_is_said_with_its_traceback(caplog: pytest.LogCaptureFixture) -> None:
     try:
         raise RuntimeError("nobody thought of it")
     except RuntimeError as error:
-        ToldReasons(logging.getLogger("feed.test")).say("fault", "a record failed", level=logging.ERROR, error=error)
+        ThrottledLog(logging.getLogger("feed.test")).say("fault", "a record failed", level=logging.ERROR, error=error)
     assert "nobody thought of it" in caplog.text
     assert "Traceback" in caplog.text
 
