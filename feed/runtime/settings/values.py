@@ -12,10 +12,11 @@ from typing import Annotated, Final, NamedTuple
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import NoDecode
 
+from feed.venues.table import NAMES
 from feed.wire.model import Interval, Kind
 from feed.wire.symbols import is_awaitable, is_pattern
 
-KNOWN_VENUES: Final = ("binance", "binance-usdm", "binance-coinm", "coinbase", "kraken")
+KNOWN_VENUES: Final = NAMES
 MEBIBYTE: Final = 1024 * 1024
 NS_PER_MS: Final = 1_000_000
 NS_PER_S: Final = 1_000_000_000
