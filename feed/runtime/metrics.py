@@ -77,12 +77,12 @@ class LabelledCounter:
 
     def of(self, value: str) -> Counter:
         """The counter with this value of the label."""
-        found = self.children.get(value)
-        if found is None:
+        counter = self.children.get(value)
+        if counter is None:
             if len(self.children) >= _LABELLED_MAX:
                 value = "other"
-            found = self.children.setdefault(value, Counter())
-        return found
+            counter = self.children.setdefault(value, Counter())
+        return counter
 
 
 Labels = tuple[str, ...]
@@ -112,15 +112,15 @@ class Metrics(Collector):
 
     def counter(self, name: str, text: str) -> Counter:
         """A counter; exported as `<name>_total`."""
-        found = self._counters.setdefault(name, (text, Counter()))[1]
-        assert isinstance(found, Counter)
-        return found
+        counter = self._counters.setdefault(name, (text, Counter()))[1]
+        assert isinstance(counter, Counter)
+        return counter
 
     def labelled(self, name: str, text: str, label: str) -> LabelledCounter:
         """Counters told apart by `label`; exported as `<name>_total`."""
-        found = self._counters.setdefault(name, (text, LabelledCounter(label)))[1]
-        assert isinstance(found, LabelledCounter)
-        return found
+        counter = self._counters.setdefault(name, (text, LabelledCounter(label)))[1]
+        assert isinstance(counter, LabelledCounter)
+        return counter
 
     def gauge(self, name: str, text: str, read: Read, *, label: str = "", labels: Labels = ()) -> None:
         """A number that is read when somebody asks; with `label` (or several `labels`), a mapping of their values.
@@ -187,25 +187,26 @@ def merged_families(
 
     `live` by the label's value; of what has `ended` only what adds up counts.
     """
-    found: dict[str, Family] = {}
-    sums: dict[str, dict[tuple[str, tuple[tuple[str, str], ...]], float]] = {}
+    merged: dict[str, Family] = {}
+    totals: dict[str, dict[tuple[str, tuple[tuple[str, str], ...]], float]] = {}
+    """Of each family that adds up the sum of every sample, by its name and labels."""
     for value, families in [*live.items(), *(("", families) for families in ended)]:
         for family in families:
             if family.adds_up:
-                found.setdefault(family.name, family)
-                of = sums.setdefault(family.name, {})
+                merged.setdefault(family.name, family)
+                sums = totals.setdefault(family.name, {})
                 for name, labels, number in family.samples:
                     key = name, tuple(labels.items())
-                    of[key] = of.get(key, 0) + number
+                    sums[key] = sums.get(key, 0) + number
             elif value:
-                known = found.setdefault(family.name, Family(family.name, family.kind, family.text, []))
+                known = merged.setdefault(family.name, Family(family.name, family.kind, family.text, []))
                 known.samples.extend(
                     (name, {**labels, label: value}, number) for name, labels, number in family.samples
                 )
-    for name, of in sums.items():
-        samples = [(sample, dict(labels), number) for (sample, labels), number in of.items()]
-        found[name] = Family(name, found[name].kind, found[name].text, samples)
-    return list(found.values())
+    for name, sums in totals.items():
+        samples = [(sample, dict(labels), number) for (sample, labels), number in sums.items()]
+        merged[name] = Family(name, merged[name].kind, merged[name].text, samples)
+    return list(merged.values())
 
 
 def prometheus_text(families: Iterable[Family]) -> bytes:
@@ -256,14 +257,14 @@ class _ReadOnDemand:
         self._reads.append(read)
 
     def family(self, family_of: type[GaugeMetricFamily | CounterMetricFamily], name: str) -> Metric:
-        found: dict[tuple[str, ...], float] = {}
+        largest: dict[tuple[str, ...], float] = {}
         for read in self._reads:
             reading = read()
             for value, number in reading.items() if isinstance(reading, Mapping) else [((), reading)]:
-                key = (value,) if isinstance(value, str) else value
-                found[key] = max(number, found.get(key, number))
+                labels: tuple[str, ...] = (value,) if isinstance(value, str) else value
+                largest[labels] = max(number, largest.get(labels, number))
         family = family_of(name, self._text, labels=self._labels)
-        for labels, number in found.items():
+        for labels, number in largest.items():
             family.add_metric(labels, number)
         return family
 
