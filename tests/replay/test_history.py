@@ -19,7 +19,6 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from msgspec.structs import replace as changed
 
 import replay
 from feed.recording.filter import Filter
@@ -43,7 +42,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     log = MadeUp("toy/0", SYMBOLS, random.Random(11))
     log.grow(400)
     log.record()
-    tape = Tape(root, [log.log], files=changed(FILES, rotate_bytes=8_000))
+    tape = Tape(root, [log.log], files=FILES.model_copy(update={"rotate_bytes": 8_000}))
     tape.play()
     tape.die()
     return root
