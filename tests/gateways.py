@@ -18,10 +18,10 @@ import uvloop
 
 from feed.channels.hub import Hub
 from feed.gateway.gateway import Gateway
-from feed.gateway.limits import GatewaySettings
 from feed.gateway.recordings import Recordings
 from feed.gateway.server import GatewayServer, build_server, serve
 from feed.runtime.metrics import Metrics
+from feed.runtime.settings import ServeSettings
 from replay.routes import add_routes
 
 Result = TypeVar("Result")
@@ -32,14 +32,14 @@ class Running:
 
     def __init__(
         self,
-        settings: GatewaySettings | None = None,
+        settings: ServeSettings | None = None,
         *,
         hub: Hub | None = None,
         ready: bool = True,
         recordings: Path | None = None,
     ) -> None:
         """`recordings`: a folder that it serves too."""
-        self._settings = settings or GatewaySettings(port=0, heartbeat_ms=60_000, ping_interval_ms=60_000)
+        self._settings = settings or ServeSettings(port=0, heartbeat_ms=60_000, ping_interval_ms=60_000)
         self._hub = hub
         self._ready = ready
         self._recordings = recordings
@@ -124,10 +124,9 @@ class Running:
         await serving
 
 
-def make_gateway(settings: GatewaySettings, hub: Hub | None = None, recordings: Path | None = None) -> Gateway:
+def make_gateway(settings: ServeSettings, hub: Hub | None = None, recordings: Path | None = None) -> Gateway:
     """A gateway with an empty hub, where none is given; call it on the loop that it shall live on."""
     from feed.channels.hub import HubSettings
-    from feed.protocol.session import SessionSettings
 
     folder = Recordings(str(recordings)) if recordings is not None else None
-    return Gateway(settings, hub or Hub(HubSettings()), SessionSettings(), Metrics(), folder)
+    return Gateway(settings, hub or Hub(HubSettings()), Metrics(), folder)

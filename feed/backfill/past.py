@@ -215,8 +215,7 @@ class Past:
                 resume_window_bytes_max=0,
                 resume_window_ms=0,
                 page_bytes=settings.page_bytes,
-                trades_kept=settings.trades_kept,
-                bars_closed_kept=settings.bars_closed_kept,
+                rules=settings.rules,
             )
         )
         self.subscriber = self.hub.subscriber(self)

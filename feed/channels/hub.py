@@ -53,17 +53,13 @@ _VIEW_WINDOW_PART: Final = 4
 
 
 class HubSettings(Struct, frozen=True, kw_only=True):
-    """What a hub keeps."""
+    """What a hub keeps, and how much of it a subscriber gets at a time. The defaults of `serve`, whose bounds and words
+    stand in `feed.runtime.settings`."""
 
     resume_window_bytes_max: int = 256 * 1024 * 1024
-    """Updates of all channels that are kept for resumes and for subscribers left behind, their overhead included."""
     resume_window_ms: int = 60_000
-    """How long they are kept."""
     page_bytes: int = 64 * 1024
-    """What a subscriber that joins or catches up is sent at a time."""
-    trades_kept: int = 100
-    bars_closed_kept: int = 5
-    """What snapshots of trades and bars hold; the same as the normalizer's settings."""
+    rules: FoldRules = FoldRules()
 
 
 class HubCounts(Tally):
@@ -91,7 +87,7 @@ class Hub:
         """`spec`: how its channels are seen; `raw`: the hub that it is a view of."""
         self.settings = settings
         self.spec = spec
-        self.rules = FoldRules(trades_kept=settings.trades_kept, bars_closed_kept=settings.bars_closed_kept)
+        self.rules = settings.rules
         self.counts: HubCounts = HubCounts() if raw is None else raw.counts
         self._raw: Hub = self if raw is None else raw
         self.roster = Roster()

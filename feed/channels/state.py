@@ -18,7 +18,9 @@ from feed.channels.steps import Steps, whole
 from feed.errors import CorruptLog
 from feed.wire.message import END, JOINT, START, bare
 from feed.wire.model import (
+    BARS_CLOSED_KEPT,
     NO_SEQ,
+    TRADES_KEPT,
     Bar,
     Book,
     Data,
@@ -33,10 +35,10 @@ from feed.wire.parts import part_of, pieces_of
 
 
 class FoldRules(Struct, frozen=True):
-    """How much the lists of a snapshot hold; the same as the normalizer's settings."""
+    """How much the lists of a snapshot hold."""
 
-    trades_kept: int = 100
-    bars_closed_kept: int = 5
+    trades_kept: int = TRADES_KEPT
+    bars_closed_kept: int = BARS_CLOSED_KEPT
 
 
 class Body(Struct, frozen=True, gc=False):

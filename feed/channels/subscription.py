@@ -55,9 +55,9 @@ class Ask(Struct, frozen=True, kw_only=True):
 class Limits(Struct, frozen=True, kw_only=True):
     """What one subscriber may have."""
 
-    subscriptions_max: int = 10_000
+    subscriptions_max: int
     """Channels by name, and kinds of patterns; one more gets `subscription_limit`."""
-    patterns_max: int = 64
+    patterns_max: int
     """Kinds of patterns, exceptions from them included."""
 
 

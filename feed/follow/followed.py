@@ -13,7 +13,7 @@ import logging
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol
 
 from feed.errors import CorruptLog, DamagedRecord, ForeignRecord
-from feed.runtime.told import ToldReasons
+from feed.runtime.throttle import ThrottledLog
 from feed.wire.log_reader import LogReader
 from feed.wire.record import EMPTY, Record, record_of
 
@@ -162,7 +162,7 @@ class FollowedLog:
         now: float,
         tell: Callable[[FollowedLog, float], object],
         passed: Callable[[str, int], None] | None,
-        told: ToldReasons,
+        told: ThrottledLog,
     ) -> bool:
         """Takes records in; whether the sink has heard anything. `tell`: called before what is late goes in.
 
@@ -197,7 +197,7 @@ class FollowedLog:
         sink: Sink,
         now: float,
         tell: Callable[[FollowedLog, float], object],
-        told: ToldReasons,
+        told: ThrottledLog,
     ) -> bool:
         """One valid record; whether the sink has heard anything."""
         reader = self.reader
@@ -244,7 +244,7 @@ class FollowedLog:
         return heard
 
     def _damaged(
-        self, error: Exception, now: float, tell: Callable[[FollowedLog, float], object], told: ToldReasons
+        self, error: Exception, now: float, tell: Callable[[FollowedLog, float], object], told: ThrottledLog
     ) -> None:
         self._damage = Unreadable(str(error), now, -1)
         told.say(("damaged", self.name), f"{self.name}: {error}", level=logging.ERROR)

@@ -25,7 +25,7 @@ from feed.follow.followed import FollowedLog, LogStanding, Patience, Sink, Unrea
 from feed.kafka.cluster import Cluster, OutOfRange
 from feed.kafka.fetch import Fetcher
 from feed.runtime.tasks import end
-from feed.runtime.told import ToldReasons
+from feed.runtime.throttle import ThrottledLog
 from feed.wire.log_reader import HoleInLog, valid_source
 from feed.wire.record import known_records
 
@@ -110,7 +110,7 @@ class Follower:
         self._between = between
         self._room = room
         self._lenient = lenient
-        self._told = ToldReasons(log)
+        self._told = ThrottledLog(log)
         self._cluster = Cluster(bootstrap, client_id=client_id)
         self._floors = Floors(self._cluster, resume_window_s)
         self._fetcher = Fetcher(self._cluster, wait_ms=fetch_wait_ms)

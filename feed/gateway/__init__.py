@@ -6,7 +6,8 @@ sockets, HTTP, limits, and the tasks that send.
 Put together:
 
 - `gateway`: the object that holds the hub and the connections; `server`: runs it with uvicorn, and drains it.
-- `limits`: what a client may cost; `descriptors`: what the system allows.
+- `descriptors`: what the system allows; `sockets`: what the kernel does for one socket. What a client may cost is in
+  `feed.runtime.settings`.
 
 A connection, from outside to inside:
 

@@ -38,7 +38,7 @@ from feed.gateway.pages import HEADERS, StaticPages, reference
 from feed.gateway.probes import add_probes
 from feed.gateway.worker_stats import PARENT, Report, WorkerStats
 from feed.gateway.ws import SUBPROTOCOL
-from feed.runtime.checks import failing, in_words, is_ready
+from feed.runtime.checks import failing, in_one_line, is_ready
 from feed.wire.model import KINDS, PROTOCOL
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ def status_of(gateway: Gateway) -> dict[str, Any]:
             for name, source in gateway.hub.sources.items()
         },
         "connections": len(gateway.connections),
-        "limits": gateway.settings.limits,
+        "limits": gateway.settings.limits.model_dump(),
     }
 
 
@@ -180,7 +180,7 @@ async def report_of(gateway: Gateway, number: int, clients: int, *, listens: boo
         pid=os.getpid(),
         ready=is_ready(checks),
         listens=listens,
-        found=in_words(failing(checks)),
+        found=in_one_line(failing(checks)),
         uptime_s=round(time.monotonic() - gateway.started_at),
         families=gateway.metrics.families(),
         connections=len(gateway.connections),

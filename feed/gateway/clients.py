@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 from fastapi import FastAPI, Query, Response
 
 from feed.gateway.answers import ERROR_ANSWER, SharedAnswers, Slices, json_answer, told
-from feed.gateway.limits import socket_progress
+from feed.gateway.sockets import socket_progress
 from feed.protocol.session import Session
 
 if TYPE_CHECKING:

@@ -11,10 +11,8 @@ import logging
 import resource
 from typing import Final
 
-from msgspec.structs import replace
-
 from feed.errors import ConfigError
-from feed.gateway.limits import LimitSettings
+from feed.runtime.settings import LimitSettings
 
 _SPARE: Final = 512
 """For Kafka, sockets between workers, and connections that are only told why not."""
@@ -55,4 +53,4 @@ def fitted(limits: LimitSettings, *, files_a_reader: int = 0) -> LimitSettings:
         left,
         limits.connections_max,
     )
-    return replace(limits, connections_max=left)
+    return limits.model_copy(update={"connections_max": left})

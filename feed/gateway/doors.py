@@ -10,7 +10,7 @@ import asyncio
 from collections import Counter
 from typing import Final
 
-from feed.gateway.limits import LimitSettings
+from feed.runtime.settings import LimitSettings
 
 _REFUSED_MAX: Final = 256
 _ADDRESSES_MAX: Final = 4096

@@ -12,8 +12,6 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Final, cast
 
-from msgspec.structs import asdict
-
 from feed.channels.hub import Hub
 from feed.gateway.backfill import BackfillService, FeedLogs
 from feed.gateway.clients import tell_of_losses
@@ -24,20 +22,20 @@ from feed.gateway.flow import Flow, Follows, checks_of, flow_of, lag_of, state_o
 from feed.gateway.flush_pacing import FlushPacing
 from feed.gateway.health import Health, Watchdog
 from feed.gateway.heartbeats import Heartbeats
-from feed.gateway.limits import GatewaySettings
 from feed.gateway.merged import Merged
 from feed.gateway.turns import Turns
 from feed.gateway.ws import StreamProtocol
 from feed.protocol.dialogue import Dialogue
 from feed.protocol.session import Session, SessionSettings
 from feed.runtime.checks import Check, is_ready
-from feed.runtime.metrics import Metrics, text_of
+from feed.runtime.metrics import Metrics, prometheus_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from feed.gateway.recordings import Recordings
     from feed.gateway.worker_stats import WorkerStats
+    from feed.runtime.settings import ServeSettings
 
 _CATCH_UP_SECONDS: Final = 3.0
 _CLOSE_SECONDS: Final = 0.002
@@ -64,19 +62,19 @@ class ToldSettings(SessionSettings, frozen=True, kw_only=True):
     frames_per_second: int
 
 
-def told_settings(session: SessionSettings, settings: GatewaySettings) -> ToldSettings:
-    """Settings of sessions in which what is told is what this gateway enforces."""
+def told_settings(settings: ServeSettings) -> ToldSettings:
+    """Settings of sessions: what is told is what this gateway enforces."""
     limits = settings.limits
-    enforced = {
-        "server": settings.server,
-        "heartbeat_ms": settings.heartbeat_ms,
-        "page_bytes": settings.page_bytes,
-        "message_bytes_max": limits.message_bytes_max,
-        "message_frames_max": limits.message_frames_max,
-        "bytes_per_second": limits.bytes_per_second,
-        "frames_per_second": limits.frames_per_second,
-    }
-    return ToldSettings(**{**asdict(session), **enforced})
+    return ToldSettings(
+        **settings.requests.model_dump(exclude={"share"}),
+        server=settings.server,
+        heartbeat_ms=settings.heartbeat_ms,
+        page_bytes=settings.page_bytes,
+        message_bytes_max=limits.message_bytes_max,
+        message_frames_max=limits.message_frames_max,
+        bytes_per_second=limits.bytes_per_second,
+        frames_per_second=limits.frames_per_second,
+    )
 
 
 class Gateway:
@@ -84,9 +82,8 @@ class Gateway:
 
     def __init__(
         self,
-        settings: GatewaySettings,
+        settings: ServeSettings,
         hub: Hub,
-        session: SessionSettings,
         metrics: Metrics,
         recordings: Recordings | None = None,
         past: FeedLogs | None = None,
@@ -131,7 +128,7 @@ class Gateway:
             packed=self.deflater.packed,
             received_ns=hub.received_ns,
         )
-        self.turns = Turns(session.share, self.fanout.when_idle)
+        self.turns = Turns(settings.requests.share, self.fanout.when_idle)
         self.backfill = (
             None if past is None else BackfillService(past, self._catch_up, settings.limits.walks_max, recordings)
         )
@@ -150,8 +147,7 @@ class Gateway:
         """The logs that feed its hub."""
         self.siblings: WorkerStats | None = None
         """The other workers, where this gateway is several processes."""
-        # what welcome tells is what is enforced
-        self.told = told_settings(session, settings)
+        self.told = told_settings(settings)
         metrics.gauge("feed_ready", "1 while clients can be sent here", lambda: float(is_ready(self.checks())))
         metrics.gauge("feed_gateway_connections", "WebSocket connections", lambda: len(self.connections))
         backfill = self.backfill
@@ -296,7 +292,7 @@ class Gateway:
     async def export(self) -> bytes:
         """All numbers, those of the other workers among them."""
         await self.merged.told()
-        return self.metrics.export() if self.siblings is None else text_of(await self.siblings.families())
+        return self.metrics.export() if self.siblings is None else prometheus_text(await self.siblings.families())
 
     async def all_checks(self) -> list[Check]:
         """The same, and that all other workers are ready."""

@@ -16,7 +16,6 @@ from typing import Final
 _ORIGIN: Final = re.compile(r"(?i)(https?)://([a-z0-9.\-_]+|\[[0-9a-f:.]+\])(?::(\d{1,5}))?")
 _HOST: Final = re.compile(r"(?i)([a-z0-9.\-_]+|\[[0-9a-f:.]+\])(?::(\d{1,5}))?")
 _PORTS: Final = {"http": "80", "https": "443"}
-LOOPBACK_NAMES: Final = ("localhost", "127.0.0.1", "[::1]")
 
 
 def is_loopback(address: str) -> bool:

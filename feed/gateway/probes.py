@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Protocol
 from fastapi import FastAPI, Query, Response
 from starlette.responses import PlainTextResponse
 
-from feed.runtime.checks import is_ready, told
+from feed.runtime.checks import is_ready, readyz_text
 from feed.runtime.metrics import CONTENT_TYPE
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def add_probes(app: FastAPI, probed: Probed) -> None:
     ) -> Response:
         """Whether this process can do its part: a gateway, be sent clients; see `/v1/health` for whether data flows."""
         checks = await probed.all_checks()
-        return PlainTextResponse(told(checks, verbose=verbose is not None), 200 if is_ready(checks) else 503)
+        return PlainTextResponse(readyz_text(checks, verbose=verbose is not None), 200 if is_ready(checks) else 503)
 
     @app.get("/metrics", response_class=PlainTextResponse)
     async def metrics() -> Response:

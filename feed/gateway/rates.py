@@ -6,20 +6,33 @@ paid. Leaves sockets and timers to `ws`.
 
 from __future__ import annotations
 
-from feed.gateway.limits import LimitSettings
 from feed.protocol.line import error_of
+from feed.runtime.settings import LimitSettings
 from feed.wire.frames import message_frame
 
 
 class Rates:
     """What one client may still send."""
 
-    __slots__ = ("_bytes", "_filled_at", "_frames", "_limits", "held_back_seconds")
+    __slots__ = (
+        "_bytes",
+        "_bytes_max",
+        "_bytes_per_second",
+        "_filled_at",
+        "_frames",
+        "_frames_max",
+        "_frames_per_second",
+        "_overload_seconds",
+        "held_back_seconds",
+    )
 
     def __init__(self, limits: LimitSettings, now: float) -> None:
-        self._limits = limits
-        self._bytes = limits.bytes_per_second * limits.burst_seconds
-        self._frames = limits.frames_per_second * limits.burst_seconds
+        # copied: they are read at each slice that a client sends
+        self._bytes_per_second = limits.bytes_per_second
+        self._frames_per_second = limits.frames_per_second
+        self._bytes = self._bytes_max = limits.bytes_per_second * limits.burst_seconds
+        self._frames = self._frames_max = limits.frames_per_second * limits.burst_seconds
+        self._overload_seconds = limits.overload_seconds
         self._filled_at = now
         self.held_back_seconds = 0.0
         """For how long it was held back since it last had all of both rates."""
@@ -31,20 +44,17 @@ class Rates:
 
     def owed_seconds(self, now: float) -> float:
         """For how long it has to wait now; 0: not at all."""
-        limits = self._limits
         passed, self._filled_at = now - self._filled_at, now
-        bytes_max = limits.bytes_per_second * limits.burst_seconds
-        frames_max = limits.frames_per_second * limits.burst_seconds
-        self._bytes = min(self._bytes + passed * limits.bytes_per_second, bytes_max)
-        self._frames = min(self._frames + passed * limits.frames_per_second, frames_max)
-        if self._bytes == bytes_max and self._frames == frames_max:
+        self._bytes = min(self._bytes + passed * self._bytes_per_second, self._bytes_max)
+        self._frames = min(self._frames + passed * self._frames_per_second, self._frames_max)
+        if self._bytes == self._bytes_max and self._frames == self._frames_max:
             self.held_back_seconds = 0.0
-        return max(0.0, -self._bytes / limits.bytes_per_second, -self._frames / limits.frames_per_second)
+        return max(0.0, -self._bytes / self._bytes_per_second, -self._frames / self._frames_per_second)
 
     @property
     def overloaded(self) -> bool:
         """Whether it was held back for too long."""
-        return self.held_back_seconds > self._limits.overload_seconds
+        return self.held_back_seconds > self._overload_seconds
 
 
 def rate_limited(delay: float) -> bytes:

@@ -25,7 +25,7 @@ from msgspec import Struct
 
 from feed.gateway.flow import Flow
 from feed.runtime.checks import Check
-from feed.runtime.metrics import Family, Metrics, together
+from feed.runtime.metrics import Family, Metrics, merged_families
 
 LABEL: Final = "worker"
 PARENT: Final = 0
@@ -118,7 +118,7 @@ class WorkerStats:
         files = {path.name: _families_in(path) for path in self._folder.glob(f"*{_STATE}") if path.name not in live}
         retired = _retired(self._folder)
         ended = [families for name, families in files.items() if name not in retired.names]
-        return together({str(one.worker): one.families for one in reports}, [*ended, retired.families], LABEL)
+        return merged_families({str(one.worker): one.families for one in reports}, [*ended, retired.families], LABEL)
 
     def keep(self, counted: list[Family] | None = None) -> None:
         """Writes what was counted so far. Where that cannot be (a full disk), a worker that dies takes it along."""
@@ -184,7 +184,7 @@ def retire(folder: Path, number: int, pid: int) -> None:
     """A worker is dead: adds what it has counted to that of all the dead. For one process, the parent."""
     path = folder / f"{number}-{pid}{_STATE}"
     retired = _retired(folder)
-    families = together({}, [retired.families, _families_in(path)], LABEL)
+    families = merged_families({}, [retired.families, _families_in(path)], LABEL)
     try:
         _write(folder / _RETIRED, _Retired([*retired.names, path.name], families))
         path.unlink(missing_ok=True)

@@ -34,9 +34,9 @@ from websockets.http11 import Request
 from websockets.protocol import OPEN
 
 from feed.gateway.deflate import Compressed, Inflating, TooLong
-from feed.gateway.limits import bound_socket, socket_progress
 from feed.gateway.parser import FrameParser
 from feed.gateway.rates import Rates, rate_limited
+from feed.gateway.sockets import bound_socket, socket_progress
 from feed.protocol.dialogue import Dialogue
 from feed.protocol.line import Close
 from feed.wire.frames import Frames
@@ -140,7 +140,7 @@ class StreamProtocol(WebSocketsSansIOProtocol):
         self.transport.set_write_buffer_limits(high=limits.write_bytes_max, low=limits.write_bytes_max // 4)
         peer = self.transport.get_extra_info("socket")
         self.socket_number = peer.fileno()
-        bound_socket(peer, limits)
+        bound_socket(peer, limits.kernel_unsent_bytes_max)
         # a replay's pages are nobody else's: compressing them would take the share of those that many get
         self.deflates = bool(self.conn.extensions) and session is None
         self.started = True

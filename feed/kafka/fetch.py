@@ -21,7 +21,7 @@ from feed.kafka.batches import UNKNOWN_EPOCH, FetchPage, Raw
 from feed.kafka.cluster import FETCH_BYTES, Answer, OutOfRange, fetch_request
 from feed.kafka.waits import Waits
 from feed.runtime.tasks import end
-from feed.runtime.told import ToldReasons
+from feed.runtime.throttle import ThrottledLog
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -190,7 +190,7 @@ class Fetcher:
         self._leaders: asyncio.Task[None] | None = None
         self._unled = asyncio.Event()
         self._failure: Exception | None = None
-        self._told = ToldReasons(log)
+        self._told = ThrottledLog(log)
 
     @property
     def reachable(self) -> bool:

@@ -31,7 +31,7 @@ from aiokafka.structs import TopicPartition
 
 from feed.errors import FeedError, Unreachable
 from feed.runtime.tasks import end
-from feed.runtime.told import ToldReasons
+from feed.runtime.throttle import ThrottledLog
 
 _ALL_REPLICAS: Final = -1
 _RETRY_S: Final = 0.1
@@ -89,7 +89,7 @@ class Producer:
         self._tasks: set[asyncio.Task[None]] = set()
         self._untimed: dict[str, float] = {}
         """Topics that have refused our times, and until when they get none."""
-        self._told = ToldReasons(log)
+        self._told = ThrottledLog(log)
         self._pumping = False
         self._stopped = False
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import asdict
 
-from feed.runtime.told import ToldReasons
+from feed.runtime.throttle import ThrottledLog
 
 if TYPE_CHECKING:
     from feed.feedlog.writer import Dead
@@ -37,7 +37,7 @@ log: Final = logging.getLogger("feed.normalizer")
 class PartitionNumbers:
     """One partition's. `waits_s`: how long its oldest tick has waited; `age`: when the newest tick was received, ns."""
 
-    def __init__(self, venue: str, partition: int, told: ToldReasons) -> None:
+    def __init__(self, venue: str, partition: int, told: ThrottledLog) -> None:
         self.venue = venue
         self.partition = partition
         self.owned = True
@@ -137,7 +137,7 @@ class Numbers:
     """Those of all partitions of a process, by (venue, partition); what a partition has counted stays when it goes."""
 
     def __init__(self) -> None:
-        self.told = ToldReasons(log)
+        self.told = ThrottledLog(log)
         self.rebalances = 0
         self._partitions: dict[tuple[str, int], PartitionNumbers] = {}
 

@@ -271,7 +271,8 @@ class PartitionNormalizer:
 
     async def _write(self, writer: Writer, stream: Stream, appender: Appender, *, lay_there: bool) -> None:
         """`lay_there`: some ticks were there before."""
-        settings, numbers = self._settings, self._numbers
+        numbers, ticks_max = self._numbers, self._settings.normalize.poll_ticks_max
+        alive_s = self._settings.normalize.alive_ms / 1000
         alive_at = time.monotonic()
         while True:
             await stream.wait(max(0.0, alive_at - time.monotonic()))
@@ -288,8 +289,8 @@ class PartitionNormalizer:
                     # it has waited longer than we have looked: this once two machines' clocks have to say for how long
                     stream.waits.waited_before(time.time() - raws[0].timestamp / 1000)
                 lay_there = False
-            for start in range(0, len(raws), settings.ticks_a_step_max):
-                some = raws[start : start + settings.ticks_a_step_max]
+            for start in range(0, len(raws), ticks_max):
+                some = raws[start : start + ticks_max]
                 whole = start + len(some) == len(raws)
                 ticks = [tick_of(raw) for raw in some]
                 waited_ms = self._waited_ms(stream, writer.pos + 1)
@@ -299,11 +300,11 @@ class PartitionNormalizer:
                 step = writer.step(ticks, ahead, _now_ms(), epoch=stream.epoch)
                 await self._append_step(appender, writer, step, stream)
                 numbers.took(ticks, step.messages, writer.take_counts())
-                alive_at = time.monotonic() + settings.alive_ms / 1000
+                alive_at = time.monotonic() + alive_s
                 self._troubled_since = None
             if time.monotonic() >= alive_at:
                 await self._append_step(appender, writer, self._alive(writer, stream), stream)
-                alive_at = time.monotonic() + settings.alive_ms / 1000
+                alive_at = time.monotonic() + alive_s
                 self._troubled_since = None
                 if self._partitions_changed(writer):
                     raise OutOfRange(f"{self._ticks.topic} has another number of partitions")
@@ -323,7 +324,7 @@ class PartitionNormalizer:
         held_since = stream.held_since
         if held_since is not None:
             held_ms = int((now - held_since) * 1000)
-            waits_ms = max(waits_ms, held_ms if held_ms > self._settings.open_transaction_max_ms else 0)
+            waits_ms = max(waits_ms, held_ms if held_ms > self._settings.normalize.open_transaction_max_ms else 0)
         self._numbers.stands(stream.end, position, waits_ms)
         return Ahead(stream.end, position, waits_ms)
 
@@ -359,7 +360,7 @@ class PartitionNormalizer:
         task = asyncio.ensure_future(self._dead.bury(writer.source, step.dead, retried))
         began = time.monotonic()
         try:
-            while not (await asyncio.wait([task], timeout=self._settings.alive_ms / 1000))[0]:
+            while not (await asyncio.wait([task], timeout=self._settings.normalize.alive_ms / 1000))[0]:
                 waits_ms = int((time.monotonic() - began) * 1000)
                 end = self._ticks_end(stream, await self._cluster.offsets(self._ticks, ticks=True))
                 self._numbers.stands(end, step.dead[0].tick.seq, waits_ms)

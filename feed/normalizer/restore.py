@@ -141,7 +141,7 @@ class Restorer:
             version=self.version,
             partitions=partitions,
             anchor=carried.offset if plan.source and carried is not None else log_end,
-            keyframe_ratio=self._settings.keyframe_ratio,
+            keyframe_ratio=self._settings.normalize.keyframe_ratio,
             round_=self._round,
             appointed=appoint or (bool(plan.source) and last is not None and last.appointed),
         )
@@ -305,13 +305,14 @@ class Restorer:
 
     async def _find_round(self) -> Round:
         """Half of what both topics keep, and not less often than the settings say."""
-        ms, sizes = [self._settings.round_ms], []
+        normalize = self._settings.normalize
+        ms, sizes = [normalize.keyframe_round_max_s * 1000], []
         for topic in (self._ticks.topic, self._log.topic):
             found = await self._cluster.settings(topic)
             kept_ms, kept_bytes = int(found.get("retention.ms", -1)), int(found.get("retention.bytes", -1))
             ms += [kept_ms // 2] if kept_ms > 0 else []
             sizes.append(kept_bytes // 2 if kept_bytes > 0 else 0)
-        return Round(min(ms), sizes[0], sizes[1], self._settings.round_least_ms)
+        return Round(min(ms), sizes[0], sizes[1], normalize.keyframe_round_min_ms)
 
 
 def _incarnation() -> str:

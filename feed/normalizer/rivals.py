@@ -119,7 +119,7 @@ class Rivals:
             self._wait_for_silence(others)
 
     def _wait_for_silence(self, others: list[_Seen]) -> None:
-        silence_s = self._settings.rival_silence_ms / 1000
+        silence_s = self._settings.normalize.rival_silence_ms / 1000
         now = time.monotonic()
         for seen in others:
             watched = now - seen.at

@@ -24,7 +24,7 @@ from feed.normalizer.numbers import Numbers
 from feed.normalizer.partition import Appenders, PartitionNormalizer
 from feed.normalizer.rivals import Rivals, StandsBy
 from feed.normalizer.settings import NormalizerSettings
-from feed.runtime.checks import Check, in_words, is_ready
+from feed.runtime.checks import Check, in_one_line, is_ready
 from feed.runtime.gc_tuning import settle
 from feed.runtime.tasks import end
 from feed.venues.venue import Venue
@@ -141,7 +141,7 @@ class Normalizer:
         """The same in one line, for a process whose readiness does not hang on it."""
         checks = self.checks()
         told = [check for check in checks if not check.ok] or checks[1:2]
-        return Check("normalizer", is_ready(checks), in_words(told), counts=False)
+        return Check("normalizer", is_ready(checks), in_one_line(told), counts=False)
 
     async def all_partitions(self) -> set[TopicPartition]:
         """Every partition of every tick topic that is there."""

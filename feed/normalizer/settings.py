@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from feed.kafka.append import Compression
+from feed.runtime.settings import NormalizeSettings
 from feed.venues.symbol import Rules
 from feed.venues.venue import CODE_VERSION
 from feed.wire.frames import UNREADABLE
@@ -28,23 +29,16 @@ _SETTINGS: Final = {
 
 
 class NormalizerSettings(Struct, frozen=True, kw_only=True):
-    """What a normalizer needs to know. Only `rules` changes bytes."""
+    """What the normalizer of one venue needs to know. Only `rules` changes bytes."""
 
     ticks_topic: str
     feed_topic: str
     dead_topic: str
     rules: Rules = Rules()
-    ticks_a_step_max: int = 2000
-    keyframe_ratio: float = 1.0
-    round_ms: int = 3_600_000
-    round_least_ms: int = 1000
-    alive_ms: int = 1000
+    normalize: NormalizeSettings = NormalizeSettings()
+    """How often it writes, and how much at a time."""
     owner: str = ""
     """How this normalizer is named to others: host and process."""
-    open_transaction_max_ms: int = 10_000
-    """Ticks that an open transaction holds for longer are told to wait."""
-    rival_silence_ms: int = 10_000
-    """So long after its last record a normalizer with other settings is taken over from."""
     compression: Compression = "none"
 
 

@@ -21,6 +21,7 @@ from msgspec import UNSET, Struct
 from msgspec.structs import replace
 
 import schemas
+from feed.channels.hub import HubSettings
 from feed.channels.steps import STEP_CHANNELS, NotYet, Steps
 from feed.errors import BadRequest
 from feed.protocol.request import Request, id_of, ignored_in, request_of
@@ -47,36 +48,27 @@ RETRY_AFTER_MS: Final = {"source_unavailable": 1_000, "internal": 5_000}
 
 
 class SessionSettings(Struct, frozen=True, kw_only=True):
-    """What a session tells and allows; the limits are in `welcome` by these names."""
+    """What a session tells and allows; the limits are in `welcome` by these names. The defaults of `serve.requests` and
+    of what `serve` has by the same name, whose bounds and words stand in `feed.runtime.settings`."""
 
     server: str = "gw-1"
     heartbeat_ms: int = 5_000
-    page_bytes: int = 64 * 1024
+    page_bytes: int = HubSettings().page_bytes
     """What follows an ack at once."""
     message_bytes_max: int = 64 * 1024
     """Enforced by the socket's owner, told here."""
     subscriptions_max: int = 10_000
     patterns_max: int = 64
     symbols_max: int = 2_000
-    """Symbols of one request, times its channels at most five times as many results."""
     requests_per_second: int = 20
     requests_burst: int = 100
-    """Requests at once after a pause."""
     requests_delayed_max: int = 100
-    """Requests that wait for the rate; one more is refused."""
     requests_refused_max: int = 100
-    """Requests refused without a pause between; one more closes."""
-    share: float = 0.25
-    """The share of the loop's time that requests of all clients may take together; enforced by the sockets' owner."""
     every_ms: tuple[int, ...] = (50, 100, 250, 1000)
-    """Intervals at which views of channels are offered."""
     depth: tuple[int, ...] = (1, 10, 50)
-    """How many of the best levels views of books have."""
 
 
-_NO_LIMITS: Final = frozenset(
-    {"server", "heartbeat_ms", "page_bytes", "requests_refused_max", "share", "every_ms", "depth"}
-)
+_NO_LIMITS: Final = frozenset({"server", "heartbeat_ms", "page_bytes", "requests_refused_max", "every_ms", "depth"})
 
 
 class Close(Exception):

@@ -11,7 +11,6 @@ import time
 from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
-from msgspec import Struct
 
 from feed.recording.notes import Span
 from feed.recording.part import Part
@@ -23,19 +22,9 @@ if TYPE_CHECKING:
     from feed.channels.state import FoldRules
     from feed.recorder.rows import Taken
     from feed.recording.disk import Disk
+    from feed.runtime.settings import RecordSettings
 
 _DAY_NS: Final = 86_400 * 1_000_000_000
-
-
-class FileRules(Struct, frozen=True, kw_only=True):
-    """When files end, and how often keyframes come."""
-
-    rotate_bytes: int
-    rotate_s: float
-    keyframe_ratio: float
-    """Bytes of updates for each byte of keyframes within a file."""
-    keyframe_bytes_min: int
-    """Bytes of updates between two rounds of keyframes at least: a state that is quickly found needs none."""
 
 
 class _Table:
@@ -63,19 +52,22 @@ class Commits:
         tables: Sequence[str],
         number: int,
         rules: FoldRules,
-        files: FileRules,
+        settings: RecordSettings,
         *,
         clock: Callable[[], float] = time.monotonic,
         wall_ns: Callable[[], int] = time.time_ns,
     ) -> None:
-        """`wall_ns` only names files that are begun before any source has told a time."""
+        """`settings`: when files end, and how often keyframes come.
+
+        `wall_ns` only names files that are begun before any source has told a time.
+        """
         self.received_ns = 0
         """When the newest tick was received that was only read: a time for names, where there is no other."""
         self.number = self.durable = number
         self.tables = tuple(tables)
         self._disk = disk
         self._rules = rules
-        self._files = files
+        self._settings = settings
         self._clock = clock
         self._wall_ns = wall_ns
         self._tables = {name: _Table(name) for name in tables}
@@ -120,24 +112,24 @@ class Commits:
     def full(self) -> list[str]:
         """The tables whose file is to be ended."""
         now, day = self._clock(), self._newest // _DAY_NS
-        files = self._files
+        settings = self._settings
         for table in self._tables.values():
             table.day = table.day or day
         return [
             table.name
             for table in self._tables.values()
             if table.part is not None
-            and (table.part.size >= files.rotate_bytes or now - table.begun >= files.rotate_s or table.day != day)
+            and (table.part.size >= settings.rotate_bytes or now - table.begun >= settings.rotate_s or table.day != day)
             and table.part.rows
         ]
 
     def due(self) -> list[str]:
         """The tables whose file is to have keyframes again."""
-        files = self._files
+        settings = self._settings
         return [
             table.name
             for table in self._tables.values()
-            if table.bytes >= max(files.keyframe_bytes_min, files.keyframe_ratio * table.round_bytes)
+            if table.bytes >= max(settings.keyframe_bytes_min, settings.keyframe_ratio * table.round_bytes)
         ]
 
     def end(self, name: str) -> str | None:

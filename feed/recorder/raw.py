@@ -25,14 +25,14 @@ from feed.kafka.fetch import Fetcher, Stream
 from feed.recorder.commits import Commits
 from feed.recorder.recovery import seal_ended, take_up
 from feed.recorder.retention import keep
-from feed.recorder.role import NOT_OUR_DISK, Pauses, RecorderSettings, refuse_full
+from feed.recorder.role import NOT_OUR_DISK, Pauses, refuse_full
 from feed.recorder.rows import Taken
 from feed.recording.disk import Disk
 from feed.recording.notes import Span
 from feed.recording.tables import SCHEMAS, TICKS
 from feed.recording.words import Words
 from feed.runtime.tasks import end, unbroken
-from feed.runtime.told import ToldReasons
+from feed.runtime.throttle import ThrottledLog
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from feed.backfill.past import LogCut
     from feed.recorder.health import RecorderHealth
+    from feed.runtime.settings import RecordSettings
 
 _NS_PER_MS: Final = 1_000_000
 _LOOK_S: Final = 1.0
@@ -57,7 +58,7 @@ class RawRecorder:
         topics: Sequence[str],
         root: Path,
         *,
-        settings: RecorderSettings,
+        settings: RecordSettings,
         health: RecorderHealth,
         fetch_wait_ms: int,
         disk: Disk | None = None,
@@ -72,7 +73,7 @@ class RawRecorder:
         self._disk = disk or Disk(root)
         self._cluster = Cluster(bootstrap, client_id="feed-record-raw")
         self._fetcher = Fetcher(self._cluster, wait_ms=fetch_wait_ms)
-        self._told = ToldReasons(log)
+        self._told = ThrottledLog(log)
         self._pauses = Pauses("recording of ticks")
 
     async def run(self, locked: asyncio.Event) -> None:
@@ -101,7 +102,7 @@ class RawRecorder:
     async def _record(self) -> None:
         refuse_full(self._disk, self._settings.free_bytes_min)
         taken_up = await unbroken(asyncio.to_thread(take_up, self._root, self._disk, (), (TICKS,)))
-        commits = Commits(self._disk, (TICKS,), taken_up.commit, FoldRules(), self._settings.files)
+        commits = Commits(self._disk, (TICKS,), taken_up.commit, FoldRules(), self._settings)
         life = RawTicks(commits, taken_up.positions)
         streams: dict[TopicPartition, Stream] = {}
         self._health.goes_on(TICKS)
@@ -191,7 +192,7 @@ class RawRecorder:
         path = life.commits.end(TICKS)
         if path is not None:
             await asyncio.to_thread(seal_ended, self._root, self._disk, path)
-            gone = await asyncio.to_thread(keep, self._root, self._disk, self._settings.keep, life.newest, (TICKS,))
+            gone = await asyncio.to_thread(keep, self._root, self._disk, self._settings, life.newest, (TICKS,))
             self._health.deleted_files += len(gone)
 
     def _finish(self, life: RawTicks) -> None:

@@ -11,8 +11,6 @@ import logging
 import os
 from typing import TYPE_CHECKING, Final
 
-from msgspec import Struct
-
 from feed.recorder.recovery import deleted_is_oserror
 from feed.recording.files import RecordedFile
 from feed.recording.folder import Folder
@@ -25,19 +23,15 @@ if TYPE_CHECKING:
 
     from feed.recording.disk import Disk
     from feed.recording.folder import FilePlace
+    from feed.runtime.settings import RecordSettings
 
 log: Final = logging.getLogger("feed.recorder")
 _NS: Final = 1_000_000_000
 
 
-class KeepRules(Struct, frozen=True, kw_only=True):
-    """What is kept; 0: no such limit."""
-
-    seconds: int = 0
-    bytes: int = 0
-
-
-def keep(root: Path, disk: Disk, rules: KeepRules, newest_clock: int, tables: Sequence[str] = TABLES) -> list[str]:
+def keep(
+    root: Path, disk: Disk, settings: RecordSettings, newest_clock: int, tables: Sequence[str] = TABLES
+) -> list[str]:
     """Deletes what is older than allowed, or too much; says which files. The newest of a table is never deleted.
 
     Raises:
@@ -52,10 +46,10 @@ def keep(root: Path, disk: Disk, rules: KeepRules, newest_clock: int, tables: Se
     total = sum(place.size for place in places)
     gone: list[str] = []
     for place in old:
-        too_much = bool(rules.bytes) and total > rules.bytes
+        too_much = bool(settings.keep_bytes) and total > settings.keep_bytes
         behind = [other for other in places if other.table == place.table and other.commit > place.commit]
         if not too_much and not (
-            rules.seconds and _ended_before(folder, place, behind, newest_clock - rules.seconds * _NS)
+            settings.keep_s and _ended_before(folder, place, behind, newest_clock - settings.keep_s * _NS)
         ):
             break
         if place.sealed and _unused(root / place.path):

@@ -15,20 +15,18 @@ import logging
 import time
 from typing import TYPE_CHECKING, Final
 
-from msgspec import Struct
-
 from feed.errors import ConfigError
 from feed.follow.floors import EARLIEST
 from feed.follow.follower import Followed, Follower
-from feed.recorder.commits import Commits, FileRules
+from feed.recorder.commits import Commits
 from feed.recorder.lock import FolderLock
 from feed.recorder.recovery import seal_ended, take_up
-from feed.recorder.retention import KeepRules, keep
+from feed.recorder.retention import keep
 from feed.recorder.session import RecorderSession
 from feed.recording.disk import Disk
 from feed.recording.tables import GAPS, STATES
 from feed.runtime.tasks import unbroken
-from feed.runtime.told import ToldReasons
+from feed.runtime.throttle import ThrottledLog
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,22 +39,11 @@ if TYPE_CHECKING:
     from feed.channels.state import FoldRules
     from feed.recorder.health import RecorderHealth
     from feed.recording.filter import Filter
+    from feed.runtime.settings import RecordSettings
 
 _NEVER_SILENT_S: Final = 1e9
 NOT_OUR_DISK: Final = frozenset({errno.ECONNREFUSED, errno.ECONNRESET, errno.EPIPE, errno.ETIMEDOUT})
 log: Final = logging.getLogger("feed.recorder")
-
-
-class RecorderSettings(Struct, frozen=True, kw_only=True):
-    """How a recorder writes."""
-
-    flush_interval_ms: int
-    flush_bytes: int
-    sync_interval_ms: int
-    retry_ms: int
-    free_bytes_min: int
-    files: FileRules
-    keep: KeepRules
 
 
 class DiskFull(OSError):
@@ -83,7 +70,7 @@ class Pauses:
 
     def __init__(self, what: str) -> None:
         self._what = what
-        self._told = ToldReasons(log)
+        self._told = ThrottledLog(log)
         self._since: float | None = None
 
     def pause(self, error: OSError) -> None:
@@ -111,7 +98,7 @@ class Recorder:
         *,
         chosen: Filter,
         rules: FoldRules,
-        settings: RecorderSettings,
+        settings: RecordSettings,
         health: RecorderHealth,
         fetch_wait_ms: int,
         disk: Disk | None = None,
@@ -173,7 +160,7 @@ class Recorder:
         self._must_be_new = False
         session = RecorderSession(taken_up, self._chosen, self._rules, begins=self._begins)
         tables = (*self._chosen.kinds, GAPS, STATES)
-        commits = Commits(self._disk, tables, taken_up.commit, self._rules, self._settings.files)
+        commits = Commits(self._disk, tables, taken_up.commit, self._rules, self._settings)
         life = _Life(self._disk, self._root, session, commits, self._settings, self._health, self._pauses)
         life.follower = follower = Follower(
             self._bootstrap,
@@ -213,7 +200,7 @@ class _Life:
         root: Path,
         session: RecorderSession,
         commits: Commits,
-        settings: RecorderSettings,
+        settings: RecordSettings,
         health: RecorderHealth,
         pauses: Pauses,
     ) -> None:
@@ -332,7 +319,7 @@ class _Life:
         await asyncio.to_thread(seal_ended, self._root, self._disk, path)
         self._health.sealed_files += 1
         async with self._keeping:  # tables that rotate together would delete the same files
-            gone = await asyncio.to_thread(keep, self._root, self._disk, self._settings.keep, self._newest_clock)
+            gone = await asyncio.to_thread(keep, self._root, self._disk, self._settings, self._newest_clock)
         self._health.deleted_files += len(gone)
 
 

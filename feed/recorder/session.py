@@ -50,14 +50,7 @@ class RecorderSession:
         self.received_ns = 0
         """When the newest tick was received that was read, recorded or not; 0 before any."""
         self._chosen = chosen
-        self.hub = Hub(
-            HubSettings(
-                resume_window_bytes_max=0,
-                resume_window_ms=0,
-                trades_kept=rules.trades_kept,
-                bars_closed_kept=rules.bars_closed_kept,
-            )
-        )
+        self.hub = Hub(HubSettings(resume_window_bytes_max=0, resume_window_ms=0, rules=rules))
         self._rows = RowBuilder(self._wants, Dictionaries(), self.hub.rules)
         self._rows.clocks = {source: span.clock for source, span in taken_up.positions.items()}
         self._rows.ticks = {source: span.tick for source, span in taken_up.positions.items()}

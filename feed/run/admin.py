@@ -20,10 +20,10 @@ from starlette.responses import PlainTextResponse
 from feed.errors import FeedError
 from feed.gateway.doors import Doors
 from feed.gateway.http import GatewayConfig
-from feed.gateway.limits import GatewaySettings, LimitSettings
 from feed.gateway.probes import Probed, add_probes
 from feed.run.ports import family_of, refuse_used_port
 from feed.runtime.metrics import Metrics
+from feed.runtime.settings import LimitSettings, ServeSettings
 
 if TYPE_CHECKING:
     from feed.gateway.gateway import Gateway
@@ -36,7 +36,7 @@ _BACKLOG: Final = 128
 class _AsGateway(NamedTuple):
     """What `feed.gateway.http` asks of a gateway."""
 
-    settings: GatewaySettings
+    settings: ServeSettings
     doors: Doors
     metrics: Metrics
 
@@ -73,7 +73,7 @@ class Admin:
         Raises:
             FeedError: it has ended by itself.
         """
-        asked = _AsGateway(GatewaySettings(limits=_LIMITS, hosts=self._hosts), Doors(_LIMITS), metrics)
+        asked = _AsGateway(ServeSettings(limits=_LIMITS, hosts=self._hosts), Doors(_LIMITS), metrics)
         config = GatewayConfig(_app(probed), cast("Gateway", asked), ws="none", backlog=_BACKLOG)
         server = _Server(config)
         try:

@@ -15,7 +15,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
 from aiokafka.errors import KafkaError
 
 from feed.errors import FeedError, Unreachable
-from feed.runtime.told import ToldReasons
+from feed.runtime.throttle import ThrottledLog
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -47,9 +47,7 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ha
 class GroupMember:
     """A member of the consumer group `group`; hands the partitions that it is given to a normalizer."""
 
-    def __init__(
-        self, bootstrap: str, group: str, *, session_timeout_ms: int = 6000, heartbeat_interval_ms: int = 500
-    ) -> None:
+    def __init__(self, bootstrap: str, group: str, *, session_timeout_ms: int, heartbeat_interval_ms: int) -> None:
         self._bootstrap = bootstrap
         self._group = group
         self._session_timeout_ms = session_timeout_ms
@@ -103,7 +101,7 @@ class AllPartitions:
 
     async def __call__(self, normalizer: Normalizer) -> None:
         """Looks for new partitions until it is cancelled; while no broker answers, those known stay."""
-        told = ToldReasons(log)
+        told = ThrottledLog(log)
         while True:
             normalizer.changed.clear()
             try:

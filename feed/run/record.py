@@ -15,20 +15,17 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from feed.backfill.past import LogCut
-from feed.channels.state import FoldRules
 from feed.errors import ConfigError, shown
 from feed.follow.floors import EARLIEST
-from feed.recorder.commits import FileRules
 from feed.recorder.health import RecorderHealth, register
 from feed.recorder.raw import RawRecorder
-from feed.recorder.retention import KeepRules
-from feed.recorder.role import Recorder, RecorderSettings
+from feed.recorder.role import Recorder
 from feed.recording.filter import Filter
 from feed.run.child import tell, until_parent_ends
 from feed.run.watched import Watched, admin_of
 from feed.runtime.gc_tuning import settle
-from feed.runtime.metrics import Metrics, tell_build
-from feed.runtime.settings import RecordSettings, Settings
+from feed.runtime.metrics import Metrics, add_build_info
+from feed.runtime.settings import Settings
 from feed.runtime.tasks import together, until_signal
 from feed.wire.model import PROTOCOL
 from feed.wire.times import ns_of
@@ -59,8 +56,8 @@ def recorder(
         root,
         named=settings.recorded.named,
         chosen=Filter(chosen.kinds, chosen.symbols),
-        rules=FoldRules(settings.normalize.trades_in_snapshot, settings.normalize.bars_closed_kept),
-        settings=_how(chosen),
+        rules=settings.fold_rules,
+        settings=chosen,
         health=health,
         fetch_wait_ms=settings.kafka.fetch_max_wait_ms,
         begins=begins,
@@ -74,27 +71,10 @@ def raw_recorder(settings: Settings, health: RecorderHealth, begins: LogCut | No
         settings.kafka.bootstrap,
         [settings.ticks_topic(name) for name in settings.recorded.names],
         Path(settings.record.to),
-        settings=_how(settings.record),
+        settings=settings.record,
         health=health,
         fetch_wait_ms=settings.kafka.fetch_max_wait_ms,
         begins=begins,
-    )
-
-
-def _how(chosen: RecordSettings) -> RecorderSettings:
-    return RecorderSettings(
-        flush_interval_ms=chosen.flush_interval_ms,
-        flush_bytes=chosen.flush_bytes,
-        sync_interval_ms=chosen.sync_interval_ms,
-        retry_ms=chosen.retry_ms,
-        free_bytes_min=chosen.free_bytes_min,
-        files=FileRules(
-            rotate_bytes=chosen.rotate_bytes,
-            rotate_s=chosen.rotate_s,
-            keyframe_ratio=chosen.keyframe_ratio,
-            keyframe_bytes_min=chosen.keyframe_bytes_min,
-        ),
-        keep=KeepRules(seconds=chosen.keep_s, bytes=chosen.keep_bytes),
     )
 
 
@@ -142,7 +122,7 @@ async def record(settings: Settings, *, tells: bool, child: bool, begin: str | N
 
 async def _watch(admin: Admin, health: RecorderHealth) -> None:
     metrics = Metrics()
-    tell_build(metrics, PROTOCOL)
+    add_build_info(metrics, PROTOCOL)
     register(metrics, health.status)
     await admin.run(Watched(health.checks, metrics), metrics)
 

@@ -43,7 +43,7 @@ async def run(settings: Settings, name: str, *, asks: bool, as_json: bool) -> No
         say(f"partition {one.partition} of {own.feed_topic} was written last by {by}")
     say(
         f"all of them begin anew in version {version}: clients of {name} are told a gap and get snapshots. Where no "
-        f"normalizer with these settings goes on within {own.rival_silence_ms / 1000:g} s, the others do"
+        f"normalizer with these settings goes on within {own.normalize.rival_silence_ms / 1000:g} s, the others do"
     )
     if asks and not await asyncio.to_thread(_wanted):
         raise FeedError("nothing was done")

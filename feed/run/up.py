@@ -13,26 +13,22 @@ from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from msgspec.structs import replace
-
-from feed.channels.hub import Hub, HubSettings
+from feed.channels.hub import Hub
 from feed.follow.follower import Followed, Follower
 from feed.gateway.app import Routes
 from feed.gateway.backfill import FeedLogs
 from feed.gateway.descriptors import fitted
 from feed.gateway.gateway import Gateway
-from feed.gateway.limits import GatewaySettings
 from feed.gateway.server import GatewayServer, build_server, serve
 from feed.normalizer.role import Normalizer
 from feed.normalizer.settings import NormalizerSettings
-from feed.protocol.session import SessionSettings
 from feed.run.membership import AllPartitions, GroupMember
 from feed.run.recorder_process import RecorderProcess
 from feed.run.topics import remake_topics
 from feed.run.watched import Watched
 from feed.runtime.checks import Check
-from feed.runtime.metrics import Metrics, tell_build
-from feed.runtime.settings import Settings, convert
+from feed.runtime.metrics import Metrics, add_build_info
+from feed.runtime.settings import Settings
 from feed.runtime.tasks import together, until_signal
 from feed.venues.table import venue as venue_named
 from feed.wire.model import PROTOCOL
@@ -69,7 +65,7 @@ def build(
 ) -> Roles:
     """The objects of the roles that are asked for; nothing runs yet. `routes`: what the gateway answers besides."""
     metrics = Metrics()
-    tell_build(metrics, PROTOCOL)
+    add_build_info(metrics, PROTOCOL)
     normalizer = _normalizer(settings, metrics) if normalizes else None
     server = build_server(make_gateway(settings, metrics), *routes) if serves else None
     roles = Roles(metrics, normalizer, server, RecorderProcess(settings, metrics) if records else None)
@@ -132,21 +128,14 @@ async def _normalize(settings: Settings, normalizer: Normalizer) -> None:
 
 def normalizer_settings(settings: Settings, name: str) -> NormalizerSettings:
     """What the normalizer of a venue needs to know."""
-    kafka, chosen = settings.kafka, settings.normalize
     return NormalizerSettings(
         ticks_topic=settings.ticks_topic(name),
         feed_topic=settings.feed_topic(name),
-        dead_topic=kafka.dead_topic,
+        dead_topic=settings.kafka.dead_topic,
         rules=settings.rules(name),
-        ticks_a_step_max=chosen.poll_ticks_max,
-        keyframe_ratio=chosen.keyframe_ratio,
-        round_ms=chosen.keyframe_round_max_s * 1000,
-        round_least_ms=chosen.keyframe_round_min_ms,
-        alive_ms=chosen.alive_ms,
-        open_transaction_max_ms=chosen.open_transaction_max_ms,
-        rival_silence_ms=chosen.rival_silence_ms,
+        normalize=settings.normalize,
         owner=f"{socket.gethostname()}:{os.getpid()}",
-        compression=kafka.compression,
+        compression=settings.kafka.compression,
     )
 
 
@@ -168,22 +157,6 @@ def _normalizer(settings: Settings, metrics: Metrics) -> Normalizer:
 def make_gateway(settings: Settings, metrics: Metrics, *, live: bool = True) -> Gateway:
     """The gateway as the settings say; `live`: it follows feed logs."""
     chosen = settings.serve
-    hub = Hub(
-        HubSettings(
-            resume_window_ms=chosen.resume_window_s * 1000,
-            resume_window_bytes_max=chosen.resume_window_bytes_max,
-            page_bytes=chosen.page_bytes,
-            trades_kept=settings.normalize.trades_in_snapshot,
-            bars_closed_kept=settings.normalize.bars_closed_kept,
-        )
-    )
-    session = replace(
-        convert(chosen.requests, SessionSettings),
-        server=chosen.server,
-        heartbeat_ms=chosen.heartbeat_ms,
-        page_bytes=chosen.page_bytes,
-        message_bytes_max=chosen.limits.message_bytes_max,
-    )
     recordings, files_a_reader = None, 0
     if chosen.recordings:
         from feed.gateway.recordings import FILES_A_READER, Recordings  # it brings pyarrow, a third of a second
@@ -191,9 +164,9 @@ def make_gateway(settings: Settings, metrics: Metrics, *, live: bool = True) -> 
         recordings, files_a_reader = Recordings(chosen.recordings), FILES_A_READER
     topics = {name: settings.feed_topic(name) for name in settings.served.names}
     past = FeedLogs(settings.kafka.bootstrap, topics) if live else None
-    own = convert(chosen, GatewaySettings)
-    own = replace(own, limits=fitted(own.limits, files_a_reader=files_a_reader))
-    return Gateway(own, hub, session, metrics, recordings, past, live=live)
+    limits = fitted(chosen.limits, files_a_reader=files_a_reader)
+    own = chosen.model_copy(update={"limits": limits})
+    return Gateway(own, Hub(settings.hub), metrics, recordings, past, live=live)
 
 
 def follower(settings: Settings, gateway: Gateway, *, lenient: bool = False) -> Follower:

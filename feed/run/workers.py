@@ -27,8 +27,8 @@ from feed.gateway.worker_stats import PARENT, Report, WorkerStats, retire, stand
 from feed.run.child import end_child, started
 from feed.run.ports import refuse_used_port, reserved
 from feed.run.worker import LISTENING, READY, Task
-from feed.runtime.checks import Check, failing, in_words, is_ready
-from feed.runtime.metrics import Metrics, text_of
+from feed.runtime.checks import Check, failing, in_one_line, is_ready
+from feed.runtime.metrics import Metrics, prometheus_text
 from feed.runtime.settings import Settings, leaves
 from feed.runtime.tasks import end, first_cause
 
@@ -117,7 +117,7 @@ class Workers:
 
     async def export(self) -> bytes:
         """The numbers of all of them."""
-        return self._metrics.export() if self._stats is None else text_of(await self._stats.families())
+        return self._metrics.export() if self._stats is None else prometheus_text(await self._stats.families())
 
     async def _report(self, clients: int) -> Report:
         checks = [checked() for checked in self._checks]
@@ -125,7 +125,7 @@ class Workers:
             worker=PARENT,
             pid=os.getpid(),
             ready=is_ready(checks),
-            found=in_words(failing(checks)),
+            found=in_one_line(failing(checks)),
             uptime_s=round(time.monotonic() - self._began_at),
             families=self._metrics.families(),
             connections=0,

@@ -32,12 +32,12 @@ def failing(checks: Iterable[Check]) -> list[Check]:
     return [check for check in checks if check.counts and not check.ok]
 
 
-def in_words(checks: Iterable[Check]) -> str:
-    """All of them in one line."""
+def in_one_line(checks: Iterable[Check]) -> str:
+    """What all of them found."""
     return "; ".join(f"{check.name}: {check.found}" for check in checks)
 
 
-def told(checks: list[Check], *, verbose: bool) -> str:
+def readyz_text(checks: list[Check], *, verbose: bool) -> str:
     """The answer of `/readyz`: what is in the way, or, `verbose`, each check. `!`: not well, and no reason to stop."""
     lines = [
         f"[{'+' if check.ok else '-' if check.counts else '!'}] {check.name}: {check.found}"

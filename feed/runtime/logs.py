@@ -15,7 +15,7 @@ from typing import Final, Literal
 
 import structlog
 
-from feed.runtime.told import Repeats, often
+from feed.runtime.throttle import Throttle, times_text
 
 BURST: Final = 10
 BURST_S: Final = 10.0
@@ -27,16 +27,16 @@ class OnceAMinute(logging.Filter):
     def __init__(self, library: str) -> None:
         super().__init__()
         self._library = library
-        self._repeats = Repeats(clock=time.monotonic)
+        self._throttle = Throttle(clock=time.monotonic)
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether this record is said."""
         if record.name.partition(".")[0] != self._library:
             return True
         words = record.getMessage()
-        times = self._repeats.due((record.name, words))
+        times = self._throttle.due((record.name, words))
         if times > 1:
-            record.msg, record.args = f"{words}{often(times)}", ()
+            record.msg, record.args = f"{words}{times_text(times)}", ()
         return times > 0
 
 

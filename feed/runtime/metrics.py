@@ -66,7 +66,7 @@ class Histogram:
         self.total += measure
 
 
-class Labelled:
+class LabelledCounter:
     """Counters of one name, told apart by a label; beyond `_LABELLED_MAX` values the rest is counted as `other`."""
 
     __slots__ = ("children", "label")
@@ -77,16 +77,16 @@ class Labelled:
 
     def of(self, value: str) -> Counter:
         """The counter with this value of the label."""
-        found = self.children.get(value)
-        if found is None:
+        counter = self.children.get(value)
+        if counter is None:
             if len(self.children) >= _LABELLED_MAX:
                 value = "other"
-            found = self.children.setdefault(value, Counter())
-        return found
+            counter = self.children.setdefault(value, Counter())
+        return counter
 
 
 Labels = tuple[str, ...]
-Reading = Callable[
+Read = Callable[
     [],
     float
     | Mapping[str, float]
@@ -100,9 +100,9 @@ class Metrics(Collector):
     """The numbers of one process, by name; a name may be asked for again and is then the same number."""
 
     def __init__(self) -> None:
-        self._counters: dict[str, tuple[str, Counter | Labelled]] = {}
-        self._gauges: dict[str, _Readings] = {}
-        self._read: dict[str, _Readings] = {}
+        self._counters: dict[str, tuple[str, Counter | LabelledCounter]] = {}
+        self._gauges: dict[str, _ReadOnDemand] = {}
+        self._counted: dict[str, _ReadOnDemand] = {}
         self._histograms: dict[str, tuple[str, Histogram]] = {}
         self._registry = CollectorRegistry()
         self._registry.register(self)
@@ -112,29 +112,29 @@ class Metrics(Collector):
 
     def counter(self, name: str, text: str) -> Counter:
         """A counter; exported as `<name>_total`."""
-        found = self._counters.setdefault(name, (text, Counter()))[1]
-        assert isinstance(found, Counter)
-        return found
+        counter = self._counters.setdefault(name, (text, Counter()))[1]
+        assert isinstance(counter, Counter)
+        return counter
 
-    def labelled(self, name: str, text: str, label: str) -> Labelled:
+    def labelled(self, name: str, text: str, label: str) -> LabelledCounter:
         """Counters told apart by `label`; exported as `<name>_total`."""
-        found = self._counters.setdefault(name, (text, Labelled(label)))[1]
-        assert isinstance(found, Labelled)
-        return found
+        counter = self._counters.setdefault(name, (text, LabelledCounter(label)))[1]
+        assert isinstance(counter, LabelledCounter)
+        return counter
 
-    def gauge(self, name: str, text: str, read: Reading, *, label: str = "", labels: Labels = ()) -> None:
+    def gauge(self, name: str, text: str, read: Read, *, label: str = "", labels: Labels = ()) -> None:
         """A number that is read when somebody asks; with `label` (or several `labels`), a mapping of their values.
 
         Of several roles that tell it in one process the larger counts.
         """
-        self._gauges.setdefault(name, _Readings(text, labels or ((label,) if label else ()))).add(read)
+        self._gauges.setdefault(name, _ReadOnDemand(text, labels or ((label,) if label else ()))).add(read)
 
-    def counted(self, name: str, text: str, read: Reading, *, label: str = "", labels: Labels = ()) -> None:
+    def counted(self, name: str, text: str, read: Read, *, label: str = "", labels: Labels = ()) -> None:
         """A counter that is kept elsewhere and read when somebody asks; exported as `<name>_total`.
 
         Of several roles that tell it in one process the larger counts: both have seen the same.
         """
-        self._read.setdefault(name, _Readings(text, labels or ((label,) if label else ()))).add(read)
+        self._counted.setdefault(name, _ReadOnDemand(text, labels or ((label,) if label else ()))).add(read)
 
     def histogram(self, name: str, text: str, bounds: Sequence[float] = SECONDS) -> Histogram:
         """A distribution."""
@@ -156,10 +156,10 @@ class Metrics(Collector):
         """What Prometheus' client asks for at a scrape."""
         for name, (text, counter) in self._counters.items():
             yield _counter_family(name, text, counter)
-        for name, readings in self._gauges.items():
-            yield readings.family(GaugeMetricFamily, name)
-        for name, readings in self._read.items():
-            yield readings.family(CounterMetricFamily, name)
+        for name, on_demand in self._gauges.items():
+            yield on_demand.family(GaugeMetricFamily, name)
+        for name, on_demand in self._counted.items():
+            yield on_demand.family(CounterMetricFamily, name)
         for name, (text, histogram) in self._histograms.items():
             family = HistogramMetricFamily(name, text)
             family.add_metric([], list(_buckets(histogram)), histogram.total)
@@ -170,8 +170,8 @@ class Metrics(Collector):
         return ()
 
 
-def tell_build(metrics: Metrics, protocol: str) -> None:
-    """Has it told which code this is."""
+def add_build_info(metrics: Metrics, protocol: str) -> None:
+    """Adds a number that says which code this is."""
     try:
         version = importlib.metadata.version("market-feed")
     except importlib.metadata.PackageNotFoundError:
@@ -180,40 +180,43 @@ def tell_build(metrics: Metrics, protocol: str) -> None:
     metrics.gauge("feed_build_info", "Which code this is", lambda: labels, labels=("version", "python", "protocol"))
 
 
-def together(live: Mapping[str, Iterable[Family]], ended: Iterable[Iterable[Family]], label: str) -> list[Family]:
+def merged_families(
+    live: Mapping[str, Iterable[Family]], ended: Iterable[Iterable[Family]], label: str
+) -> list[Family]:
     """The numbers of several processes as those of one: what adds up is added, all else has `label`.
 
     `live` by the label's value; of what has `ended` only what adds up counts.
     """
-    found: dict[str, Family] = {}
-    sums: dict[str, dict[tuple[str, tuple[tuple[str, str], ...]], float]] = {}
+    merged: dict[str, Family] = {}
+    totals: dict[str, dict[tuple[str, tuple[tuple[str, str], ...]], float]] = {}
+    """Of each family that adds up the sum of every sample, by its name and labels."""
     for value, families in [*live.items(), *(("", families) for families in ended)]:
         for family in families:
             if family.adds_up:
-                found.setdefault(family.name, family)
-                of = sums.setdefault(family.name, {})
+                merged.setdefault(family.name, family)
+                sums = totals.setdefault(family.name, {})
                 for name, labels, number in family.samples:
                     key = name, tuple(labels.items())
-                    of[key] = of.get(key, 0) + number
+                    sums[key] = sums.get(key, 0) + number
             elif value:
-                known = found.setdefault(family.name, Family(family.name, family.kind, family.text, []))
+                known = merged.setdefault(family.name, Family(family.name, family.kind, family.text, []))
                 known.samples.extend(
                     (name, {**labels, label: value}, number) for name, labels, number in family.samples
                 )
-    for name, of in sums.items():
-        samples = [(sample, dict(labels), number) for (sample, labels), number in of.items()]
-        found[name] = Family(name, found[name].kind, found[name].text, samples)
-    return list(found.values())
+    for name, sums in totals.items():
+        samples = [(sample, dict(labels), number) for (sample, labels), number in sums.items()]
+        merged[name] = Family(name, merged[name].kind, merged[name].text, samples)
+    return list(merged.values())
 
 
-def text_of(families: Iterable[Family]) -> bytes:
+def prometheus_text(families: Iterable[Family]) -> bytes:
     """Families in Prometheus' text format."""
     registry = CollectorRegistry()
-    registry.register(_Told(families))
+    registry.register(_KnownFamilies(families))
     return generate_latest(registry)
 
 
-class _Told(Collector):
+class _KnownFamilies(Collector):
     def __init__(self, families: Iterable[Family]) -> None:
         self._families = families
 
@@ -233,7 +236,7 @@ def _family(metric: Metric) -> Family:
     return Family(metric.name, metric.type, metric.documentation, samples)
 
 
-def _counter_family(name: str, text: str, counter: Counter | Labelled) -> Metric:
+def _counter_family(name: str, text: str, counter: Counter | LabelledCounter) -> Metric:
     if isinstance(counter, Counter):
         return CounterMetricFamily(name, text, value=counter.value)
     family = CounterMetricFamily(name, text, labels=[counter.label])
@@ -242,26 +245,26 @@ def _counter_family(name: str, text: str, counter: Counter | Labelled) -> Metric
     return family
 
 
-class _Readings:
+class _ReadOnDemand:
     """What is read when somebody asks, under one name."""
 
     def __init__(self, text: str, labels: Labels) -> None:
         self._text = text
         self._labels = labels
-        self._all: list[Reading] = []
+        self._reads: list[Read] = []
 
-    def add(self, read: Reading) -> None:
-        self._all.append(read)
+    def add(self, read: Read) -> None:
+        self._reads.append(read)
 
     def family(self, family_of: type[GaugeMetricFamily | CounterMetricFamily], name: str) -> Metric:
-        found: dict[tuple[str, ...], float] = {}
-        for read in self._all:
+        largest: dict[tuple[str, ...], float] = {}
+        for read in self._reads:
             reading = read()
             for value, number in reading.items() if isinstance(reading, Mapping) else [((), reading)]:
-                key = (value,) if isinstance(value, str) else value
-                found[key] = max(number, found.get(key, number))
+                labels: tuple[str, ...] = (value,) if isinstance(value, str) else value
+                largest[labels] = max(number, largest.get(labels, number))
         family = family_of(name, self._text, labels=self._labels)
-        for labels, number in found.items():
+        for labels, number in largest.items():
             family.add_metric(labels, number)
         return family
 

@@ -25,7 +25,7 @@ from msgspec import Struct
 
 from feed.venues.counters import AHEAD_MAX_NS
 from feed.wire.decimals import DIGITS_MAX
-from feed.wire.model import INTERVALS_NS, Bar, Interval
+from feed.wire.model import BARS_CLOSED_KEPT, INTERVALS_NS, Bar, Interval
 
 NEVER: Final = 2**63 - 1
 _PENDING_MAX: Final = 256
@@ -40,12 +40,12 @@ Odd = Literal["bars_untold", "trades_ahead", "trades_late"]
 
 
 class BarRules(Struct, frozen=True):
-    """The settings of bars; all of them change bytes."""
+    """The settings of bars; all of them change bytes. The defaults of `normalize`, as those of `Rules`."""
 
     intervals: tuple[Interval, ...] = ("1s", "1m")
     grace_ns: int = 1_000_000_000
     every_ns: int = 1_000_000_000
-    closed_kept: int = 5
+    closed_kept: int = BARS_CLOSED_KEPT
 
 
 class _Sum:

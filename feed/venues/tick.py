@@ -7,6 +7,7 @@ from typing import Final, Literal
 from msgspec import Struct
 
 from feed.venues.bars import BarRules
+from feed.wire.model import TRADES_KEPT
 
 NO_TIME: Final = -2
 """The receive time of a tick of which nobody says when it came."""
@@ -32,9 +33,12 @@ class Tick(Struct, frozen=True, gc=False):
 
 
 class Rules(Struct, frozen=True):
-    """Every setting that changes bytes; its hash is part of the state version."""
+    """Every setting that changes bytes; its hash is part of the state version.
 
-    trades_kept: int = 100
+    The defaults of `normalize`, whose bounds and words stand in `feed.runtime.settings`.
+    """
+
+    trades_kept: int = TRADES_KEPT
     trade_id_runs_max: int = 256
     quotes_from: Literal["stream", "book"] = "stream"
     symbols_max: int = 20_000

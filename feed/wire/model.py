@@ -27,6 +27,9 @@ Mode = Literal["snapshot", "resumed", "live", "gap"]
 OnLag = Literal["skip", "close"]
 Level = tuple[str, str]
 NO_SEQ: Final = -1
+TRADES_KEPT: Final = 100
+BARS_CLOSED_KEPT: Final = 5
+"""How many trades, and closed bars of each interval, a snapshot holds where nobody says otherwise."""
 PROTOCOL: Final = "feed.v1"
 """The protocol and its version."""
 

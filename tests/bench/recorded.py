@@ -13,13 +13,13 @@ import numpy as np
 import pyarrow as pa
 
 from feed.channels.state import FoldRules
-from feed.recorder.commits import Commits, FileRules
+from feed.recorder.commits import Commits
 from feed.recorder.recovery import seal_ended
 from feed.recorder.rows import Taken
 from feed.recording.disk import Disk
 from feed.recording.notes import Span
 from feed.recording.tables import DECIMAL, SCHEMAS, TABLES, TIME
-from feed.runtime.settings import Settings
+from feed.runtime.settings import RecordSettings
 
 START_NS: Final = 1_795_467_600_000_000_000
 PACE_NS: Final = 20_000
@@ -36,14 +36,8 @@ def record(root: Path, updates: int, kinds: tuple[str, ...] = ("trades", "quotes
     """So many updates, the kinds in turns."""
     root.mkdir(parents=True)
     made = _Made(kinds, pace_ns)
-    disk, rules = Disk(root), Settings().record
-    files = FileRules(
-        rotate_bytes=rules.rotate_bytes,
-        rotate_s=1e9,
-        keyframe_ratio=rules.keyframe_ratio,
-        keyframe_bytes_min=rules.keyframe_bytes_min,
-    )
-    commits = Commits(disk, TABLES, 0, FoldRules(), files)
+    disk = Disk(root)
+    commits = Commits(disk, TABLES, 0, FoldRules(), RecordSettings(rotate_s=10**9))
     for first in range(0, updates, _COMMIT_ROWS):
         seq = np.arange(first, min(first + _COMMIT_ROWS, updates))
         last = int(seq[-1])

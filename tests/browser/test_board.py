@@ -10,10 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-import msgspec
 import pytest
 
-from feed.gateway.limits import GatewaySettings
+from feed.runtime.settings import ServeSettings
 from feed.wire.model import Quote, Trade
 from tests.browser.chromium import EXECUTABLE, Chromium, Page
 from tests.gateways import Running
@@ -26,7 +25,7 @@ pytestmark = [
 ]
 
 
-SETTINGS: Final = GatewaySettings(port=0, heartbeat_ms=200, reconnect_spread_ms=200)
+SETTINGS: Final = ServeSettings(port=0, heartbeat_ms=200, reconnect_spread_ms=200)
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +110,7 @@ def test_escape_clears_the_field_and_the_filter(page: Page) -> None:
 
 def test_the_badge_tells_within_two_seconds_that_nobody_answers(page: Page) -> None:
     """A connection that died without a word: no heartbeat is due for long, and TCP says nothing."""
-    slow = msgspec.structs.replace(SETTINGS, heartbeat_ms=30_000)
+    slow = SETTINGS.model_copy(update={"heartbeat_ms": 30_000})
     with Running(slow) as running:
         Market(running).open()
         page.open(f"http://127.0.0.1:{running.port}/")
@@ -235,7 +234,7 @@ def test_back_after_a_restart_of_the_gateway(page: Page) -> None:
         "window.snapshots = 0; window.inside = stream.snapshot;"
         "stream.snapshot = function (m) { snapshots += 1; inside.call(stream, m) }"
     )
-    with Running(msgspec.structs.replace(SETTINGS, port=port)) as running:
+    with Running(SETTINGS.model_copy(update={"port": port})) as running:
         market.running, market.seq = running, 0
         market.open()
         market.tick("quotes", SYMBOL, Quote("60005", "3", "60006", "0.5"))

@@ -19,9 +19,9 @@ from msgspec.structs import fields
 import schemas
 from feed.channels.hub import Hub, HubSettings
 from feed.gateway.gateway import told_settings
-from feed.gateway.limits import GatewaySettings
 from feed.protocol.request import OPS, Request, request_of, start_of
 from feed.protocol.session import Close, Session, SessionSettings
+from feed.runtime.settings import ServeSettings
 from feed.wire.record import Record
 from tests.feed.recorder.tape import Log, Tape
 from tests.replay.desk import Desk
@@ -48,7 +48,7 @@ def messages_of(frames: bytes) -> Iterator[bytes]:
 
 def settings(server: str) -> SessionSettings:
     """A gateway's settings of sessions, as they are without any of ours."""
-    return told_settings(SessionSettings(), GatewaySettings(server=server))
+    return told_settings(ServeSettings(server=server))
 
 
 class Stage:

@@ -18,7 +18,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from feed.channels.hub import Hub, HubSettings
-from feed.gateway.limits import GatewaySettings, LimitSettings
+from feed.runtime.settings import LimitSettings, ServeSettings
 from feed.wire.model import Trade
 from tests.gateways import Running
 from tests.integration.test_gateway import get, messages, subscribe, until
@@ -61,7 +61,7 @@ class Reading(threading.Thread):
 def running() -> Iterator[Running]:
     """A gateway that keeps 400 KB, and drops a client that takes nothing in a second or two."""
     limits = LimitSettings(write_bytes_max=128 * 1024)  # what is kept is little, and the fast client is to have all
-    settings = GatewaySettings(port=0, heartbeat_ms=250, ping_interval_ms=2000, client_addresses=True, limits=limits)
+    settings = ServeSettings(port=0, heartbeat_ms=250, ping_interval_ms=2000, client_addresses=True, limits=limits)
     with Running(settings, hub=Hub(HubSettings(resume_window_bytes_max=400_000))) as found:
         yield found
 
@@ -179,7 +179,7 @@ def test_what_is_unsubscribed_before_it_was_sent_is_left(running: Running) -> No
 def test_stalled_clients_cost_at_most_256_kib_each() -> None:
     """Of the process; what its kernel holds of a socket is bounded beside it (`kernel_unsent_bytes_max`)."""
     count = 100
-    settings = GatewaySettings(port=0, heartbeat_ms=60_000, ping_interval_ms=600_000)
+    settings = ServeSettings(port=0, heartbeat_ms=60_000, ping_interval_ms=600_000)
     with Running(settings, hub=Hub(HubSettings(resume_window_bytes_max=8 << 20))) as running:
         market = Market(running)
         market.open()

@@ -15,7 +15,7 @@ from websockets.asyncio.client import connect
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory, PerMessageDeflate
 
 from feed.gateway.deflate import Inflating
-from feed.gateway.limits import GatewaySettings, LimitSettings
+from feed.runtime.settings import LimitSettings, ServeSettings
 from feed.wire.model import Trade
 from tests.gateways import Running
 from tests.integration.test_gateway import messages, subscribe, until
@@ -32,7 +32,7 @@ BIG: Final = [Trade("60000.5", "0.1", "buy", str(number), None) for number in ra
 def running() -> Iterator[Running]:
     """A gateway with room for its rates."""
     limits = LimitSettings(bytes_per_second=100_000_000, frames_per_second=1_000_000, close_seconds=1.0)
-    settings = GatewaySettings(port=0, heartbeat_ms=60_000, ping_interval_ms=60_000, limits=limits, deflate_share=0.9)
+    settings = ServeSettings(port=0, heartbeat_ms=60_000, ping_interval_ms=60_000, limits=limits, deflate_share=0.9)
     with Running(settings) as found:
         yield found
 
@@ -100,7 +100,7 @@ def test_what_is_no_offer_at_all_is_refused(running: Running, offered: str) -> N
 
 
 def test_it_may_be_off(market: Market) -> None:
-    with Running(GatewaySettings(port=0, deflate=False)) as running:
+    with Running(ServeSettings(port=0, deflate=False)) as running:
         for offered in (BROWSER, ";;;,,,==="):
             with RawClient(running.port) as client:
                 client.send(handshake(running.port, Sec_WebSocket_Extensions=offered))
@@ -275,7 +275,7 @@ def test_a_bomb_is_refused_and_costs_nothing(running: Running) -> None:
 
 def test_inflated_bytes_count_for_the_rate() -> None:
     limits = LimitSettings(bytes_per_second=20_000, burst_seconds=2.0)
-    with Running(GatewaySettings(port=0, limits=limits)) as running, opened(running) as client:
+    with Running(ServeSettings(port=0, limits=limits)) as running, opened(running) as client:
         ask = frame(TEXT, deflated(ASK + b" " * 30_000), rsv=4)
         client.send(ask * 3)
         assert [messages(client.frame())[0]["type"] for _ in range(2)] == ["pong"] * 2
@@ -288,7 +288,7 @@ def test_inflated_bytes_count_for_the_rate() -> None:
 def test_a_compressed_message_counts_while_it_inflates(monkeypatch: pytest.MonkeyPatch) -> None:
     """4 KB of a client are one read, and may be forty messages that become 2.4 MB: no more than its burst at once."""
     limits = LimitSettings(bytes_per_second=65_536, burst_seconds=2.0)
-    with Running(GatewaySettings(port=0, limits=limits)) as running, opened(running) as client:
+    with Running(ServeSettings(port=0, limits=limits)) as running, opened(running) as client:
         inflated: list[int] = []
         take = Inflating.take
 

@@ -16,7 +16,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from feed.channels.hub import Hub, HubSettings
-from feed.gateway.limits import GatewaySettings
+from feed.channels.state import FoldRules
+from feed.runtime.settings import ServeSettings
 from tests.gateways import Running
 from tests.integration.stage import seeded
 from tests.reference_client import Client
@@ -24,7 +25,7 @@ from tests.truth import TrueSource, some_data
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
-SETTINGS = GatewaySettings(port=0, heartbeat_ms=5_000, ping_interval_ms=60_000)
+SETTINGS = ServeSettings(port=0, heartbeat_ms=5_000, ping_interval_ms=60_000)
 CUTS = 8
 TRADES_KEPT = 2
 """Less than what a symbol trades while a client is away: a snapshot would not make up for it."""
@@ -120,7 +121,7 @@ class Unlucky:
 
 async def test_whoever_is_cut_in_the_first_second_loses_nothing() -> None:
     chance = seeded(19)
-    with Running(SETTINGS, hub=Hub(HubSettings(trades_kept=TRADES_KEPT))) as running:
+    with Running(SETTINGS, hub=Hub(HubSettings(rules=FoldRules(trades_kept=TRADES_KEPT)))) as running:
         market = Market(running, chance)
         for _ in range(20):
             running.do(lambda: market.tick(silent=True))

@@ -20,10 +20,10 @@ import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from feed.gateway.limits import GatewaySettings, LimitSettings
 from feed.gateway.ws import StreamProtocol
 from feed.protocol.line import Line
 from feed.protocol.session import Session
+from feed.runtime.settings import LimitSettings, ServeSettings
 from feed.wire.model import Quote, Trade
 from tests.gateways import Running
 from tests.market import OTHER, SOURCE, SYMBOL, Market
@@ -65,7 +65,7 @@ def get(running: Running, path: str) -> tuple[int, str]:
 @pytest.fixture
 def running() -> Iterator[Running]:
     """A gateway with quick pulses."""
-    settings = GatewaySettings(port=0, heartbeat_ms=200, ping_interval_ms=400, reconnect_spread_ms=0)
+    settings = ServeSettings(port=0, heartbeat_ms=200, ping_interval_ms=400, reconnect_spread_ms=1)
     with Running(settings) as found:
         yield found
 
@@ -270,7 +270,7 @@ def test_on_lag_close() -> None:
     """Further behind than the window reaches, a client that asked for it is closed with 4008, after its marks."""
     from feed.channels.hub import Hub, HubSettings
 
-    settings = GatewaySettings(port=0, heartbeat_ms=60_000, ping_interval_ms=60_000)
+    settings = ServeSettings(port=0, heartbeat_ms=60_000, ping_interval_ms=60_000)
     hub = Hub(HubSettings(resume_window_bytes_max=200_000))
     with Running(settings, hub=hub) as running:
         market = Market(running)
@@ -321,7 +321,7 @@ def test_what_long_requests_pin_while_they_wait_is_bounded(monkeypatch: pytest.M
         most = max(most, sum(len(waiting.text) for waiting in line._line))
 
     monkeypatch.setattr(Line, "receive", receive)
-    settings = GatewaySettings(port=0, heartbeat_ms=60_000, limits=LimitSettings(bytes_per_second=1 << 30))
+    settings = ServeSettings(port=0, heartbeat_ms=60_000, limits=LimitSettings(bytes_per_second=1 << 30))
     with Running(settings) as running, RawClient(running.port).open() as client:
         burst = 100
         for number in range(burst + 15):
@@ -339,7 +339,7 @@ def test_what_long_requests_pin_while_they_wait_is_bounded(monkeypatch: pytest.M
 def test_a_flooding_client_is_held_back_and_then_closed(junk: bytes) -> None:
     limits = LimitSettings(bytes_per_second=20_000, frames_per_second=200, burst_seconds=1.0, overload_seconds=1.0)
     with (
-        Running(GatewaySettings(port=0, limits=limits)) as running,
+        Running(ServeSettings(port=0, limits=limits)) as running,
         RawClient(running.port).open() as victim,
         RawClient(running.port).open() as client,
     ):
@@ -459,11 +459,11 @@ def test_the_drain_tells_marks_and_where_to_go(running: Running, market: Market)
 SERVER: Final = """
 import asyncio, sys, uvloop
 from tests.gateways import make_gateway
-from feed.gateway.limits import GatewaySettings
+from feed.runtime.settings import ServeSettings
 from feed.gateway.server import build_server, serve
 
 async def main():
-    gateway = make_gateway(GatewaySettings(port=0, drain_ms=3000))
+    gateway = make_gateway(ServeSettings(port=0, drain_ms=3000))
     gateway.health.caught_up()
     server = build_server(gateway)
     async def tell():
@@ -504,7 +504,7 @@ def test_a_signal_ends_the_process_with_0(number: signal.Signals, stalls: bool) 
 
 
 def test_a_draining_gateway_takes_nobody() -> None:
-    with Running(GatewaySettings(port=0, drain_ms=2000)) as running, RawClient(running.port).open() as staying:
+    with Running(ServeSettings(port=0, drain_ms=2000)) as running, RawClient(running.port).open() as staying:
         running.do(lambda: setattr(running.gateway.health, "draining", True))
         assert get(running, "/readyz")[0] == 503
         with RawClient(running.port) as late:

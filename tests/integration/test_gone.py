@@ -10,7 +10,7 @@ from typing import Final
 
 import pytest
 
-from feed.gateway.limits import GatewaySettings, LimitSettings
+from feed.runtime.settings import LimitSettings, ServeSettings
 from feed.wire.model import Trade
 from tests.gateways import Running
 from tests.integration.test_gateway import subscribe, until
@@ -102,7 +102,7 @@ CLIENTS: Final = (
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[Running]:
-    with Running(GatewaySettings(port=0, heartbeat_ms=60_000, ping_interval_ms=60_000)) as found:
+    with Running(ServeSettings(port=0, heartbeat_ms=60_000, ping_interval_ms=60_000)) as found:
         Market(found).open()
         yield found
 
@@ -136,7 +136,7 @@ def test_nothing_stays_of_a_client_that_is_gone(running: Running, behaves: Calla
 @pytest.mark.slow
 def test_who_says_nothing_more_and_takes_nothing_is_dropped() -> None:
     limits = LimitSettings(close_seconds=0.3)
-    with Running(GatewaySettings(port=0, heartbeat_ms=60_000, limits=limits)) as running:
+    with Running(ServeSettings(port=0, heartbeat_ms=60_000, limits=limits)) as running:
         market = Market(running)
         market.open()
         with RawClient(running.port, receive_buffer=4096).open() as client:

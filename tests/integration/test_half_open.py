@@ -17,7 +17,7 @@ from typing import Final
 
 import pytest
 
-from feed.gateway.limits import GatewaySettings
+from feed.runtime.settings import ServeSettings
 from feed.wire.model import Trade
 from tests.gateways import Running
 from tests.market import SYMBOL, Market
@@ -71,7 +71,7 @@ def namespace() -> Iterator[str]:
 @pytest.mark.parametrize("busy", [False, True], ids=["idle", "under data"])
 def test_a_peer_behind_a_dead_link_is_dropped(namespace: str, busy: bool) -> None:
     """Within three pings; it is 30 s with the settings as they are."""
-    settings = GatewaySettings(host=HERE, port=0, heartbeat_ms=250, ping_interval_ms=500)
+    settings = ServeSettings(host=HERE, port=0, heartbeat_ms=250, ping_interval_ms=500)
     with Running(settings) as running:
         market = Market(running)
         market.open()

@@ -9,18 +9,17 @@ import time
 from collections.abc import Iterator
 from typing import Any, Final
 
-import msgspec
 import psutil
 import pytest
 
 from feed.channels.steps import Steps
-from feed.gateway.limits import GatewaySettings, LimitSettings
 from feed.runtime.checks import Check
+from feed.runtime.settings import LimitSettings, ServeSettings
 from tests.gateways import Running
 from tests.raw_client import KEY, Answer, RawClient, handshake
 
 ALLOWED: Final = "https://desk.example"
-SETTINGS: Final = GatewaySettings(
+SETTINGS: Final = ServeSettings(
     port=0,
     origins=(ALLOWED,),
     limits=LimitSettings(
@@ -177,7 +176,7 @@ def test_origins(gateway: Running, origin: str | None, status: int) -> None:
 @pytest.fixture(scope="module")
 def named() -> Iterator[Running]:
     """A gateway that is known by a name, too."""
-    with Running(msgspec.structs.replace(SETTINGS, hosts=("localhost", "[::1]", "desk.example"))) as running:
+    with Running(SETTINGS.model_copy(update={"hosts": ("localhost", "[::1]", "desk.example")})) as running:
         yield running
 
 
@@ -375,7 +374,7 @@ def test_one_address_has_so_many_connections(gateway: Running) -> None:
 
 
 def test_a_full_gateway_refuses_clients_and_answers_probes() -> None:
-    with Running(GatewaySettings(port=0, limits=LimitSettings(connections_max=2, http_connections_max=2))) as running:
+    with Running(ServeSettings(port=0, limits=LimitSettings(connections_max=2, http_connections_max=2))) as running:
         clients = [RawClient(running.port).open() for _ in range(2)]
         with RawClient(running.port) as one_more:
             one_more.send(handshake(running.port))
@@ -461,7 +460,7 @@ def test_bytes_of_tls_end_the_connection_at_once(gateway: Running) -> None:
 def test_an_address_may_ask_so_often() -> None:
     limits = LimitSettings(http_per_second=1, http_burst=3)
     ask = b"GET /v1/symbols HTTP/1.1\r\nHost: localhost\r\n\r\n"
-    with Running(GatewaySettings(port=0, limits=limits)) as running:
+    with Running(ServeSettings(port=0, limits=limits)) as running:
         with RawClient(running.port) as client:
             for _ in range(3):
                 client.send(ask)
@@ -484,7 +483,7 @@ def test_an_address_may_ask_so_often() -> None:
 @pytest.mark.parametrize("sent", [b"\x16\x03\x01", b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx"])
 def test_what_is_refused_counts_too(sent: bytes) -> None:
     limits = LimitSettings(http_per_second=1, http_burst=3)
-    with Running(GatewaySettings(port=0, limits=limits, hosts=("a",))) as running:
+    with Running(ServeSettings(port=0, limits=limits, hosts=("a",))) as running:
         assert [status_of(running, sent) for _ in range(4)] == [400, 400, 400, 429]
 
 
@@ -498,7 +497,7 @@ def test_handshakes_count_whatever_becomes_of_them() -> None:
         {"Sec_WebSocket_Protocol": "other"},
     ]
     ask = b"GET /v1/symbols HTTP/1.1\r\nHost: localhost\r\n\r\n"
-    with Running(GatewaySettings(port=0, limits=limits)) as running:
+    with Running(ServeSettings(port=0, limits=limits)) as running:
 
         def answers(*sent: bytes) -> list[Answer]:
             found = []
@@ -520,7 +519,7 @@ def test_handshakes_count_whatever_becomes_of_them() -> None:
 def test_many_idle_sockets_do_not_keep_others_out() -> None:
     """Sockets that say nothing are gone after the deadline; meanwhile probes and clients are served."""
     limits = LimitSettings(handshake_seconds=0.5, connections_per_address_max=400)
-    with Running(GatewaySettings(port=0, limits=limits)) as running:
+    with Running(ServeSettings(port=0, limits=limits)) as running:
         idle = [socket.create_connection(("127.0.0.1", running.port)) for _ in range(300)]
         with RawClient(running.port) as client:
             client.open()

@@ -20,6 +20,7 @@ from feed.normalizer.role import Normalizer
 from feed.normalizer.settings import NormalizerSettings
 from feed.normalizer.takeover import take_over
 from feed.run.membership import AllPartitions, GroupMember
+from feed.runtime.settings import NormalizeSettings
 from feed.runtime.tasks import end
 from feed.venues.symbol import Rules, Tick
 from feed.wire.record import Record, headers_of, record_of
@@ -43,8 +44,7 @@ class Lab:
             ticks_topic=f"ticks.{stem}",
             feed_topic=f"feed.{stem}",
             dead_topic=f"feed.dead.{stem}",
-            alive_ms=100,
-            rival_silence_ms=3000,
+            normalize=NormalizeSettings(alive_ms=100, rival_silence_ms=3000),
         )
         self.cluster = Cluster(kafka)
         self.appender = Appender(kafka)
@@ -84,7 +84,11 @@ class Lab:
     async def normalizer(self, group: str = "", **changes: object) -> AsyncIterator[asyncio.Task[None]]:
         settings = replace(self.settings, **changes)
         normalizer = Normalizer(self.kafka, {TOY: settings}, fetch_wait_ms=50, compression="none")
-        member = GroupMember(self.kafka, group, heartbeat_interval_ms=100) if group else AllPartitions()
+        member = (
+            GroupMember(self.kafka, group, session_timeout_ms=6000, heartbeat_interval_ms=100)
+            if group
+            else AllPartitions()
+        )
         task = asyncio.create_task(normalizer.run(member))
         try:
             yield task
@@ -221,10 +225,11 @@ async def test_a_topic_made_anew_is_a_new_incarnation_without_state(kafka: str, 
 async def test_an_idle_source_survives_a_restart_past_the_retention_of_both_topics(kafka: str, fresh: Fresh) -> None:
     ticks = make_ticks(400, seed=19)
     async with Lab(kafka, fresh("toy")) as lab:
-        async with lab.normalizer(round_ms=300):
+        rounds = lab.settings.normalize.model_copy(update={"keyframe_round_max_s": 1})
+        async with lab.normalizer(normalize=rounds):
             await lab.publish(ticks[:200])
             await lab.until(199)
-            await asyncio.sleep(0.8)  # a round of keyframes goes by, without a tick
+            await asyncio.sleep(1.5)  # a round of keyframes goes by, without a tick
             where = TopicPartition(lab.settings.feed_topic, 0)
         floor = (await lab.log())[-1].floor
         admin = AIOKafkaAdminClient(bootstrap_servers=kafka)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from feed.gateway.limits import GatewaySettings
+from feed.runtime.settings import ServeSettings
 from tests.feed.recorder.made_up import MadeUp
 from tests.feed.recorder.tape import Tape
 from tests.gateways import Running
@@ -39,7 +39,7 @@ def test_schemathesis_finds_nothing(tmp_path: Path) -> None:
     tape = Tape(tmp_path / "recordings", [log.log])
     tape.play()
     tape.end()
-    settings = GatewaySettings(port=0, kafka_silence_ms_max=600_000)
+    settings = ServeSettings(port=0, kafka_silence_ms_max=600_000)
     with Running(settings, recordings=tmp_path / "recordings") as running:
         Market(running).open()
         (tmp_path / "schemathesis.toml").write_text(CONFIG)

@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from feed.gateway.limits import GatewaySettings
 from feed.run import tail
+from feed.runtime.settings import ServeSettings
 from feed.wire.hashes import Hashes
 from feed.wire.model import Quote, Snapshot, Update
 from tests.gateways import Running
@@ -54,7 +54,7 @@ async def test_each_update_is_printed_once_over_lost_connections(
         printed.append((message["type"], message["seq"]))
         hashing.take(raw, message)
 
-    settings = GatewaySettings(port=0, heartbeat_ms=50, ping_interval_ms=60_000)
+    settings = ServeSettings(port=0, heartbeat_ms=100, ping_interval_ms=60_000)
     with Running(settings) as running:
         snapshot = Snapshot("quotes", SYMBOL, SOURCE, 10, None, "1", QUOTE)
         running.do(lambda: running.gateway.hub.opened(SOURCE, "", True))
@@ -98,7 +98,7 @@ async def test_a_view_is_asked_for_again_after_a_loss(
     def out(raw: bytes, message: tail.Message) -> None:
         told.append(message)
 
-    settings = GatewaySettings(port=0, heartbeat_ms=50, ping_interval_ms=60_000)
+    settings = ServeSettings(port=0, heartbeat_ms=100, ping_interval_ms=60_000)
     with Running(settings) as running:
         snapshot = Snapshot("quotes", SYMBOL, SOURCE, 10, None, "1", QUOTE)
         running.do(lambda: running.gateway.hub.opened(SOURCE, "", True))
@@ -128,7 +128,7 @@ async def test_it_ends_when_its_output_cannot_be_written() -> None:
     def out(raw: bytes, message: tail.Message) -> None:
         raise BrokenPipeError(32, "Broken pipe")
 
-    with Running(GatewaySettings(port=0)) as running:
+    with Running(ServeSettings(port=0)) as running:
         snapshot = Snapshot("quotes", SYMBOL, SOURCE, 10, None, "1", QUOTE)
         running.do(lambda: running.gateway.hub.opened(SOURCE, "", True))
         running.do(lambda: running.gateway.hub.keyframe(SOURCE, SYMBOL, msgspec.json.encode([snapshot])))

@@ -10,9 +10,9 @@ import pytest
 
 from feed.gateway import app, http, ws
 from feed.gateway.doors import Doors
-from feed.gateway.limits import GatewaySettings, LimitSettings
 from feed.gateway.parser import FrameParser
 from feed.gateway.rates import Rates
+from feed.runtime.settings import LimitSettings, ServeSettings
 from tests.gateways import Running
 from tests.raw_client import BINARY, CONT, PING, TEXT, RawClient, frame, handshake, text
 
@@ -27,7 +27,7 @@ LIMITS: Final = LimitSettings(
     connections_per_address_max=3,
     close_seconds=0.3,
 )
-SETTINGS: Final = GatewaySettings(port=0, heartbeat_ms=100, ping_interval_ms=200, limits=LIMITS)
+SETTINGS: Final = ServeSettings(port=0, heartbeat_ms=100, ping_interval_ms=200, limits=LIMITS)
 
 
 def closes_with(code: int, *sent: bytes) -> Callable[[int], None]:

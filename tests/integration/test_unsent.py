@@ -10,11 +10,10 @@ from typing import Any, Final
 import msgspec
 import pytest
 
-from feed.gateway.limits import GatewaySettings
 from feed.kafka.batches import FetchPage
 from feed.kafka.fetch import Stream
 from feed.run.up import follower
-from feed.runtime.settings import Settings
+from feed.runtime.settings import ServeSettings, Settings
 from feed.wire.model import Trade, Update
 from feed.wire.record import Record, headers_of
 from tests.gateways import Running
@@ -78,7 +77,7 @@ def tick(seq: int) -> Record:
 
 @pytest.mark.slow
 def test_what_a_client_has_unsent_is_bounded_however_much_comes_at_once() -> None:
-    settings = GatewaySettings(port=0, heartbeat_ms=60_000, ping_interval_ms=60_000)
+    settings = ServeSettings(port=0, heartbeat_ms=60_000, ping_interval_ms=60_000)
     with Running(settings) as running:
         kafka: Kafka = running.do(Kafka)
 

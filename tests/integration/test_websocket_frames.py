@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 import psutil
 import pytest
 
-from feed.gateway.limits import GatewaySettings, LimitSettings
+from feed.runtime.settings import LimitSettings, ServeSettings
 from tests.gateways import Running
 from tests.raw_client import BINARY, CLOSE, CONT, PING, PONG, TEXT, RawClient, close, frame, handshake, text
 
@@ -248,7 +248,7 @@ TABLE: Final = list(rows())
 @pytest.fixture(scope="module")
 def gateway() -> Iterator[Running]:
     """One gateway for all rows."""
-    settings = GatewaySettings(port=0, heartbeat_ms=60_000, ping_interval_ms=60_000, limits=LIMITS)
+    settings = ServeSettings(port=0, heartbeat_ms=60_000, ping_interval_ms=60_000, limits=LIMITS)
     with Running(settings) as running:
         yield running
 
@@ -320,7 +320,7 @@ def test_a_flood_of_empty_continuations_is_closed_early(gateway: Running) -> Non
 
 def test_one_byte_frames_cost_little() -> None:
     """64 KiB in frames of one byte; with room for so many frames they arrive, else they are refused, cheaply."""
-    settings = GatewaySettings(port=0, limits=LimitSettings(bytes_per_second=10_000_000, frames_per_second=1_000_000))
+    settings = ServeSettings(port=0, limits=LimitSettings(bytes_per_second=10_000_000, frames_per_second=1_000_000))
     with Running(settings) as running, RawClient(running.port).open() as client:
         cpu = running.cpu()
         client.send(b"".join(pieces(padded(64 * 1024), 64 * 1024)))

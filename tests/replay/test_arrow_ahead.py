@@ -10,7 +10,6 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from msgspec.structs import replace as changed
 from websockets.sync.client import connect
 
 import replay
@@ -37,7 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for log in logs:
         log.grow(150)
         log.record()
-    tape = Tape(root, [log.log for log in logs], files=changed(FILES, rotate_bytes=20_000))
+    tape = Tape(root, [log.log for log in logs], files=FILES.model_copy(update={"rotate_bytes": 20_000}))
     tape.play(15)
     tape.end()
     return root

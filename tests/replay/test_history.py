@@ -19,14 +19,13 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from msgspec.structs import replace as changed
 
 import replay
-from feed.gateway.limits import GatewaySettings, LimitSettings
 from feed.recording.filter import Filter
 from feed.recording.recording import RecordingFiles
 from feed.recording.table_files import NEVER
 from feed.recording.tables import SCHEMAS
+from feed.runtime.settings import LimitSettings, ServeSettings
 from feed.wire.times import text_of
 from replay.history import FORMS, HistoryQuery, Piece, arrow, ndjson
 from tests.feed.recorder.made_up import MadeUp
@@ -43,7 +42,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     log = MadeUp("toy/0", SYMBOLS, random.Random(11))
     log.grow(400)
     log.record()
-    tape = Tape(root, [log.log], files=changed(FILES, rotate_bytes=8_000))
+    tape = Tape(root, [log.log], files=FILES.model_copy(update={"rotate_bytes": 8_000}))
     tape.play()
     tape.die()
     return root
@@ -52,7 +51,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def served(folder: Path) -> Any:
     limits = LimitSettings(histories_max=2, response_seconds=1.0)
-    with Running(GatewaySettings(port=0, limits=limits), recordings=folder) as running:
+    with Running(ServeSettings(port=0, limits=limits), recordings=folder) as running:
         yield running
 
 
@@ -234,7 +233,7 @@ def test_the_form_is_chosen_by_accept(served: Running, accept: str, kind: str) -
 
 
 def test_no_recording_yet(tmp_path: Path) -> None:
-    with Running(GatewaySettings(port=0), recordings=tmp_path / "later") as running:
+    with Running(ServeSettings(port=0), recordings=tmp_path / "later") as running:
         status, _, body = get(running, channel="trades")
         assert (status, json.loads(body)["code"]) == (404, "no_recording")
         (tmp_path / "later").mkdir()
@@ -284,7 +283,7 @@ def endless(recording: RecordingFiles, wanted: HistoryQuery) -> Iterator[Piece]:
 def test_a_reader_that_takes_nothing_is_cut_and_leaves_no_file_open(folder: Path, monkeypatch: Any) -> None:
     monkeypatch.setitem(FORMS, "application/x-ndjson", endless)
     limits = LimitSettings(response_seconds=0.5)
-    with Running(GatewaySettings(port=0, limits=limits), recordings=folder) as running:
+    with Running(ServeSettings(port=0, limits=limits), recordings=folder) as running:
         peer = _ask(running)
         assert _until(lambda: open_files(folder) > 0)
         assert _until(lambda: open_files(folder) == 0), "files are left open"
@@ -303,7 +302,7 @@ def trickling(recording: RecordingFiles, wanted: HistoryQuery) -> Iterator[Piece
 def test_a_slow_reader_keeps_its_place_only_at_a_rate(folder: Path, monkeypatch: Any, rate: int, kept: bool) -> None:
     monkeypatch.setitem(FORMS, "application/x-ndjson", trickling)
     limits = LimitSettings(response_seconds=2.0, history_bytes_per_second_min=rate)
-    with Running(GatewaySettings(port=0, limits=limits), recordings=folder) as running:
+    with Running(ServeSettings(port=0, limits=limits), recordings=folder) as running:
         peer = _ask(running, receive_buffer=32_768)
         ends = time.monotonic() + 4
         while time.monotonic() < ends and running.do(lambda: len(running.gateway.doors)):
@@ -316,7 +315,7 @@ def test_a_slow_reader_keeps_its_place_only_at_a_rate(folder: Path, monkeypatch:
 @pytest.mark.slow
 def test_a_reader_that_goes_away_leaves_no_file_open(folder: Path, monkeypatch: Any) -> None:
     monkeypatch.setitem(FORMS, "application/x-ndjson", endless)
-    with Running(GatewaySettings(port=0, limits=LimitSettings(histories_max=1)), recordings=folder) as running:
+    with Running(ServeSettings(port=0, limits=LimitSettings(histories_max=1)), recordings=folder) as running:
         for _ in range(3):
             peer = _ask(running)
             assert _until(lambda: open_files(folder) > 0)
@@ -347,11 +346,11 @@ def test_a_damaged_block_breaks_the_answer_off(folder: Path, tmp_path: Path) -> 
     data = bytearray(path.read_bytes())
     data[block.end - 3] ^= 1
     path.write_bytes(data)
-    with Running(GatewaySettings(port=0), recordings=root) as running:
+    with Running(ServeSettings(port=0), recordings=root) as running:
         with pytest.raises(Exception, match="IncompleteRead"):
             get(running, channel="trades")
         assert get(running, channel="quotes")[0] == 200
     path.write_bytes(data[: len(data) // 2])
-    with Running(GatewaySettings(port=0), recordings=root) as running:
+    with Running(ServeSettings(port=0), recordings=root) as running:
         status, _, body = get(running, channel="quotes")
         assert (status, json.loads(body)["code"]) == (500, "internal")

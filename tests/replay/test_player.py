@@ -18,13 +18,13 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-from feed.gateway.limits import GatewaySettings, LimitSettings
 from feed.gateway.recordings import Range, Recordings
 from feed.recording.files import RecordedFile
 from feed.recording.filter import Filter
 from feed.recording.folder import Folder
 from feed.recording.notes import CorruptRecording
 from feed.recording.recording import RecordingFiles
+from feed.runtime.settings import LimitSettings, ServeSettings
 from feed.wire.model import KINDS
 from feed.wire.times import text_of
 from tests.feed.recorder.made_up import MadeUp
@@ -49,7 +49,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def served(folder: Path) -> Iterator[Running]:
     limits = LimitSettings(replays_max=3)
-    settings = GatewaySettings(port=0, limits=limits, heartbeat_ms=200, ping_interval_ms=60_000)
+    settings = ServeSettings(port=0, limits=limits, heartbeat_ms=200, ping_interval_ms=60_000)
     with Running(settings, recordings=folder) as running:
         yield running
 

@@ -14,13 +14,13 @@ import pytest
 
 from feed.backfill.past import LogCut
 from feed.gateway.backfill_recorded import RecordedSource
-from feed.gateway.limits import GatewaySettings
 from feed.gateway.recordings import RecordingIterator, Recordings
 from feed.recording import merge
 from feed.recording.files import RecordedFile
 from feed.recording.filter import Filter
 from feed.recording.recording import RecordingFiles
 from feed.recording.state_at import ChannelState
+from feed.runtime.settings import ServeSettings
 from feed.wire.model import KINDS
 from feed.wire.times import text_of
 from replay.ahead import Ahead
@@ -114,7 +114,7 @@ def test_a_replay_goes_with_its_session(folder: Path, arrow: bool) -> None:
 
 @pytest.mark.usefixtures("collected")
 def test_what_a_client_seeks_goes_with_its_connection(folder: Path) -> None:
-    settings = GatewaySettings(port=0, heartbeat_ms=60_000, ping_interval_ms=60_000)
+    settings = ServeSettings(port=0, heartbeat_ms=60_000, ping_interval_ms=60_000)
     with Running(settings, recordings=folder) as running:
         for ends in (True, False):
             with Viewer(running) as viewer:
@@ -134,7 +134,7 @@ def test_what_a_client_seeks_goes_with_its_connection(folder: Path) -> None:
 @pytest.mark.usefixtures("collected")
 @pytest.mark.parametrize("accept", ["application/vnd.apache.arrow.stream", "application/x-ndjson", "text/csv"])
 def test_a_history_goes_with_its_answer(folder: Path, accept: str) -> None:
-    with Running(GatewaySettings(port=0), recordings=folder) as running:
+    with Running(ServeSettings(port=0), recordings=folder) as running:
         url = f"http://127.0.0.1:{running.port}/v1/history?channel=trades"
         with urllib.request.urlopen(urllib.request.Request(url, headers={"accept": accept})) as answer:
             assert answer.read()

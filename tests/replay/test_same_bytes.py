@@ -18,8 +18,8 @@ from websockets.sync.client import ClientConnection, connect
 
 from feed.channels.hub import Hub, HubSettings
 from feed.gateway.gateway import Gateway
-from feed.gateway.limits import GatewaySettings
 from feed.runtime.command import run
+from feed.runtime.settings import ServeSettings
 from feed.venues.table import venue
 from feed.wire.log_reader import LogReader
 from feed.wire.model import KINDS
@@ -146,7 +146,7 @@ def test_live_recorded_and_replayed_are_the_same(
     worker.run([50] * (len(worker.ticks) // 50 + 1))
     record_to(tmp_path / "recordings", log)
     hub = Hub(HubSettings(resume_window_ms=10**9, resume_window_bytes_max=1 << 30))
-    settings = GatewaySettings(port=0, heartbeat_ms=100, ping_interval_ms=60_000)
+    settings = ServeSettings(port=0, heartbeat_ms=100, ping_interval_ms=60_000)
     with Running(settings, hub=hub, recordings=tmp_path / "recordings") as running:
         with player(running, "/v1/stream") as live:
             reader = LogReader()

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from msgspec.structs import replace as changed
 
 import schemas
 from feed.protocol.session import SessionSettings
@@ -42,7 +41,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for log in logs:
         log.grow(150)
         log.record()
-    tape = Tape(root, [log.log for log in logs], files=changed(FILES, rotate_bytes=20_000))
+    tape = Tape(root, [log.log for log in logs], files=FILES.model_copy(update={"rotate_bytes": 20_000}))
     tape.play(15)
     tape.end()
     return root
@@ -161,7 +160,7 @@ def test_a_recording_that_is_being_written_is_played_as_it_was_when_the_client_c
     log = MadeUp("toy/0", ["TOY:A"], random.Random(2))
     log.grow(300)
     log.record()
-    tape = Tape(tmp_path / "recordings", [log.log], files=changed(FILES, rotate_bytes=8_000))
+    tape = Tape(tmp_path / "recordings", [log.log], files=FILES.model_copy(update={"rotate_bytes": 8_000}))
     half = len(log.records) // 2
     tape.read(0, half)
     tape.commit()

@@ -15,7 +15,7 @@ from feed.errors import CorruptLog
 from feed.follow.floors import EARLIEST
 from feed.follow.follower import Followed, Follower
 from feed.kafka.fetch import Stream
-from feed.runtime.told import ToldReasons
+from feed.runtime.throttle import ThrottledLog
 from feed.wire.record import Record, headers_of
 
 pytestmark = pytest.mark.anyio
@@ -211,7 +211,7 @@ async def test_where_only_void_records_come_the_log_says_why(log: list[Any], ane
     assert (now is not followed, left) == ((True, [stream]) if anew else (False, []))
     told = SimpleNamespace(opened=lambda *how: opened.append(how), data=lambda *_: None, stands=lambda *_: None)
     opened: list[tuple[object, ...]] = []
-    now.read(log, told, time.monotonic(), lambda *_: None, None, ToldReasons(logging.getLogger()))  # type: ignore[arg-type]
+    now.read(log, told, time.monotonic(), lambda *_: None, None, ThrottledLog(logging.getLogger()))  # type: ignore[arg-type]
     if anew:  # what was there before is replaced, and nobody knows what is missing
         assert opened[0] == (log[0].headers[0][1].decode(), A, False, True)
     else:
@@ -230,7 +230,7 @@ async def test_a_log_that_ends_before_where_it_was_read_is_another_one() -> None
     opened: list[tuple[object, ...]] = []
     told = SimpleNamespace(opened=lambda *how: opened.append(how))
     log = [lying(B, "source")]
-    found._logs[where].read(log, told, time.monotonic(), lambda *_: None, None, ToldReasons(logging.getLogger()))  # type: ignore[arg-type]
+    found._logs[where].read(log, told, time.monotonic(), lambda *_: None, None, ThrottledLog(logging.getLogger()))  # type: ignore[arg-type]
     assert opened == [(B, A, False, True)]
 
 

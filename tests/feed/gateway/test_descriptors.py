@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from feed.gateway.descriptors import fitted as fitted_here
-from feed.gateway.limits import LimitSettings
 from feed.gateway.recordings import FILES_A_READER
+from feed.runtime.settings import LimitSettings
 
 PROGRAM = """
 import logging, resource, sys
 from feed.gateway.descriptors import fitted
-from feed.gateway.limits import LimitSettings
+from feed.runtime.settings import LimitSettings
 logging.basicConfig(format="%(message)s")
 limits = fitted(LimitSettings(connections_max=int(sys.argv[1]), http_connections_max=50))
 print(limits.connections_max, resource.getrlimit(resource.RLIMIT_NOFILE)[0])

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from feed.gateway.doors import Doors, Visits
-from feed.gateway.limits import LimitSettings
+from feed.runtime.settings import LimitSettings
 
 
 def doors(**limits: int) -> Doors:

@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from feed.channels.subscriber import Subscriber
-from feed.gateway.limits import GatewaySettings
 from feed.gateway.merged import Merged
+from feed.runtime.settings import ServeSettings
 from tests.feed.channels.desk import Desk
 from tests.gateways import make_gateway
 
@@ -88,7 +88,7 @@ async def test_who_goes_meanwhile_takes_nothing_away() -> None:
 
 async def test_figures_are_read_without_a_walk(monkeypatch: pytest.MonkeyPatch) -> None:
     made = desk()
-    gateway = make_gateway(GatewaySettings(), made.hub)
+    gateway = make_gateway(ServeSettings(), made.hub)
     wanted = made.hub.counts.merged + made.hub.views.merged
 
     def figure() -> float:

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feed.gateway.origin import LOOPBACK_NAMES, allowed, is_loopback, known, subprotocol
+from feed.gateway.origin import allowed, is_loopback, known, subprotocol
+from feed.runtime.settings import ServeSettings
 
-HOSTS = ("feed.example", *LOOPBACK_NAMES)
+HOSTS = ("feed.example", *ServeSettings().hosts)
 
 
 def headers(origin: str | None, host: str = "feed.example:8000") -> list[tuple[bytes, bytes]]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from feed.gateway.limits import LimitSettings
 from feed.gateway.rates import Rates, rate_limited
+from feed.runtime.settings import LimitSettings
 
 LIMITS = LimitSettings(bytes_per_second=1000, frames_per_second=10, burst_seconds=2.0, overload_seconds=3.0)
 

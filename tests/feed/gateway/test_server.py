@@ -9,19 +9,18 @@ import pytest
 from feed.channels.hub import Hub, HubSettings
 from feed.gateway.backfill import FeedLogs
 from feed.gateway.gateway import Gateway
-from feed.gateway.limits import GatewaySettings
 from feed.gateway.server import build_server, serve
-from feed.protocol.session import SessionSettings
 from feed.runtime.metrics import Metrics
+from feed.runtime.settings import ServeSettings
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.mark.parametrize("end", ["drain", "cancel", "failure"])
 async def test_backfill_requests_end_with_it(end: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = GatewaySettings(port=0)
+    settings = ServeSettings(port=0)
     past = FeedLogs("nowhere:1", {})
-    gateway = Gateway(settings, Hub(HubSettings()), SessionSettings(), Metrics(), past=past)
+    gateway = Gateway(settings, Hub(HubSettings()), Metrics(), past=past)
     assert gateway.backfill is not None
     ended: list[str] = []
 

@@ -15,7 +15,7 @@ import pytest
 from feed.gateway import worker_stats as module
 from feed.gateway.worker_stats import PARENT, Report, WorkerStats, retire
 from feed.runtime.checks import Check
-from feed.runtime.metrics import Family, Metrics, text_of, together
+from feed.runtime.metrics import Family, Metrics, merged_families, prometheus_text
 
 pytestmark = pytest.mark.anyio
 
@@ -105,7 +105,7 @@ async def test_numbers_add_up_and_do_not_go_down_when_one_dies(tmp_path: Path) -
             retire(tmp_path, 2, 202)
         retire(tmp_path, 2, 303)
         assert samples(await third.siblings.families())["feed_sent_total", ""] == 1111
-        assert "feed_sent_total 1111.0" in text_of(await first.siblings.families()).decode()
+        assert "feed_sent_total 1111.0" in prometheus_text(await first.siblings.families()).decode()
 
 
 async def test_all_that_get_connections_must_be_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,7 +146,7 @@ def test_what_has_no_sum_is_told_by_worker() -> None:
         Family("feed_open", "gauge", "Open", [("feed_open", {}, 3.0)]),
         Family("process_cpu_seconds", "counter", "CPU", [("process_cpu_seconds_total", {}, 1.5)]),
     ]
-    found = samples(together({"1": families, "2": families}, [families], "worker"))
+    found = samples(merged_families({"1": families, "2": families}, [families], "worker"))
     assert found == {
         ("feed_open", "1"): 3.0,
         ("feed_open", "2"): 3.0,

@@ -9,7 +9,7 @@ import pytest
 from feed.normalizer import numbers
 from feed.normalizer.numbers import Numbers, PartitionNumbers
 from feed.runtime.metrics import Metrics
-from feed.runtime.told import ToldReasons
+from feed.runtime.throttle import ThrottledLog
 from feed.venues.now import SourceCounts
 from feed.venues.tick import Tick
 
@@ -32,7 +32,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def partition() -> PartitionNumbers:
-    found = PartitionNumbers("kraken", 0, ToldReasons(logging.getLogger("feed.test")))
+    found = PartitionNumbers("kraken", 0, ThrottledLog(logging.getLogger("feed.test")))
     found.begins()
     return found
 

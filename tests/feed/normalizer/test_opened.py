@@ -16,7 +16,7 @@ from feed.channels.steps import whole
 from feed.feedlog.writer import Ahead, Opening, Restored, Round, Writer
 from feed.follow.followed import FollowedLog, Patience
 from feed.normalizer.plan import Bounds, plan_for
-from feed.runtime.told import ToldReasons
+from feed.runtime.throttle import ThrottledLog
 from feed.venues.source import Source
 from feed.venues.symbol import Rules, Tick
 from feed.venues.table import venue
@@ -106,7 +106,7 @@ class Gateway:
             for record in records[self.read_to :]
         ]
         self.read_to = len(records)
-        self.log.read(raws, self.hub, 1.0, lambda *_: None, None, ToldReasons(logging.getLogger("feed.follower")))
+        self.log.read(raws, self.hub, 1.0, lambda *_: None, None, ThrottledLog(logging.getLogger("feed.follower")))
         self.hub.flush(T0)
 
     def shows(self) -> list[bytes | None]:

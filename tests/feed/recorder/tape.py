@@ -10,16 +10,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from feed.channels.state import FoldRules
-from feed.recorder.commits import Commits, FileRules
+from feed.recorder.commits import Commits
 from feed.recorder.recovery import seal_ended, take_up
 from feed.recorder.session import RecorderSession
 from feed.recording.disk import Disk
 from feed.recording.filter import Filter
 from feed.recording.tables import GAPS, STATES
+from feed.runtime.settings import RecordSettings
 from feed.wire.log_reader import LogReader
 from feed.wire.record import Record
 
-FILES = FileRules(rotate_bytes=1 << 30, rotate_s=1e9, keyframe_ratio=4.0, keyframe_bytes_min=1 << 20)
+FILES = RecordSettings(rotate_bytes=1 << 30, rotate_s=10**9, keyframe_ratio=4.0, keyframe_bytes_min=1 << 20)
 
 
 class Log:
@@ -40,7 +41,7 @@ class Tape:
         logs: Sequence[Log],
         *,
         chosen: Filter | None = None,
-        files: FileRules = FILES,
+        files: RecordSettings = FILES,
         disk: Disk | None = None,
     ) -> None:
         self.root = root

@@ -14,10 +14,11 @@ import pytest
 from feed.recorder.health import RecorderHealth
 from feed.recorder.raw import RawRecorder
 from feed.recorder.recovery import seal_ended, take_up
-from feed.recorder.retention import KeepRules, keep
+from feed.recorder.retention import keep
 from feed.recorder.role import Pauses, _Life
 from feed.recording.disk import Disk
 from feed.recording.tables import TICKS
+from feed.runtime.settings import RecordSettings
 from tests.feed.recorder.moving import Partition
 from tests.feed.recorder.tape import Tape
 from tests.feed.recorder.test_ending import SETTINGS
@@ -31,7 +32,7 @@ pytestmark = pytest.mark.anyio
         lambda root: take_up(root, Disk(root), ()),
         lambda root: take_up(root, Disk(root), (), (TICKS,)),
         lambda root: seal_ended(root, Disk(root), "trades/date=1970-01-01/000000000001-19700101T000000Z.arrow.part"),
-        lambda root: keep(root, Disk(root), KeepRules(seconds=1), 0),
+        lambda root: keep(root, Disk(root), RecordSettings(keep_s=1), 0),
     ],
     ids=["taking up", "taking up of ticks", "sealing", "retention"],
 )

@@ -15,11 +15,12 @@ import pytest
 from feed.recorder import retention
 from feed.recorder.lock import NAME, FolderLock
 from feed.recorder.recovery import seal_ended
-from feed.recorder.retention import KeepRules, keep
+from feed.recorder.retention import keep
 from feed.recorder.role import Pauses
 from feed.recording.disk import Disk
 from feed.recording.files import RecordedFile
 from feed.recording.folder import Folder
+from feed.runtime.settings import RecordSettings
 from tests.feed.recorder.moving import Partition
 from tests.feed.recorder.tape import Tape
 
@@ -93,7 +94,7 @@ def test_tables_that_rotate_together_may_delete_the_same_files(tmp_path: Path, m
 
     def run() -> None:
         try:
-            keep(tmp_path, Disk(tmp_path), KeepRules(bytes=1), 0)
+            keep(tmp_path, Disk(tmp_path), RecordSettings(keep_bytes=1), 0)
         except threading.BrokenBarrierError:
             pass
         except BaseException as error:

@@ -10,8 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from feed.recorder.health import RecorderHealth
-from feed.recorder.retention import KeepRules
-from feed.recorder.role import Pauses, RecorderSettings, _Life
+from feed.recorder.role import Pauses, _Life
 from feed.recording.disk import Disk, NewFile
 from feed.recording.filter import Filter
 from feed.recording.recording import RecordingFiles
@@ -21,15 +20,10 @@ from tests.feed.recorder.tape import FILES, Tape
 from tests.feed.recorder.test_session import stream_of, updates_of
 
 pytestmark = pytest.mark.anyio
-SETTINGS = RecorderSettings(
-    flush_interval_ms=0,
-    flush_bytes=0,
-    sync_interval_ms=0,
-    retry_ms=1,
-    free_bytes_min=0,
-    files=FILES,
-    keep=KeepRules(),
+SETTINGS = FILES.model_copy(
+    update={"flush_interval_ms": 0, "flush_bytes": 0, "sync_interval_ms": 0, "retry_ms": 1, "free_bytes_min": 0}
 )
+"""Everything at once."""
 
 
 class HeldDisk(Disk):

@@ -14,7 +14,7 @@ from feed.errors import FeedError
 from feed.recorder.commits import Commits
 from feed.recorder.lock import FolderLock
 from feed.recorder.recovery import seal_ended, take_up
-from feed.recorder.retention import KeepRules, _unused, keep
+from feed.recorder.retention import _unused, keep
 from feed.recording import recording
 from feed.recording.disk import Disk, NewFile
 from feed.recording.files import RecordedFile
@@ -24,6 +24,7 @@ from feed.recording.footing import WHOLE
 from feed.recording.notes import CorruptRecording
 from feed.recording.recording import RecordingFiles
 from feed.recording.tables import GAPS, STATES
+from feed.runtime.settings import RecordSettings
 from feed.wire.model import KINDS
 from tests.feed.recorder.made_up import MadeUp, truth_of
 from tests.feed.recorder.tape import FILES, Tape
@@ -184,8 +185,8 @@ def test_old_files_go_the_oldest_first_and_what_is_left_can_be_read(tmp_path: Pa
     folder = Folder(str(tmp_path))
     places = folder.places()
     total = sum(place.size for place in places)
-    assert keep(tmp_path, disk, KeepRules(bytes=total), 0) == []
-    gone = keep(tmp_path, disk, KeepRules(bytes=total // 2), 0)
+    assert keep(tmp_path, disk, RecordSettings(keep_bytes=total), 0) == []
+    gone = keep(tmp_path, disk, RecordSettings(keep_bytes=total // 2), 0)
     left = folder.places()
     assert sum(place.size for place in left) <= total // 2
     assert max(p.commit for p in places if p.path in gone) <= min(p.commit for p in left if p.sealed) + 1
@@ -213,7 +214,7 @@ def test_gaps_and_states_are_kept_as_long_as_what_they_belong_to(rules: str, tmp
     places = Folder(str(tmp_path)).places()
     half = sum(place.size for place in places) * 2 // 3
     ns = 1_000_000_000
-    keeps = KeepRules(bytes=half) if rules == "bytes" else KeepRules(seconds=1)
+    keeps = RecordSettings(keep_bytes=half) if rules == "bytes" else RecordSettings(keep_s=1)
     gone = keep(tmp_path, Disk(tmp_path), keeps, ns + log.source.seq // 2)
     assert len(gone) > 8
     assert not [path for path in gone if path.startswith((GAPS, STATES))]
@@ -227,9 +228,9 @@ def test_files_older_than_allowed_go_by_the_recordings_own_clock(tmp_path: Path)
     tape, log = grown(tmp_path, 100)
     tape.end()
     ns = 1_000_000_000
-    assert keep(tmp_path, Disk(tmp_path), KeepRules(seconds=1), log.source.seq) == []
-    assert keep(tmp_path, Disk(tmp_path), KeepRules(seconds=1), ns + log.source.seq // 2)
-    assert keep(tmp_path, Disk(tmp_path), KeepRules(seconds=1), 10 * ns)
+    assert keep(tmp_path, Disk(tmp_path), RecordSettings(keep_s=1), log.source.seq) == []
+    assert keep(tmp_path, Disk(tmp_path), RecordSettings(keep_s=1), ns + log.source.seq // 2)
+    assert keep(tmp_path, Disk(tmp_path), RecordSettings(keep_s=1), 10 * ns)
     assert len(Folder(str(tmp_path)).places()) == 8, "the newest file of a table stays"
 
 
@@ -242,8 +243,8 @@ def test_a_damaged_file_grows_old_as_any_other(tmp_path: Path, caplog: pytest.Lo
     data = (tmp_path / oldest.path).read_bytes()
     (tmp_path / oldest.path).write_bytes(data[: len(data) // 2])
     ns = 1_000_000_000
-    assert keep(tmp_path, Disk(tmp_path), KeepRules(seconds=1), log.source.seq) == []
-    gone = keep(tmp_path, Disk(tmp_path), KeepRules(seconds=1), ns + log.source.seq // 2)
+    assert keep(tmp_path, Disk(tmp_path), RecordSettings(keep_s=1), log.source.seq) == []
+    gone = keep(tmp_path, Disk(tmp_path), RecordSettings(keep_s=1), ns + log.source.seq // 2)
     assert oldest.path in gone
     assert len(gone) > 8
     assert "it is deleted" in caplog.text
@@ -256,6 +257,6 @@ def test_a_file_that_is_read_is_not_deleted(tmp_path: Path) -> None:
     folder = Folder(str(tmp_path))
     place = folder.places(["quotes"])[0]
     reading = RecordedFile(folder, place)
-    assert place.path not in keep(tmp_path, Disk(tmp_path), KeepRules(bytes=1), 0)
+    assert place.path not in keep(tmp_path, Disk(tmp_path), RecordSettings(keep_bytes=1), 0)
     reading.close()
-    assert place.path in keep(tmp_path, Disk(tmp_path), KeepRules(bytes=1), 0)
+    assert place.path in keep(tmp_path, Disk(tmp_path), RecordSettings(keep_bytes=1), 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from feed.follow.followed import LogStanding
 from feed.recorder.health import RecorderHealth, register
-from feed.runtime.checks import is_ready, told
+from feed.runtime.checks import is_ready, readyz_text
 from feed.runtime.metrics import Metrics
 from tests.feed.runtime.test_metrics import exported
 
@@ -30,16 +30,16 @@ def test_it_is_ready_while_kafka_answers_and_its_disk_takes_something() -> None:
     assert health.status().ok
     health.durable()
     clock.now += 4.0
-    assert told(health.checks(), verbose=True) == (
+    assert readyz_text(health.checks(), verbose=True) == (
         "[+] kafka: answered 4000 ms ago\n[+] recording: recording; durable 4.0 s ago\nok\n"
     )
     health.paused("No space left on device")
-    assert told(health.checks(), verbose=False) == "[-] recording: paused: No space left on device\nnot ready\n"
+    assert readyz_text(health.checks(), verbose=False) == "[-] recording: paused: No space left on device\nnot ready\n"
     assert (health.status().ok, health.status().found) == (False, "paused: No space left on device")
     health.goes_on()
     health.kafka_failed("fetches are not answered")
     clock.now += 1.1
-    assert told(health.checks(), verbose=False) == "[-] kafka: fetches are not answered\nnot ready\n"
+    assert readyz_text(health.checks(), verbose=False) == "[-] kafka: fetches are not answered\nnot ready\n"
     assert (health.status().ok, health.status().found) == (False, "fetches are not answered")
 
 
@@ -53,7 +53,7 @@ def test_logs_that_do_not_come_are_named_and_no_reason_to_stop() -> None:
     health.follows(lambda: [good, bad])
     checks = health.checks()
     assert is_ready(checks)
-    assert "[!] kraken/1: unreadable: cannot be read on: it was mirrored\nok\n" in told(checks, verbose=True)
+    assert "[!] kraken/1: unreadable: cannot be read on: it was mirrored\nok\n" in readyz_text(checks, verbose=True)
 
 
 def test_its_numbers() -> None:

@@ -6,7 +6,6 @@ import random
 from pathlib import Path
 
 import pytest
-from msgspec.structs import replace
 
 from feed.channels.channel import NOTHING
 from feed.channels.state import Folded, FoldRules, fold
@@ -21,7 +20,7 @@ from feed.wire.model import KINDS, Kind
 from tests.feed.recorder.made_up import MadeUp, head, truth_of
 from tests.feed.recorder.tape import FILES, Log, Tape
 
-EAGER = replace(FILES, rotate_bytes=40_000, keyframe_ratio=0.2, keyframe_bytes_min=3000)
+EAGER = FILES.model_copy(update={"rotate_bytes": 40_000, "keyframe_ratio": 0.2, "keyframe_bytes_min": 3000})
 DEATHS_MAX = 60
 Stream = list[tuple[int, str, int, int, bytes]]
 

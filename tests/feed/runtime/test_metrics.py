@@ -5,9 +5,10 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from feed.runtime.metrics import Metrics, tell_build
+from feed.runtime.metrics import Metrics, add_build_info, merged_families, prometheus_text
 
 
 def exported(metrics: Metrics) -> dict[str, dict[str, float]]:
@@ -59,7 +60,7 @@ def test_of_two_roles_that_tell_the_same_the_larger_number_counts() -> None:
 
 def test_which_code_it_is() -> None:
     metrics = Metrics()
-    tell_build(metrics, "feed.v1")
+    add_build_info(metrics, "feed.v1")
     [(labels, value)] = exported(metrics)["feed_build_info"].items()
     assert labels.split(",") == ["feed.v1", platform.python_version(), importlib.metadata.version("market-feed")]
     assert value == 1
@@ -72,3 +73,43 @@ def test_a_label_has_so_many_values() -> None:
         found.of(str(index)).value += 1
     assert len(found.children) <= 1001
     assert found.of("other").value == 1000
+
+
+def test_of_several_processes_what_adds_up_is_added_and_all_else_has_a_label() -> None:
+    one, other, ended = Metrics(), Metrics(), Metrics()
+    for metrics, sent in ((one, 1), (other, 20), (ended, 300)):
+        metrics.counter("feed_sent", "Sent").value += sent
+        metrics.labelled("feed_closed", "Closed", "code").of("1000").value += sent
+        metrics.gauge("feed_open", "Open", lambda sent=sent: sent)
+        metrics.histogram("feed_took_seconds", "Took", (0.1,)).observe(0.05)
+    families = merged_families(
+        {"1": one.families(), "2": other.families()}, [ended.families(), ended.counted_families()], "worker"
+    )
+    found: dict[str, dict[str, float]] = {}
+    for family in text_string_to_metric_families(prometheus_text(families).decode()):
+        for sample in family.samples:
+            found.setdefault(sample.name, {})[",".join(sample.labels.values())] = sample.value
+    assert found["feed_sent_total"] == {"": 621}
+    assert found["feed_closed_total"] == {"1000": 621}
+    assert found["feed_open"] == {"1": 1, "2": 20}
+    assert found["feed_took_seconds_bucket"] == {"0.1": 4, "+Inf": 4}
+    assert set(found["process_resident_memory_bytes"]) == {"1", "2"}
+
+
+def test_what_must_not_go_down_are_our_counters() -> None:
+    metrics = Metrics()
+    metrics.counter("feed_sent", "Sent")
+    metrics.counted("feed_seen", "Seen", lambda: 2)
+    metrics.counter("sent", "Not ours")
+    metrics.gauge("feed_open", "Open", lambda: 7)
+    assert [family.name for family in metrics.counted_families()] == ["feed_sent", "feed_seen"]
+
+
+def test_code_that_is_not_installed_has_no_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", missing)
+    metrics = Metrics()
+    add_build_info(metrics, "feed.v1")
+    assert [labels.split(",")[-1] for labels in exported(metrics)["feed_build_info"]] == ["unknown"]

@@ -1,0 +1,60 @@
+"""The tree as a list: each value by its dotted name, what each means, and a settings file with all of it.
+
+Owns what `feed config show` and `feed config init` say of a setting.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic import BaseModel
+
+from feed.runtime.settings.sections import Section
+from feed.runtime.settings.tree import Settings
+
+
+def leaves(settings: Settings) -> Iterator[tuple[str, object]]:
+    """Each value with its dotted name, in the order of the tree."""
+    yield from leaves_of(settings.model_dump(mode="json"))
+
+
+def described() -> Iterator[tuple[str, str]]:
+    """Each section or value with its description, in the order of the tree."""
+    yield from _described(Settings, "")
+
+
+def template() -> str:
+    """A settings file with everything in it: each value's default, commented out, under its meaning."""
+    values = dict(leaves(Settings()))
+    lines = ["# Settings of the feed. Flags win over the environment (FEED_KAFKA__BOOTSTRAP), that over this file."]
+    for name, words in described():
+        last = name.rpartition(".")[2]
+        if name in values and not isinstance(values[name], dict):
+            lines += [f"# {' '.join(words.split())}"] if words else []
+            lines += [f"# {last} = {json.dumps(values[name])}", ""]
+        elif name in values:
+            lines += ["# [normalize.venue.coinbase]", f"# {words}", '# quotes_from = "book"', ""]
+        else:
+            lines += [f"# {words}", f"[{name}]", ""]
+    return "\n".join(lines)
+
+
+def leaves_of(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Each value of nested sections with its dotted name; an empty section is a value."""
+    for name, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            yield from leaves_of(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def _described(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str]]:
+    for name, field in model.model_fields.items():
+        annotation = field.annotation
+        if isinstance(annotation, type) and issubclass(annotation, Section):
+            yield f"{prefix}{name}", (annotation.__doc__ or "").strip()
+            yield from _described(annotation, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", field.description or ""
