@@ -253,6 +253,8 @@ class Subscribers:
             if other.ok is True:
                 view.left = True
                 result = other if result.ok is not True else replace(other, matched=_sum(result, other))
+            elif other.code == "subscription_limit" and result.ok is not True:
+                result = other  # it is subscribed here, though not in the raw channels
         return result
 
     def _subscriber(self, spec: ViewSpec) -> Subscriber:

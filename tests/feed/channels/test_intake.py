@@ -558,3 +558,60 @@ def test_the_states_of_a_new_source_count_as_what_is_to_be_written() -> None:
     assert desk.hub.waiting_bytes - before > len(keyframe) / 2
     desk.flush()
     assert desk.hub.waiting_bytes == 0
+
+
+@pytest.mark.parametrize("awaited", [False, True])
+def test_copies_of_what_is_unusual_change_nothing_either(awaited: bool) -> None:
+    """Holes of the venue, states and parts; also while the channel waits for a keyframe, since a record is missing."""
+    desk = Desk()
+    desk.step("trades book")
+    link = subscribed(desk)
+    if awaited:
+        desk.tick("trades book")
+        desk.source.record()  # nobody has read it
+    for number in range(4):
+        desk.tick("trades book", hole=number % 2 == 0, parts=number == 3)
+        if number in (1, 3):
+            desk.source.stale("X:A", "gap" if number == 1 else "checksum", skip=number - 1)
+        pos, last, value = desk.source.record()
+        for _ in range(3):
+            desk.hub.data("x/0@a", pos, last, value, last + 1)
+        desk.flush()
+    if awaited:
+        desk.keyframe()
+        desk.flush()
+    assert link.types().count("state book X:A") == (1 if awaited else 2)
+    assert link.channel("book", "X:A").state[1:] == ("stale", "checksum")
+    assert link.channel("trades", "X:A").pos == desk.source.truths["trades", "X:A"].seq
+    desk.agrees(link, "book")
+    holes = [m for m in sent(link, "trades") if m["type"] == "gap" and m["reason"] == "venue"]
+    assert len(holes) == 2
+    late = subscribed(desk)
+    for kind in ("trades", "book"):
+        assert late.channel(kind, "X:A").pos == link.channel(kind, "X:A").pos
+    assert late.channel("book", "X:A").state[1] == "stale"
+
+
+def test_a_state_in_a_view_is_the_views_own() -> None:
+    desk = Desk()
+    desk.step("book")
+    link = desk.link()
+    link.subscribe("book", "X:A", every_ms=50)
+    for reason in ("gap", None, "checksum"):
+        desk.source.stale("X:A", reason)
+        desk.read()
+        desk.now += 100_000_000
+        desk.flush()
+    desk.tick("book")
+    desk.source.stale("X:A", "gap", skip=0)
+    desk.read()
+    desk.now += 100_000_000
+    desk.flush()
+    assert link.types().count("state book X:A") == 4
+    late = desk.link()
+    late.subscribe("book", "X:A", every_ms=50)
+    while late.session.due:
+        late.pull()
+    for client in (link, late):
+        assert client.channel("book", "X:A").state[1:] == ("stale", "gap")
+        desk.agrees(client, "book")

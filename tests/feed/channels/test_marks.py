@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from feed.channels.marks import Doubt
+from feed.wire.model import Book
 from tests.feed.channels.desk import Desk, Link
 from tests.truth import TrueSource, some_data
 
@@ -158,3 +160,134 @@ def test_sets_of_venues_are_kept_up_to_a_number() -> None:
         venues = frozenset(f"V{index}" for index in range(8) if number >> index & 1)
         assert len(made.hub.followed(venues)) == len(venues)
     assert len(made.hub._followed) <= 64
+
+
+def small_window(symbols: int) -> Desk:
+    """A hub whose window holds about one flush, with so many books."""
+    made = Desk(resume_window_bytes_max=1_500)
+    for number in range(symbols):
+        made.step("book", f"X:{number}")
+    return made
+
+
+def lagging(made: Desk, symbols: int, *, window: bool) -> Link:
+    """A client that missed so much that the window has moved on, or (`window`) that can follow."""
+    link = made.link()
+    link.subscribe("book", "*")
+    link.drain()
+    link.full = True
+    for _ in range(1 if window else 20):
+        for number in range(symbols):
+            made.tick("book", f"X:{number}")
+        made.read()
+    return link
+
+
+def test_marks_stay_where_a_client_was_until_it_has_all_that_it_missed() -> None:
+    made = small_window(6)
+    link = lagging(made, 6, window=False)
+    for number in range(6):
+        made.keyframe(f"X:{number}")
+    pages = 0
+    while not link.in_step:
+        link.pull(1)
+        pages += 1
+        behind = [number for number in range(6) if link.channel("book", f"X:{number}").pos < 120]
+        assert marks_of_now(link) == {"x/0@a": 5 if behind else made.source.seq}
+    assert pages > 3
+
+
+def test_marks_follow_the_flushes_that_a_client_is_sent() -> None:
+    made = Desk()
+    made.step("book", "X:0")
+    link = lagging(made, 1, window=True)
+    for _ in range(3):
+        made.step("book", "X:0")
+    marks = []
+    while not link.in_step:
+        link.pull(1)
+        marks.append(marks_of_now(link)["x/0@a"])
+    assert list(dict.fromkeys(marks)) == [1, 2, 3, 4]
+
+
+def marks_of_now(link: Link) -> dict[str, int]:
+    """Those of a heartbeat, without a pull."""
+    link.take(link.session.heartbeat(5))
+    return dict(link.client.marks)
+
+
+def test_of_a_source_in_which_a_channel_begins_anew_marks_say_nothing_until_it_has() -> None:
+    made = Desk()
+    made.step("book trades")
+    made.step("quotes", "X:B")
+    link = made.link()
+    link.subscribe("book trades", "X:A")
+    assert marks_of(link) == {"x/0@a": 1}
+    before = link.session.subscriber.marks()
+    made.step("book trades")
+    link.subscribe("book", "*", start="snapshot", on_lag="skip")
+    assert marks_of(link) == {"x/0@a": made.source.seq}
+    assert before["x/0@a"] < made.source.seq
+
+
+def test_a_symbol_that_was_waited_for_holds_marks_before_its_first_update() -> None:
+    made = desk()
+    link = made.link()
+    link.subscribe("trades", "X:A X:NEW X:OTHER", wait=True)
+    assert marks_of_now(link) == {"x/0@a": 0, "x/1@a": -1}
+    link.full = True
+    made.step("trades", "X:A")
+    for _ in range(3):
+        made.tick("trades", "X:NEW")
+        made.tick("trades", "X:OTHER")
+        made.read()
+    held = marks_of_now(link)["x/0@a"]
+    assert held <= 1  # nothing of the symbols that begin was sent
+    link.full = False
+    while link.session.due or not link.in_step:
+        link.pull(1)
+        assert held <= marks_of_now(link)["x/0@a"] <= made.source.seq
+    assert marks_of_now(link) == {"x/0@a": made.source.seq, "x/1@a": -1}
+    for symbol in ("X:NEW", "X:OTHER"):
+        made.agrees(link, "trades", symbol)
+
+
+def test_a_snapshot_of_which_a_part_was_sent_holds_no_mark_and_the_updates_after_it_do() -> None:
+    made = Desk()
+    made.step("trades")
+    levels = [(f"{number}.{number % 9 + 1}", f"{number}.123456789") for number in range(1, 20_000)]
+    made.change("book", Book(levels, []))
+    made.keyframe()
+    made.change("book", Book([("7", "7")], []))
+    link = made.link()
+    link.subscribe("trades", "X:A")
+    assert marks_of(link) == {"x/0@a": 2}
+    made.step("trades")
+    link.subscribe("book", "X:A")
+    marks: list[int | None] = []
+    while not link.in_step:
+        marks.append(marks_of_now(link).get("x/0@a"))
+        link.pull(1)
+    # between the snapshot and the update after it nothing can be said: the client was told of more
+    assert list(dict.fromkeys(marks)) == [3, None]
+    assert marks_of_now(link) == {"x/0@a": 3}
+    made.agrees(link, "book")
+
+
+def test_marks_ahead_of_what_was_read_are_in_doubt_until_the_log_was_read_to_its_end() -> None:
+    made = Desk()
+    made.step("trades")
+    assert not Doubt(made.hub, {"x/0@a": 9}).open  # nothing comes in: there is nothing to wait for
+    made.hub.delay_s = lambda: 0.0
+    assert not Doubt(made.hub, {"x/0@a": 0, "y/0@a": 9}).open
+    doubt, passed = Doubt(made.hub, {"x/0@a": 9}), Doubt(made.hub, {"x/0@a": 1})
+    assert doubt.open
+    assert passed.open
+    made.step("trades")
+    assert not passed.open
+    assert passed.beyond == frozenset()
+    for _ in range(2):
+        assert doubt.open
+        made.hub.confirmed("x/0@a")
+    assert not doubt.open
+    assert doubt.beyond == {"x/0@a"}

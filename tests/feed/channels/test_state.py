@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import pytest
 
 from feed.channels.channel import NOTHING
-from feed.channels.state import Folded, FoldRules, fold, folding
+from feed.channels.state import Folded, FoldRules, empty, fold, folding
 from feed.errors import CorruptLog
-from feed.wire.message import split, whole
-from feed.wire.model import KINDS, Book, Kind, Trade
+from feed.wire.message import JOINT, split, whole
+from feed.wire.model import KINDS, Book, Instrument, Kind, Quote, Status, Trade
 from tests.truth import TrueSource, some_data
 
 RULES = FoldRules()
@@ -166,3 +167,30 @@ def test_a_large_book_is_folded_in_steps_whatever_changes(seed: int) -> None:
         assert sum(1 for _ in steps) > 5
         start = fold("book", "X:A", source.source, start, entries, RULES)
         assert [one for message in start.messages for one in whole(message)] == source.snapshot("book", "X:A")
+
+
+@pytest.mark.parametrize(
+    ("kind", "nothing"),
+    [
+        ("trades", []),
+        ("bars", []),
+        ("quotes", Quote(None, None, None, None)),
+        ("book", Book([], [])),
+        ("status", Status("unknown", None)),
+        ("instruments", Instrument("x", "A", None, None, None, None, None, [])),
+    ],
+)
+def test_of_what_nothing_is_known_there_is_a_snapshot_too(kind: Kind, nothing: Any) -> None:
+    assert empty(kind, "X:A") == nothing
+
+
+def test_a_hole_that_goes_out_with_an_update_changes_no_state() -> None:
+    source = TrueSource("x/0@a")
+    for number in range(2):
+        source.tick([("trades", "X:A", some_data("trades", number))], hole=True)
+    _, _, value = source.record()
+    messages = split(value)
+    assert len(messages) == 4
+    assert folded(source, "trades", NOTHING, [JOINT.join(messages[:2]), JOINT.join(messages[2:])]) == source.snapshot(
+        "trades", "X:A"
+    )

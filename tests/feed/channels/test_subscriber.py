@@ -722,3 +722,246 @@ class TestPages:
         assert sum(sizes) == 1_001
         assert max(sizes) <= LOOKS_MAX
         desk.agrees(link, "quotes")
+
+
+def settle(link: Link) -> None:
+    """Pulls all that it has coming, in views too."""
+    while link.session.due:
+        link.pull()
+
+
+def accounted(link: Link) -> None:
+    """Every update is accounted for, once."""
+    account = link.session.subscribers.account()
+    assert account.all == sum(account[1:6])
+    assert account.pending == 0 or not link.in_step
+    assert min(account) >= 0
+
+
+class TestLeaving:
+    """Channels are left wherever they are: in step, on the way, or half sent."""
+
+    @pytest.mark.parametrize("window", [1_500, 1 << 20])
+    @pytest.mark.parametrize("op", ["one", "pattern", "all"])
+    def test_while_it_lags(self, window: int, op: str) -> None:
+        desk = Desk(resume_window_bytes_max=window)
+        for symbol in ("X:A", "X:B", "X:C"):
+            desk.step("trades book", symbol)
+        link = subscribed(desk, "trades book", "X:*")
+        link.full = True
+        for _ in range(10):
+            for symbol in ("X:A", "X:B", "X:C"):
+                desk.step("trades book", symbol)
+                desk.keyframe(symbol)
+        link.full = False
+        link.pull(1)
+        assert not link.in_step
+        if op == "all":
+            link.ask("unsubscribe")
+        elif op == "pattern":
+            link.ask("unsubscribe", "trades book", "X:*")
+        else:
+            link.ask("unsubscribe", "trades book", "X:A X:B X:C")
+        link.drain()
+        account = link.session.subscribers.account()
+        assert account.pending == 0
+        assert account.left > 0
+        accounted(link)
+        came = link.client.messages
+        for symbol in ("X:A", "X:B", "X:C"):
+            desk.step("trades book", symbol)
+        assert link.client.messages == came
+        link.subscribe("book", "X:B")
+        link.drain()
+        desk.agrees(link, "book", "X:B")
+
+    @pytest.mark.parametrize("op", ["one", "all", "close"])
+    def test_amid_a_snapshot_that_comes_over_several_pages(self, op: str) -> None:
+        desk = Desk(session=SessionSettings(page_bytes=1))
+        desk.step("trades")
+        desk.change("book", Book([(f"{number}.5", f"{number}.123456789") for number in range(1, 20_000)], []))
+        link = desk.link()
+        link.subscribe("book trades", "X:A")
+        while not any(b'"book"' in frame and b'"part"' in frame for frame in link.frames):
+            link.pull(1)
+        assert not link.in_step
+        if op == "close":
+            link.session.close()
+        elif op == "all":
+            link.ask("unsubscribe")
+        else:
+            link.ask("unsubscribe", "book", "X:A")
+        accounted(link)
+        if op == "one":
+            link.drain()
+            desk.step("trades book")
+            assert link.channel("book", "X:A").waiting  # of the rest nothing came
+            desk.agrees(link, "trades")
+        elif op == "all":
+            link.drain()
+            assert desk.hub.behind == 0
+
+    def test_and_asking_for_it_anew_at_once(self) -> None:
+        desk = Desk()
+        desk.step("trades book")
+        link = subscribed(desk)
+        link.full = True
+        for _ in range(3):
+            desk.step("trades book")
+        link.ask("unsubscribe", "trades", "X:A")
+        link.subscribe("trades", "X:A", start={"marks": {"x/0@a": 1}})
+        link.drain()
+        assert [m["seq"] for m in sent(link, "trades")] == [0, 2, 3]
+        accounted(link)
+
+
+class TestWhatBegins:
+    @pytest.mark.parametrize("full", [False, True])
+    def test_a_silent_kind_and_a_symbol_that_is_waited_for(self, full: bool) -> None:
+        desk = Desk()
+        desk.step("trades")
+        link, other = desk.link(), desk.link()
+        link.subscribe("bars", "X:A")
+        link.subscribe("trades", "X:NEW X:NEVER", wait=True)
+        other.subscribe("trades", "X:NEW", wait=True)
+        other.session.close()
+        link.full = full
+        for _ in range(2):
+            desk.step("bars")
+            desk.step("trades quotes", "X:NEW")
+        link.drain()
+        settle(link)
+        for kind, symbol in (("bars", "X:A"), ("trades", "X:NEW")):
+            desk.agrees(link, kind, symbol)
+            assert len(link.channel(kind, symbol).applied) == 2
+        assert link.types().count("joined trades X:NEW") == 1
+        assert list(desk.hub.awaiting) == ["X:NEVER"]
+        link.ask("unsubscribe")
+        assert desk.hub.awaiting == {}
+        accounted(link)
+
+    def test_what_a_pattern_and_a_name_ask_for_comes_once(self) -> None:
+        desk = Desk()
+        desk.step("trades")
+        link = desk.link()
+        link.subscribe("trades", "X:NEW", wait=True)
+        link.subscribe("trades", "*")
+        link.full = True
+        for _ in range(2):
+            desk.step("trades", "X:NEW")
+        link.drain()
+        settle(link)
+        assert link.types().count("joined trades X:NEW") == 1
+        desk.agrees(link, "trades", "X:NEW")
+
+    def test_who_goes_on_in_the_place_of_another_waits_for_what_that_waited_for(self) -> None:
+        desk = Desk()
+        desk.step("trades")
+        first, second = desk.link(), desk.link()
+        first.subscribe("trades", "X:NEW", wait=True)
+        second.session.subscriber.take_over_awaited(first.session.subscriber)
+        assert list(desk.hub.awaiting["X:NEW"]) == [second.session.subscriber]
+        desk.step("trades", "X:NEW")
+        assert not first.session.due
+        # its client never asked: it is the first one's that goes on here
+        assert b'"joined","channel":"trades","symbol":"X:NEW"' in second.session.pull(MEGABYTE, 1)
+
+
+class TestPlace:
+    """Where a channel goes on in a view: where its client stands, however it stands."""
+
+    @pytest.mark.parametrize(
+        "state", ["in step", "lags", "far behind", "pending", "live", "ahead", "half sent", "moved"]
+    )
+    def test_from_any_place(self, state: str) -> None:
+        session = SessionSettings(page_bytes=1) if state == "pending" else None
+        desk = Desk(session=session, resume_window_bytes_max=1_500 if state == "far behind" else 1 << 20)
+        desk.step("quotes trades")
+        link = desk.link()
+        if state in ("in step", "lags", "far behind", "moved"):
+            link.subscribe("quotes", "X:A")
+            settle(link)
+            link.full = state != "in step"
+        elif state == "ahead":
+            link.subscribe("quotes", "X:A", start={"marks": {"x/0@a": 2}})
+        elif state == "live":
+            link.subscribe("quotes", "X:A", start="live")
+        for _ in range(8 if state == "far behind" else 1):
+            desk.step("quotes trades")
+            desk.keyframe()
+        if state == "moved":
+            desk.switch("x/0@b", carries=True)
+            desk.keyframe()
+            desk.flush()
+        if state == "pending":
+            link.subscribe("trades quotes", "X:A")
+        link.full = False
+        if state == "far behind":
+            link.pull(1)
+        link.subscribe("quotes", "X:A", every_ms=50)
+        settle(link)
+        for _ in range(3):
+            desk.step("quotes trades")
+        desk.now += 100_000_000
+        desk.flush()
+        settle(link)
+        desk.agrees(link, "quotes")
+        assert not link.client.holes
+        accounted(link)
+
+
+class TestNotices:
+    def test_of_a_source_come_in_their_place_also_to_who_lags(self) -> None:
+        desk = Desk()
+        desk.step("trades")
+        link = subscribed(desk, "trades")
+        link.full = True
+        desk.step("trades")
+        desk.hub.source_state("x/0@a", "stale", "silent", 5)
+        desk.flush()
+        desk.step("trades")
+        link.drain()
+        assert link.types()[-3:] == ["update trades X:A", "state", "update trades X:A"]
+
+    def test_of_what_a_client_asked_for_that_lags_on_a_pattern_it_is_told_in_order(self) -> None:
+        desk = Desk()
+        desk.step("trades")
+        link = subscribed(desk, "trades", "*")
+        alone = desk.link()
+        alone.subscribe("trades", "*")
+        alone.subscribe("quotes", "X:A")
+        settle(alone)
+        for one in (link, alone):
+            one.full = True
+        for _ in range(2):
+            desk.step("trades", "X:NEW")
+        for one in (link, alone):
+            one.drain()
+            assert one.types()[-3:] == ["joined trades X:NEW", "update trades X:NEW", "update trades X:NEW"]
+            desk.agrees(one, "trades", "X:NEW")
+            accounted(one)
+
+
+def test_while_a_request_is_under_way_what_it_has_goes_on() -> None:
+    desk = Desk()
+    for number in range(300):
+        desk.tick("trades", f"X:{number:03}")
+    desk.step("quotes", "Y:A")
+    link = subscribed(desk, "quotes", "Y:A")
+    link.take(link.session.receive(link.client.ask({"op": "subscribe", "channels": ["trades"], "symbols": ["X:*"]}), 1))
+    subscriber = link.session.subscriber
+    assert link.session.under_way
+    assert not subscriber.follows
+    assert subscriber.follow(MEGABYTE) == b""
+    for _ in range(2):
+        desk.step("quotes", "Y:A")
+    assert subscriber.follows
+    link.take(subscriber.follow(MEGABYTE))
+    assert len(sent(link, "quotes", "Y:A")) == 3
+    assert subscriber.having([desk.hub.names["Y:A"].id, desk.hub.names["X:299"].id]) == [desk.hub.names["Y:A"].id]
+    while link.session.under_way:
+        link.take(link.session.wake(link.now))
+    link.drain()
+    desk.agrees(link, "trades", "X:007")
+    assert subscriber.channels == 301
+    assert subscriber.gapped == subscriber.merged == 0

@@ -1,4 +1,7 @@
-"""Clients that change how they see a channel, at moments that random runs seldom meet (`properties/test_views.py`)."""
+"""Clients that change how they see a channel, at moments that random runs seldom meet (`properties/test_views.py`).
+
+(Over 400 lines: what a view owes and who has it are told together.)
+"""
 
 from __future__ import annotations
 
@@ -261,3 +264,157 @@ def test_what_nobody_wants_goes_in_pieces_and_what_is_asked_for_meanwhile_stays(
         desk.agrees(late, "quotes", name)
         if name[0] == "Y" or name in ("X:0", "X:29"):
             desk.agrees(other, "quotes", name)
+
+
+def settle(link: Link) -> None:
+    """Pulls all that it has coming, in views too."""
+    while link.session.due:
+        link.pull()
+
+
+def seen_by(*, depth: int = 0) -> tuple[Desk, Link]:
+    """A client of a book, its trades and quotes in a view."""
+    desk = Desk()
+    desk.change("book", Book([("5", "1"), ("4", "1"), ("3", "1")], [("6", "1")]))
+    desk.step("trades quotes")
+    link = desk.link()
+    assert link.subscribe("book trades quotes", "X:A", every_ms=100, **({"depth": depth} if depth else {}))["ok"]
+    settle(link)
+    return desk, link
+
+
+def later(desk: Desk, milliseconds: int = 200) -> None:
+    desk.now += milliseconds * 1_000_000
+    desk.flush()
+
+
+def test_what_stands_for_several_updates_says_how_many_and_chains() -> None:
+    desk, link = seen_by()
+    later(desk)
+    came = len(sent(link, "quotes"))
+    for _ in range(4):
+        desk.step("quotes trades")
+    later(desk)
+    alone, merged = sent(link, "quotes")[came:]  # the first one was due at once
+    assert "count" not in alone
+    assert (merged["count"], merged["prev"], merged["seq"]) == (3, alone["seq"], desk.source.seq)
+    assert [m["seq"] for m in sent(link, "trades") if m["type"] == "update"] == [2, 3, 4, 5]  # trades are never merged
+    for kind in ("quotes", "trades"):
+        desk.agrees(link, kind)
+
+
+@pytest.mark.parametrize("depth", [0, 1])
+def test_a_state_goes_out_with_the_update_of_its_tick_or_by_itself(depth: int) -> None:
+    desk, link = seen_by(depth=depth)
+    later(desk)
+    came = len(sent(link, "book"))
+    desk.tick("quotes")
+    desk.source.tick([("book", "X:A", Book([("5", "2")], []))])
+    desk.source.stale("X:A", "gap", skip=0)
+    desk.read()
+    later(desk)
+    assert [m["type"] for m in sent(link, "book")[came:]] == ["update", "state"]
+    desk.source.tick([("book", "X:A", Book([("5", "3")], []))])
+    desk.source.stale("X:A", "checksum")
+    desk.source.stale("X:A", None)
+    desk.source.tick([("book", "X:A", Book([("5", "4")], []))])
+    desk.read()
+    later(desk)
+    told = [(m["type"], m["seq"]) for m in sent(link, "book")[came + 2 :]]
+    seq = desk.source.seq
+    assert told == [("update", seq - 3), ("state", seq - 2), ("state", seq - 1), ("update", seq)]
+    assert link.channel("book", "X:A").state[1] == "ok"
+
+
+def test_a_venues_hole_is_told_before_what_comes_after_it() -> None:
+    desk, link = seen_by()
+    later(desk)
+    came = len(sent(link, "trades"))
+    desk.tick("trades", hole=True)
+    desk.tick("trades")
+    desk.read()
+    later(desk)
+    assert [m["type"] for m in sent(link, "trades")[came:]] == ["gap", "update", "update"]
+    assert not link.client.holes
+
+
+@pytest.mark.parametrize("depth", [0, 1])
+@pytest.mark.parametrize("carries", [False, True])
+def test_a_new_source_is_told_at_the_next_turn(depth: int, carries: bool) -> None:
+    desk, link = seen_by(depth=depth)
+    later(desk)
+    desk.step("book quotes")
+    desk.switch("x/0@b", carries=carries)
+    desk.keyframe()
+    for _ in range(2):
+        desk.step("book quotes trades")
+    (view, other) = list(desk.hub.views) if depth else [*desk.hub.views, *desk.hub.views]
+    assert view.rebasing | other.rebasing == {"x/0@b"}
+    assert "x/0@b" not in link.session.subscribers.marks()  # nothing is said of a source that it was not told of
+    later(desk)
+    later(desk)
+    assert not view.rebasing
+    for kind in ("book", "quotes", "trades"):
+        assert link.channel(kind, "X:A").source == "x/0@b"
+        if (kind != "book" or not depth) and (carries or kind != "trades"):
+            desk.agrees(link, kind)
+    assert not link.client.holes
+    assert link.session.subscribers.marks() == {"x/0@b": desk.source.seq}
+
+
+def test_what_begins_comes_to_patterns_and_names_that_asked_for_it_in_the_view() -> None:
+    desk, pattern = seen_by()
+    pattern.subscribe("book quotes", "*", every_ms=100, depth=10)
+    named, silent = desk.link(), desk.link()
+    named.subscribe("quotes", "X:NEW", wait=True, every_ms=100)
+    silent.subscribe("bars", "X:A", every_ms=100)
+    for link in (pattern, named, silent):
+        settle(link)
+    desk.step("quotes trades book", "X:NEW")
+    desk.step("bars")
+    later(desk)
+    for link in (pattern, named, silent):
+        settle(link)
+    desk.agrees(pattern, "quotes", "X:NEW")
+    desk.agrees(pattern, "book", "X:NEW")
+    assert ("trades", "X:NEW") not in pattern.client.channels
+    desk.agrees(named, "quotes", "X:NEW")
+    desk.agrees(silent, "bars")
+
+
+@pytest.mark.parametrize("depth", [0, 1])
+def test_a_source_of_which_nothing_is_here_any_more_ends_in_the_view_too(depth: int) -> None:
+    desk, link = seen_by(depth=depth)
+    later(desk)
+    desk.switch("x/0@b", carries=False)
+    desk.step("book trades quotes")
+    later(desk)
+    later(desk)
+    for view in desk.hub.views:
+        assert list(view.hub.sources) == ["x/0@b"]
+    desk.hub.source_state("x/0@b", "stale", "silent", 9)
+    later(desk)
+    assert link.client.sources["x/0@b"]["state"] == "stale"
+    late = desk.link()
+    late.subscribe("quotes", "X:A", every_ms=250)  # a view that is made later knows it too
+    settle(late)
+    assert late.client.sources["x/0@b"]["state"] == "stale"
+
+
+def test_what_no_client_has_any_more_goes_and_comes_back_when_it_is_asked_for() -> None:
+    desk, link = seen_by()
+    keeps = desk.link()
+    keeps.subscribe("quotes", "X:A", every_ms=100)
+    keeps.subscribe("trades", "X:*", every_ms=100)
+    link.ask("unsubscribe")
+    settle(link)
+    for _ in range(6):
+        later(desk, 2_000)
+    (view,) = desk.hub.views
+    kinds = {c.kind for one in view.hub.names.values() for c in one.channels if c is not None}
+    assert kinds == {"quotes", "trades"}
+    link.subscribe("book", "X:A", every_ms=100)
+    settle(link)
+    desk.step("book")
+    later(desk)
+    desk.agrees(link, "book")

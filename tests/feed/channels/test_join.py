@@ -1,4 +1,7 @@
-"""Names that are waited for: what they count as, how they begin, and who takes them away."""
+"""How channels begin, and how names that are waited for do: what they count as, and who takes them away.
+
+(Over 400 lines: a name that arrives is a join, and begins in as many ways.)
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,10 @@ from typing import Any
 
 import pytest
 
+from feed.channels.join import LOOKS_MAX, Broken, Join, JoinGroup, Page, Rest
 from feed.protocol.session import SessionSettings
+from feed.wire.message import JOINT, KIND_INDEX
+from feed.wire.model import Book
 from tests.feed.channels.desk import Desk, Link
 from tests.truth import TrueSource, some_data
 
@@ -337,3 +343,178 @@ def test_many_names_of_one_venue_are_left_in_steps() -> None:
     made.step("trades", "X:1")
     made.step("trades", "X:2998")
     assert link.client.messages == said
+
+
+def begins(link: Link, kind: str, symbol: str = "X:A", **fields: Any) -> tuple[str, int]:
+    """How a channel begins for a client, as its result says."""
+    (only,) = link.subscribe(kind, symbol, **fields)["results"]
+    return only["mode"], only["seq"]
+
+
+class TestWhereAChannelGoesOn:
+    """By snapshot, live, after a mark, or with a gap: each for a client that has nothing else."""
+
+    def several(self, **settings: Any) -> Desk:
+        made = Desk(**settings)
+        for _ in range(5):
+            made.step("trades book")
+        return made
+
+    @pytest.mark.parametrize("kind", ["trades", "book"])
+    @pytest.mark.parametrize(
+        ("start", "mode", "seq"),
+        [
+            (None, "snapshot", 4),
+            ("snapshot", "snapshot", 4),
+            ("live", "live", 4),
+            ({"last": 2}, "snapshot", 4),
+            ({"marks": {"x/0@a": 2}}, "resumed", 2),
+            ({"marks": {"x/0@a": -1}}, "resumed", -1),
+            ({"marks": {"x/0@a": 9}}, "resumed", 9),
+            ({"marks": {"y/0@a": 2}}, "snapshot", 4),
+        ],
+    )
+    def test_as_the_request_says(self, kind: str, start: Any, mode: str, seq: int) -> None:
+        made = self.several()
+        link = made.link()
+        fields = {} if start is None else {"start": start}
+        assert begins(link, kind, **fields) == (mode, seq)
+        for _ in range(6):
+            made.step("trades book")
+        link.drain()
+        assert link.channel(kind, "X:A").pos == made.source.seq
+        assert not link.client.holes
+
+    @pytest.mark.parametrize(
+        ("marks", "complete"), [({"x/0@a": 4}, True), ({"x/0@a": 1}, False), ({"x/0@old": 70, "x/0@older": 7}, False)]
+    )
+    def test_with_a_gap_where_the_client_stands_in_a_source_before(self, marks: dict[str, int], complete: bool) -> None:
+        made = self.several()
+        made.switch("x/0@b", carries=True)
+        made.keyframe()
+        made.flush()
+        for _ in range(2):
+            made.step("trades book")
+        link = made.link()
+        assert begins(link, "trades", start={"marks": marks}) == ("gap", 4)
+        (gap,) = link.channel("trades", "X:A").gaps
+        # of several incarnations the furthest position counts
+        assert (gap["reason"], gap["prev"], gap["lost"]) == ("source", max(marks.values()), not complete)
+        assert begins(link, "book", start={"marks": marks}) == ("gap", 4)
+        made.agrees(link, "book")
+        # a mark of the source itself says where it goes on
+        assert begins(made.link(), "trades", start={"marks": {**marks, "x/0@b": 5}}) == ("resumed", 5)
+
+    @pytest.mark.parametrize("kind", ["trades", "book"])
+    def test_with_a_gap_where_its_updates_are_gone(self, kind: str) -> None:
+        made = self.several(resume_window_bytes_max=1_500)
+        for _ in range(4):
+            made.keyframe()
+            made.step("trades book")
+        link = made.link()
+        assert begins(link, kind, start={"marks": {"x/0@a": 1}}) == ("gap", 1)
+        (gap,) = link.channel(kind, "X:A").gaps
+        assert (gap["reason"], gap["prev"]) == ("evicted", 1)
+        assert link.channel(kind, "X:A").pos == made.source.seq
+
+    @pytest.mark.parametrize(("kind", "lost"), [("trades", True), ("book", False)])
+    def test_with_a_gap_where_the_mark_is_of_another_log(self, kind: str, lost: bool) -> None:
+        made = self.several()
+        made.hub.delay_s = lambda: 0.0
+        link = made.link()
+        link.subscribe(kind, "X:A", start={"marks": {"x/0@a": 50}})
+        for _ in range(2):
+            made.hub.confirmed("x/0@a")
+        link.take(link.session.wake(link.now))
+        assert [(r["mode"], r["seq"]) for r in link.client.answers[1]["results"]] == [("gap", 4)]
+        (gap,) = [m for m in messages(link) if m["type"] == "gap"]
+        assert (gap["reason"], gap["prev"], gap["seq"], gap["lost"]) == ("seek", 50, 4, lost)
+
+    def test_live_where_nothing_was_said_of_it(self) -> None:
+        made = Desk()
+        made.step("status")
+        link = made.link()
+        assert begins(link, "trades") == ("live", -1)
+        made.step("trades")
+        assert len(link.channel("trades", "X:A").applied) == 1
+
+    def test_from_where_it_stood_when_the_client_lagged(self) -> None:
+        made = self.several(resume_window_bytes_max=1_500)
+        link = made.link()
+        link.subscribe("trades book", "X:A")
+        link.full = True
+        for _ in range(5):
+            made.step("trades book")
+            made.keyframe()
+        link.drain()
+        for kind in ("trades", "book"):
+            (gap,) = link.channel(kind, "X:A").gaps
+            assert (gap["reason"], gap["prev"], gap["count"]) == ("lag", 4, gap["seq"] - 4)
+
+    @pytest.mark.parametrize("kind", ["trades", "book"])
+    def test_a_past_that_breaks_off_says_after_which_position(self, kind: str) -> None:
+        made = self.several()
+        channel = made.hub.names["X:A"].channels[KIND_INDEX[kind]]
+        assert channel is not None
+        join = Join(made.hub.current.number, broken={(channel.id, channel.bit): Broken("recording", 2)})
+        assert (join.mode(channel), join.prev(channel), join.goes_on_at(channel)) == ("gap", 2, 2)
+        assert join.folds(channel)
+        assert not join.before(channel)
+        other = Join(0, marks={"x/0@a": 3})
+        assert (other.mode(channel), other.prev(channel)) == ("resumed", 3)
+        assert not other.folds(channel)
+        assert other.before(channel)  # it began with a later flush
+        assert Join(0).standing(channel) == (-1, 0)
+
+
+def messages(link: Link) -> list[dict[str, Any]]:
+    return [message for payload in link.frames for message in json.loads(payload)]
+
+
+def test_a_request_that_several_joins_bring_has_caught_up_with_the_last_of_them() -> None:
+    group = JoinGroup("a", 1)
+    group.more()
+    assert [group.ended(), group.ended()] == [False, True]
+    link = desk().link()
+    link.subscribe("trades book", "X:A", every_ms=50, depth=1, start={"last": 5}, id="a")
+    link.drain()
+    settle(link)
+    assert link.client.caught_up == ["a"]
+
+
+def test_a_page_is_full_by_its_bytes_and_by_what_was_looked_at() -> None:
+    page = Page(10)
+    page.add(b"12345")
+    assert (page.room, page.full, page.over(4), page.over(5)) == (5, False, False, True)
+    page.add(b"67890")
+    assert (page.room, page.full, page.joined()) == (0, True, b"1234567890")
+    looked = Page(10)
+    looked.look(LOOKS_MAX - 1)
+    assert not looked.full
+    looked.look(1)
+    assert looked.full
+    closed = Page(10)
+    closed.add(b"1")
+    closed.close()
+    assert closed.full
+
+
+def test_what_is_too_large_for_a_page_comes_over_several_and_says_where_its_snapshot_stands() -> None:
+    made = desk()
+    levels = [(f"{number}.{number % 9 + 1}", f"{number}.123456789") for number in range(1, 20_000)]
+    made.change("book", Book(levels, []))
+    channel = made.hub.names["X:A"].channels[KIND_INDEX["book"]]
+    assert channel is not None
+    channel.folded(made.hub.rules)
+    snapshot = channel.fresh(made.hub.rules)
+    rest = Rest(channel, [*snapshot, b'update","channel":"book"'], made.hub.current, Join(0))
+    assert len(rest.messages) > 2
+    reached = []
+    for sent in range(len(rest.messages) + 1):
+        rest.next = sent
+        reached.append(rest.reached)
+    # all of the snapshot first
+    assert reached == [None] * (len(rest.messages) - 1) + [made.source.seq] * 2
+    joint = Rest(channel, [JOINT.join(snapshot)], made.hub.current, Join(0))
+    assert joint.messages == rest.messages[:-1]  # each part by itself
+    assert Rest(channel, [b'update","seq":5'], made.hub.current, Join(0)).reached is None

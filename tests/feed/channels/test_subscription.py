@@ -1,4 +1,7 @@
-"""What a request costs, and that it is done in steps: the ack after them, in order, and nothing of it before."""
+"""What subscribing and leaving do, what a request costs, and that it is done in steps: the ack after them, in order.
+
+(Over 400 lines: a request by name, by pattern and from another view are the same steps.)
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,13 @@ import pytest
 
 from feed.channels.channel import Channel, Listing
 from feed.channels.roster import Roster
-from feed.channels.steps import STEP_CHANNELS
+from feed.channels.steps import STEP_CHANNELS, whole
 from feed.channels.subscriber import Subscriber
+from feed.channels.subscription import Limits, unsubscribe
 from feed.protocol.session import Session, SessionSettings
 from tests.feed.channels.desk import Desk, Link
 from tests.reference_client import payloads
+from tests.truth import some_data
 
 KINDS = ["trades", "quotes"]
 
@@ -432,3 +437,280 @@ def test_marks_speak_of_what_a_request_begins_anew_only_when_it_is_answered() ->
     again.drain()
     desk.agrees(again, "trades", names[0])
     desk.agrees(again, "trades", names[-1])
+
+
+def result_of(link: Link, op: str, kind: str, symbol: str, **fields: Any) -> dict[str, Any]:
+    (only,) = link.ask(op, kind, symbol, **fields)["results"]
+    assert isinstance(only, dict)
+    return only
+
+
+def settle(link: Link) -> None:
+    """Pulls all that it has coming, in views too."""
+    while link.session.due:
+        link.pull()
+
+
+def small() -> Desk:
+    """Three symbols, of which bars are silent."""
+    desk = Desk()
+    for symbol in ("X:A", "X:B", "Y:A"):
+        for _ in range(2):
+            desk.step("trades quotes book", symbol)
+    return desk
+
+
+class TestByName:
+    def test_a_channel_that_is_there_keeps_its_place(self) -> None:
+        desk = small()
+        link = desk.link()
+        first = result_of(link, "subscribe", "trades", "X:A")
+        assert (first["mode"], first["source"], first["seq"]) == ("snapshot", "x/0@a", 1)
+        desk.step("trades")
+        again = result_of(link, "subscribe", "trades", "X:A")
+        assert (again["mode"], again["seq"]) == ("resumed", desk.source.seq)
+        anew = result_of(link, "subscribe", "trades", "X:A", start="snapshot")
+        assert (anew["mode"], anew["seq"]) == ("snapshot", 1)  # as it lies, and what came since
+        desk.step("trades")
+        settle(link)
+        desk.agrees(link, "trades")
+
+    def test_a_silent_kind_is_live_from_its_first_update_on(self) -> None:
+        desk = small()
+        link = desk.link()
+        told = result_of(link, "subscribe", "bars", "X:A")
+        assert (told["mode"], told["source"], told["seq"]) == ("live", "x/0@a", -1)
+        assert result_of(link, "subscribe", "bars", "X:A")["mode"] == "live"
+        desk.step("bars")
+        desk.agrees(link, "bars")
+        assert "joined bars X:A" not in link.types()
+
+    def test_a_channel_of_which_only_a_state_is_known_is_live(self) -> None:
+        desk = Desk()
+        desk.step("trades")
+        desk.source.stale("X:A", "gap")
+        desk.read()
+        link = desk.link()
+        assert result_of(link, "subscribe", "book", "X:A")["seq"] == -1
+        settle(link)
+        assert link.channel("book", "X:A").state[1] == "stale"
+        desk.step("book")
+        desk.agrees(link, "book")
+
+    def test_one_that_waits_is_told_as_it_will_begin(self) -> None:
+        desk = small()
+        link = desk.link()
+        for _ in range(2):
+            assert result_of(link, "subscribe", "trades", "X:NEW", wait=True)["mode"] == "awaited"
+        assert result_of(link, "subscribe", "trades", "X:NEW")["code"] == "unknown_symbol"
+        listed = [(r["symbol"], r["mode"]) for r in link.ask("list")["results"]]
+        assert listed == [("X:NEW", "awaited")]
+        # one that it waits for is known by another kind of it meanwhile
+        desk.step("quotes", "X:NEW")
+        assert result_of(link, "subscribe", "trades", "X:NEW")["mode"] == "live"
+        desk.step("trades", "X:NEW")
+        settle(link)
+        desk.agrees(link, "trades", "X:NEW")
+
+    def test_what_is_asked_for_twice_in_a_request_is_done_once(self) -> None:
+        link = small().link()
+        results = link.subscribe("trades trades", "X:A X:A X:NOPE", start={"last": 1})["results"]
+        assert [r.get("code") for r in results] == [None, "unknown_symbol"]
+        settle(link)
+        assert link.types().count("snapshot trades X:A") == 1
+        assert link.client.caught_up == [1]
+
+    def test_leaving_what_is_waited_for_what_a_pattern_has_and_what_is_not_there(self) -> None:
+        desk = small()
+        link = desk.link()
+        link.subscribe("trades", "X:NEW", wait=True)
+        assert result_of(link, "unsubscribe", "trades", "X:NEW")["ok"]
+        assert result_of(link, "unsubscribe", "trades", "X:NEW")["code"] == "unknown_symbol"
+        link.subscribe("trades", "X:*")
+        assert result_of(link, "unsubscribe", "trades", "X:A")["ok"]
+        assert result_of(link, "unsubscribe", "trades", "X:A")["code"] == "not_subscribed"
+        assert result_of(link, "unsubscribe", "tapes", "X:A")["code"] == "unknown_channel"
+        assert result_of(link, "subscribe", "tapes", "X:*")["code"] == "unknown_channel"
+        settle(link)
+        came = len(link.frames)
+        desk.step("trades", "X:A")
+        assert len(link.frames) == came
+        (pattern,) = link.ask("list")["results"]
+        assert (pattern["symbol"], pattern["matched"], pattern["without"]) == ("X:*", 1, ["X:A"])
+
+
+class TestByPattern:
+    def test_what_is_there_keeps_its_place_and_the_rest_begins(self) -> None:
+        desk = small()
+        link = desk.link()
+        link.subscribe("trades", "X:A")
+        assert result_of(link, "subscribe", "trades", "X:*")["matched"] == 2
+        settle(link)
+        assert link.types().count("snapshot trades X:A") == 1
+        assert link.types().count("joined trades X:B") == 1
+        assert result_of(link, "subscribe", "trades", "X:*", start="snapshot")["matched"] == 2
+        settle(link)
+        assert link.types().count("snapshot trades X:A") == 2
+        for symbol in ("X:A", "X:B"):
+            desk.step("trades", symbol)
+            desk.agrees(link, "trades", symbol)
+
+    def test_leaving_a_part_of_one_leaves_the_rest(self) -> None:
+        desk = small()
+        link = desk.link()
+        link.subscribe("trades quotes", "*")
+        assert result_of(link, "unsubscribe", "trades", "X:*")["matched"] == 2
+        settle(link)
+        desk.tick("trades quotes", "X:A")
+        desk.tick("trades", "Y:A")
+        desk.tick("trades", "X:NEW")
+        desk.read()
+        assert link.channel("quotes", "X:A").pos == desk.source.seq - 2
+        assert link.channel("trades", "X:A").pos < desk.source.seq - 2
+        assert ("trades", "X:NEW") not in link.client.channels
+        desk.agrees(link, "trades", "Y:A")
+        found = {r["channel"]: (r["matched"], r.get("without")) for r in link.ask("list")["results"]}
+        assert found == {"trades": (1, ["X:*"]), "quotes": (3, None)}
+
+    def test_limits_are_on_patterns_and_on_all(self) -> None:
+        desk = small()
+        desk.session = SessionSettings(subscriptions_max=2, patterns_max=2)
+        link = desk.link()
+        results = link.subscribe("trades quotes book", "X:*")["results"]
+        assert [r.get("code") for r in results] == [None, None, "subscription_limit"]
+        assert result_of(link, "subscribe", "trades", "Y:*")["code"] == "subscription_limit"
+        assert result_of(link, "subscribe", "trades", "Y:A")["code"] == "subscription_limit"
+        assert result_of(link, "subscribe", "trades", "Y:NEW", wait=True)["code"] == "subscription_limit"
+        link.ask("unsubscribe")
+        link.subscribe("trades quotes", "*")
+        assert result_of(link, "unsubscribe", "trades", "X:*")["code"] == "subscription_limit"
+
+    @pytest.mark.parametrize("start", ["snapshot", "live", {"last": 1}, {"marks": {"x/0@a": 3}}])
+    def test_each_begins_as_the_request_says(self, start: Any) -> None:
+        desk = small()
+        link = desk.link()
+        link.subscribe("trades book", "X:* Y:*", start=start)
+        settle(link)
+        for symbol in ("X:A", "X:B", "Y:A"):
+            desk.step("trades book", symbol)
+            assert link.channel("trades", symbol).pos == link.channel("book", symbol).pos == desk.source.seq
+        assert not link.client.holes
+
+
+class TestFromAnotherView:
+    """A channel goes on where it stood, as far as what is told there can be said to follow."""
+
+    @pytest.mark.parametrize("symbols", ["X:A", "X:*", "X:A X:B"])
+    @pytest.mark.parametrize("depth", [0, 1])
+    @pytest.mark.parametrize("back", [False, True])
+    def test_by_name_and_by_pattern(self, symbols: str, depth: int, back: bool) -> None:
+        desk = small()
+        link = desk.link()
+        ways: list[dict[str, int]] = [{"every_ms": 50, "depth": depth} if depth else {"every_ms": 50}, {}]
+        for turn, way in enumerate(reversed(ways) if back else ways):
+            link.subscribe("book quotes", symbols, **way)
+            settle(link)
+            for _ in range(2):
+                desk.step("book quotes")
+            desk.now += 100_000_000
+            desk.flush()
+            settle(link)
+            if "depth" not in way:
+                desk.agrees(link, "book")
+            desk.agrees(link, "quotes")
+            # what goes on needs no second snapshot
+            assert link.types().count("snapshot quotes X:A") == 1, turn
+        assert not link.client.holes
+
+    def test_a_resume_in_a_view_of_what_it_has_let_go_is_by_snapshot(self) -> None:
+        desk = Desk(resume_window_bytes_max=1_500)
+        for _ in range(10):
+            desk.step("quotes book")
+            desk.keyframe()
+        link = desk.link()
+        told = link.subscribe("quotes book", "X:A", every_ms=50, depth=1, start={"marks": {"x/0@a": 1}})
+        assert {r["mode"] for r in told["results"]} == {"snapshot"}
+        settle(link)
+        assert link.client.caught_up == [1]
+        desk.agrees(link, "quotes")
+
+    def test_what_it_waits_for_is_waited_for_there(self) -> None:
+        desk = small()
+        link = desk.link()
+        link.subscribe("quotes", "X:NEW", wait=True)
+        result_of(link, "subscribe", "quotes", "X:NEW", wait=True, every_ms=50)
+        assert [r["every_ms"] for r in link.ask("list")["results"]] == [50]
+        desk.step("quotes", "X:NEW")
+        settle(link)
+        desk.agrees(link, "quotes", "X:NEW")
+
+
+def test_channels_begin_while_a_pattern_is_joined_or_left_in_steps() -> None:
+    desk = market(400)
+    link, other = desk.link(), desk.link()
+    link.subscribe("trades", "Y:0000")
+    other.subscribe("trades", "*")
+    settle(other)
+    for client, op in ((link, "subscribe"), (other, "unsubscribe")):
+        client.take(client.session.receive(client.client.ask({"op": op, "channels": KINDS, "symbols": ["X:*"]}), 1))
+        assert client.session.under_way
+    number = 0
+    while link.session.under_way or other.session.under_way:
+        desk.step("trades quotes", f"X:LATE{number}")
+        number += 1
+        for client in (link, other):
+            client.take(client.session.wake(client.now))
+    assert number > 2
+    for client in (link, other):
+        settle(client)
+        desk.step("trades quotes", "X:0003")
+        settle(client)
+    for late in range(number):
+        for kind in KINDS:
+            desk.agrees(link, kind, f"X:LATE{late}")
+    desk.agrees(link, "trades", "X:0003")
+    assert other.channel("trades", "X:0003").pos < desk.source.seq - 1
+    (listed,) = other.ask("list")["results"]
+    assert (listed["symbol"], listed["matched"], listed["without"]) == ("*", 3, ["X:*"])
+
+
+@pytest.mark.parametrize("every_ms", [0, 50])
+def test_of_a_state_that_no_update_brought_no_mark_says_who_has_it(every_ms: int) -> None:
+    desk = small()
+    desk.source.history("X:OLD", some_data("trades", 5))
+    desk.keyframe("X:OLD")
+    desk.flush()
+    link = desk.link()
+    link.subscribe("trades", "*", start={"marks": {"x/0@a": desk.source.seq}}, every_ms=every_ms)
+    settle(link)
+    assert link.types().count("snapshot trades X:OLD") == 1
+    assert link.types()[-1] == "caught_up"
+    desk.step("trades", "X:OLD")
+    desk.now += 100_000_000
+    desk.flush()
+    settle(link)
+    desk.agrees(link, "trades", "X:OLD")
+
+
+def test_many_patterns_are_answered_in_the_order_asked() -> None:
+    link = small().link()
+    patterns = " ".join(["X:*", *[f"V{number}:*" for number in range(30)]])
+    results = link.subscribe("trades tapes", patterns)["results"]
+    assert [r["symbol"] for r in results] == patterns.split() * 2
+    assert [r.get("matched") for r in results] == [2] + [0] * 30 + [None] * 31
+    assert {r.get("code") for r in results[31:]} == {"unknown_channel"}
+
+
+def test_many_names_are_left_in_steps_and_answered_in_the_order_asked() -> None:
+    desk = market(40)
+    link = desk.link()
+    names = [f"X:{number:04}" for number in range(40)]
+    link.subscribe("trades", " ".join(names))
+    subscriber = link.session.subscriber
+    steps = unsubscribe(desk.hub, subscriber, ["trades", "quotes"], [*names, names[0]], Limits())
+    assert next(steps) > 0
+    assert subscriber.interest.count == 15
+    results = whole(steps)
+    assert [(r.channel, r.symbol) for r in results] == [(kind, name) for kind in KINDS for name in names]
+    assert [r.code for r in results[40:]] == ["not_subscribed"] * 40
+    assert subscriber.interest.empty
