@@ -109,6 +109,22 @@ class Source:
         """Whether updates after this position may be gone from the log of any channel."""
         return after < max(self.evicted, self.floor)
 
+    def turn(self, state: str, reason: str | None, notice: bytes) -> bool:
+        """It is in another state now, of which `notice` tells; False where it was in this one."""
+        if (self.state, self.reason) == (state, reason):
+            return False
+        self.state, self.reason, self.notice = state, reason, None if state == "ok" else notice
+        return True
+
+    def begin_as(self, other: Source) -> None:
+        """It is what another hub knows of the same source: its state, and what it goes on from."""
+        self.state, self.reason, self.notice = other.state, other.reason, other.notice
+        self.ended, self.ended_pos, self.complete = other.ended, other.ended_pos, other.complete
+
+    def clear(self) -> None:
+        """Its hub is given up: a source and its channels hold each other."""
+        self.channels, self.leftover = {}, {}
+
 
 class Listing:
     """One symbol and its channels, by the index of their kind; None where a kind is silent so far.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from feed.channels.roster import Roster
     from feed.channels.state import Folded
     from feed.channels.view_spec import ViewSpec
+    from feed.wire.model import StateReason
 
 _FLUSH_OVERHEAD_BYTES: Final = 600
 _ENTRY_OVERHEAD_BYTES: Final = 200
@@ -49,6 +50,15 @@ def _json_of(source: str) -> bytes:
 @lru_cache(_NAMES_MAX)
 def _parameters(on_lag: OnLag, spec: ViewSpec) -> bytes:
     return b',"on_lag":"%b","every_ms":%d,"depth":%d' % (on_lag.encode(), *spec)
+
+
+class Notice(NamedTuple):
+    """News of a source: the message, and what it says."""
+
+    source: Source
+    message: bytes
+    state: str
+    reason: StateReason | None
 
 
 class Birth:
@@ -111,7 +121,7 @@ class Flush:
         self.changed: dict[int, list[Entry]] = {}
         self.runs: dict[int, list[Run]] = {}
         """Symbols that had nothing but updates, each following on the one before: a run of each of their channels."""
-        self.notices: list[tuple[Source, bytes]] = []
+        self.notices: list[Notice] = []
         self.births: list[Birth] = []
         self.positions: tuple[int, ...] = ()
         self.closed_ns = 0

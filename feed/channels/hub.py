@@ -1,12 +1,13 @@
-"""The hub: what a gateway holds of all feed logs, and the subscribers of it.
+"""The hub: the state of all channels as feed logs tell it, and the subscribers of it.
 
 Owns the cycle: records come in (`opened`, `keyframe`, `data`), `flush` makes them visible at one moment, `fan_out`
 gives what changed to the subscribers in step. Everything else is in the modules that this one puts together: `intake`
 takes records apart, `channel` holds a channel's state and log, `flush` commits and keeps the window, `selection`
-shares buffers, `subscriber` serves subscribers that are not in step, `subscription` answers requests.
+shares buffers, `subscriber` serves subscribers that are not in step, `subscription` answers requests. Leaves views, and
+the order in which they and the raw channels are sent, to `distributor`.
 
-From `flush` to the end of `fan_out` no subscriber may subscribe, unsubscribe or pull; `close` and `marks` may be
-called.
+From `flush` to the end of `fan_out` (`sending`) no subscriber may subscribe, unsubscribe or pull; `close`,
+`leave_behind` and `marks` may be called. `Subscriber.own`, `pull` and `follow` assert it.
 
 (Over 400 lines: it is the door to all modules here, and most of it is methods of a few lines that name what they do.)
 """
@@ -14,15 +15,14 @@ called.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Final, NamedTuple
 
-import msgspec
 from msgspec import Struct
 
 from feed.channels.channel import Channel, Listing, Source
-from feed.channels.flush import Flush, Window
+from feed.channels.flush import Flush, Notice, Window
 from feed.channels.intake import Intake
 from feed.channels.join import ANNOUNCE_SHIFT, Page
 from feed.channels.lost import LostUpdates
@@ -35,7 +35,6 @@ from feed.channels.steps import Steps
 from feed.channels.subscriber import Subscriber
 from feed.channels.tally import Tally
 from feed.channels.view_spec import RAW, ViewSpec
-from feed.channels.views import Views
 from feed.wire.frames import Frames
 from feed.wire.message import KIND_INDEX, bare, whole
 from feed.wire.model import Kind, State, StateReason
@@ -48,8 +47,6 @@ _FOLLOWED_MAX: Final = 64
 """Of so many sets of venues it is kept which sources they have."""
 _ANEW_MAX: Final = 4
 """So often what patterns match is looked for anew since channels begin meanwhile; then without a pause."""
-_VIEW_WINDOW_PART: Final = 4
-"""Of what is kept for resumes a view keeps so small a part: it says less."""
 
 
 class HubSettings(Struct, frozen=True, kw_only=True):
@@ -85,15 +82,22 @@ class Found(NamedTuple):
 
 
 class Hub:
-    """All channels of a gateway."""
+    """All channels that feed logs tell of, or that a view has."""
 
-    def __init__(self, settings: HubSettings, *, spec: ViewSpec = RAW, raw: Hub | None = None) -> None:
-        """`spec`: how its channels are seen; `raw`: the hub that it is a view of."""
+    def __init__(
+        self,
+        settings: HubSettings,
+        *,
+        spec: ViewSpec = RAW,
+        counts: HubCounts | None = None,
+        logs: Mapping[str, Source] | None = None,
+    ) -> None:
+        """`spec`: how its channels are seen. `counts`: those that it shares with other hubs. `logs`: the sources as
+        their logs are read, where records go into another hub."""
         self.settings = settings
         self.spec = spec
         self.rules = FoldRules(trades_kept=settings.trades_kept, bars_closed_kept=settings.bars_closed_kept)
-        self.counts: HubCounts = HubCounts() if raw is None else raw.counts
-        self._raw: Hub = self if raw is None else raw
+        self.counts: HubCounts = counts or HubCounts()
         self.roster = Roster()
         self.listings: dict[int, Listing] = self.roster.by_id
         self.names: dict[str, Listing] = self.roster.by_name
@@ -110,20 +114,19 @@ class Hub:
         """Subscribers in step with channels that resumed ahead of this gateway."""
         self.subscribers = 0
         self.intake = Intake()
+        self._logs = self.intake.sources if logs is None else logs
         self._lost = LostUpdates()
         self._before = self.current
-        self._fanning = False
+        self.sending = False
+        """Whether a flush is not sent to all subscribers yet."""
         self._newest = b""
         self.awaiting: dict[str, dict[Subscriber, None]] = {}
         """Who waits for symbols that are not known, by name."""
-        self._called: list[Subscriber] = [] if raw is None else raw._called
+        self._called: list[Subscriber] = []
         self._followed: dict[frozenset[str], frozenset[Source]] = {}
         self._followed_of = (0, 0)
         self._open_venues: frozenset[str] = frozenset()
         self._waiters: dict[int, dict[Subscriber, None]] = {}
-        part = msgspec.structs.replace(
-            settings, resume_window_bytes_max=settings.resume_window_bytes_max // _VIEW_WINDOW_PART
-        )
         self._plans: dict[tuple[tuple[str, int], ...], JoinPlan] = {}
         self._openings: dict[JoinPlan, Openings] = {}
         self._making: dict[tuple[tuple[str, int], ...], tuple[dict[int, int], list[tuple[str, int]]]] = {}
@@ -131,7 +134,6 @@ class Hub:
         self._plans_of = 0
         self._untold: dict[Channel, None] = {}
         """At least all channels that are `untold`."""
-        self.views = Views(self, lambda seen: Hub(part, spec=seen, raw=self))
 
     # ---- what comes in
 
@@ -212,23 +214,19 @@ class Hub:
     def source_state(self, source: str, state: str, reason: StateReason | None, since_ns: int) -> None:
         """Tells subscribers with channels in a source what is to be thought of it: live only, in no channel's order."""
         found = self.intake.source(source)
-        if (found.state, found.reason) == (state, reason):
-            return
-        found.state, found.reason = state, reason
         told = "ok" if state == "ok" else "stale"
         message = bare(State(source, state=told, reason=reason, since=str(since_ns)))  # type: ignore[arg-type]
-        found.notice = None if told == "ok" else message
-        self.intake.open.notices.append((found, message))
-        self.views.source_state(source, state, reason, since_ns)
+        self.take_notice(Notice(found, message, state, reason))
+
+    def take_notice(self, notice: Notice) -> None:
+        """The same, where the message is made already."""
+        if notice.source.turn(notice.state, notice.reason, notice.message):
+            self.intake.open.notices.append(notice)
 
     # ---- flushes
 
     def flush(self, now_ns: int) -> bool:
         """Makes visible what came in; False when there is nothing for subscribers."""
-        changed = self._flush(now_ns)
-        return self.views.take(self.current if changed else None, now_ns) or changed
-
-    def _flush(self, now_ns: int) -> bool:
         self.window.pass_time(now_ns)
         self._evict()
         intake, flush = self.intake, self.intake.open
@@ -252,22 +250,16 @@ class Hub:
         self.window.add(flush)
         for openings in self._openings.values():
             openings.touch(chain(flush.changed, flush.runs), flush.number)
-        self._fanning = True
+        self.sending = True
         return True
 
     def fan_out(self) -> Iterator[tuple[Frames, Sequence[Subscriber]]]:
         """After `flush`: whole WebSocket frames, and the subscribers that get them, each subscriber at most once.
 
-        Who cannot take its buffer is to `leave_behind`. A client with channels in several views has a subscriber in
-        each.
+        A subscriber that cannot take its buffer is to `leave_behind`.
         """
-        if self._fanning:
-            yield from self._fan_out()
-        for view in self.views.changed:
-            yield from view.hub.fan_out()
-        self.views.changed = []
-
-    def _fan_out(self) -> Iterator[tuple[Frames, Sequence[Subscriber]]]:
+        if not self.sending:
+            return
         counts, flush = self.counts, self.current
         held = list(self.holders)
         for selection, buffer, count in self.selections.buffers(flush, self.moves):
@@ -280,7 +272,7 @@ class Hub:
             subscriber.render(flush, page)
             if page.size and subscriber.in_step:
                 yield page.joined(), (subscriber,)
-        self._fanning = False
+        self.sending = False
         for subscriber in list(self.holders):
             subscriber.ease()
         for birth in flush.births if self.awaiting else ():
@@ -297,19 +289,9 @@ class Hub:
         return called
 
     @property
-    def due_ns(self) -> int | None:
-        """When `flush` is to be called though nothing came in, by the clock of its `now_ns`."""
-        return self.views.due_ns
-
-    @property
-    def before(self) -> Flush:
-        """The flush that a subscriber stays at that cannot take the present one."""
-        return self._before if self._fanning else self.current
-
-    @property
     def served(self) -> Flush:
-        """The flush that all subscribers in step have got."""
-        return self._before if self._fanning else self.current
+        """The flush that all subscribers in step have got, so where one stays that cannot take the present one."""
+        return self._before if self.sending else self.current
 
     # ---- what patterns match
 
@@ -402,7 +384,7 @@ class Hub:
     @property
     def behind(self) -> int:
         """How many subscribers are not in step."""
-        return sum(map(len, self._waiters.values())) + sum(view.hub.behind for view in self.views)
+        return sum(map(len, self._waiters.values()))
 
     # ---- what it knows
 
@@ -413,7 +395,7 @@ class Hub:
 
     def read(self, source: Source) -> Source:
         """A source as its log is read: a view stands behind that."""
-        return self._raw.sources.get(source.name, source)
+        return self._logs.get(source.name, source)
 
     @property
     def updates(self) -> int:
@@ -468,8 +450,7 @@ class Hub:
         for listing in self.intake.listings.values():
             listing.clear()
         for source in self.intake.by_index:
-            source.channels, source.leftover = {}, {}
-        self.views.close()
+            source.clear()
 
     def _unwait(self, subscriber: Subscriber, cursor: Flush) -> None:
         waiters = self._waiters.get(cursor.number)

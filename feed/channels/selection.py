@@ -361,7 +361,7 @@ class Selections:
                 if selection.pattern_interest.announces(birth.channel):
                     joined = birth.joined(selection.pattern_interest.on_lag(birth.channel))
                     first.setdefault(selection, []).append(part([joined]))
-        for source, message in flush.notices:
+        for source, message, _, _ in flush.notices:
             for selection in chain(self._all, self._wide):
                 if source in selection.sources(self._listings, moves):
                     last.setdefault(selection, []).append(part([message]))

@@ -66,7 +66,7 @@ class Subscriber:
     def leave_behind(self) -> None:
         """Takes it out of the fan-out: it did not get the flush that is being sent, and will pull it."""
         if self.in_step and not self.closed:
-            self._step_out(self._hub.before)
+            self._step_out(self._hub.served)
 
     def close(self) -> None:
         """The client is gone."""
@@ -93,6 +93,7 @@ class Subscriber:
 
     def own(self) -> Selection:
         """The selection, for changing it: out of step and nobody else's."""
+        assert not self._hub.sending, "a subscriber changes its channels while a flush is sent"
         if self.in_step:
             self._step_out(self._hub.current)
         shared = self.selection
@@ -286,6 +287,7 @@ class Subscriber:
         About `bytes_max` long: over it by at most one flush or one message. Shorter, or empty, where much had to be
         looked at: as long as it is not in step there is another page.
         """
+        assert not self._hub.sending, "a subscriber pulls while a flush is sent"
         if self.in_step or self.closed or self.too_slow:
             return b""
         page = Page(bytes_max)
@@ -316,6 +318,7 @@ class Subscriber:
 
     def follow(self, bytes_max: int) -> bytes:
         """While a request of its client is under way: what it has already goes on, and nothing begins."""
+        assert not self._hub.sending, "a subscriber follows while a flush is sent"
         page = Page(bytes_max)
         if self.follows:
             self._follow(page)
@@ -360,7 +363,7 @@ class Subscriber:
             if messages:
                 page.add(frame(messages))
                 count += updates
-        for source, message in flush.notices:
+        for source, message, _, _ in flush.notices:
             if source in self.selection.sources(hub.listings, hub.moves):
                 page.add(frame([message]))
         return count, held

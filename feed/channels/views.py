@@ -13,7 +13,7 @@ position.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from feed.channels.rebase import Rebase
     from feed.channels.subscriber import Subscriber
     from feed.channels.view_spec import ViewSpec
-    from feed.wire.model import StateReason
 
 _NS_PER_MS: Final = 1_000_000
 _SWEEP_NS: Final = 1_000 * _NS_PER_MS
@@ -176,6 +175,7 @@ class View:
     """The channels that are seen in one way. `hub` is where its subscribers are."""
 
     def __init__(self, raw: Hub, spec: ViewSpec, hub: Hub) -> None:
+        """`raw`: the hub that it is a view of."""
         self.spec = spec
         self.hub = hub
         self.subscribers: dict[Subscriber, None] = {}
@@ -207,6 +207,23 @@ class View:
             self._know(source)
         self._stand()
         self._stand_at_once()
+
+    # ---- subscribers
+
+    def subscriber(self, owner: object) -> Subscriber:
+        """A client's subscriber in this view; it has no channels yet."""
+        subscriber = self.hub.subscriber(owner)
+        self.subscribers[subscriber] = None
+        return subscriber
+
+    def give_back(self, subscriber: Subscriber) -> None:
+        """A client's subscriber is closed."""
+        del self.subscribers[subscriber]
+        self.left = True
+
+    def note_left(self) -> None:
+        """A subscriber may have left channels: it is to be looked which are still wanted."""
+        self.left = True
 
     @property
     def rebasing(self) -> set[str]:
@@ -279,8 +296,7 @@ class View:
         known = source.name in self.hub.sources
         own = self.hub.intake.source(source.name)
         if not known:
-            own.state, own.reason, own.notice = source.state, source.reason, source.notice
-            own.ended, own.ended_pos, own.complete = source.ended, source.ended_pos, source.complete
+            own.begin_as(source)
         return own
 
     def _add(self, raw: Channel, listing: Listing) -> _Seen:
@@ -326,6 +342,8 @@ class View:
                 seen = self._add(raw, self._listing(raw.listing))
                 self.hub.intake.open.born[seen.channel] = None
                 born.append(seen)
+        for notice in flush.notices:
+            self.hub.take_notice(notice._replace(source=self._know(notice.source)))
         changed, own = flush.changed, self._seen
         for id_ in own.keys() & flush.runs.keys():
             for run in flush.runs[id_]:
@@ -477,51 +495,3 @@ class View:
         """Nobody reads it any more; what it does in pieces holds it."""
         self._sweeping = None
         self.hub.close()
-
-
-class Views:
-    """All views of a hub."""
-
-    def __init__(self, raw: Hub, make: Callable[[ViewSpec], Hub]) -> None:
-        self._raw = raw
-        self._make = make
-        self._views: dict[ViewSpec, View] = {}
-        self.changed: list[View] = []
-        """Those with a flush to fan out."""
-
-    def __iter__(self) -> Iterator[View]:
-        return iter(self._views.values())
-
-    def at(self, spec: ViewSpec) -> View:
-        """The view for these subscribers; made where there is none."""
-        found = self._views.get(spec)
-        if found is None:
-            found = self._views[spec] = View(self._raw, spec, self._make(spec))
-        return found
-
-    def take(self, flush: Flush | None, now_ns: int) -> bool:
-        """What the hub has committed (None: nothing); whether any view has something to fan out."""
-        if self._views:
-            for spec in [spec for spec, view in self._views.items() if not view.subscribers]:
-                self._views.pop(spec).close()
-            self.changed = [view for view in self if view.take(flush, now_ns)]
-        return bool(self._views and self.changed)
-
-    def close(self) -> None:
-        """Their hub is given up; it and this hold each other."""
-        del self._raw, self._make
-
-    @property
-    def merged(self) -> int:
-        """Updates that were merged into later ones for clients that are here; walks over all their channels."""
-        return sum(subscriber.merged for view in self for subscriber in view.subscribers)
-
-    @property
-    def due_ns(self) -> int | None:
-        """When `take` has to be called though nothing has come."""
-        return min((view.due_ns for view in self if view.due_ns is not None), default=None)
-
-    def source_state(self, source: str, state: str, reason: StateReason | None, since_ns: int) -> None:
-        """As the hub was told of a source."""
-        for view in self:
-            view.hub.source_state(source, state, reason, since_ns)

@@ -14,7 +14,7 @@ from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
 from feed.backfill.requests import BackfillRequests, Door
-from feed.channels.hub import Hub
+from feed.channels.distributor import Distributor
 from feed.channels.join import Start
 from feed.channels.marks import Doubt
 from feed.channels.steps import NotYet, Steps
@@ -107,14 +107,16 @@ class Dialogue(Protocol):
 class Session:
     """One connection to the live stream."""
 
-    def __init__(self, hub: Hub, owner: object, settings: SessionSettings, door: Door | None = None) -> None:
+    def __init__(
+        self, distributor: Distributor, owner: object, settings: SessionSettings, door: Door | None = None
+    ) -> None:
         """`door`: what reads what memory does not hold any more."""
-        self.subscribers = Subscribers(hub, owner)
+        self.subscribers = Subscribers(distributor, owner)
         self.subscriber: Subscriber = self.subscribers.raw
-        self._hub = hub
+        self._hub = distributor.hub
         self._settings = settings
         self._limits = Limits(subscriptions_max=settings.subscriptions_max, patterns_max=settings.patterns_max)
-        self._walks = BackfillRequests(hub, self.subscribers, door, self._limits)
+        self._walks = BackfillRequests(self._hub, self.subscribers, door, self._limits)
         self._offers_past = door is not None
         self._line = Line(settings, self._do, self._touched)
         self._steps_out = False

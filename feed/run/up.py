@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 
 from msgspec.structs import replace
 
+from feed.channels.distributor import Distributor
 from feed.channels.hub import Hub, HubSettings
 from feed.errors import FeedError
 from feed.follow.follower import Followed, Follower
@@ -235,7 +236,7 @@ def make_gateway(settings: Settings, metrics: Metrics, *, live: bool = True) -> 
     past = FeedLogs(settings.kafka.bootstrap, topics) if live else None
     own = convert(chosen, GatewaySettings)
     own = replace(own, limits=fitted(own.limits, files_a_reader=files_a_reader))
-    return Gateway(own, hub, session, metrics, recordings, past, live=live)
+    return Gateway(own, Distributor(hub), session, metrics, recordings, past, live=live)
 
 
 def follower(settings: Settings, gateway: Gateway, *, lenient: bool = False) -> Follower:

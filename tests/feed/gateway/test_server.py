@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from feed.channels.distributor import Distributor
 from feed.channels.hub import Hub, HubSettings
 from feed.gateway.backfill import FeedLogs
 from feed.gateway.gateway import Gateway
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.anyio
 async def test_walks_end_with_it(end: str, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = GatewaySettings(port=0)
     past = FeedLogs("nowhere:1", {})
-    gateway = Gateway(settings, Hub(HubSettings()), SessionSettings(), Metrics(), past=past)
+    gateway = Gateway(settings, Distributor(Hub(HubSettings())), SessionSettings(), Metrics(), past=past)
     assert gateway.walker is not None
     ended: list[str] = []
 
