@@ -22,8 +22,9 @@ from feed.wire.symbols import is_pattern, prefix_of
 
 if TYPE_CHECKING:
     from feed.backfill.recorded import RecordedPart
-    from feed.channels.channel import Listing, Source
+    from feed.channels.channel import Listing
     from feed.channels.hub import Hub
+    from feed.channels.source import Source
     from feed.channels.steps import Steps
     from feed.channels.subscribers import Subscribers
     from feed.errors import BadRequest

@@ -21,7 +21,7 @@ from typing import Final, NamedTuple
 
 from msgspec import Struct
 
-from feed.channels.channel import Channel, Listing, Source
+from feed.channels.channel import Channel, Listing
 from feed.channels.flush import Flush, Notice, Window
 from feed.channels.intake import Intake
 from feed.channels.join import ANNOUNCE_SHIFT, Page
@@ -30,6 +30,7 @@ from feed.channels.pending import JoinPlan
 from feed.channels.roster import Roster
 from feed.channels.selection import Selections
 from feed.channels.shared import Openings
+from feed.channels.source import Source
 from feed.channels.state import FoldRules
 from feed.channels.steps import Steps
 from feed.channels.subscriber import Subscriber
@@ -201,7 +202,7 @@ class Hub:
 
     def confirmed(self, source: str) -> None:
         """All that lay in a source's log when it was last looked at was read."""
-        self.intake.source(source).confirms += 1
+        self.intake.source(source).confirm()
 
     def lag(self, sources: Iterable[str]) -> int | None:
         """How long the oldest has waited that subscribers of these sources have not been sent, in milliseconds; 0 where
@@ -221,7 +222,7 @@ class Hub:
     def take_notice(self, notice: Notice) -> None:
         """The same, where the message is made already."""
         if notice.source.turn(notice.state, notice.reason, notice.message):
-            self.intake.open.notices.append(notice)
+            self.intake.open.add_notice(notice)
 
     # ---- flushes
 
@@ -235,9 +236,9 @@ class Hub:
         if flush.empty:
             flush.commit(self.roster, self.spec)
             self._untold |= dict.fromkeys([channel for channel in candidates if channel.untold])
-            self.current.positions = positions
+            self.current.stand_at(positions)
             return False
-        flush.positions = positions
+        flush.stand_at(positions)
         if flush.rebases or flush.born:
             self.moves += 1
             self.rebased = flush.number
@@ -246,7 +247,7 @@ class Hub:
         for birth in flush.births:
             self.selections.open_channel(birth)
         self._before, self.current = self.current, flush
-        intake.open = Flush(flush.number + 1)
+        intake.next_flush()
         self.window.add(flush)
         for openings in self._openings.values():
             openings.touch(chain(flush.changed, flush.runs), flush.number)
@@ -440,6 +441,15 @@ class Hub:
         state = [] if folded.state is None else [folded.state]
         return [one for message in folded.messages + state for one in whole(message)]
 
+    def adopt(self, channel: Channel) -> None:
+        """A view has made a channel: it is seen at once."""
+        channel.begin_amid(self.current.number)
+        self.moves += 1
+
+    def stand_at_once(self) -> None:
+        """As by a flush without changes: in a quiet market marks would wait for the next one."""
+        self.current.stand_at(tuple([source.pos for source in self.intake.by_index]))
+
     def drop(self, channel: Channel) -> None:
         """Forgets a channel that no subscriber has."""
         channel.listing.forget(channel)
@@ -467,7 +477,7 @@ class Hub:
                 break  # they have one cursor
             passed = self._lost.pass_by(oldest, self.listings)
             for source, position in zip(self.intake.by_index, oldest.positions, strict=False):
-                source.evicted = max(source.evicted, position)
+                source.evict(position)
             for openings in self._openings.values():
                 openings.touch(chain(oldest.changed, oldest.runs), self.current.number)
             window.evict()

@@ -10,11 +10,12 @@ from typing import Final, Literal, NamedTuple
 
 from msgspec import Struct
 
-from feed.channels.channel import Channel, Source, partition_of
+from feed.channels.channel import Channel
 from feed.channels.flush import Flush
 from feed.channels.lost import stood_at
 from feed.channels.pending import NOTHING, JoinPlan, Pending
 from feed.channels.shared import Openings, Way
+from feed.channels.source import Source, partition_of
 from feed.channels.tally import updates_in
 from feed.wire.frames import Frames
 from feed.wire.message import JOINT, head_of

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from feed.channels.channel import Channel, Source
+from feed.channels.channel import Channel
+from feed.channels.source import Source
 from feed.wire.model import NO_SEQ
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from feed.channels.channel import Listing, Source
+    from feed.channels.channel import Listing
+    from feed.channels.source import Source
 
 
 class JoinPlan:

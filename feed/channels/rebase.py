@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from feed.channels.channel import Channel, Source
-from feed.channels.log import Entry
 from feed.wire.message import JOINT
 from feed.wire.model import NO_SEQ, GapReason
 
 if TYPE_CHECKING:
+    from feed.channels.channel import Channel
+    from feed.channels.log import Entry
+    from feed.channels.source import Source
     from feed.channels.state import Folded
 
 
@@ -34,6 +35,16 @@ class AwaitingSnapshot:
         self.reason = reason
         self.last = NO_SEQ
         self.entries: list[Entry] = []
+
+    def add(self, prev: int, entry: Entry) -> None:
+        """An update has come that follows on `prev`; one that came before counts for nothing."""
+        if entry[0] <= self.last:
+            return
+        if prev != self.last:
+            # the first one, or one more hole: what came before it leads nowhere
+            self.entries, self.floor = [], prev
+        self.last = entry[0]
+        self.entries.append(entry)
 
 
 class Rebase:
@@ -74,7 +85,7 @@ class Rebase:
         and the first that is known of it is this state.
         """
         channel, base = self.channel, self.base
-        told = channel.listing.told.pop(channel.bit, None)
+        told = channel.listing.promised(channel.bit)
         reason = self.reason
         if reason is None and told is not None and base is not None:
             reason = "evicted" if told is self.source else "source"

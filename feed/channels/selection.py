@@ -23,8 +23,9 @@ from feed.wire.frames import Frames
 from feed.wire.message import FRAME_START, closed, part
 
 if TYPE_CHECKING:
-    from feed.channels.channel import Channel, Listing, Source
+    from feed.channels.channel import Channel, Listing
     from feed.channels.flush import Birth, Flush
+    from feed.channels.source import Source
     from feed.channels.subscriber import Subscriber
     from feed.wire.model import OnLag
 

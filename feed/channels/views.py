@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import UNSET
 
-from feed.channels.channel import Channel, Listing, Source
+from feed.channels.channel import Channel, Listing
 from feed.channels.conflation import Best, Merger, merger
 from feed.channels.log import ChannelLog, Entry
 from feed.channels.state import Body, Folded, body_of
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from feed.channels.flush import Flush
     from feed.channels.hub import Hub
     from feed.channels.rebase import Rebase
+    from feed.channels.source import Source
     from feed.channels.subscriber import Subscriber
     from feed.channels.view_spec import ViewSpec
 
@@ -71,6 +72,11 @@ class _Seen:
         self._last: tuple[Body, bytes] | None = None
         self._gap = b""
 
+    def take_came(self) -> list[Entry]:
+        """What has come; it is not pending any more."""
+        came, self.came = self.came, []
+        return came
+
     def told(self, entries: list[Entry]) -> Iterator[Entry]:
         """What the view says of these entries of the raw channel, none of them a rebase."""
         if self._merger is None:
@@ -99,23 +105,20 @@ class _Seen:
     def start(self) -> int:
         """Begins with what the raw channel holds now. Returns as how many channels that counts."""
         raw, channel = self.raw, self.channel
-        channel.begun, channel.state, channel.made = raw.begun, raw.state, raw.position
         cost = _MADE_COST
         if self._depth and isinstance(self._merger, Best):
             if raw.base is not None:
                 self.chain = raw.base.seq
-                channel.base = self._merger.start(raw.kind, raw.listing.name, raw.source.name, raw.base)
+                base = self._merger.start(raw.kind, raw.listing.name, raw.source.name, raw.base)
                 tail = [entry for entry in raw.log if entry[0] > raw.base.covers]
-                channel.log = ChannelLog(self.told(tail))
+                channel.copy_from(raw, base, ChannelLog(self.told(tail)), raw.base.covers)
                 read = sum(map(len, raw.base.messages)) + sum([len(entry[2]) for entry in tail])
                 cost += read // _BYTES_A_CHANNEL + raw.log.updates // _ENTRIES_A_CHANNEL
-                channel.log_from = raw.base.covers
             else:
-                channel.base = None
+                channel.copy_from(raw, None, ChannelLog(), NO_SEQ)
         else:
             self.chain = raw.position
-            channel.base, channel.log, channel.log_from = raw.base, raw.log.copy(), raw.log_from
-        channel.listing.appends[channel.bit] = channel.log.add
+            channel.copy_from(raw, raw.base, raw.log.copy(), raw.log_from)
         return cost
 
     def rebased(self, rebase: Rebase) -> tuple[Folded | None, list[Entry]]:
@@ -206,7 +209,7 @@ class View:
         for source in raw.sources.values():
             self._know(source)
         self._stand()
-        self._stand_at_once()
+        hub.stand_at_once()
 
     # ---- subscribers
 
@@ -245,15 +248,12 @@ class View:
         if channel is not None and bit not in self._seen.get(raw.id, {}):
             seen = self._add(channel, listing)
             cost = seen.start()
-            listing.channels[channel.index] = seen.channel
-            seen.channel.born = self.hub.current.number
-            seen.channel.gone = seen.channel.updates
-            self.hub.moves += 1
+            self.hub.adopt(seen.channel)
         if len(self.hub.intake.by_index) != self._stood:
             # of the sources that were known it stands where the last flush left it
             self._stand()
             if self.hub.intake.open.empty:
-                self._stand_at_once()
+                self.hub.stand_at_once()
         return cost
 
     @contextmanager
@@ -264,10 +264,6 @@ class View:
             yield
         finally:
             self.asking -= 1
-
-    def _stand_at_once(self) -> None:
-        """As by a flush without changes: in a quiet market marks would wait for the next one."""
-        self.hub.current.positions = tuple([source.pos for source in self.hub.intake.by_index])
 
     def need_all(self, prefix: str, bit: int) -> Steps[None]:
         """The same for all symbols of a pattern; `asking` keeps them until their subscriber has them."""
@@ -301,7 +297,7 @@ class View:
 
     def _add(self, raw: Channel, listing: Listing) -> _Seen:
         channel = Channel(listing, raw.kind, self._know(raw.source))
-        listing.heads[raw.index] = channel
+        listing.enter(channel)
         seen = _Seen(raw, channel, self.spec.depth)
         self._seen.setdefault(raw.id, {})[raw.bit] = seen
         self._keep(listing.id, raw.bit)
@@ -340,7 +336,7 @@ class View:
             raw = birth.channel
             if self._wants(raw):
                 seen = self._add(raw, self._listing(raw.listing))
-                self.hub.intake.open.born[seen.channel] = None
+                self.hub.intake.open.begin(seen.channel)
                 born.append(seen)
         for notice in flush.notices:
             self.hub.take_notice(notice._replace(source=self._know(notice.source)))
@@ -367,7 +363,7 @@ class View:
             # a beginning is told at once: who asks for the channel in the meantime would find nothing
             self._pending.pop(seen, None)
             self._give(seen)
-            seen.channel.made = seen.chain
+            seen.channel.make_at(seen.chain)
         if not self._pending:
             self._turns_pending = set()
 
@@ -407,7 +403,7 @@ class View:
     def _give(self, seen: _Seen) -> None:
         """What is pending of a channel goes into the view's log."""
         intake, channel = self.hub.intake, seen.channel
-        came, seen.came = seen.came, []
+        came = seen.take_came()
         group: list[Entry] = []
         for entry in came:
             rebase = entry[3]
@@ -420,8 +416,8 @@ class View:
             base, tail = seen.rebased(rebase)
             source = self._know(rebase.source)
             if channel.tail_of is not source:
-                channel.made = NO_SEQ
-            channel.listing.owner = source
+                channel.make_at(NO_SEQ)
+            channel.listing.move_to(source)
             complete = rebase.complete
             intake.rebase(
                 channel, source, base, tail, reason=rebase.reason, prev=prev, complete=complete, floor=rebase.floor
@@ -432,20 +428,17 @@ class View:
         """Stands where the raw hub does, of each source of which nothing is pending."""
         raw, held = self._raw, set()
         if self.hub.intake.openings != raw.intake.openings or len(self.hub.sources) < len(raw.sources):
-            self.hub.intake.openings = raw.intake.openings
+            self.hub.intake.follow_openings(raw.intake.openings)
             for source in raw.sources.values():
-                self._know(source).over = source.over
+                self._know(source).stop(over=source.over)
         for seen in (*self._pending, *self._telling):
             held |= {seen.channel.source.name, seen.raw.source.name}
-        own = self.hub.intake.sources
-        for source in list(own.values()):
+        for source in list(self.hub.sources.values()):
             known = raw.sources.get(source.name)
             if known is not None and source.name not in held:
-                source.pos = max(source.pos, raw.current.position(known))
+                source.stand(raw.current.position(known))
             elif known is None:
-                source.over = True
-                if not source.channels:
-                    del own[source.name]
+                self.hub.intake.forget(source)
         self._stood = len(self.hub.intake.by_index)
 
     # ---- what nobody wants any more

@@ -91,7 +91,7 @@ def a_keyframe_of_a_source_that_ended_is_taken(patch: pytest.MonkeyPatch) -> Non
     honest = Flush.commit
 
     def commit(self: Flush, *arguments: Any) -> None:
-        offers = list(self.offers)
+        offers = list(self.offered_snapshots)
         honest(self, *arguments)
         for channel, _, keyframe in offers:
             if channel.base is not None:
