@@ -24,7 +24,7 @@ from msgspec import Struct
 from feed.channels.channel import Channel, Listing
 from feed.channels.flush import Flush, Notice, Window
 from feed.channels.intake import Intake
-from feed.channels.join import ANNOUNCE_SHIFT, Page
+from feed.channels.join import Page
 from feed.channels.lost import LostUpdates
 from feed.channels.pending import JoinPlan
 from feed.channels.roster import Roster
@@ -323,17 +323,17 @@ class Hub:
             if plan is not None:
                 self._share(found, plan, self._openings[plan])
                 return plan
-            bits, left = self._making.setdefault(found, ({}, [*reversed(found)]))
+            kinds, left = self._making.setdefault(found, ({}, [*reversed(found)]))
             while left:
                 prefix, bit = left.pop()
                 for channel in self.matching(prefix, bit.bit_length() - 1):
-                    bits[channel.id] = bits.get(channel.id, 0) | bit | bit << ANNOUNCE_SHIFT
+                    kinds[channel.id] = kinds.get(channel.id, 0) | bit
                 if anew <= _ANEW_MAX:
-                    yield len(bits) // 8
+                    yield len(kinds) // 8
                     break
             else:
                 del self._making[found]
-                plan = JoinPlan(bits)
+                plan = JoinPlan(kinds, announces=True)
                 self._share(found, plan, Openings(plan, self.current.number))
 
     def _share(self, found: tuple[tuple[str, int], ...], plan: JoinPlan, openings: Openings) -> None:
@@ -354,7 +354,7 @@ class Hub:
     def untold_of(self, plan: JoinPlan) -> list[Channel]:
         """The channels of a plan of which no mark tells who has them."""
         self._untold = {channel: None for channel in self._untold if channel.untold}
-        return [channel for channel in self._untold if plan.bits.get(channel.id, 0) & channel.bit]
+        return [channel for channel in self._untold if plan.kinds.get(channel.id, 0) & channel.bit]
 
     # ---- subscribers
 

@@ -21,14 +21,14 @@ from typing import TYPE_CHECKING, Final
 from feed.channels.channel import Channel, Listing
 from feed.channels.flush import NOWHERE, Birth, Flush, joined
 from feed.channels.interest import Interest
-from feed.channels.join import ANNOUNCE_SHIFT, Join, JoinGroup, Move, Page, Rest, Start, arriving
+from feed.channels.join import Join, JoinGroup, Move, Page, Rest, Start, arriving
 from feed.channels.log import REBASE_SEQ
 from feed.channels.marks import Hold, Holds, marks_at
 from feed.channels.selection import Selection
 from feed.channels.shared import BLOCK_SYMBOLS, OpeningBlock
 from feed.channels.tally import Account, Tally, hidden_in, updates_in
 from feed.wire.frames import message_frame
-from feed.wire.message import ALL_KINDS, frame
+from feed.wire.message import frame
 from feed.wire.model import NO_SEQ, CaughtUp, GapReason, Mode, OnLag
 
 if TYPE_CHECKING:
@@ -166,15 +166,10 @@ class Subscriber:
         if begun:
             own.set(id_, mask & ~bit)
         self.holds.pop((id_, bit), None)
-        both = bit | bit << ANNOUNCE_SHIFT
         for join in self.joins:
-            left = join.pending.get(id_, 0)
-            if left & bit:
-                begun |= join.lag and not left >> ANNOUNCE_SHIFT & bit
-                if left & ~both:
-                    join.pending[id_] = left & ~both
-                else:
-                    del join.pending[id_]
+            if join.pending.kinds(id_) & bit:
+                begun |= join.lag and not join.pending.announced(id_) & bit
+                join.pending.remove(id_, bit)
         if self._rest is not None and self._rest.channel.id == id_ and self._rest.channel.bit == bit:
             self._rest = None
             begun = True
@@ -240,22 +235,21 @@ class Subscriber:
 
     def enter(self, channel: Channel, join: Join, *, announce: bool) -> None:
         """Has a channel as soon as this join comes to it."""
-        bits = channel.bit | (channel.bit << ANNOUNCE_SHIFT if announce else 0)
-        join.pending[channel.id] = join.pending.get(channel.id, 0) | bits
+        join.pending.add(channel.id, channel.bit, announce=announce)
 
     def pending(self, id_: int, bit: int) -> Join | None:
         """The join that a channel waits in, if any."""
         for join in self.joins:
-            if join.pending.get(id_, 0) & bit:
+            if join.pending.kinds(id_) & bit:
                 return join
         rest = self._rest
         return rest.join if rest is not None and rest.channel.id == id_ and rest.channel.bit == bit else None
 
     def having(self, ids: Iterable[int]) -> list[int]:
         """Those of some symbols that it has anything of, in step or on the way."""
-        places = [self.selection.masks, *[join.pending for join in self.joins]]
+        masks, pendings = self.selection.masks, [join.pending for join in self.joins]
         rest = None if self._rest is None else self._rest.channel.id
-        return [id_ for id_ in ids if id_ == rest or any(id_ in place for place in places)]
+        return [id_ for id_ in ids if id_ == rest or id_ in masks or any(id_ in pending for pending in pendings)]
 
     def knows(self, channel: Channel) -> bool:
         """Whether its client was told of a channel: not while a `joined` is still to tell of it."""
@@ -264,7 +258,7 @@ class Subscriber:
         if heard and self.selection.masks.get(channel.id, 0) & channel.bit:
             return True
         join = self.pending(channel.id, channel.bit)
-        return join is not None and not join.pending.get(channel.id, 0) >> ANNOUNCE_SHIFT & channel.bit
+        return join is not None and not join.pending.announced(channel.id) & channel.bit
 
     def stands(self, channel: Channel) -> int:
         """The `seq` of the last update that it was sent, or will be with its selection, of a channel in it."""
@@ -417,8 +411,8 @@ class Subscriber:
         beyond = {key: hold.mark for key, hold in self.holds.items() if hold.beyond(hub.read(hold.source))}
         if not beyond:
             return
-        join = Join(hub.current.number, marks={self.holds[key].source.name: mark for key, mark in beyond.items()})
-        join.beyond = frozenset(join.marks or ())
+        marks = {self.holds[key].source.name: mark for key, mark in beyond.items()}
+        join = Join(hub.current.number, marks=marks, beyond=frozenset(marks))
         for id_, bit in beyond:
             channel = hub.listings[id_].channels[bit.bit_length() - 1]
             self.drop(id_, bit)
@@ -465,7 +459,7 @@ class Subscriber:
         for id_, mask in own.masks.items():
             begun = sum(channel.bit for channel in hub.listings[id_].channels if channel is not None)
             if mask & begun:
-                join.pending[id_] = join.pending.get(id_, 0) | mask & begun
+                join.pending.add(id_, mask & begun)
             if mask & ~begun:
                 silent[id_] = mask & ~begun
         kept = Selection()
@@ -482,8 +476,7 @@ class Subscriber:
         if pattern_interest is not None:
             for channel in pattern_interest.born_after(self._cursor.number, self._hub.listings):
                 if self.pending(channel.id, channel.bit) is None:
-                    bits = channel.bit | channel.bit << ANNOUNCE_SHIFT
-                    join.pending[channel.id] = join.pending.get(channel.id, 0) | bits
+                    join.pending.add(channel.id, channel.bit, announce=True)
 
     # ---- joins
 
@@ -511,7 +504,7 @@ class Subscriber:
             return False
         if self.interest.changes != changes or self.holds or hub.openings(openings.plan) is not openings:
             # what was kept is not true for it, or nobody tells it any more what changes
-            join.shares = None
+            join.stop_sharing()
             return False
         block = openings.find(index, way, self._cursor.number, join.number)
         if block is None:
@@ -544,8 +537,8 @@ class Subscriber:
         openings, way, _ = join.shares
         hub, tally, number = self._hub, self._tally, join.number
         ids = join.pending.ids(index, BLOCK_SYMBOLS)
-        bits = {id_: join.pending[id_] & ALL_KINDS for id_ in ids}
-        channels = [c for id_ in ids for c in hub.listings[id_].channels if c is not None and c.bit & bits[id_]]
+        kinds = {id_: join.pending.kinds(id_) for id_ in ids}
+        channels = [c for id_ in ids for c in hub.listings[id_].channels if c is not None and c.bit & kinds[id_]]
         since = max([max(channel.born, channel.switched) for channel in channels], default=-1)
         alike = since <= number and not (way.live and not openings.unchanged(index, number))
         before = tally.delivered, tally.settled, tally.merged, hub.counts.joins, tally.gaps, len(join.noticed)
@@ -567,17 +560,14 @@ class Subscriber:
 
     def _join_next(self, join: Join, page: Page) -> None:
         """Does the next symbol of a join."""
-        id_ = join.pending.next()
-        bits = join.pending[id_]
+        pending = join.pending
+        id_ = pending.next()
+        kinds, announced = pending.kinds(id_), pending.announced(id_)
         for channel in self._hub.listings[id_].channels:
-            if channel is None or not channel.bit & bits:
+            if channel is None or not channel.bit & kinds:
                 continue
-            left = join.pending[id_] & ~(channel.bit | channel.bit << ANNOUNCE_SHIFT)
-            if left & ALL_KINDS:
-                join.pending[id_] = left
-            else:
-                del join.pending[id_]
-            self._begin(channel, join, page, announce=bool(bits >> ANNOUNCE_SHIFT & channel.bit))
+            pending.remove(id_, channel.bit)
+            self._begin(channel, join, page, announce=bool(announced & channel.bit))
             if page.full:
                 return
 
@@ -595,9 +585,7 @@ class Subscriber:
             on_lag: OnLag = "close" if self.interest.closes(channel.listing, channel.bit) else "skip"
             page.add(frame([joined(channel, mode, channel.source.name, at, on_lag, hub.spec)]))
         messages, gapped = self._messages(channel, join, announced=announce, anew=anew)
-        notice = channel.source.notice
-        if notice is not None and channel.source not in join.noticed:
-            join.noticed.add(channel.source)
+        if (notice := join.notice(channel.source)) is not None:
             messages.append(notice)
         rest = Rest(channel, messages, self._cursor, join)
         begins = not join.lag or (announce and channel.born > join.number)
@@ -655,30 +643,23 @@ class Subscriber:
 
     def _give(self, rest: Rest, page: Page) -> None:
         """Sends a channel's messages as far as there is room; then the channel is in step, or goes on from there."""
-        messages = rest.messages
-        group: list[bytes] = []
-        size = 0
         first = rest.next
-        while rest.next < len(messages) and not page.over(size):
-            group.append(messages[rest.next])
-            size += len(messages[rest.next])
-            rest.next += 1
-        if group:
+        if group := rest.take(page):
             page.add(frame(group))
             delivered = sum(rest.counts[first : rest.next])
             self._tally.delivered += delivered
             self._hub.counts.delivered += delivered
         channel = rest.channel
-        if rest.next < len(messages):
+        if not rest.done:
             self._rest = rest
             return
         self._rest = None
         if rest.flush is self._cursor:
             self.selection.set(channel.id, self.selection.masks.get(channel.id, 0) | channel.bit)
         else:
-            rest.flush.standings[channel.id, channel.bit] = rest.standing
+            rest.flush.note_standing(channel, rest.standing)
             more = Join(rest.flush.number, flush=rest.flush, lag=True)
-            more.pending[channel.id] = channel.bit
+            more.pending.add(channel.id, channel.bit)
             self.joins.insert(0, more)
 
     # ---- what it was sent, of all that there was
@@ -725,8 +706,8 @@ class Subscriber:
         yield from self.selection.masks.items()
         for join in self.joins:
             if join.lag:
-                for id_, bits in join.pending.items():
-                    yield id_, bits & ALL_KINDS & ~(bits >> ANNOUNCE_SHIFT)
+                for id_, kinds in join.pending.items():
+                    yield id_, kinds & ~join.pending.announced(id_)
         if self._rest is not None:
             yield self._rest.channel.id, self._rest.channel.bit
 
@@ -787,6 +768,6 @@ class Subscriber:
         if join is None or (self._rest is not None and join is self._rest.join and channel is self._rest.channel):
             return None
         after = join.after(channel.source)
-        if after is None or channel.switched > join.number or join.pending[listing.id] >> ANNOUNCE_SHIFT & bit:
+        if after is None or channel.switched > join.number or join.pending.announced(listing.id) & bit:
             return None
         return Move(channel.source.name, after if join.flush is None else channel.standing_at(join.flush))
