@@ -72,6 +72,11 @@ class HubCounts(Tally):
     def __init__(self) -> None:
         super().__init__()
         self.joins = 0
+        """Channels begun with a snapshot."""
+
+    def join(self, channels: int = 1) -> None:
+        """So many channels have begun with a snapshot."""
+        self.joins += channels
 
 
 class Found(NamedTuple):
@@ -265,7 +270,7 @@ class Hub:
         held = list(self.holders)
         for selection, buffer, count in self.selections.buffers(flush, self.moves):
             yield buffer, tuple(selection.subscribers)
-            # who was left behind meanwhile is not among them any more
+            # who was left behind meanwhile is not among them any more; no call, for each buffer of each flush
             selection.sent += count
             counts.delivered += count * len(selection.subscribers)
         for subscriber in held:
@@ -372,6 +377,14 @@ class Hub:
         """A subscriber out of step goes on to a later flush."""
         self._unwait(subscriber, before)
         self._waiters.setdefault(after.number, {})[subscriber] = None
+
+    def hold(self, subscriber: Subscriber) -> None:
+        """A subscriber in step has channels that resumed ahead of this gateway: it gets a buffer of its own."""
+        self.holders[subscriber] = None
+
+    def let_go(self, subscriber: Subscriber) -> None:
+        """It has none any more."""
+        del self.holders[subscriber]
 
     def step_in(self, subscriber: Subscriber, cursor: Flush) -> None:
         """A subscriber is in step again."""

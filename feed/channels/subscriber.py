@@ -40,26 +40,45 @@ _IDS_A_LOOK: Final = 32
 
 
 class Subscriber:
-    """One client. `owner` is the hub's user's; `too_slow`: it lagged on a channel with `on_lag: close`."""
+    """One client, in one hub."""
 
     def __init__(self, hub: Hub, owner: object) -> None:
         self.owner = owner
+        """The hub's user's, handed back with each buffer."""
         self.in_step = True
+        """It has everything up to the last flush, and gets the next one by its selection. Ended by a socket that is
+        full (`leave_behind`) and by each change of what it has (`own`)."""
         self.too_slow = False
+        """It lagged on a channel with `on_lag: close`: nothing more is sent, and its connection is to be closed."""
         self.closed = False
+        """Its client is gone."""
         self.interest = Interest()
+        """What its client has asked for; changed by requests, and as awaited channels arrive."""
         self.selection = Selection()
+        """The channels that it is sent with flushes; shared with others (`Selection.shared`) from when it was in step
+        until it changes."""
         self.holds: Holds = {}
+        """Channels that resumed ahead of this gateway: their updates up to a mark are held back, as the client has
+        them. Ended when the source has passed the mark."""
         self.joins: list[Join] = []
+        """Channels on their way into its selection, in the order in which they are sent."""
+        self.told: dict[str, int] = {}
+        """The marks that were told last, by source: they never go back."""
         self._hub = hub
         self._cursor = hub.current
+        """Out of step: the flush up to which it was sent its selection. In step: `NOWHERE`, but at the very first."""
         self._rest: Rest | None = None
-        self.told: dict[str, int] = {}
+        """A channel of which the first messages were sent, and the rest did not fit the page."""
         self._rebased: set[tuple[int, int]] = set()
+        """Channels that the flush rendered last has rebased: their holds end when it is sent."""
         self._rendered = (0, 0)
+        """What was rendered and is not counted as sent yet: updates, and those that were held back."""
         self._tally = Tally()
+        """What it was sent, but for what it was sent in step since `_sent_before`."""
         self._sent_before = 0
+        """What its selection had been sent (`Selection.sent`) when it came into step."""
         self._left_some = False
+        """It has left channels, of whose updates some may be counted as pending: set right when it is in step."""
 
     # ---- in and out of step
 
@@ -77,9 +96,8 @@ class Subscriber:
             self._step_out(self._hub.current)
         else:
             self._leave(had, hidden)
-        self._tally.settled += had
-        self._tally.merged += hidden
-        self._hub.counts.merged += self._tally.merged
+        self._tally.end(had, hidden)
+        self._hub.counts.merge(self._tally.merged)
         self.closed = True
         self.interest.clear()
         self.heed()
@@ -105,9 +123,8 @@ class Subscriber:
     def _step_out(self, cursor: Flush) -> None:
         self.in_step = False
         self._cursor = cursor
-        if self in self.selection.subscribers:
-            del self.selection.subscribers[self]
-            self._tally.delivered += self.selection.sent - self._sent_before
+        if self.selection.leave(self):
+            self._tally.deliver(self.selection.sent - self._sent_before)
         self._hub.step_out(self, cursor)
 
     def _move_to(self, flush: Flush) -> None:
@@ -123,14 +140,14 @@ class Subscriber:
         if self._left_some:
             self._leave(*self._sums())
         if self.holds:
-            self._hub.holders[self] = None
+            self._hub.hold(self)
         else:
             self._share()
 
     def _share(self) -> None:
         if not self.selection.shared:
             self.selection = self._hub.selections.share(self.selection, self.interest.pattern_interest())
-        self.selection.subscribers[self] = None
+        self.selection.enter(self)
         self._sent_before = self.selection.sent
 
     def ease(self) -> None:
@@ -138,15 +155,14 @@ class Subscriber:
         self._took()
         self._drop_holds()
         if not self.holds:
-            del self._hub.holders[self]
+            self._hub.let_go(self)
             self._share()
 
     def empty(self) -> None:
         """Has nothing any more."""
         self.own()
         had, hidden = self._sums()
-        self._tally.settled += had
-        self._tally.merged += hidden
+        self._tally.end(had, hidden)
         self._left_some = True
         self.selection = Selection()
         self.interest.clear()
@@ -175,8 +191,7 @@ class Subscriber:
             begun = True
         channel = self._hub.listings[id_].channels[bit.bit_length() - 1]
         if begun and channel is not None:
-            self._tally.settled += channel.updates
-            self._tally.merged += channel.hidden
+            self._tally.end(channel.updates, channel.hidden)
             self._left_some = True
 
     def take_silent(self, id_: int, bit: int) -> None:
@@ -365,9 +380,9 @@ class Subscriber:
     def _took(self) -> None:
         """What was rendered is sent: counts it, and ends what it ended."""
         (count, held), self._rendered = self._rendered, (0, 0)
-        self._tally.delivered += count
-        self._hub.counts.delivered += count
-        self._tally.settled -= held
+        self._tally.deliver(count)
+        self._tally.begin(held, 0)
+        self._hub.counts.deliver(count)
         self._end_rebased()
 
     def _hear_of(self, birth: Birth, page: Page) -> None:
@@ -521,11 +536,10 @@ class Subscriber:
         selection, tally = self.selection, self._tally
         for id_, mask in block.masks:
             selection.set(id_, selection.masks.get(id_, 0) | mask)
-        tally.delivered += block.delivered
-        tally.settled += block.settled
-        tally.merged += block.merged
-        hub.counts.delivered += block.delivered
-        hub.counts.joins += block.joins
+        tally.deliver(block.delivered)
+        tally.end(block.settled, block.merged)
+        hub.counts.deliver(block.delivered)
+        hub.counts.join(block.joins)
         return True
 
     def _make_block(self, join: Join, page: Page, index: int) -> bool:
@@ -626,7 +640,7 @@ class Subscriber:
         if (channel.id, channel.bit) in join.broken and not (anew or channel.waits) and channel.born <= join.number:
             return channel.broken(*join.broken[channel.id, channel.bit], hub.rules), False
         if after is None or channel.waits or anew:
-            hub.counts.joins += 1
+            hub.counts.join()
             if join.last and channel.kind in ("trades", "bars"):
                 folded = channel.folded(hub.rules, join.last)
                 return [] if folded is None else folded.messages, False
@@ -647,8 +661,8 @@ class Subscriber:
         if group := rest.take(page):
             page.add(frame(group))
             delivered = sum(rest.counts[first : rest.next])
-            self._tally.delivered += delivered
-            self._hub.counts.delivered += delivered
+            self._tally.deliver(delivered)
+            self._hub.counts.deliver(delivered)
         channel = rest.channel
         if not rest.done:
             self._rest = rest
@@ -713,28 +727,24 @@ class Subscriber:
 
     def _count_missed(self, rest: Rest, *, begins: bool, gapped: bool) -> None:
         """A channel's turn has come: what it is not sent was before its beginning, or is in the gap that it is sent."""
-        channel, counts = rest.channel, self._hub.counts
+        channel, hidden = rest.channel, 0
         missed = channel.updates - sum(rest.counts)
-        if begins:
-            if channel.hidden:
-                self._tally.merged -= channel.hidden - sum(map(hidden_in, rest.messages))
-        else:
+        if not begins:
             missed -= rest.join.standing(channel)[1]
+        elif channel.hidden:
+            hidden = channel.hidden - sum(map(hidden_in, rest.messages))
+        lost = missed if gapped and not begins else 0
         if gapped:
-            self._tally.gaps += 1
-            counts.gaps += 1
-        if gapped and not begins:
-            self._tally.gapped += missed
-            counts.gapped += missed
-        else:
-            # of what is held back the client has said that it has it
-            self._tally.settled -= missed
+            self._tally.gap(lost)
+            self._hub.counts.gap(lost)
+        # of what is held back the client has said that it has it
+        self._tally.begin(missed - lost, hidden)
 
     def _leave(self, had: int, hidden: int) -> None:
         """What is still pending will never be sent; `had` and `hidden` are its sums."""
         pending = self._tally.account(had, hidden).pending
-        self._tally.left += pending
-        self._hub.counts.left += pending
+        self._tally.leave(pending)
+        self._hub.counts.leave(pending)
         self._left_some = False
 
     def marks(self) -> dict[str, int]:
