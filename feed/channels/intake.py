@@ -124,7 +124,7 @@ class Intake:
 
     def keyframe(self, source: Source, symbol: str, value: bytes) -> None:
         """A keyframe record of one symbol: snapshots, whole or a part of one, with their states."""
-        for head, keyframe in _keyframes(source, value):
+        for head, keyframe in keyframes(source, value):
             self._snapshot(source, symbol, head, keyframe)
 
     def give(self, channel: Channel, entries: Iterable[Entry]) -> None:
@@ -379,7 +379,7 @@ class Intake:
         self.open = Flush(self.open.number + 1)
 
 
-def _keyframes(source: Source, value: bytes) -> Iterator[tuple[Head, Folded]]:
+def keyframes(source: Source, value: bytes) -> Iterator[tuple[Head, Folded]]:
     """The whole snapshots that a keyframe record ends, each with its state; a part waits for those after it.
 
     A state belongs to the snapshot before it where both are of one channel. Else it is all that is known of its own: of
