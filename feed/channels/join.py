@@ -239,7 +239,7 @@ class Join:
         return max(channel.born, channel.switched) > self.number
 
     def mode(self, channel: Channel) -> Mode:
-        """How a channel would begin now."""
+        """How a channel would begin now, in the order of the table at `Subscriber._messages`."""
         after = self.after(channel.source)
         if (channel.id, channel.bit) in self.broken and not channel.waits:
             return "gap"

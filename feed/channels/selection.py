@@ -259,7 +259,6 @@ class Selections:
         self._parts: list[bytes] = [FRAME_START]
         self._counts: list[int] = [0]
         self._free: list[int] = []
-        self._taken = 0
 
     def __len__(self) -> int:
         return len(self._all) + len(self._wide)
@@ -437,13 +436,11 @@ class Selections:
                 self._counts.append(0)
             slot = by_mask[mask] = Slot(index)
         slot.enter(selection)
-        self._taken += 1
 
     def _unindex(self, selection: Selection, id_: int, mask: int) -> None:
         by_mask = self._by_symbol[id_]
         slot = by_mask[mask]
         slot.leave(selection)
-        self._taken -= 1
         if not slot.takers:
             self._free.append(slot.index)
             del by_mask[mask]

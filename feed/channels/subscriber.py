@@ -202,7 +202,7 @@ class Subscriber:
     def wait_for(self, listing: Listing, bit: int) -> None:
         """Is told of a silent kind of a symbol that it is live: it has it from its first update on."""
         self.interest.add_silent(listing, bit)
-        listing.told.setdefault(bit, listing.owner)
+        listing.promise(bit)
         self.take_silent(listing.id, bit)
 
     def await_(self, name: str, bit: int, on_lag: OnLag, start: Start | None) -> None:
@@ -616,6 +616,30 @@ class Subscriber:
             return mode, at if channel.missed(at) else channel.standing(at)[0]
         return mode, join.goes_on_at(channel)
 
+    # What a channel begins with when its turn has come: the first row that holds. `at` is where its client stands in it
+    # (`Join.after`, and what a hold of it says). The mode is what the client is told, by an answer or a `joined`: that
+    # is `Join.mode`, for rows 2 to 7. Beside each row stands what locks it, in tests/feed/channels.
+    #
+    #     holds                                        mode           is sent                        locked by
+    #  1  rebased since the request was answered,      what it was    gap `source`, and what the     test_a_step_joins_
+    #     and not announced                            then           new source has                 as_of_the_flush_...
+    #  2  its mark lies beyond all that there is       gap            gap `seek`, its state          TestDoubt
+    #  3  its mark is of a source that was replaced    gap            gap `source`, and what the     TestIncarnations
+    #                                                                 new source has
+    #  4  a past is broken there (`Join.broken`)       gap            gap of that reason, its        (A)
+    #                                                                 state or what is left
+    #  5  it has begun (anew) since the request, has   snapshot, or   its state and what came        TestJoin
+    #     no state yet, or its client has no position  live: silent   after; `last`: so much of it
+    #  6  its log does not reach back to `at`          gap, or live   gap `lag`, `evicted` or        TestLag
+    #                                                                 `source`, and how it goes on
+    #  7  its log does                                 resumed, or    what came after `at`; of a     TestResume
+    #                                                  live           client ahead that is held      TestAhead
+    #
+    # (A): tests/feed/gateway/test_backfill_recorded.py. Rows 2 to 4 do not hold for a channel that was announced as one
+    # that has begun since: nobody has had it. In row 7 a channel that is live has before it an empty book, where the
+    # client may hold one of another depth, and a state that is not ok. A lag is a join whose positions are those of a
+    # flush (`Join.flush`): row 1, 6 or 7.
+
     def _messages(self, channel: Channel, join: Join, *, announced: bool, anew: bool) -> tuple[list[bytes], bool]:
         """What it is sent of a channel whose turn has come, and whether the updates that are not in it are in a gap.
 
@@ -630,9 +654,10 @@ class Subscriber:
         if hold is not None and after is not None and held:
             after = max(after, hold[1])
         if channel.switched > join.number and not announced:
-            # it was rebased since the request was answered: what the client was told is of another source
+            # row 1: what the client was told is of another source
             at = NO_SEQ if after is None else after
             return channel.gap_after(at, "source", hub.rules, prev=None, first=None), True
+        # rows 2 to 4
         if (beyond := join.beyond_of(channel)) is not None and not anew:
             return channel.elsewhere(beyond, hub.rules), False
         if (replaced := join.replaced_of(channel)) is not None and not anew and channel.born <= join.number:
@@ -640,16 +665,18 @@ class Subscriber:
         if (channel.id, channel.bit) in join.broken and not (anew or channel.waits) and channel.born <= join.number:
             return channel.broken(*join.broken[channel.id, channel.bit], hub.rules), False
         if after is None or channel.waits or anew:
+            # row 5
             hub.counts.join()
             if join.last and channel.kind in ("trades", "bars"):
                 folded = channel.folded(hub.rules, join.last)
                 return [] if folded is None else folded.messages, False
             return channel.fresh(hub.rules), False
         if channel.missed(after):
-            # what a resume ahead holds back is no gap: how many are then is not known
+            # row 6; what a resume ahead holds back is no gap: how many are then is not known
             prev, first = join.standing(channel) if join.lag and not held else (None, None)
             reason: GapReason = "source" if after < channel.begun else "lag" if join.lag or join.live else "evicted"
             return channel.gap_after(after, reason, hub.rules, prev=prev, first=first), first is not None
+        # row 7
         if after > self._cursor.position(channel.source):
             self.holds[channel.id, channel.bit] = Hold(channel.source, after, self._hub.read(channel.source).confirms)
         emptied = [channel.nothing()] if (channel.id, channel.bit) in join.emptied else []
