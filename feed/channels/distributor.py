@@ -76,7 +76,7 @@ class Distributor:
         for spec in [spec for spec, view in self._views.items() if not view.subscribers]:
             self._views.pop(spec).close()
         for view in self._views.values():
-            view.take(self.hub.current if changed else None, now_ns)
+            view.flush(self.hub.current if changed else None, now_ns)
         self._flushed = [hub for hub in (self.hub, *[view.hub for view in self._views.values()]) if hub.sending]
         return bool(self._flushed)
 

@@ -250,7 +250,7 @@ class Flush:
         self.uneven |= self.rebases
         for id_, entries in self.changed.items():
             if id_ in self.rebases:
-                self._commit_turns(entries, listings[id_])
+                self._commit_rebases(entries, listings[id_])
             else:
                 appends = listings[id_].appends
                 for entry in entries:
@@ -306,13 +306,13 @@ class Flush:
             listing.promised(channel.bit)
         self.births.append(Birth(channel, mode, seq, spec))
 
-    def _commit_turns(self, entries: list[Entry], listing: Listing) -> None:
+    def _commit_rebases(self, entries: list[Entry], listing: Listing) -> None:
         for index, entry in enumerate(entries):
             rebase = entry[3]
             if rebase is None:
                 listing.appends[entry[1]](entry)
             else:
-                message = rebase.take(self.number)
+                message = rebase.commit(self.number)
                 self.bytes += len(message)
                 entries[index] = (REBASE_SEQ, entry[1], message, rebase)
 

@@ -226,7 +226,7 @@ class Hub:
 
     def take_notice(self, notice: Notice) -> None:
         """The same, where the message is made already."""
-        if notice.source.turn(notice.state, notice.reason, notice.message):
+        if notice.source.change_state(notice.state, notice.reason, notice.message):
             self.intake.open.add_notice(notice)
 
     # ---- flushes

@@ -78,8 +78,8 @@ class Rebase:
         self.floor = floor
         self._prev = prev
 
-    def take(self, flush_number: int) -> bytes:
-        """Does it; returns what subscribers in step are sent.
+    def commit(self, flush_number: int) -> bytes:
+        """It takes effect; returns what subscribers in step are sent.
 
         A gap goes before the snapshot also when somebody was told that a silent kind is live from its first update on,
         and the first that is known of it is this state.

@@ -164,7 +164,7 @@ class Source:
         """The log of a channel begins anew at a position."""
         self.floor = max(self.floor, position)
 
-    def turn(self, state: str, reason: str | None, notice: bytes) -> bool:
+    def change_state(self, state: str, reason: str | None, notice: bytes) -> bool:
         """It is in another state now, of which `notice` tells; False where it was in this one."""
         if (self.state, self.reason) == (state, reason):
             return False

@@ -183,7 +183,7 @@ class View:
         self.hub = hub
         self.subscribers: dict[Subscriber, None] = {}
         self.due_ns: int | None = None
-        """When what is pending has to be told, by the clock of `take`."""
+        """When what is pending has to be told, by the clock of `flush`."""
         self.left = False
         """Whether a subscriber has left a channel since the last look at which are interest."""
         self.asking = 0
@@ -203,8 +203,8 @@ class View:
         self._pending: dict[_Seen, None] = {}
         self._telling: dict[_Seen, None] = {}
         """What was due and is still to be told, some with each flush."""
-        self._turns_pending: set[str] = set()
-        self._turns_telling: set[str] = set()
+        self._rebased_pending: set[str] = set()
+        self._rebased_telling: set[str] = set()
         """Sources that channels have gone over to: of what is pending, and of what is being told."""
         for source in raw.sources.values():
             self._know(source)
@@ -231,7 +231,7 @@ class View:
     @property
     def rebasing(self) -> set[str]:
         """Sources that channels have gone over to without their subscribers having been told yet."""
-        return self._turns_pending | self._turns_telling
+        return self._rebased_pending | self._rebased_telling
 
     # ---- channels
 
@@ -310,7 +310,7 @@ class View:
 
     # ---- time
 
-    def take(self, flush: Flush | None, now_ns: int) -> bool:
+    def flush(self, flush: Flush | None, now_ns: int) -> bool:
         """What the raw hub has committed (None: nothing); whether there is something to fan out."""
         owes = self._pending or self._telling or self.asking
         if self._sweeping is None and self.left and not owes and abs(now_ns - self._swept_ns) >= _SWEEP_NS:
@@ -319,7 +319,7 @@ class View:
         if self._sweeping is not None and not owes and next(self._sweeping, _DONE) is _DONE:
             self._sweeping = None
         if flush is not None:
-            self._take(flush)
+            self._hear(flush)
         if self._pending and self.due_ns is None:
             self.due_ns = max(now_ns, self._told_ns + self._every_ns)
         if self.due_ns is not None:
@@ -330,7 +330,8 @@ class View:
         self._stand()
         return self.hub.flush(now_ns)
 
-    def _take(self, flush: Flush) -> None:
+    def _hear(self, flush: Flush) -> None:
+        """What the raw hub has committed, for the channels that are here and those that are wanted."""
         born: list[_Seen] = []
         for birth in flush.births:
             raw = birth.channel
@@ -356,7 +357,7 @@ class View:
                     found.came.append(entry)
                     telling = found in self._telling
                     if entry[3] is not None:
-                        (self._turns_telling if telling else self._turns_pending).add(entry[3].source.name)
+                        (self._rebased_telling if telling else self._rebased_pending).add(entry[3].source.name)
                     if not telling:
                         self._pending[found] = None
         for seen in born:
@@ -365,7 +366,7 @@ class View:
             self._give(seen)
             seen.channel.make_at(seen.chain)
         if not self._pending:
-            self._turns_pending = set()
+            self._rebased_pending = set()
 
     def _wants(self, raw: Channel) -> bool:
         """Whether a channel that begins was asked for while silent, or by a pattern."""
@@ -387,7 +388,7 @@ class View:
         """What is pending, in the order in which it came; what is too much for one flush comes with the next ones."""
         if not self._telling:
             self._telling, self._pending = self._pending, {}
-            self._turns_telling, self._turns_pending = self._turns_pending, set()
+            self._rebased_telling, self._rebased_pending = self._rebased_pending, set()
             self._told_ns = now_ns
         told = 0
         for seen in self._telling:
@@ -398,7 +399,7 @@ class View:
         self._telling = dict.fromkeys([*self._telling][told:])
         self.due_ns = now_ns if self._telling else None
         if not self._telling:
-            self._turns_telling = set()
+            self._rebased_telling = set()
 
     def _give(self, seen: _Seen) -> None:
         """What is pending of a channel goes into the view's log."""

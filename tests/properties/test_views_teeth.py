@@ -56,12 +56,12 @@ def the_first_quote_wins(patch: pytest.MonkeyPatch) -> None:
 
 
 def what_is_pending_is_told_only_with_the_next_change(patch: pytest.MonkeyPatch) -> None:
-    honest = View.take
+    honest = View.flush
 
-    def take(self: View, flush: Any, now_ns: int) -> bool:
+    def flush_view(self: View, flush: Any, now_ns: int) -> bool:
         return flush is not None and honest(self, flush, now_ns)
 
-    patch.setattr(View, "take", take)
+    patch.setattr(View, "flush", flush_view)
 
 
 def a_view_stands_where_the_raw_channels_do(patch: pytest.MonkeyPatch) -> None:
