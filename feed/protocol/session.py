@@ -116,7 +116,7 @@ class Session:
         self._hub = distributor.hub
         self._settings = settings
         self._limits = Limits(subscriptions_max=settings.subscriptions_max, patterns_max=settings.patterns_max)
-        self._walks = BackfillRequests(self._hub, self.subscribers, door, self._limits)
+        self._backfills = BackfillRequests(self._hub, self.subscribers, door, self._limits)
         self._offers_past = door is not None
         self._line = Line(settings, self._do, self._touched)
         self._steps_out = False
@@ -145,7 +145,7 @@ class Session:
         """Whether the subscriber misses something."""
         if self._line.amid:
             return self.subscribers.follows
-        return not self.subscribers.in_step or self._walks.due
+        return not self.subscribers.in_step or self._backfills.due
 
     @property
     def beat_due(self) -> bool:
@@ -178,14 +178,14 @@ class Session:
         page = b""
         if self._is_amid():
             return self.subscribers.follow(bytes_max)
-        if self._walks.due:
-            page = self.wake(now_ns) if self._walks.answered else b""
+        if self._backfills.due:
+            page = self.wake(now_ns) if self._backfills.answered else b""
             if self._is_amid():
                 return page  # what was answered is in steps
-            # also where nothing is due any more: a walk hears by this that there is room
-            walking = len(self._walks)
-            page += self._walks.pull(bytes_max)
-            self._unmarked |= len(self._walks) < walking
+            # also where nothing is due any more: one hears by this that the socket has drained
+            under_way = len(self._backfills)
+            page += self._backfills.pull(bytes_max)
+            self._unmarked |= len(self._backfills) < under_way
         page += self.subscribers.pull(bytes_max)
         if self.subscribers.too_slow:
             raise Close(TOO_SLOW, "too slow", page + self.goaway("lag", 0, now_ns))
@@ -194,7 +194,7 @@ class Session:
     def close(self) -> None:
         """The connection is gone; not while a flush is under way."""
         self._line.close()
-        self._walks.close()
+        self._backfills.close()
         self.subscribers.close()
 
     # ---- requests
@@ -271,7 +271,7 @@ class Session:
 
     def _list(self, request: List) -> Steps[Ack]:
         results = yield from self.subscribers.subscribed()
-        return ack(request.id, "list", (yield from self._walks.subscribed(results)))
+        return ack(request.id, "list", (yield from self._backfills.subscribed(results)))
 
     def _subscribe(self, request: Subscribe, received_ns: int, now_ns: int) -> Ack | Steps[Ack]:
         settings = self._settings
@@ -303,17 +303,17 @@ class Session:
         if time is not None and time > now_ns:
             ask = replace(ask, start=Start("last"), since=None)  # all that there is now, and `caught_up`
         elif time is not None or (start is not None and start.mode == "marks" and len(raw) == len(request.channels)):
-            walked = self._walks.results(ask, time)
-            if walked is not None:
-                return self._walking(ask, walked)
+            results = self._backfills.results(ask, time)
+            if results is not None:
+                return self._backfilling(ask, results)
         return self._subscribing(ask, spec, raw)
 
-    def _walking(self, ask: Ask, walked: Steps[list[Result]]) -> Steps[Ack]:
-        return self._acked(ask, (yield from walked))
+    def _backfilling(self, ask: Ask, results: Steps[list[Result]]) -> Steps[Ack]:
+        return self._acked(ask, (yield from results))
 
     def _subscribing(self, ask: Ask, spec: ViewSpec, raw: list[str]) -> Steps[Ack]:
-        kept = yield from self._walks.keep(ask, raw)
-        return self._acked(ask, (yield from self.subscribers.subscribe(ask, spec, self._walks.limits, kept)))
+        kept = yield from self._backfills.keep(ask, raw)
+        return self._acked(ask, (yield from self.subscribers.subscribe(ask, spec, self._backfills.limits, kept)))
 
     def _acked(self, ask: Ask, results: list[Result]) -> Ack:
         self._unmarked |= any(result.ok for result in results)
@@ -338,9 +338,9 @@ class Session:
         channels, symbols = request.channels, request.symbols
         if channels is UNSET or symbols is UNSET:
             gone = yield from self.subscribers.unsubscribe_all()
-            return ack(request.id, "unsubscribe", gone + (yield from self._walks.unsubscribe_all()))
+            return ack(request.id, "unsubscribe", gone + (yield from self._backfills.unsubscribe_all()))
         results = yield from self.subscribers.unsubscribe(channels, symbols, self._limits)
-        return ack(request.id, "unsubscribe", (yield from self._walks.unsubscribe(channels, symbols, results)))
+        return ack(request.id, "unsubscribe", (yield from self._backfills.unsubscribe(channels, symbols, results)))
 
 
 def _no_past(request: Subscribe) -> list[Result]:
