@@ -6,8 +6,8 @@ through `_unusual`. Leaves the validity of records to whoever reads the log, and
 that is the commit's.
 
 What happens to a channel, a source, a symbol or the open flush is a method of it. But for one place: `data` moves on
-`Channel.pos_text` and `Channel.run` itself, for each update, and `Source.pos` and the bytes of the flush, for each
-record (many bring one update). A method call there costs a tenth of all that an update costs.
+`Channel.pos_text` and `Channel.run` itself, for each update, and `Source.pos`, `Source.untouched` and the bytes of the
+flush, for each record (many bring one update). A method call there costs a tenth of all that an update costs.
 
 (Over 400 lines: each kind of message changes the same open flush, and only together do they keep its chains.)
 """

@@ -56,7 +56,8 @@ class Source:
         self.partition = partition_of(name)
         self.index = index
         """Its place in the positions of a flush."""
-        # how far it was read; `pos` and `end` are also written by `Intake.data`, for each record
+        # how far it was read. For each record, so without a call, `Intake.data` writes `pos` and `untouched`, `Hub.data`
+        # and `Hub.stands` the three after `pos`
         self.pos = NO_SEQ
         """Everything up to here was taken in; in a view: was told, of what is not pending."""
         self.end = 0

@@ -346,7 +346,7 @@ class View:
             for run in flush.runs[id_]:
                 found = own[id_].get(run.bit)
                 if found is not None:
-                    found.came += run.entries()
+                    found.came += run.entries()  # as below itself: for each run of each view
                     if found not in self._telling:
                         self._pending[found] = None
         for id_ in own.keys() & changed.keys():
