@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from feed.channels.channel import Listing, Source
+from feed.channels.channel import Listing
 from feed.channels.interest import Interest
+from feed.channels.source import Source
 from feed.channels.steps import whole
 from feed.channels.subscription import Limits
 from feed.recording.filter import ChannelFilter

@@ -16,6 +16,7 @@ from typing import TypeVar
 
 import uvloop
 
+from feed.channels.distributor import Distributor
 from feed.channels.hub import Hub
 from feed.gateway.gateway import Gateway
 from feed.gateway.recordings import Recordings
@@ -108,7 +109,9 @@ class Running:
 
     async def _serve(self) -> None:
         self.loop = asyncio.get_running_loop()
-        self.gateway = make_gateway(self._settings, self._hub, self._recordings)
+        self.gateway = make_gateway(
+            self._settings, None if self._hub is None else Distributor(self._hub), self._recordings
+        )
         if self._ready:
             self.gateway.health.kafka_answered()
             self.gateway.health.caught_up()
@@ -124,9 +127,11 @@ class Running:
         await serving
 
 
-def make_gateway(settings: ServeSettings, hub: Hub | None = None, recordings: Path | None = None) -> Gateway:
+def make_gateway(
+    settings: ServeSettings, distributor: Distributor | None = None, recordings: Path | None = None
+) -> Gateway:
     """A gateway with an empty hub, where none is given; call it on the loop that it shall live on."""
     from feed.channels.hub import HubSettings
 
     folder = Recordings(str(recordings)) if recordings is not None else None
-    return Gateway(settings, hub or Hub(HubSettings()), Metrics(), folder)
+    return Gateway(settings, distributor or Distributor(Hub(HubSettings())), Metrics(), folder)

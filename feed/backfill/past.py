@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Final
 from msgspec import Struct
 from msgspec.structs import replace
 
-from feed.channels.channel import partition_of
+from feed.channels.source import partition_of
 from feed.channels.hub import Hub, HubSettings
-from feed.channels.join import ANNOUNCE_SHIFT, Broken, Start
+from feed.channels.join import Broken, Start
 from feed.channels.selection import closes, matched
 from feed.channels.subscription import Ask, Limits, Subscribing
 from feed.errors import CorruptLog
@@ -273,10 +273,10 @@ class Past:
     def go_on_after(self, recorded: RecordedPart) -> None:
         """What was recorded was sent: its channels need no `joined`; where it broke off, they go on with a gap."""
         for join in self.subscriber.joins:
-            for listing, bit, key in self._keys(join.pending):
+            for listing, bit, key in self._keys(list(join.pending.items())):
                 if key not in recorded.told:
                     continue
-                join.pending[listing] &= ~(bit << ANNOUNCE_SHIFT)
+                join.pending.silence(listing, bit)
                 if recorded.broke_off:
                     join.broken[listing, bit] = Broken("recording", recorded.last(key))
 
@@ -336,10 +336,10 @@ class Past:
                 if channel is not None and not channel.waits:
                     yield channel
 
-    def _keys(self, masks: Mapping[int, int]) -> list[tuple[int, int, tuple[str, str]]]:
+    def _keys(self, masks: list[tuple[int, int]]) -> list[tuple[int, int, tuple[str, str]]]:
         return [
             (id_, bit, (kind, self.hub.listings[id_].name))
-            for id_, mask in masks.items()
+            for id_, mask in masks
             for kind, bit in KIND_BIT.items()
             if mask & bit
         ]
@@ -393,7 +393,7 @@ class Past:
     @property
     def named(self) -> list[tuple[str, str]]:
         """Kinds and symbols that are subscribed by name."""
-        return [key for _, _, key in self._keys(dict(self.subscriber.interest.exact()))]
+        return [key for _, _, key in self._keys(list(self.subscriber.interest.exact()))]
 
     @property
     def positions(self) -> dict[str, int]:

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from feed.backfill.past import LogCut
 from feed.backfill.request import BackfillRequest, Stage
-from feed.channels.channel import partition_of
+from feed.channels.source import partition_of
 from feed.channels.steps import STRIDE, NotYet
 from feed.channels.subscription import Ask, Limits, Subscribing, subscribed, unsubscribe, unsubscribe_all
 from feed.wire.message import KIND_BIT, KIND_INDEX
@@ -22,8 +22,9 @@ from feed.wire.symbols import is_pattern, prefix_of
 
 if TYPE_CHECKING:
     from feed.backfill.request import BackfillReader
-    from feed.channels.channel import Listing, Source
+    from feed.channels.channel import Listing
     from feed.channels.hub import Hub
+    from feed.channels.source import Source
     from feed.channels.steps import Steps
     from feed.channels.subscribers import Subscribers
 

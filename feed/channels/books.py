@@ -8,16 +8,15 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable
-from decimal import Decimal
 from typing import Any, Final
 
 import msgspec
 
 from feed.channels.steps import Steps
 from feed.wire.model import Book, Level
+from feed.wire.prices import sort_key
 
 _BOOKS: Final = msgspec.json.Decoder(Book)
-_FLOAT_EXACT_CHARS: Final = 15
 _FEW: Final = 1_000
 """So many new levels are put in one by one; more are sorted in."""
 _LEVELS_A_STEP: Final = 5_000
@@ -81,9 +80,7 @@ class _Side:
         if not new:
             return
         levels = self.levels
-        # a float holds 15 digits: longer prices could be equal as floats
-        exact = max(self._longest, *map(_length, new)) > _FLOAT_EXACT_CHARS
-        number: Callable[[str], Any] = Decimal if exact else float
+        number: Callable[[str], Any] = sort_key(max(self._longest, *map(_length, new)))
         sign = self._sign
 
         def key(level: Level) -> Any:

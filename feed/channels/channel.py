@@ -1,8 +1,8 @@
 """One channel of one symbol as the gateway keeps it: a state to join at, and the log of what came after.
 
-Owns what a subscriber gets that starts fresh or goes on after a position, and how long entries are kept. Subscribers
-see only what `flush` has committed; what records say before that is `intake`'s, which keeps its own notes here
-(`pos_text` and below).
+Owns what a subscriber gets that starts fresh or goes on after a position, and how long entries are kept. A channel has
+two sides: what subscribers see, which only a commit (`flush`) or a view changes; and where its chain stands as records
+say it (`tail_of` and below), which `intake` moves on. What either means for others is theirs.
 
 (Over 400 lines: what a channel keeps, and what each kind of subscriber is given of it, are two sides of the same
 fields.)
@@ -26,108 +26,67 @@ if TYPE_CHECKING:
     from feed.channels.flush import Flush
     from feed.channels.lost import Stood
     from feed.channels.rebase import AwaitingSnapshot
+    from feed.channels.source import Source
 
 NOTHING: Final = Folded(NO_SEQ, [], None, NO_SEQ)
 _FOLD_TAIL_BYTES_MIN: Final = 4096
+_NOT_LIVE: Final = b""
 LOST_KINDS: Final = frozenset({"trades", "bars"})
 """Kinds of which what is missing is gone: no snapshot makes up for it."""
 
 
-def partition_of(source: str) -> str:
-    """`kraken/0` of `kraken/0@k7qd`."""
-    return source.partition("@")[0]
-
-
-class Source:
-    """One source: how far it was read, and the channels that its records speak of.
-
-    `ended` and `ended_pos`: the source that it replaces, and where that stood at its end, if that is known.
-    `complete`: it is known that nothing is missing between both. `untouched`: its begin was read, and no tick of it
-    yet. `position`: all its ticks below it are taken; `waits_ms`: how long the oldest above it has waited, as its
-    records say.
-    """
-
-    __slots__ = (
-        "channels",
-        "complete",
-        "confirms",
-        "end",
-        "ended",
-        "ended_pos",
-        "evicted",
-        "floor",
-        "index",
-        "leftover",
-        "name",
-        "notice",
-        "over",
-        "partition",
-        "parts",
-        "pos",
-        "position",
-        "reason",
-        "replaces",
-        "state",
-        "uncovered",
-        "untouched",
-        "venue",
-        "waits_ms",
-    )
-
-    def __init__(self, name: str, index: int) -> None:
-        self.name = name
-        self.venue = name.partition("/")[0]
-        self.partition = partition_of(name)
-        self.index = index
-        self.pos = NO_SEQ
-        self.end = 0
-        self.position = 0
-        self.waits_ms = 0
-        self.confirms = 0
-        """How often all was read that lay in its log."""
-        self.ended = ""
-        self.ended_pos: int | None = None
-        self.over = False
-        """Another source goes on in its place."""
-        self.complete = False
-        self.untouched = False
-        self.evicted = NO_SEQ
-        self.channels: dict[bytes, Channel] = {}
-        self.floor = NO_SEQ
-        """Up to where logs of its channels have begun anew: below that something may be missing, as below `evicted`."""
-        self.replaces: Source | None = None
-        self.leftover: dict[Channel, bool] = {}
-        """Channels of the source that it replaces, until a keyframe tells of them; whether it is known of each that
-        nothing is missing in between."""
-        self.state = "ok"
-        self.reason: str | None = None
-        self.notice: bytes | None = None
-        self.parts: list[bytes] = []
-        self.uncovered: list[bytes] = []
-
-    def may_miss(self, after: int) -> bool:
-        """Whether updates after this position may be gone from the log of any channel."""
-        return after < max(self.evicted, self.floor)
-
-
 class Listing:
-    """One symbol and its channels, by the index of their kind; None where a kind is silent so far.
-
-    `told`: silent kinds that somebody was told to be live from their first update on, and of which source.
-    """
+    """One symbol and its channels, by the index of their kind; None where a kind is silent so far."""
 
     __slots__ = ("appends", "channels", "heads", "id", "name", "newest", "owner", "told", "venue")
 
     def __init__(self, name: str, id_: int, owner: Source) -> None:
         self.name = name
         self.venue = venue_of(name)
+        """What patterns of its venue start with, `KRAKEN:` of `KRAKEN:BTC-USD`."""
         self.id = id_
+        """By which all else refers to it: its place among all symbols of its hub."""
         self.owner = owner
+        """The source whose tick moved it last: only its updates count."""
         self.channels: list[Channel | None] = [None] * len(KINDS)
+        """What subscribers see: channels from the flush on with which they began."""
         self.appends: dict[int, Callable[[Entry], None]] = dict.fromkeys(KIND_BIT.values(), _nowhere)
+        """By the bit of a kind, how an entry is added to its channel's log: a commit does it for each entry."""
         self.told: dict[int, Source] = {}
+        """Silent kinds that somebody was told to be live from their first update on, and of which source."""
         self.heads: list[Channel | None] = [None] * len(KINDS)
+        """What records speak of: channels from their first message on."""
         self.newest = 0
+        """The newest `ts_recv` of its keyframes."""
+
+    def enter(self, channel: Channel) -> None:
+        """Records speak of a channel for the first time."""
+        self.heads[channel.index] = channel
+
+    def show(self, channel: Channel) -> None:
+        """Subscribers see a channel from now on."""
+        self.channels[channel.index] = channel
+        self.relog(channel)
+
+    def relog(self, channel: Channel) -> None:
+        """A channel has a log of its own from now on."""
+        self.appends[channel.bit] = channel.log.add
+
+    def move_to(self, source: Source) -> None:
+        """From now on the updates of this source count."""
+        self.owner = source
+
+    def receive(self, received_ns: int) -> None:
+        """A keyframe was received then."""
+        self.newest = max(self.newest, received_ns)
+
+    def promise(self, bit: int) -> None:
+        """Somebody is told that a silent kind is live from its first update on."""
+        self.told.setdefault(bit, self.owner)
+
+    def promised(self, bit: int) -> Source | None:
+        """A kind begins: of which source somebody was told that it is live from its first update on, if anybody was."""
+        return self.told.pop(bit, None)
 
     def clear(self) -> None:
         """Its hub is given up: a symbol and its channels hold each other."""
@@ -175,41 +134,164 @@ class Channel:
 
     def __init__(self, listing: Listing, kind: Kind, source: Source) -> None:
         self.listing = listing
+        """Its symbol, never another one."""
         self.id = listing.id
+        """That of its symbol: a channel is named by it and `bit`."""
         self.kind = kind
         self.bit = KIND_BIT[kind]
+        """Its kind, where several are in one number."""
         self.key = b'update","channel":"%b","symbol":%b' % (kind.encode(), msgspec.json.encode(listing.name))
-        # committed: what subscribers see
+        """How each of its updates begins."""
+        # what subscribers see: set at a commit, or by a view
         self.source = source
+        """The source that its log and its states are of; another one with a rebase."""
         self.base: Folded | None = NOTHING
+        """The state that a subscriber joins at; moved on by keyframes and folds, None while it waits for one."""
         self.log = ChannelLog()
+        """What came after, and as much of what came before as the window of flushes keeps; new with each rebase."""
         self.log_from = NO_SEQ
+        """Updates after this position are in the log; rises when it is trimmed."""
         self.start: Folded | None = NOTHING
         """Its state when its source began, as long as the log holds all that came since; None: not known any more."""
-        self.made = NO_SEQ
-        """In a view: up to where it was told when it was made or began, which may be ahead of the view."""
-        self.hidden = 0
-        """In a view: how many updates of the raw channel were merged into later ones."""
-        self.popped = 0
-        self.gone = 0
-        """How many updates it has had in flushes that are gone, or before it was made."""
-        self.stood: list[Stood] = []
-        """Where it stood before some of them."""
-        self.switched = -1
         self.begun = NO_SEQ
+        """The position at which its source began for it, set by a rebase to a new source: what is older is of another
+        one."""
         self.born = -1
+        """The flush with which it began to be seen; -1 before that."""
+        self.switched = -1
+        """The flush of its last rebase; -1: there was none."""
         self.state: tuple[int, bytes] | None = None
-        # intake's notes
+        """Position and message of the last `state` that was told of it; None: none was since its last rebase."""
+        self.popped = 0
+        """How many updates have left its log, by a trim or a rebase."""
+        self.gone = 0
+        """How many updates it has had in flushes that are gone, or before it was made. `LostUpdates` alone counts it
+        up, for each run that goes."""
+        self.stood: list[Stood] = []
+        """Where it stood before some of those flushes; kept by `LostUpdates` alone."""
+        # in a view
+        self.made = NO_SEQ
+        """Up to where it was told when it was made or began, which may be ahead of the view."""
+        self.hidden = 0
+        """How many updates of the raw channel were merged into later ones; counted by the view, for each update that it
+        tells."""
+        # where its chain stands as records say it
         self.tail_of: Source = source
+        """The source whose updates follow on it; ahead of `source` until the commit."""
         self.pos_text = b"-1"
+        """The `seq` that the next update must name as its `prev`, as text; empty where none can follow by that alone.
+        Moved on by `Intake.data` itself, for each update."""
         self.run: list[bytes] | None = None
-        """What the open flush has of it, as long as that is one update after the other."""
+        """What the open flush has of it, as long as that is one update after the other; set and ended by that flush
+        alone, and filled by `Intake.data`, for each update."""
         self.state_seq = NO_SEQ
+        """The position of the last `state` that came: an older one is a copy."""
         self.held = b""
+        """A venue's gap that came, and goes out with the update after it; empty: none."""
         self.held_pos = b""
+        """What `pos_text` was before that gap."""
         self.parts: dict[int, bytes] = {}
+        """The parts of an update that have come, by number, until all are there."""
         self.parts_seq = NO_SEQ
+        """The `seq` of that update."""
         self.awaiting_snapshot: AwaitingSnapshot | None = None
+        """While it has no state to apply updates to: what has come meanwhile."""
+
+    # ---- where its chain stands
+
+    def begin_live(self) -> None:
+        """It begins with nothing before it: its first update follows on -1."""
+        self.awaiting_snapshot = None
+        self.pos_text = b"-1"
+
+    def await_snapshot(self, waiting: AwaitingSnapshot) -> AwaitingSnapshot:
+        """Its updates are gathered until a keyframe comes."""
+        self.awaiting_snapshot = waiting
+        self.pos_text = _NOT_LIVE
+        return waiting
+
+    def go_on_from(self, source: Source, base: Folded | None, tail: list[Entry]) -> None:
+        """Its chain goes on in a source after a state (None: waits for one) and the entries that follow it."""
+        if self.tail_of is not source:
+            self.tail_of.channels.pop(self.key, None)
+            self.tail_of = source
+        source.channels[self.key] = self
+        self.awaiting_snapshot = None
+        self.parts, self.held = {}, b""
+        updates = [entry[0] for entry in tail if not entry[2].startswith(b"state")]
+        self.pos_text = _NOT_LIVE if base is None else b"%d" % (updates[-1] if updates else base.seq)
+        self.state_seq = NO_SEQ if base is None else base.covers
+
+    def stand_at(self, seq: int) -> None:
+        """The next update follows on this one."""
+        self.pos_text = b"%d" % seq
+
+    def hear_state(self, seq: int) -> bool:
+        """A `state` has come; False where it is one that came before."""
+        if seq <= self.state_seq:
+            return False
+        self.state_seq = seq
+        return True
+
+    def add_part(self, seq: int, part: tuple[int, int], message: bytes) -> bytes | None:
+        """All parts of an update joined, once the last missing one is there."""
+        if self.parts_seq != seq:
+            self.parts_seq, self.parts = seq, {}
+        self.parts[part[0]] = message
+        if len(self.parts) < part[1]:
+            return None
+        joined = JOINT.join(self.parts[index] for index in sorted(self.parts))
+        self.parts = {}
+        return joined
+
+    def hold(self, seq: int, gap: bytes) -> None:
+        """A venue's gap: goes out with the update after it, as one entry."""
+        if self.awaiting_snapshot is None:
+            if not self.held:
+                if seq < self.chain:
+                    return
+                self.held_pos = self.pos_text
+            self.pos_text = _NOT_LIVE
+        self.held = gap
+
+    def hold_again(self, gap: bytes) -> None:
+        """What was held before a rebase still goes out with the update after it."""
+        self.held, self.held_pos = gap, self.pos_text
+
+    def end_hold(self) -> None:
+        """The update after a held gap has come: its chain stands where it stood before the gap."""
+        self.pos_text = self.held_pos
+
+    def take_held(self) -> bytes:
+        """The gap that is held; it is not any more."""
+        held, self.held = self.held, b""
+        return held
+
+    # ---- what is seen of it
+
+    def begin(self, number: int) -> None:
+        """It is seen from this flush on."""
+        self.born = number
+        self.listing.show(self)
+
+    def begin_amid(self, number: int) -> None:
+        """The same, of one that has had updates before."""
+        self.begin(number)
+        self.gone = self.updates
+
+    def tell_state(self, seq: int, message: bytes) -> None:
+        """Subscribers were told of its state."""
+        self.state = seq, message
+
+    def copy_from(self, raw: Channel, base: Folded | None, log: ChannelLog, log_from: int) -> None:
+        """In a view: it stands where the raw channel does, and what is seen of that is this."""
+        self.begun, self.state, self.made = raw.begun, raw.state, raw.position
+        self.base, self.log, self.log_from = base, log, log_from
+        self.listing.relog(self)
+
+    def make_at(self, seq: int) -> None:
+        """In a view: it was told up to here when it began; NO_SEQ: no position of its source means anything."""
+        self.made = seq
 
     @property
     def index(self) -> int:
@@ -453,9 +535,9 @@ class Channel:
         self.base = base
         self.popped = self.updates
         self.log = ChannelLog(tail)
-        self.listing.appends[self.bit] = self.log.add
+        self.listing.relog(self)
         self.log_from = log_from if log_from is not None else NO_SEQ if base is None else base.covers
-        source.floor = max(source.floor, self.log_from)
+        source.raise_floor(self.log_from)
         self.switched = switched
         told = [(seq, one) for seq, _, message, _ in tail for one in message.split(JOINT) if one.startswith(b"state")]
         if base is not None and base.state is not None:

@@ -16,8 +16,8 @@ from feed.channels.state import Body, Folded, body_of
 from feed.wire.message import bare
 from feed.wire.model import Bar, Book, Kind, Level, Snapshot
 from feed.wire.parts import parted
+from feed.wire.prices import rank_of
 
-_FRACTION_DIGITS: Final = 18
 _BARS: Final = msgspec.json.Decoder(list[Bar])
 Given = Book | list[Bar] | msgspec.Raw
 
@@ -86,7 +86,10 @@ class Bars:
 
 
 class _Side:
-    """One side of a whole book, of which the best `depth` levels are seen. Ranks: prices as integers, best lowest."""
+    """One side of a whole book, of which the best `depth` levels are seen. Ranks: prices as integers, best lowest.
+
+    `feed.venues.kraken_book` has a side that is sorted so, too; `feed.wire.prices` says why there is not one for both.
+    """
 
     def __init__(self, depth: int, sign: int) -> None:
         self._depth = depth
@@ -97,7 +100,8 @@ class _Side:
 
     def fill(self, levels: list[Level]) -> None:
         """The whole side, in any order."""
-        self._levels = {self._rank(level[0]): level for level in levels}
+        sign = self._sign
+        self._levels = {sign * rank_of(level[0]): level for level in levels}
         self._ranks = sorted(self._levels)
         self._touched = {}
 
@@ -105,9 +109,9 @@ class _Side:
         """What one tick changed; whether it is seen."""
         if not levels:
             return False
-        depth, ranks, held = self._depth, self._ranks, self._levels
+        depth, sign, ranks, held = self._depth, self._sign, self._ranks, self._levels
         edge = ranks[depth - 1] if len(ranks) >= depth else None
-        changes = [(self._rank(level[0]), level) for level in levels]
+        changes = [(sign * rank_of(level[0]), level) for level in levels]
         seen = edge is None or any(rank <= edge for rank, _ in changes)
         before = ranks[:depth] if seen else []
         for rank, level in changes:
@@ -139,10 +143,6 @@ class _Side:
 
     def best(self) -> list[Level]:
         return [self._levels[rank] for rank in self._ranks[: self._depth]]
-
-    def _rank(self, price: str) -> int:
-        whole, _, fraction = price.partition(".")
-        return self._sign * int(whole + fraction.ljust(_FRACTION_DIGITS, "0"))
 
 
 class Best:

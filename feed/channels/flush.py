@@ -9,20 +9,23 @@ from __future__ import annotations
 
 from collections import deque
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
-from feed.channels.channel import Channel, Listing, Source
 from feed.channels.log import REBASE_SEQ, Entry, Run, entries_of, in_order
 from feed.channels.tally import updates_in
 from feed.wire.message import JOINT
 from feed.wire.model import NO_SEQ, Mode, OnLag
 
 if TYPE_CHECKING:
+    from feed.channels.channel import Channel, Listing
+    from feed.channels.rebase import Rebase
     from feed.channels.roster import Roster
+    from feed.channels.source import Source
     from feed.channels.state import Folded
     from feed.channels.view_spec import ViewSpec
+    from feed.wire.model import StateReason
 
 _FLUSH_OVERHEAD_BYTES: Final = 600
 _ENTRY_OVERHEAD_BYTES: Final = 200
@@ -49,6 +52,15 @@ def _json_of(source: str) -> bytes:
 @lru_cache(_NAMES_MAX)
 def _parameters(on_lag: OnLag, spec: ViewSpec) -> bytes:
     return b',"on_lag":"%b","every_ms":%d,"depth":%d' % (on_lag.encode(), *spec)
+
+
+class Notice(NamedTuple):
+    """News of a source: the message, and what it says."""
+
+    source: Source
+    message: bytes
+    state: str
+    reason: StateReason | None
 
 
 class Birth:
@@ -111,7 +123,7 @@ class Flush:
         self.changed: dict[int, list[Entry]] = {}
         self.runs: dict[int, list[Run]] = {}
         """Symbols that had nothing but updates, each following on the one before: a run of each of their channels."""
-        self.notices: list[tuple[Source, bytes]] = []
+        self.notices: list[Notice] = []
         self.births: list[Birth] = []
         self.positions: tuple[int, ...] = ()
         self.closed_ns = 0
@@ -159,7 +171,49 @@ class Flush:
         runs = self.runs.get(id_)
         return self.changed.get(id_, []) if runs is None else _spread(runs)
 
+    def note_standing(self, channel: Channel, standing: tuple[int, int]) -> None:
+        """A subscriber was being sent more than a page of a channel, which stood so at its end."""
+        self.standings[channel.id, channel.bit] = standing
+
     # ---- while it is open
+
+    def begin(self, channel: Channel) -> None:
+        """A channel begins."""
+        self.born[channel] = None
+
+    def add(self, channel: Channel, entry: Entry) -> None:
+        """What happened to a channel; an update that follows on the one before comes by `follow` or `Channel.run`."""
+        self.list_of(channel.listing).append(entry)
+
+    def add_rebase(self, rebase: Rebase) -> None:
+        """A channel is rebased."""
+        channel = rebase.channel
+        self.rebases.add(channel.id)
+        if rebase.base is not None:
+            self.rebased_bytes += sum(map(len, rebase.base.messages))
+        self.add(channel, (REBASE_SEQ, channel.bit, b"", rebase))
+
+    def add_state(self, channel: Channel, seq: int, message: bytes, *, alone: bool) -> None:
+        """A `state` was told; `alone`: in an entry without an update."""
+        self.states.append((channel, channel.tail_of, seq, message))
+        if alone:
+            self.told.append(channel)
+
+    def add_notice(self, notice: Notice) -> None:
+        """There is news of a source."""
+        self.notices.append(notice)
+
+    def offer(self, channel: Channel, source: Source, keyframe: Folded) -> None:
+        """A channel has a newer state to join at, if its source is still this one at the commit."""
+        self.offered_snapshots.append((channel, source, keyframe))
+
+    def weigh(self, size: int) -> None:
+        """So many bytes more are in it."""
+        self.bytes += size
+
+    def stand_at(self, positions: tuple[int, ...]) -> None:
+        """Where the sources stand at its end."""
+        self.positions = positions
 
     def follow(self, channel: Channel, message: bytes) -> None:
         """An update that follows on the one before, where its channel has no run."""
@@ -196,7 +250,7 @@ class Flush:
         self.uneven |= self.rebases
         for id_, entries in self.changed.items():
             if id_ in self.rebases:
-                self._commit_turns(entries, listings[id_])
+                self._commit_rebases(entries, listings[id_])
             else:
                 appends = listings[id_].appends
                 for entry in entries:
@@ -210,7 +264,7 @@ class Flush:
         # what a source said of a channel is worth nothing once another one goes on with it
         for channel, source, seq, message in self.states:
             if channel.source is source:
-                channel.state = seq, message
+                channel.tell_state(seq, message)
         for channel, source, keyframe in self.offered_snapshots:
             if channel.source is source:
                 channel.offer(keyframe)
@@ -223,6 +277,13 @@ class Flush:
             [],
         )
 
+    def close(self, age_ns: int) -> None:
+        """It is kept from now on, at this age of the window."""
+        self.closed_ns = age_ns
+        entries, runs = sum(map(len, self.changed.values())), sum(map(len, self.runs.values()))
+        self.bytes += _FLUSH_OVERHEAD_BYTES + 8 * len(self.positions)
+        self.bytes += _ENTRY_OVERHEAD_BYTES * entries + _RUN_OVERHEAD_BYTES * runs
+
     def clear(self) -> None:
         """Lets go of everything that is for subscribers."""
         self.changed, self.runs, self.notices, self.births = {}, {}, [], []
@@ -230,9 +291,7 @@ class Flush:
     def _bear(self, channel: Channel, roster: Roster, spec: ViewSpec) -> None:
         listing = channel.listing
         roster.add(listing)
-        listing.channels[channel.index] = channel
-        channel.born = self.number
-        listing.appends[channel.bit] = channel.log.add
+        channel.begin(self.number)
         mode: Mode = "live"
         seq = NO_SEQ
         rebases = False
@@ -244,16 +303,16 @@ class Flush:
                     mode, seq = "snapshot", rebase.base.seq
                 break
         if not rebases:
-            listing.told.pop(channel.bit, None)
+            listing.promised(channel.bit)
         self.births.append(Birth(channel, mode, seq, spec))
 
-    def _commit_turns(self, entries: list[Entry], listing: Listing) -> None:
+    def _commit_rebases(self, entries: list[Entry], listing: Listing) -> None:
         for index, entry in enumerate(entries):
             rebase = entry[3]
             if rebase is None:
                 listing.appends[entry[1]](entry)
             else:
-                message = rebase.take(self.number)
+                message = rebase.commit(self.number)
                 self.bytes += len(message)
                 entries[index] = (REBASE_SEQ, entry[1], message, rebase)
 
@@ -289,11 +348,7 @@ class Window:
 
     def add(self, flush: Flush) -> None:
         """Keeps a flush that was committed."""
-        flush.closed_ns = self._age_ns
-        entries = sum(map(len, flush.changed.values()))
-        runs = sum(map(len, flush.runs.values()))
-        flush.bytes += _FLUSH_OVERHEAD_BYTES + 8 * len(flush.positions)
-        flush.bytes += _ENTRY_OVERHEAD_BYTES * entries + _RUN_OVERHEAD_BYTES * runs
+        flush.close(self._age_ns)
         self._ring.append(flush)
         self.bytes += flush.bytes
 

@@ -1,12 +1,13 @@
-"""The hub: what a gateway holds of all feed logs, and the subscribers of it.
+"""The hub: the state of all channels as feed logs tell it, and the subscribers of it.
 
 Owns the cycle: records come in (`opened`, `keyframe`, `data`), `flush` makes them visible at one moment, `fan_out`
 gives what changed to the subscribers in step. Everything else is in the modules that this one puts together: `intake`
 takes records apart, `channel` holds a channel's state and log, `flush` commits and keeps the window, `selection`
-shares buffers, `subscriber` serves subscribers that are not in step, `subscription` answers requests.
+shares buffers, `subscriber` serves subscribers that are not in step, `subscription` answers requests. Leaves views, and
+the order in which they and the raw channels are sent, to `distributor`.
 
-From `flush` to the end of `fan_out` no subscriber may subscribe, unsubscribe or pull; `close` and `marks` may be
-called.
+From `flush` to the end of `fan_out` (`sending`) no subscriber may subscribe, unsubscribe or pull; `close`,
+`leave_behind` and `marks` may be called. `Subscriber.own`, `pull` and `follow` assert it.
 
 (Over 400 lines: it is the door to all modules here, and most of it is methods of a few lines that name what they do.)
 """
@@ -14,28 +15,27 @@ called.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Final, NamedTuple
 
-import msgspec
 from msgspec import Struct
 
-from feed.channels.channel import Channel, Listing, Source
-from feed.channels.flush import Flush, Window
+from feed.channels.channel import Channel, Listing
+from feed.channels.flush import Flush, Notice, Window
 from feed.channels.intake import Intake
-from feed.channels.join import ANNOUNCE_SHIFT, Page
+from feed.channels.join import Page
 from feed.channels.lost import LostUpdates
 from feed.channels.pending import JoinPlan
 from feed.channels.roster import Roster
 from feed.channels.selection import Selections
 from feed.channels.shared import Openings
+from feed.channels.source import Source
 from feed.channels.state import FoldRules
 from feed.channels.steps import Steps
 from feed.channels.subscriber import Subscriber
 from feed.channels.tally import Tally
 from feed.channels.view_spec import RAW, ViewSpec
-from feed.channels.views import Views
 from feed.wire.frames import Frames
 from feed.wire.message import KIND_INDEX, bare, whole
 from feed.wire.model import Kind, State, StateReason
@@ -48,8 +48,6 @@ _FOLLOWED_MAX: Final = 64
 """Of so many sets of venues it is kept which sources they have."""
 _ANEW_MAX: Final = 4
 """So often what patterns match is looked for anew since channels begin meanwhile; then without a pause."""
-_VIEW_WINDOW_PART: Final = 4
-"""Of what is kept for resumes a view keeps so small a part: it says less."""
 
 
 class HubSettings(Struct, frozen=True, kw_only=True):
@@ -70,6 +68,11 @@ class HubCounts(Tally):
     def __init__(self) -> None:
         super().__init__()
         self.joins = 0
+        """Channels begun with a snapshot."""
+
+    def join(self, channels: int = 1) -> None:
+        """So many channels have begun with a snapshot."""
+        self.joins += channels
 
 
 class Found(NamedTuple):
@@ -81,15 +84,22 @@ class Found(NamedTuple):
 
 
 class Hub:
-    """All channels of a gateway."""
+    """All channels that feed logs tell of, or that a view has."""
 
-    def __init__(self, settings: HubSettings, *, spec: ViewSpec = RAW, raw: Hub | None = None) -> None:
-        """`spec`: how its channels are seen; `raw`: the hub that it is a view of."""
+    def __init__(
+        self,
+        settings: HubSettings,
+        *,
+        spec: ViewSpec = RAW,
+        counts: HubCounts | None = None,
+        logs: Mapping[str, Source] | None = None,
+    ) -> None:
+        """`spec`: how its channels are seen. `counts`: those that it shares with other hubs. `logs`: the sources as
+        their logs are read, where records go into another hub."""
         self.settings = settings
         self.spec = spec
         self.rules = settings.rules
-        self.counts: HubCounts = HubCounts() if raw is None else raw.counts
-        self._raw: Hub = self if raw is None else raw
+        self.counts: HubCounts = counts or HubCounts()
         self.roster = Roster()
         self.listings: dict[int, Listing] = self.roster.by_id
         self.names: dict[str, Listing] = self.roster.by_name
@@ -106,20 +116,19 @@ class Hub:
         """Subscribers in step with channels that resumed ahead of this gateway."""
         self.subscribers = 0
         self.intake = Intake()
+        self._logs = self.intake.sources if logs is None else logs
         self._lost = LostUpdates()
         self._before = self.current
-        self._fanning = False
+        self.sending = False
+        """Whether a flush is not sent to all subscribers yet."""
         self._newest = b""
         self.awaiting: dict[str, dict[Subscriber, None]] = {}
         """Who waits for symbols that are not known, by name."""
-        self._called: list[Subscriber] = [] if raw is None else raw._called
+        self._called: list[Subscriber] = []
         self._followed: dict[frozenset[str], frozenset[Source]] = {}
         self._followed_of = (0, 0)
         self._open_venues: frozenset[str] = frozenset()
         self._waiters: dict[int, dict[Subscriber, None]] = {}
-        part = msgspec.structs.replace(
-            settings, resume_window_bytes_max=settings.resume_window_bytes_max // _VIEW_WINDOW_PART
-        )
         self._plans: dict[tuple[tuple[str, int], ...], JoinPlan] = {}
         self._openings: dict[JoinPlan, Openings] = {}
         self._making: dict[tuple[tuple[str, int], ...], tuple[dict[int, int], list[tuple[str, int]]]] = {}
@@ -127,7 +136,6 @@ class Hub:
         self._plans_of = 0
         self._untold: dict[Channel, None] = {}
         """At least all channels that are `untold`."""
-        self.views = Views(self, lambda seen: Hub(part, spec=seen, raw=self))
 
     # ---- what comes in
 
@@ -195,7 +203,7 @@ class Hub:
 
     def confirmed(self, source: str) -> None:
         """All that lay in a source's log when it was last looked at was read."""
-        self.intake.source(source).confirms += 1
+        self.intake.source(source).confirm()
 
     def lag(self, sources: Iterable[str]) -> int | None:
         """How long the oldest has waited that subscribers of these sources have not been sent, in milliseconds; 0 where
@@ -208,23 +216,19 @@ class Hub:
     def source_state(self, source: str, state: str, reason: StateReason | None, since_ns: int) -> None:
         """Tells subscribers with channels in a source what is to be thought of it: live only, in no channel's order."""
         found = self.intake.source(source)
-        if (found.state, found.reason) == (state, reason):
-            return
-        found.state, found.reason = state, reason
         told = "ok" if state == "ok" else "stale"
         message = bare(State(source, state=told, reason=reason, since=str(since_ns)))  # type: ignore[arg-type]
-        found.notice = None if told == "ok" else message
-        self.intake.open.notices.append((found, message))
-        self.views.source_state(source, state, reason, since_ns)
+        self.take_notice(Notice(found, message, state, reason))
+
+    def take_notice(self, notice: Notice) -> None:
+        """The same, where the message is made already."""
+        if notice.source.change_state(notice.state, notice.reason, notice.message):
+            self.intake.open.add_notice(notice)
 
     # ---- flushes
 
     def flush(self, now_ns: int) -> bool:
         """Makes visible what came in; False when there is nothing for subscribers."""
-        changed = self._flush(now_ns)
-        return self.views.take(self.current if changed else None, now_ns) or changed
-
-    def _flush(self, now_ns: int) -> bool:
         self.window.pass_time(now_ns)
         self._evict()
         intake, flush = self.intake, self.intake.open
@@ -233,9 +237,9 @@ class Hub:
         if flush.empty:
             flush.commit(self.roster, self.spec)
             self._untold |= dict.fromkeys([channel for channel in candidates if channel.untold])
-            self.current.positions = positions
+            self.current.stand_at(positions)
             return False
-        flush.positions = positions
+        flush.stand_at(positions)
         if flush.rebases or flush.born:
             self.moves += 1
             self.rebased = flush.number
@@ -244,31 +248,25 @@ class Hub:
         for birth in flush.births:
             self.selections.open_channel(birth)
         self._before, self.current = self.current, flush
-        intake.open = Flush(flush.number + 1)
+        intake.next_flush()
         self.window.add(flush)
         for openings in self._openings.values():
             openings.touch(chain(flush.changed, flush.runs), flush.number)
-        self._fanning = True
+        self.sending = True
         return True
 
     def fan_out(self) -> Iterator[tuple[Frames, Sequence[Subscriber]]]:
         """After `flush`: whole WebSocket frames, and the subscribers that get them, each subscriber at most once.
 
-        Who cannot take its buffer is to `leave_behind`. A client with channels in several views has a subscriber in
-        each.
+        A subscriber that cannot take its buffer is to `leave_behind`.
         """
-        if self._fanning:
-            yield from self._fan_out()
-        for view in self.views.changed:
-            yield from view.hub.fan_out()
-        self.views.changed = []
-
-    def _fan_out(self) -> Iterator[tuple[Frames, Sequence[Subscriber]]]:
+        if not self.sending:
+            return
         counts, flush = self.counts, self.current
         held = list(self.holders)
         for selection, buffer, count in self.selections.buffers(flush, self.moves):
             yield buffer, tuple(selection.subscribers)
-            # who was left behind meanwhile is not among them any more
+            # who was left behind meanwhile is not among them any more; no call, for each buffer of each flush
             selection.sent += count
             counts.delivered += count * len(selection.subscribers)
         for subscriber in held:
@@ -276,7 +274,7 @@ class Hub:
             subscriber.render(flush, page)
             if page.size and subscriber.in_step:
                 yield page.joined(), (subscriber,)
-        self._fanning = False
+        self.sending = False
         for subscriber in list(self.holders):
             subscriber.ease()
         for birth in flush.births if self.awaiting else ():
@@ -293,19 +291,9 @@ class Hub:
         return called
 
     @property
-    def due_ns(self) -> int | None:
-        """When `flush` is to be called though nothing came in, by the clock of its `now_ns`."""
-        return self.views.due_ns
-
-    @property
-    def before(self) -> Flush:
-        """The flush that a subscriber stays at that cannot take the present one."""
-        return self._before if self._fanning else self.current
-
-    @property
     def served(self) -> Flush:
-        """The flush that all subscribers in step have got."""
-        return self._before if self._fanning else self.current
+        """The flush that all subscribers in step have got, so where one stays that cannot take the present one."""
+        return self._before if self.sending else self.current
 
     # ---- what patterns match
 
@@ -336,17 +324,17 @@ class Hub:
             if plan is not None:
                 self._share(found, plan, self._openings[plan])
                 return plan
-            bits, left = self._making.setdefault(found, ({}, [*reversed(found)]))
+            kinds, left = self._making.setdefault(found, ({}, [*reversed(found)]))
             while left:
                 prefix, bit = left.pop()
                 for channel in self.matching(prefix, bit.bit_length() - 1):
-                    bits[channel.id] = bits.get(channel.id, 0) | bit | bit << ANNOUNCE_SHIFT
+                    kinds[channel.id] = kinds.get(channel.id, 0) | bit
                 if anew <= _ANEW_MAX:
-                    yield len(bits) // 8
+                    yield len(kinds) // 8
                     break
             else:
                 del self._making[found]
-                plan = JoinPlan(bits)
+                plan = JoinPlan(kinds, announces=True)
                 self._share(found, plan, Openings(plan, self.current.number))
 
     def _share(self, found: tuple[tuple[str, int], ...], plan: JoinPlan, openings: Openings) -> None:
@@ -367,7 +355,7 @@ class Hub:
     def untold_of(self, plan: JoinPlan) -> list[Channel]:
         """The channels of a plan of which no mark tells who has them."""
         self._untold = {channel: None for channel in self._untold if channel.untold}
-        return [channel for channel in self._untold if plan.bits.get(channel.id, 0) & channel.bit]
+        return [channel for channel in self._untold if plan.kinds.get(channel.id, 0) & channel.bit]
 
     # ---- subscribers
 
@@ -386,6 +374,14 @@ class Hub:
         self._unwait(subscriber, before)
         self._waiters.setdefault(after.number, {})[subscriber] = None
 
+    def hold(self, subscriber: Subscriber) -> None:
+        """A subscriber in step has channels that resumed ahead of this gateway: it gets a buffer of its own."""
+        self.holders[subscriber] = None
+
+    def let_go(self, subscriber: Subscriber) -> None:
+        """It has none any more."""
+        del self.holders[subscriber]
+
     def step_in(self, subscriber: Subscriber, cursor: Flush) -> None:
         """A subscriber is in step again."""
         self._unwait(subscriber, cursor)
@@ -398,7 +394,7 @@ class Hub:
     @property
     def behind(self) -> int:
         """How many subscribers are not in step."""
-        return sum(map(len, self._waiters.values())) + sum(view.hub.behind for view in self.views)
+        return sum(map(len, self._waiters.values()))
 
     # ---- what it knows
 
@@ -409,7 +405,7 @@ class Hub:
 
     def read(self, source: Source) -> Source:
         """A source as its log is read: a view stands behind that."""
-        return self._raw.sources.get(source.name, source)
+        return self._logs.get(source.name, source)
 
     @property
     def updates(self) -> int:
@@ -454,6 +450,15 @@ class Hub:
         state = [] if folded.state is None else [folded.state]
         return [one for message in folded.messages + state for one in whole(message)]
 
+    def adopt(self, channel: Channel) -> None:
+        """A view has made a channel: it is seen at once."""
+        channel.begin_amid(self.current.number)
+        self.moves += 1
+
+    def stand_at_once(self) -> None:
+        """As by a flush without changes: in a quiet market marks would wait for the next one."""
+        self.current.stand_at(tuple([source.pos for source in self.intake.by_index]))
+
     def drop(self, channel: Channel) -> None:
         """Forgets a channel that no subscriber has."""
         channel.listing.forget(channel)
@@ -464,8 +469,7 @@ class Hub:
         for listing in self.intake.listings.values():
             listing.clear()
         for source in self.intake.by_index:
-            source.channels, source.leftover = {}, {}
-        self.views.close()
+            source.clear()
 
     def _unwait(self, subscriber: Subscriber, cursor: Flush) -> None:
         waiters = self._waiters.get(cursor.number)
@@ -482,7 +486,7 @@ class Hub:
                 break  # they have one cursor
             passed = self._lost.pass_by(oldest, self.listings)
             for source, position in zip(self.intake.by_index, oldest.positions, strict=False):
-                source.evicted = max(source.evicted, position)
+                source.evict(position)
             for openings in self._openings.values():
                 openings.touch(chain(oldest.changed, oldest.runs), self.current.number)
             window.evict()

@@ -10,18 +10,18 @@ from typing import Final, Literal, NamedTuple
 
 from msgspec import Struct
 
-from feed.channels.channel import Channel, Source, partition_of
+from feed.channels.channel import Channel
 from feed.channels.flush import Flush
 from feed.channels.lost import stood_at
 from feed.channels.pending import NOTHING, JoinPlan, Pending
 from feed.channels.shared import Openings, Way
+from feed.channels.source import Source, partition_of
 from feed.channels.tally import updates_in
 from feed.wire.frames import Frames
 from feed.wire.message import JOINT, head_of
-from feed.wire.model import KINDS, NO_SEQ, GapReason, Mode
+from feed.wire.model import NO_SEQ, GapReason, Mode
 from feed.wire.record import PART_BYTES_MAX
 
-ANNOUNCE_SHIFT: Final = len(KINDS)
 _SNAPSHOT: Final = b"snapshot"
 LOOKS_MAX: Final = 256
 """So many channels are joined, or flushes followed, for one page: two milliseconds of them."""
@@ -80,9 +80,7 @@ class JoinGroup:
 
 
 class Join:
-    """Channels of one request (or of one lag) that are not in step yet.
-
-    `pending`: listing to bits, those to announce shifted left by `ANNOUNCE_SHIFT`.
+    """Channels of one request (or of one lag) that are not in step yet: those in `pending`.
 
     They start by snapshot, unless `marks` (the client's) or `flush` (a cursor's) say where they go on. `number`: the
     flush at which that was so. `lag`: the client has these channels in step as far as it knows, so its marks wait for
@@ -149,6 +147,37 @@ class Join:
         self.emptied: set[tuple[int, int]] = set()
         """Books (listing and bit) that begin with an empty snapshot: their clients may hold a state of them."""
 
+    # ---- what is told to it
+
+    def share(self, openings: Openings, way: Way, changes: int) -> None:
+        """Its channels begin as those of others do."""
+        self.shares = openings, way, changes
+
+    def stop_sharing(self) -> None:
+        """What others are sent is not true for it any more."""
+        self.shares = None
+
+    def add_mark(self, source: str, seq: int) -> None:
+        """Channels of a source go on after this position."""
+        self.marks = {**(self.marks or {}), source: seq}
+
+    def begin_anew(self, source: Source) -> None:
+        """A channel of a source that the client has had begins anew."""
+        self.anew.add(source)
+
+    def begin_empty(self, channel: Channel) -> None:
+        """A book begins with an empty snapshot."""
+        self.emptied.add((channel.id, channel.bit))
+
+    def notice(self, source: Source) -> bytes | None:
+        """What is to be said of a channel's source, once; None: nothing, or it was said."""
+        if source.notice is None or source in self.noticed:
+            return None
+        self.noticed.add(source)
+        return source.notice
+
+    # ---- how its channels begin
+
     def after(self, source: Source) -> int | None:
         """The position that the channels of a source go on from; None: by snapshot."""
         if self.flush is not None:
@@ -210,7 +239,7 @@ class Join:
         return max(channel.born, channel.switched) > self.number
 
     def mode(self, channel: Channel) -> Mode:
-        """How a channel would begin now."""
+        """How a channel would begin now, in the order of the table at `Subscriber._messages`."""
         after = self.after(channel.source)
         if (channel.id, channel.bit) in self.broken and not channel.waits:
             return "gap"
@@ -244,7 +273,7 @@ def arriving(channel: Channel, current: Flush, start: Start | None) -> Join:
     elif start is not None:
         join = Join(number, last=start.last)
     if join.after(source) is None:
-        join.anew.add(source)  # its client has it in step until `joined` says how it begins
+        join.begin_anew(source)  # its client has it in step until `joined` says how it begins
     return join
 
 
@@ -306,6 +335,21 @@ class Rest:
         self.next = 0
         self.flush = flush
         self.join = join
+
+    def take(self, page: Page) -> list[bytes]:
+        """The next messages, as far as the page has room for them."""
+        messages, group, size = self.messages, list[bytes](), 0
+        while self.next < len(messages) and not page.over(size):
+            message = messages[self.next]
+            group.append(message)
+            size += len(message)
+            self.next += 1
+        return group
+
+    @property
+    def done(self) -> bool:
+        """Whether all were sent."""
+        return self.next == len(self.messages)
 
     @property
     def reached(self) -> int | None:

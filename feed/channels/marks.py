@@ -10,13 +10,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from feed.channels.channel import Channel, Source
+from feed.channels.channel import Channel
+from feed.channels.source import Source
 from feed.wire.model import NO_SEQ
 
 if TYPE_CHECKING:
     from feed.channels.flush import Flush
     from feed.channels.hub import Hub
     from feed.channels.join import Join, Rest
+    from feed.channels.pending import Pending
     from feed.channels.selection import Selection
 
 CONFIRMS_MIN: Final = 2
@@ -133,8 +135,8 @@ def _lower(marks: dict[str, int], channel: Channel, join: Join) -> None:
     marks[channel.source.name] = min(at, marks.get(channel.source.name, at))
 
 
-def _channels(hub: Hub, masks: Mapping[int, int]) -> Iterator[Channel]:
-    for id_, mask in masks.items():
+def _channels(hub: Hub, pending: Pending) -> Iterator[Channel]:
+    for id_, mask in pending.items():
         for channel in hub.listings[id_].channels:
             if channel is not None and channel.bit & mask:
                 yield channel

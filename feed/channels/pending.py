@@ -3,25 +3,36 @@
 Owns that equal requests share what they ask for: a `JoinPlan` is worked out once for all who ask for the same patterns,
 and each of them keeps only how far it has come and what is different for it. Leaves what a channel is sent to
 `subscriber`.
+
+Of each symbol it is kept which kinds are to be brought, and which of these are announced by a `joined` first: two sets
+of bits, in one number (`_ANNOUNCE_SHIFT` apart), as there may be thousands of symbols for each of thousands of
+subscribers. Nobody outside sees that number.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
+from feed.wire.message import ALL_KINDS
+from feed.wire.model import KINDS
+
 if TYPE_CHECKING:
-    from feed.channels.channel import Listing, Source
+    from feed.channels.channel import Listing
+    from feed.channels.source import Source
+
+_ANNOUNCE_SHIFT: Final = len(KINDS)
 
 
 class JoinPlan:
-    """Bits of channels by the id of their listing, in order; never changed."""
+    """Bits of kinds by the id of their symbol, in order; never changed. `announces`: each is announced."""
 
-    __slots__ = ("_sources", "_sources_at", "bits", "order", "places")
+    __slots__ = ("_sources", "_sources_at", "announces", "kinds", "order", "places")
 
-    def __init__(self, bits: Mapping[int, int]) -> None:
-        self.bits = bits
-        self.order = tuple(bits)
+    def __init__(self, kinds: Mapping[int, int], *, announces: bool = False) -> None:
+        self.kinds = kinds
+        self.announces = announces
+        self.order = tuple(kinds)
         self.places = {id_: place for place, id_ in enumerate(self.order)}
         self._sources: frozenset[Source] = frozenset()
         self._sources_at = -1
@@ -29,15 +40,15 @@ class JoinPlan:
     def sources(self, listings: Mapping[int, Listing], moves: int) -> frozenset[Source]:
         """The sources of its channels; `moves` changes with every change of a channel's source."""
         if self._sources_at != moves:
-            self._sources, self._sources_at = frozenset(_sources_of(self.bits.items(), listings)), moves
+            self._sources, self._sources_at = frozenset(_sources_of(self.kinds.items(), listings)), moves
         return self._sources
 
 
 NOTHING: Final = JoinPlan({})
 
 
-class Pending(MutableMapping[int, int]):
-    """What is left of a plan, and what was added to it; bits by the id of a listing, 0 where there are none."""
+class Pending:
+    """What is left of a plan, and what was added to it, by the id of a symbol."""
 
     __slots__ = ("_at", "_left", "_line", "_own", "_plan")
 
@@ -46,34 +57,68 @@ class Pending(MutableMapping[int, int]):
         self._at = 0
         """All places of the plan before this one are done."""
         self._own: dict[int, int] = {}
-        """What is not as the plan has it."""
+        """What is not as the plan has it: both sets of bits of a symbol, 0 where nothing of it is left."""
         self._left = len(plan.order)
         self._line: list[int] | None = None
+        """What the plan does not bring, last first; made when its turn comes, and again after something was added."""
 
     def __len__(self) -> int:
         return self._left
 
-    def __iter__(self) -> Iterator[int]:
-        own, planned = self._own, self._plan.order[self._at :]
-        yield from [id_ for id_ in planned if own.get(id_, 1)]
-        yield from self._others()
+    def __contains__(self, id_: int) -> bool:
+        return bool(self.kinds(id_))
 
-    def __getitem__(self, id_: int) -> int:
+    def kinds(self, id_: int) -> int:
+        """The bits of a symbol's kinds that are left."""
+        own = self._own.get(id_)
+        if own is not None:
+            return own & ALL_KINDS
+        place = self._plan.places.get(id_)
+        return 0 if place is None or place < self._at else self._plan.kinds[id_]
+
+    def announced(self, id_: int) -> int:
+        """The bits of those that are announced before they are brought."""
+        own = self._own.get(id_)
+        if own is not None:
+            return own >> _ANNOUNCE_SHIFT
+        return self.kinds(id_) if self._plan.announces else 0
+
+    def items(self) -> Iterator[tuple[int, int]]:
+        """The symbols of which something is left, each with the bits of these kinds."""
+        own, planned = self._own, self._plan.order[self._at :]
+        for id_ in planned:
+            if own.get(id_, 1):
+                yield id_, self.kinds(id_)
+        for id_ in self._others():
+            yield id_, self.kinds(id_)
+
+    def add(self, id_: int, kinds: int, *, announce: bool = False) -> None:
+        """These kinds of a symbol are to be brought, too."""
+        before = self._bits(id_)
+        self._set(id_, before, before | kinds | (kinds << _ANNOUNCE_SHIFT if announce else 0))
+
+    def remove(self, id_: int, kinds: int) -> None:
+        """These kinds of a symbol are brought, or not wanted any more."""
+        before = self._bits(id_)
+        self._set(id_, before, before & ~(kinds | kinds << _ANNOUNCE_SHIFT))
+
+    def silence(self, id_: int, kinds: int) -> None:
+        """These kinds of a symbol need no announcement any more."""
+        before = self._bits(id_)
+        self._set(id_, before, before & ~(kinds << _ANNOUNCE_SHIFT))
+
+    def _bits(self, id_: int) -> int:
+        """Both sets of bits of a symbol, as `_own` has them."""
         own = self._own.get(id_)
         if own is not None:
             return own
-        place = self._plan.places.get(id_)
-        return 0 if place is None or place < self._at else self._plan.bits[id_]
+        planned = self.kinds(id_)
+        return planned | planned << _ANNOUNCE_SHIFT if self._plan.announces else planned
 
-    def get(self, id_: int, default: int = 0) -> int:  # type: ignore[override]  # there is no other default
-        """The bits of a symbol."""
-        return self[id_]
-
-    def __contains__(self, id_: object) -> bool:
-        return isinstance(id_, int) and bool(self[id_])
-
-    def __setitem__(self, id_: int, bits: int) -> None:
-        self._left += bool(bits) - bool(self[id_])
+    def _set(self, id_: int, before: int, bits: int) -> None:
+        self._left += bool(bits) - bool(before)
+        if bits and not before:
+            self._line = None
         if not bits and self._at < len(self._plan.order) and self._plan.order[self._at] == id_:
             # so a join that goes through its plan in order keeps nothing of what it has done
             self._at += 1
@@ -82,9 +127,6 @@ class Pending(MutableMapping[int, int]):
             self._own[id_] = bits
         else:
             self._own.pop(id_, None)
-
-    def __delitem__(self, id_: int) -> None:
-        self[id_] = 0
 
     def clear(self) -> None:
         """Nothing is left."""

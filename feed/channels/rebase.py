@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from feed.channels.channel import Channel, Source
-from feed.channels.log import Entry
 from feed.wire.message import JOINT
 from feed.wire.model import NO_SEQ, GapReason
 
 if TYPE_CHECKING:
+    from feed.channels.channel import Channel
+    from feed.channels.log import Entry
+    from feed.channels.source import Source
     from feed.channels.state import Folded
 
 
@@ -34,6 +35,16 @@ class AwaitingSnapshot:
         self.reason = reason
         self.last = NO_SEQ
         self.entries: list[Entry] = []
+
+    def add(self, prev: int, entry: Entry) -> None:
+        """An update has come that follows on `prev`; one that came before counts for nothing."""
+        if entry[0] <= self.last:
+            return
+        if prev != self.last:
+            # the first one, or one more hole: what came before it leads nowhere
+            self.entries, self.floor = [], prev
+        self.last = entry[0]
+        self.entries.append(entry)
 
 
 class Rebase:
@@ -67,14 +78,14 @@ class Rebase:
         self.floor = floor
         self._prev = prev
 
-    def take(self, flush_number: int) -> bytes:
-        """Does it; returns what subscribers in step are sent.
+    def commit(self, flush_number: int) -> bytes:
+        """It takes effect; returns what subscribers in step are sent.
 
         A gap goes before the snapshot also when somebody was told that a silent kind is live from its first update on,
         and the first that is known of it is this state.
         """
         channel, base = self.channel, self.base
-        told = channel.listing.told.pop(channel.bit, None)
+        told = channel.listing.promised(channel.bit)
         reason = self.reason
         if reason is None and told is not None and base is not None:
             reason = "evicted" if told is self.source else "source"

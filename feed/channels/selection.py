@@ -23,8 +23,9 @@ from feed.wire.frames import Frames
 from feed.wire.message import FRAME_START, closed, part
 
 if TYPE_CHECKING:
-    from feed.channels.channel import Channel, Listing, Source
+    from feed.channels.channel import Channel, Listing
     from feed.channels.flush import Birth, Flush
+    from feed.channels.source import Source
     from feed.channels.subscriber import Subscriber
     from feed.wire.model import OnLag
 
@@ -110,6 +111,14 @@ class Slot:
         self.index = index
         self.takers: dict[Selection, None] = {}
 
+    def enter(self, selection: Selection) -> None:
+        """One more has it."""
+        self.takers[selection] = None
+
+    def leave(self, selection: Selection) -> None:
+        """One less has it."""
+        del self.takers[selection]
+
 
 def _no_slots(items: Sequence[Any]) -> tuple[Any, ...]:
     return (items[0],)
@@ -152,6 +161,38 @@ class Selection:
         self._sources_at = -1
         self._grown: list[int] = []
         """Symbols of which it has had more since it was asked for its sources."""
+
+    def enter(self, subscriber: Subscriber) -> None:
+        """A subscriber with it is in step."""
+        self.subscribers[subscriber] = None
+
+    def leave(self, subscriber: Subscriber) -> bool:
+        """A subscriber is not in step any more; False where it was not among those that share this one."""
+        return self.subscribers.pop(subscriber, subscriber) is None
+
+    def begin_sharing(self) -> None:
+        """Its first user shares it with all who have the same; who changes it takes a copy."""
+        self.shared = True
+        self.users = 1
+        self.wide = len(self.masks) > _WIDE
+
+    def add_user(self) -> None:
+        """One more has the same."""
+        self.users += 1
+
+    def drop_user(self) -> bool:
+        """One less; whether that was the last one."""
+        self.users -= 1
+        return not self.users
+
+    def watch(self, interest: PatternInterest | None) -> None:
+        """What decides about channels that begin later."""
+        self.pattern_interest = interest
+
+    def pick_from(self, indices: list[int]) -> None:
+        """Where its slots lie."""
+        if indices:
+            self.pick = itemgetter(0, *indices)
 
     def copy(self) -> Selection:
         """One that is nobody else's."""
@@ -218,23 +259,20 @@ class Selections:
         self._parts: list[bytes] = [FRAME_START]
         self._counts: list[int] = [0]
         self._free: list[int] = []
-        self._taken = 0
 
     def __len__(self) -> int:
         return len(self._all) + len(self._wide)
 
     def share(self, selection: Selection, pattern_interest: PatternInterest | None) -> Selection:
         """The selection that all subscribers with this content have; the caller's own where it is the first."""
-        selection.pattern_interest = pattern_interest
+        selection.watch(pattern_interest)
         equal = self._by_digest.setdefault(selection.digest, [])
         for known in equal:
             if known.pattern_interest == pattern_interest and known.masks == selection.masks:
-                known.users += 1
+                known.add_user()
                 return known
         equal.append(selection)
-        selection.shared = True
-        selection.users = 1
-        selection.wide = len(selection.masks) > _WIDE
+        selection.begin_sharing()
         if pattern_interest is not None:
             self._watching[selection] = None
         if selection.wide:
@@ -248,8 +286,7 @@ class Selections:
 
     def release(self, selection: Selection) -> None:
         """One user less; the last one takes it away."""
-        selection.users -= 1
-        if selection.users:
+        if not selection.drop_user():
             return
         equal = self._by_digest[selection.digest]
         equal.remove(selection)
@@ -361,7 +398,7 @@ class Selections:
                 if selection.pattern_interest.announces(birth.channel):
                     joined = birth.joined(selection.pattern_interest.on_lag(birth.channel))
                     first.setdefault(selection, []).append(part([joined]))
-        for source, message in flush.notices:
+        for source, message, _, _ in flush.notices:
             for selection in chain(self._all, self._wide):
                 if source in selection.sources(self._listings, moves):
                     last.setdefault(selection, []).append(part([message]))
@@ -385,9 +422,7 @@ class Selections:
 
     def _set_pick(self, selection: Selection) -> None:
         by_symbol = self._by_symbol
-        indices = [by_symbol[id_][mask].index for id_, mask in selection.masks.items()]
-        if indices:
-            selection.pick = itemgetter(0, *indices)
+        selection.pick_from([by_symbol[id_][mask].index for id_, mask in selection.masks.items()])
 
     def _index(self, selection: Selection, id_: int, mask: int) -> None:
         by_mask = self._by_symbol.setdefault(id_, {})
@@ -400,14 +435,12 @@ class Selections:
                 self._parts.append(b"")
                 self._counts.append(0)
             slot = by_mask[mask] = Slot(index)
-        slot.takers[selection] = None
-        self._taken += 1
+        slot.enter(selection)
 
     def _unindex(self, selection: Selection, id_: int, mask: int) -> None:
         by_mask = self._by_symbol[id_]
         slot = by_mask[mask]
-        del slot.takers[selection]
-        self._taken -= 1
+        slot.leave(selection)
         if not slot.takers:
             self._free.append(slot.index)
             del by_mask[mask]

@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
-    from feed.channels.channel import Source
     from feed.channels.pending import JoinPlan
+    from feed.channels.source import Source
 
 BLOCK_SYMBOLS: Final = 8
 _BYTES_MAX: Final = 32 * 1024 * 1024

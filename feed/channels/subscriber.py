@@ -21,14 +21,14 @@ from typing import TYPE_CHECKING, Final
 from feed.channels.channel import Channel, Listing
 from feed.channels.flush import NOWHERE, Birth, Flush, joined
 from feed.channels.interest import Interest
-from feed.channels.join import ANNOUNCE_SHIFT, Join, JoinGroup, Move, Page, Rest, Start, arriving
+from feed.channels.join import Join, JoinGroup, Move, Page, Rest, Start, arriving
 from feed.channels.log import REBASE_SEQ
 from feed.channels.marks import Hold, Holds, marks_at
 from feed.channels.selection import Selection
 from feed.channels.shared import BLOCK_SYMBOLS, OpeningBlock
 from feed.channels.tally import Account, Tally, hidden_in, updates_in
 from feed.wire.frames import message_frame
-from feed.wire.message import ALL_KINDS, frame
+from feed.wire.message import frame
 from feed.wire.model import NO_SEQ, CaughtUp, GapReason, Mode, OnLag
 
 if TYPE_CHECKING:
@@ -40,33 +40,52 @@ _IDS_A_LOOK: Final = 32
 
 
 class Subscriber:
-    """One client. `owner` is the hub's user's; `too_slow`: it lagged on a channel with `on_lag: close`."""
+    """One client, in one hub."""
 
     def __init__(self, hub: Hub, owner: object) -> None:
         self.owner = owner
+        """The hub's user's, handed back with each buffer."""
         self.in_step = True
+        """It has everything up to the last flush, and gets the next one by its selection. Ended by a socket that is
+        full (`leave_behind`) and by each change of what it has (`own`)."""
         self.too_slow = False
+        """It lagged on a channel with `on_lag: close`: nothing more is sent, and its connection is to be closed."""
         self.closed = False
+        """Its client is gone."""
         self.interest = Interest()
+        """What its client has asked for; changed by requests, and as awaited channels arrive."""
         self.selection = Selection()
+        """The channels that it is sent with flushes; shared with others (`Selection.shared`) from when it was in step
+        until it changes."""
         self.holds: Holds = {}
+        """Channels that resumed ahead of this gateway: their updates up to a mark are held back, as the client has
+        them. Ended when the source has passed the mark."""
         self.joins: list[Join] = []
+        """Channels on their way into its selection, in the order in which they are sent."""
+        self.told: dict[str, int] = {}
+        """The marks that were told last, by source: they never go back."""
         self._hub = hub
         self._cursor = hub.current
+        """Out of step: the flush up to which it was sent its selection. In step: `NOWHERE`, but at the very first."""
         self._rest: Rest | None = None
-        self.told: dict[str, int] = {}
+        """A channel of which the first messages were sent, and the rest did not fit the page."""
         self._rebased: set[tuple[int, int]] = set()
+        """Channels that the flush rendered last has rebased: their holds end when it is sent."""
         self._rendered = (0, 0)
+        """What was rendered and is not counted as sent yet: updates, and those that were held back."""
         self._tally = Tally()
+        """What it was sent, but for what it was sent in step since `_sent_before`."""
         self._sent_before = 0
+        """What its selection had been sent (`Selection.sent`) when it came into step."""
         self._left_some = False
+        """It has left channels, of whose updates some may be counted as pending: set right when it is in step."""
 
     # ---- in and out of step
 
     def leave_behind(self) -> None:
         """Takes it out of the fan-out: it did not get the flush that is being sent, and will pull it."""
         if self.in_step and not self.closed:
-            self._step_out(self._hub.before)
+            self._step_out(self._hub.served)
 
     def close(self) -> None:
         """The client is gone."""
@@ -77,9 +96,8 @@ class Subscriber:
             self._step_out(self._hub.current)
         else:
             self._leave(had, hidden)
-        self._tally.settled += had
-        self._tally.merged += hidden
-        self._hub.counts.merged += self._tally.merged
+        self._tally.end(had, hidden)
+        self._hub.counts.merge(self._tally.merged)
         self.closed = True
         self.interest.clear()
         self.heed()
@@ -93,6 +111,7 @@ class Subscriber:
 
     def own(self) -> Selection:
         """The selection, for changing it: out of step and nobody else's."""
+        assert not self._hub.sending, "a subscriber changes its channels while a flush is sent"
         if self.in_step:
             self._step_out(self._hub.current)
         shared = self.selection
@@ -104,9 +123,8 @@ class Subscriber:
     def _step_out(self, cursor: Flush) -> None:
         self.in_step = False
         self._cursor = cursor
-        if self in self.selection.subscribers:
-            del self.selection.subscribers[self]
-            self._tally.delivered += self.selection.sent - self._sent_before
+        if self.selection.leave(self):
+            self._tally.deliver(self.selection.sent - self._sent_before)
         self._hub.step_out(self, cursor)
 
     def _move_to(self, flush: Flush) -> None:
@@ -122,14 +140,14 @@ class Subscriber:
         if self._left_some:
             self._leave(*self._sums())
         if self.holds:
-            self._hub.holders[self] = None
+            self._hub.hold(self)
         else:
             self._share()
 
     def _share(self) -> None:
         if not self.selection.shared:
             self.selection = self._hub.selections.share(self.selection, self.interest.pattern_interest())
-        self.selection.subscribers[self] = None
+        self.selection.enter(self)
         self._sent_before = self.selection.sent
 
     def ease(self) -> None:
@@ -137,15 +155,14 @@ class Subscriber:
         self._took()
         self._drop_holds()
         if not self.holds:
-            del self._hub.holders[self]
+            self._hub.let_go(self)
             self._share()
 
     def empty(self) -> None:
         """Has nothing any more."""
         self.own()
         had, hidden = self._sums()
-        self._tally.settled += had
-        self._tally.merged += hidden
+        self._tally.end(had, hidden)
         self._left_some = True
         self.selection = Selection()
         self.interest.clear()
@@ -167,23 +184,17 @@ class Subscriber:
         held = self.holds.pop((id_, bit), None) is not None
         # of a channel in step nothing is left unsent, so its sums need not be taken, which is a walk over all channels
         left_some = not begun or held or self._cursor is not self._hub.current
-        both = bit | bit << ANNOUNCE_SHIFT
         for join in self.joins:
-            left = join.pending.get(id_, 0)
-            if left & bit:
-                if join.lag and not left >> ANNOUNCE_SHIFT & bit:
+            if join.pending.kinds(id_) & bit:
+                if join.lag and not join.pending.announced(id_) & bit:
                     begun = left_some = True
-                if left & ~both:
-                    join.pending[id_] = left & ~both
-                else:
-                    del join.pending[id_]
+                join.pending.remove(id_, bit)
         if self._rest is not None and self._rest.channel.id == id_ and self._rest.channel.bit == bit:
             self._rest = None
             begun = left_some = True
         channel = self._hub.listings[id_].channels[bit.bit_length() - 1]
         if begun and channel is not None:
-            self._tally.settled += channel.updates
-            self._tally.merged += channel.hidden
+            self._tally.end(channel.updates, channel.hidden)
             self._left_some |= left_some
 
     def take_silent(self, id_: int, bit: int) -> None:
@@ -194,7 +205,7 @@ class Subscriber:
     def wait_for(self, listing: Listing, bit: int) -> None:
         """Is told of a silent kind of a symbol that it is live: it has it from its first update on."""
         self.interest.add_silent(listing, bit)
-        listing.told.setdefault(bit, listing.owner)
+        listing.promise(bit)
         self.take_silent(listing.id, bit)
 
     def await_(self, name: str, bit: int, on_lag: OnLag, start: Start | None) -> None:
@@ -242,22 +253,21 @@ class Subscriber:
 
     def enter(self, channel: Channel, join: Join, *, announce: bool) -> None:
         """Has a channel as soon as this join comes to it."""
-        bits = channel.bit | (channel.bit << ANNOUNCE_SHIFT if announce else 0)
-        join.pending[channel.id] = join.pending.get(channel.id, 0) | bits
+        join.pending.add(channel.id, channel.bit, announce=announce)
 
     def pending(self, id_: int, bit: int) -> Join | None:
         """The join that a channel waits in, if any."""
         for join in self.joins:
-            if join.pending.get(id_, 0) & bit:
+            if join.pending.kinds(id_) & bit:
                 return join
         rest = self._rest
         return rest.join if rest is not None and rest.channel.id == id_ and rest.channel.bit == bit else None
 
     def having(self, ids: Iterable[int]) -> list[int]:
         """Those of some symbols that it has anything of, in step or on the way."""
-        places = [self.selection.masks, *[join.pending for join in self.joins]]
+        masks, pendings = self.selection.masks, [join.pending for join in self.joins]
         rest = None if self._rest is None else self._rest.channel.id
-        return [id_ for id_ in ids if id_ == rest or any(id_ in place for place in places)]
+        return [id_ for id_ in ids if id_ == rest or id_ in masks or any(id_ in pending for pending in pendings)]
 
     def knows(self, channel: Channel) -> bool:
         """Whether its client was told of a channel: not while a `joined` is still to tell of it."""
@@ -266,7 +276,7 @@ class Subscriber:
         if heard and self.selection.masks.get(channel.id, 0) & channel.bit:
             return True
         join = self.pending(channel.id, channel.bit)
-        return join is not None and not join.pending.get(channel.id, 0) >> ANNOUNCE_SHIFT & channel.bit
+        return join is not None and not join.pending.announced(channel.id) & channel.bit
 
     def stands(self, channel: Channel) -> int:
         """The `seq` of the last update that it was sent, or will be with its selection, of a channel in it."""
@@ -289,6 +299,7 @@ class Subscriber:
         About `bytes_max` long: over it by at most one flush or one message. Shorter, or empty, where much had to be
         looked at: as long as it is not in step there is another page.
         """
+        assert not self._hub.sending, "a subscriber pulls while a flush is sent"
         if self.in_step or self.closed or self.too_slow:
             return b""
         page = Page(bytes_max)
@@ -319,6 +330,7 @@ class Subscriber:
 
     def follow(self, bytes_max: int) -> bytes:
         """While a request of its client is under way: what it has already goes on, and nothing begins."""
+        assert not self._hub.sending, "a subscriber follows while a flush is sent"
         page = Page(bytes_max)
         if self.follows:
             self._follow(page)
@@ -363,7 +375,7 @@ class Subscriber:
             if messages:
                 page.add(frame(messages))
                 count += updates
-        for source, message in flush.notices:
+        for source, message, _, _ in flush.notices:
             if source in self.selection.sources(hub.listings, hub.moves):
                 page.add(frame([message]))
         return count, held
@@ -371,9 +383,9 @@ class Subscriber:
     def _took(self) -> None:
         """What was rendered is sent: counts it, and ends what it ended."""
         (count, held), self._rendered = self._rendered, (0, 0)
-        self._tally.delivered += count
-        self._hub.counts.delivered += count
-        self._tally.settled -= held
+        self._tally.deliver(count)
+        self._tally.begin(held, 0)
+        self._hub.counts.deliver(count)
         self._end_rebased()
 
     def _hear_of(self, birth: Birth, page: Page) -> None:
@@ -417,8 +429,8 @@ class Subscriber:
         beyond = {key: hold.mark for key, hold in self.holds.items() if hold.beyond(hub.read(hold.source))}
         if not beyond:
             return
-        join = Join(hub.current.number, marks={self.holds[key].source.name: mark for key, mark in beyond.items()})
-        join.beyond = frozenset(join.marks or ())
+        marks = {self.holds[key].source.name: mark for key, mark in beyond.items()}
+        join = Join(hub.current.number, marks=marks, beyond=frozenset(marks))
         for id_, bit in beyond:
             channel = hub.listings[id_].channels[bit.bit_length() - 1]
             self.drop(id_, bit)
@@ -465,7 +477,7 @@ class Subscriber:
         for id_, mask in own.masks.items():
             begun = sum(channel.bit for channel in hub.listings[id_].channels if channel is not None)
             if mask & begun:
-                join.pending[id_] = join.pending.get(id_, 0) | mask & begun
+                join.pending.add(id_, mask & begun)
             if mask & ~begun:
                 silent[id_] = mask & ~begun
         kept = Selection()
@@ -482,8 +494,7 @@ class Subscriber:
         if pattern_interest is not None:
             for channel in pattern_interest.born_after(self._cursor.number, self._hub.listings):
                 if self.pending(channel.id, channel.bit) is None:
-                    bits = channel.bit | channel.bit << ANNOUNCE_SHIFT
-                    join.pending[channel.id] = join.pending.get(channel.id, 0) | bits
+                    join.pending.add(channel.id, channel.bit, announce=True)
 
     # ---- joins
 
@@ -511,7 +522,7 @@ class Subscriber:
             return False
         if self.interest.changes != changes or self.holds or hub.openings(openings.plan) is not openings:
             # what was kept is not true for it, or nobody tells it any more what changes
-            join.shares = None
+            join.stop_sharing()
             return False
         block = openings.find(index, way, self._cursor.number, join.number)
         if block is None:
@@ -528,11 +539,10 @@ class Subscriber:
         selection, tally = self.selection, self._tally
         for id_, mask in block.masks:
             selection.set(id_, selection.masks.get(id_, 0) | mask)
-        tally.delivered += block.delivered
-        tally.settled += block.settled
-        tally.merged += block.merged
-        hub.counts.delivered += block.delivered
-        hub.counts.joins += block.joins
+        tally.deliver(block.delivered)
+        tally.end(block.settled, block.merged)
+        hub.counts.deliver(block.delivered)
+        hub.counts.join(block.joins)
         return True
 
     def _make_block(self, join: Join, page: Page, index: int) -> bool:
@@ -544,8 +554,8 @@ class Subscriber:
         openings, way, _ = join.shares
         hub, tally, number = self._hub, self._tally, join.number
         ids = join.pending.ids(index, BLOCK_SYMBOLS)
-        bits = {id_: join.pending[id_] & ALL_KINDS for id_ in ids}
-        channels = [c for id_ in ids for c in hub.listings[id_].channels if c is not None and c.bit & bits[id_]]
+        kinds = {id_: join.pending.kinds(id_) for id_ in ids}
+        channels = [c for id_ in ids for c in hub.listings[id_].channels if c is not None and c.bit & kinds[id_]]
         since = max([max(channel.born, channel.switched) for channel in channels], default=-1)
         alike = since <= number and not (way.live and not openings.unchanged(index, number))
         before = tally.delivered, tally.settled, tally.merged, hub.counts.joins, tally.gaps, len(join.noticed)
@@ -567,17 +577,14 @@ class Subscriber:
 
     def _join_next(self, join: Join, page: Page) -> None:
         """Does the next symbol of a join."""
-        id_ = join.pending.next()
-        bits = join.pending[id_]
+        pending = join.pending
+        id_ = pending.next()
+        kinds, announced = pending.kinds(id_), pending.announced(id_)
         for channel in self._hub.listings[id_].channels:
-            if channel is None or not channel.bit & bits:
+            if channel is None or not channel.bit & kinds:
                 continue
-            left = join.pending[id_] & ~(channel.bit | channel.bit << ANNOUNCE_SHIFT)
-            if left & ALL_KINDS:
-                join.pending[id_] = left
-            else:
-                del join.pending[id_]
-            self._begin(channel, join, page, announce=bool(bits >> ANNOUNCE_SHIFT & channel.bit))
+            pending.remove(id_, channel.bit)
+            self._begin(channel, join, page, announce=bool(announced & channel.bit))
             if page.full:
                 return
 
@@ -595,9 +602,7 @@ class Subscriber:
             on_lag: OnLag = "close" if self.interest.closes(channel.listing, channel.bit) else "skip"
             page.add(frame([joined(channel, mode, channel.source.name, at, on_lag, hub.spec)]))
         messages, gapped = self._messages(channel, join, announced=announce, anew=anew)
-        notice = channel.source.notice
-        if notice is not None and channel.source not in join.noticed:
-            join.noticed.add(channel.source)
+        if (notice := join.notice(channel.source)) is not None:
             messages.append(notice)
         rest = Rest(channel, messages, self._cursor, join)
         begins = not join.lag or (announce and channel.born > join.number)
@@ -614,6 +619,30 @@ class Subscriber:
             return mode, at if channel.missed(at) else channel.standing(at)[0]
         return mode, join.goes_on_at(channel)
 
+    # What a channel begins with when its turn has come: the first row that holds. `at` is where its client stands in it
+    # (`Join.after`, and what a hold of it says). The mode is what the client is told, by an answer or a `joined`: that
+    # is `Join.mode`, for rows 2 to 7. Beside each row stands what locks it, in tests/feed/channels.
+    #
+    #     holds                                        mode           is sent                        locked by
+    #  1  rebased since the request was answered,      what it was    gap `source`, and what the     test_a_step_joins_
+    #     and not announced                            then           new source has                 as_of_the_flush_...
+    #  2  its mark lies beyond all that there is       gap            gap `seek`, its state          TestDoubt
+    #  3  its mark is of a source that was replaced    gap            gap `source`, and what the     TestIncarnations
+    #                                                                 new source has
+    #  4  a past is broken there (`Join.broken`)       gap            gap of that reason, its        (A)
+    #                                                                 state or what is left
+    #  5  it has begun (anew) since the request, has   snapshot, or   its state and what came        TestJoin
+    #     no state yet, or its client has no position  live: silent   after; `last`: so much of it
+    #  6  its log does not reach back to `at`          gap, or live   gap `lag`, `evicted` or        TestLag
+    #                                                                 `source`, and how it goes on
+    #  7  its log does                                 resumed, or    what came after `at`; of a     TestResume
+    #                                                  live           client ahead that is held      TestAhead
+    #
+    # (A): tests/feed/gateway/test_backfill_recorded.py. Rows 2 to 4 do not hold for a channel that was announced as one
+    # that has begun since: nobody has had it. In row 7 a channel that is live has before it an empty book, where the
+    # client may hold one of another depth, and a state that is not ok. A lag is a join whose positions are those of a
+    # flush (`Join.flush`): row 1, 6 or 7.
+
     def _messages(self, channel: Channel, join: Join, *, announced: bool, anew: bool) -> tuple[list[bytes], bool]:
         """What it is sent of a channel whose turn has come, and whether the updates that are not in it are in a gap.
 
@@ -628,9 +657,10 @@ class Subscriber:
         if hold is not None and after is not None and held:
             after = max(after, hold[1])
         if channel.switched > join.number and not announced:
-            # it was rebased since the request was answered: what the client was told is of another source
+            # row 1: what the client was told is of another source
             at = NO_SEQ if after is None else after
             return channel.gap_after(at, "source", hub.rules, prev=None, first=None), True
+        # rows 2 to 4
         if (beyond := join.beyond_of(channel)) is not None and not anew:
             return channel.elsewhere(beyond, hub.rules), False
         if (replaced := join.replaced_of(channel)) is not None and not anew and channel.born <= join.number:
@@ -638,16 +668,18 @@ class Subscriber:
         if (channel.id, channel.bit) in join.broken and not (anew or channel.waits) and channel.born <= join.number:
             return channel.broken(*join.broken[channel.id, channel.bit], hub.rules), False
         if after is None or channel.waits or anew:
-            hub.counts.joins += 1
+            # row 5
+            hub.counts.join()
             if join.last and channel.kind in ("trades", "bars"):
                 folded = channel.folded(hub.rules, join.last)
                 return [] if folded is None else folded.messages, False
             return channel.fresh(hub.rules), False
         if channel.missed(after):
-            # what a resume ahead holds back is no gap: how many are then is not known
+            # row 6; what a resume ahead holds back is no gap: how many are then is not known
             prev, first = join.standing(channel) if join.lag and not held else (None, None)
             reason: GapReason = "source" if after < channel.begun else "lag" if join.lag or join.live else "evicted"
             return channel.gap_after(after, reason, hub.rules, prev=prev, first=first), first is not None
+        # row 7
         if after > self._cursor.position(channel.source):
             self.holds[channel.id, channel.bit] = Hold(channel.source, after, self._hub.read(channel.source).confirms)
         emptied = [channel.nothing()] if (channel.id, channel.bit) in join.emptied else []
@@ -655,30 +687,23 @@ class Subscriber:
 
     def _give(self, rest: Rest, page: Page) -> None:
         """Sends a channel's messages as far as there is room; then the channel is in step, or goes on from there."""
-        messages = rest.messages
-        group: list[bytes] = []
-        size = 0
         first = rest.next
-        while rest.next < len(messages) and not page.over(size):
-            group.append(messages[rest.next])
-            size += len(messages[rest.next])
-            rest.next += 1
-        if group:
+        if group := rest.take(page):
             page.add(frame(group))
             delivered = sum(rest.counts[first : rest.next])
-            self._tally.delivered += delivered
-            self._hub.counts.delivered += delivered
+            self._tally.deliver(delivered)
+            self._hub.counts.deliver(delivered)
         channel = rest.channel
-        if rest.next < len(messages):
+        if not rest.done:
             self._rest = rest
             return
         self._rest = None
         if rest.flush is self._cursor:
             self.selection.set(channel.id, self.selection.masks.get(channel.id, 0) | channel.bit)
         else:
-            rest.flush.standings[channel.id, channel.bit] = rest.standing
+            rest.flush.note_standing(channel, rest.standing)
             more = Join(rest.flush.number, flush=rest.flush, lag=True)
-            more.pending[channel.id] = channel.bit
+            more.pending.add(channel.id, channel.bit)
             self.joins.insert(0, more)
 
     # ---- what it was sent, of all that there was
@@ -725,35 +750,31 @@ class Subscriber:
         yield from self.selection.masks.items()
         for join in self.joins:
             if join.lag:
-                for id_, bits in join.pending.items():
-                    yield id_, bits & ALL_KINDS & ~(bits >> ANNOUNCE_SHIFT)
+                for id_, kinds in join.pending.items():
+                    yield id_, kinds & ~join.pending.announced(id_)
         if self._rest is not None:
             yield self._rest.channel.id, self._rest.channel.bit
 
     def _count_missed(self, rest: Rest, *, begins: bool, gapped: bool) -> None:
         """A channel's turn has come: what it is not sent was before its beginning, or is in the gap that it is sent."""
-        channel, counts = rest.channel, self._hub.counts
+        channel, hidden = rest.channel, 0
         missed = channel.updates - sum(rest.counts)
-        if begins:
-            if channel.hidden:
-                self._tally.merged -= channel.hidden - sum(map(hidden_in, rest.messages))
-        else:
+        if not begins:
             missed -= rest.join.standing(channel)[1]
+        elif channel.hidden:
+            hidden = channel.hidden - sum(map(hidden_in, rest.messages))
+        lost = missed if gapped and not begins else 0
         if gapped:
-            self._tally.gaps += 1
-            counts.gaps += 1
-        if gapped and not begins:
-            self._tally.gapped += missed
-            counts.gapped += missed
-        else:
-            # of what is held back the client has said that it has it
-            self._tally.settled -= missed
+            self._tally.gap(lost)
+            self._hub.counts.gap(lost)
+        # of what is held back the client has said that it has it
+        self._tally.begin(missed - lost, hidden)
 
     def _leave(self, had: int, hidden: int) -> None:
         """What is still pending will never be sent; `had` and `hidden` are its sums."""
         pending = self._tally.account(had, hidden).pending
-        self._tally.left += pending
-        self._hub.counts.left += pending
+        self._tally.leave(pending)
+        self._hub.counts.leave(pending)
         self._left_some = False
 
     def marks(self) -> dict[str, int]:
@@ -787,6 +808,6 @@ class Subscriber:
         if join is None or (self._rest is not None and join is self._rest.join and channel is self._rest.channel):
             return None
         after = join.after(channel.source)
-        if after is None or channel.switched > join.number or join.pending[listing.id] >> ANNOUNCE_SHIFT & bit:
+        if after is None or channel.switched > join.number or join.pending.announced(listing.id) & bit:
             return None
         return Move(channel.source.name, after if join.flush is None else channel.standing_at(join.flush))

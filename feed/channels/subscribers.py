@@ -34,7 +34,7 @@ from feed.wire.model import NO_SEQ, Result
 from feed.wire.symbols import is_pattern, prefix_of, venue_of
 
 if TYPE_CHECKING:
-    from feed.channels.hub import Hub
+    from feed.channels.distributor import Distributor
     from feed.channels.subscriber import Subscriber
     from feed.channels.views import View
 
@@ -46,9 +46,10 @@ _NAMES_A_CHANNEL: Final = 4
 class Subscribers:
     """All subscribers of one client. `raw` is that of the raw channels, and is always there."""
 
-    def __init__(self, hub: Hub, owner: object) -> None:
-        self.hub = hub
-        self.raw: Subscriber = hub.subscriber(owner)
+    def __init__(self, distributor: Distributor, owner: object) -> None:
+        self.hub = distributor.hub
+        self.raw: Subscriber = distributor.hub.subscriber(owner)
+        self._distributor = distributor
         self.inside: dict[ViewSpec, tuple[View, Subscriber]] = {}
         """Its subscribers in views."""
         self._owner = owner
@@ -78,6 +79,7 @@ class Subscribers:
 
     def pull(self, bytes_max: int) -> bytes:
         """The next page of what any of them misses; they take turns, as each may have more than the socket takes."""
+        self._not_while_sending()
         self._held = None
         if not self.inside:
             return self.raw.pull(bytes_max)
@@ -99,6 +101,7 @@ class Subscribers:
 
     def follow(self, bytes_max: int) -> bytes:
         """While a request is under way: the next page of what it missed of the channels that it has already."""
+        self._not_while_sending()
         if self._held is None:
             self._held = self.marks()
         page = b""
@@ -161,6 +164,7 @@ class Subscribers:
 
         `known`: those that somebody else did.
         """
+        self._not_while_sending()
         kinds = list(dict.fromkeys(ask.channels))
         parts: dict[ViewSpec, list[str]] = {}
         for kind in kinds:
@@ -194,6 +198,7 @@ class Subscribers:
 
     def unsubscribe(self, channels: list[str], symbols: list[str], limits: Limits) -> Steps[list[Result]]:
         """Takes channels away; one result for each kind and symbol, in the order asked."""
+        self._not_while_sending()
         results: list[Result] = []
         symbols = list(dict.fromkeys(symbols))
         looked = 0
@@ -209,6 +214,7 @@ class Subscribers:
 
     def unsubscribe_all(self) -> Steps[list[Result]]:
         """Takes everything away; the results are what was there."""
+        self._not_while_sending()
         results = yield from unsubscribe_all(self.hub, self.raw)
         for view, subscriber in list(self.inside.values()):
             results += yield from unsubscribe_all(view.hub, subscriber)
@@ -243,6 +249,10 @@ class Subscribers:
                 touched += max(0, len(self.hub.matching(prefix, index)) - 1)  # type: ignore[arg-type]  # as asked for
         return touched
 
+    def _not_while_sending(self) -> None:
+        """A client that asked for something amid a flush would get data after its ack, or miss the flush."""
+        assert not self._distributor.sending, "a client asks while a flush is sent"
+
     def _leave(self, kind: str, symbol: str, limits: Limits) -> Steps[Result]:
         result = yield from leave(self.hub, self.raw, kind, symbol, limits=limits)
         for view, subscriber in list(self.inside.values()):
@@ -251,7 +261,7 @@ class Subscribers:
             venues = self.hub.roster.venues
             other = yield from leave(view.hub, subscriber, kind, symbol, limits=limits, venues=venues)
             if other.ok is True:
-                view.left = True
+                view.note_left()
                 result = other if result.ok is not True else replace(other, matched=_sum(result, other))
             elif other.code == "subscription_limit" and result.ok is not True:
                 result = other  # it is subscribed here, though not in the raw channels
@@ -262,9 +272,8 @@ class Subscribers:
             return self.raw
         found = self.inside.get(spec)
         if found is None:
-            view = self.hub.views.at(spec)
-            found = self.inside[spec] = view, view.hub.subscriber(self._owner)
-            view.subscribers[found[1]] = None
+            view = self._distributor.view(spec)
+            found = self.inside[spec] = view, view.subscriber(self._owner)
         return found[1]
 
     def _tidy(self) -> None:
@@ -277,8 +286,7 @@ class Subscribers:
     def _end(self, spec: ViewSpec) -> None:
         view, subscriber = self.inside.pop(spec)
         self._before = Account(*map(sum, zip(self._before, subscriber.account(), strict=True)))
-        del view.subscribers[subscriber]
-        view.left = True
+        view.give_back(subscriber)
 
 
 def _sum(one: Result, other: Result) -> int | UnsetType:
@@ -328,7 +336,7 @@ class _Others(Elsewhere):
             yield RAW, None, self._subscribers.raw
         for spec, (view, subscriber) in self._subscribers.inside.items():
             if spec != self._spec:
-                view.left = True
+                view.note_left()
                 yield spec, view, subscriber
 
 

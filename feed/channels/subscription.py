@@ -19,7 +19,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from feed.channels.interest import Interest
-from feed.channels.join import ANNOUNCE_SHIFT, Broken, Join, JoinGroup, Move, Start
+from feed.channels.join import Broken, Join, JoinGroup, Move, Start
 from feed.channels.pending import NOTHING, JoinPlan
 from feed.channels.shared import Way
 from feed.channels.steps import STRIDE, Steps
@@ -175,7 +175,7 @@ class Subscribing:
         self._join = join = self._made(plan)
         self._subscriber.joins.append(join)
         for channel in hub.untold_of(plan) if join.marks is not None else ():
-            join.pending[channel.id] &= ~(channel.bit | channel.bit << ANNOUNCE_SHIFT)
+            join.pending.remove(channel.id, channel.bit)
             self._subscriber.enter(channel, self._join_of(channel, None), announce=True)
         matched: dict[tuple[str, int], int] = {}
         for prefix, bit in found:
@@ -184,7 +184,7 @@ class Subscribing:
         openings = hub.openings(plan)
         if openings is not None and not (self._broken or ask.beyond):
             marks = None if join.marks is None else frozenset(join.marks.items())
-            join.shares = openings, Way(join.live, join.last, marks, ask.on_lag), interest.changes
+            join.share(openings, Way(join.live, join.last, marks, ask.on_lag), interest.changes)
         if not join.pending and join.tells is None:
             self._subscriber.joins.remove(join)
         results: list[Result] = []
@@ -272,7 +272,7 @@ class Subscribing:
     def _join_moved(self, move: Move) -> Join:
         for join in self._moved:
             if join.marks is not None and join.marks.get(move.source, move.after) == move.after:
-                join.marks = {**join.marks, move.source: move.after}
+                join.add_mark(move.source, move.after)
                 return join
         join = Join(self._join.number, marks={move.source: move.after})
         self._moved.append(join)
@@ -285,7 +285,7 @@ class Subscribing:
         if self._silent is None:
             self._silent = Join(self._join.number, marks={}, live=True)
             self._before(self._silent)
-        self._silent.marks = {**(self._silent.marks or {}), name: NO_SEQ}
+        self._silent.add_mark(name, NO_SEQ)
         return self._silent
 
     def _before(self, join: Join) -> None:
@@ -312,7 +312,7 @@ class Subscribing:
             join = self._join_silent(channel)
             if anew and kind == "book":
                 # of some depth it may have shown nothing yet, of another one much
-                join.emptied.add((channel.id, channel.bit))
+                join.begin_empty(channel)
                 mode = "snapshot"
         subscriber.enter(channel, join, announce=False)
         if mode == "snapshot":
@@ -359,7 +359,7 @@ class Subscribing:
                 join = self._join_of(channel, moves.get(listing.name))
                 if listing.name in moves or had:
                     # its client has it in step until `joined` says how it goes on
-                    join.anew.add(channel.source)
+                    join.begin_anew(channel.source)
                 subscriber.enter(channel, join, announce=True)
             if view is None or view.has_all(prefix, bit):
                 break

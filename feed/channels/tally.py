@@ -33,7 +33,7 @@ class Account(NamedTuple):
 
 
 class Tally:
-    """The sums of one subscriber, or of all."""
+    """The sums of one subscriber, or of all: then `Hub.fan_out` adds to `delivered` itself, for each buffer."""
 
     __slots__ = ("delivered", "gapped", "gaps", "left", "merged", "settled")
 
@@ -45,6 +45,34 @@ class Tally:
         self.gaps = 0
         self.settled = 0
         """All updates, less what its channels have had so far: lowered when one begins, raised when one ends."""
+
+    def deliver(self, updates: int) -> None:
+        """So many were handed to the socket."""
+        self.delivered += updates
+
+    def begin(self, before: int, hidden: int) -> None:
+        """A channel begins: so many of its updates were before that, or are held back as the client has them, and so
+        many hidden ones were merged before."""
+        self.settled -= before
+        self.merged -= hidden
+
+    def end(self, had: int, hidden: int) -> None:
+        """Channels end: how many updates they have had, and how many hidden ones."""
+        self.settled += had
+        self.merged += hidden
+
+    def gap(self, updates: int) -> None:
+        """A gap was told of so many."""
+        self.gaps += 1
+        self.gapped += updates
+
+    def leave(self, updates: int) -> None:
+        """So many will never be sent."""
+        self.left += updates
+
+    def merge(self, updates: int) -> None:
+        """So many were merged into later ones."""
+        self.merged += updates
 
     def account(self, had: int, hidden: int) -> Account:
         """How it stands; `had`: how many updates its channels have had, from their beginning, besides the `hidden`."""

@@ -13,13 +13,13 @@ position.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from msgspec import UNSET
 
-from feed.channels.channel import Channel, Listing, Source
+from feed.channels.channel import Channel, Listing
 from feed.channels.conflation import Best, Merger, merger
 from feed.channels.log import ChannelLog, Entry
 from feed.channels.state import Body, Folded, body_of
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from feed.channels.flush import Flush
     from feed.channels.hub import Hub
     from feed.channels.rebase import Rebase
+    from feed.channels.source import Source
     from feed.channels.subscriber import Subscriber
     from feed.channels.view_spec import ViewSpec
-    from feed.wire.model import StateReason
 
 _NS_PER_MS: Final = 1_000_000
 _SWEEP_NS: Final = 1_000 * _NS_PER_MS
@@ -72,6 +72,11 @@ class _Seen:
         self._last: tuple[Body, bytes] | None = None
         self._gap = b""
 
+    def take_came(self) -> list[Entry]:
+        """What has come; it is not pending any more."""
+        came, self.came = self.came, []
+        return came
+
     def told(self, entries: list[Entry]) -> Iterator[Entry]:
         """What the view says of these entries of the raw channel, none of them a rebase."""
         if self._merger is None:
@@ -100,23 +105,20 @@ class _Seen:
     def start(self) -> int:
         """Begins with what the raw channel holds now. Returns as how many channels that counts."""
         raw, channel = self.raw, self.channel
-        channel.begun, channel.state, channel.made = raw.begun, raw.state, raw.position
         cost = _MADE_COST
         if self._depth and isinstance(self._merger, Best):
             if raw.base is not None:
                 self.chain = raw.base.seq
-                channel.base = self._merger.start(raw.kind, raw.listing.name, raw.source.name, raw.base)
+                base = self._merger.start(raw.kind, raw.listing.name, raw.source.name, raw.base)
                 tail = [entry for entry in raw.log if entry[0] > raw.base.covers]
-                channel.log = ChannelLog(self.told(tail))
+                channel.copy_from(raw, base, ChannelLog(self.told(tail)), raw.base.covers)
                 read = sum(map(len, raw.base.messages)) + sum([len(entry[2]) for entry in tail])
                 cost += read // _BYTES_A_CHANNEL + raw.log.updates // _ENTRIES_A_CHANNEL
-                channel.log_from = raw.base.covers
             else:
-                channel.base = None
+                channel.copy_from(raw, None, ChannelLog(), NO_SEQ)
         else:
             self.chain = raw.position
-            channel.base, channel.log, channel.log_from = raw.base, raw.log.copy(), raw.log_from
-        channel.listing.appends[channel.bit] = channel.log.add
+            channel.copy_from(raw, raw.base, raw.log.copy(), raw.log_from)
         return cost
 
     def rebased(self, rebase: Rebase) -> tuple[Folded | None, list[Entry]]:
@@ -176,11 +178,12 @@ class View:
     """The channels that are seen in one way. `hub` is where its subscribers are."""
 
     def __init__(self, raw: Hub, spec: ViewSpec, hub: Hub) -> None:
+        """`raw`: the hub that it is a view of."""
         self.spec = spec
         self.hub = hub
         self.subscribers: dict[Subscriber, None] = {}
         self.due_ns: int | None = None
-        """When what is pending has to be told, by the clock of `take`."""
+        """When what is pending has to be told, by the clock of `flush`."""
         self.left = False
         """Whether a subscriber has left a channel since the last look at which are interest."""
         self.asking = 0
@@ -200,18 +203,35 @@ class View:
         self._pending: dict[_Seen, None] = {}
         self._telling: dict[_Seen, None] = {}
         """What was due and is still to be told, some with each flush."""
-        self._turns_pending: set[str] = set()
-        self._turns_telling: set[str] = set()
+        self._rebased_pending: set[str] = set()
+        self._rebased_telling: set[str] = set()
         """Sources that channels have gone over to: of what is pending, and of what is being told."""
         for source in raw.sources.values():
             self._know(source)
         self._stand()
-        self._stand_at_once()
+        hub.stand_at_once()
+
+    # ---- subscribers
+
+    def subscriber(self, owner: object) -> Subscriber:
+        """A client's subscriber in this view; it has no channels yet."""
+        subscriber = self.hub.subscriber(owner)
+        self.subscribers[subscriber] = None
+        return subscriber
+
+    def give_back(self, subscriber: Subscriber) -> None:
+        """A client's subscriber is closed."""
+        del self.subscribers[subscriber]
+        self.left = True
+
+    def note_left(self) -> None:
+        """A subscriber may have left channels: it is to be looked which are still wanted."""
+        self.left = True
 
     @property
     def rebasing(self) -> set[str]:
         """Sources that channels have gone over to without their subscribers having been told yet."""
-        return self._turns_pending | self._turns_telling
+        return self._rebased_pending | self._rebased_telling
 
     # ---- channels
 
@@ -228,15 +248,12 @@ class View:
         if channel is not None and bit not in self._seen.get(raw.id, {}):
             seen = self._add(channel, listing)
             cost = seen.start()
-            listing.channels[channel.index] = seen.channel
-            seen.channel.born = self.hub.current.number
-            seen.channel.gone = seen.channel.updates
-            self.hub.moves += 1
+            self.hub.adopt(seen.channel)
         if len(self.hub.intake.by_index) != self._stood:
             # of the sources that were known it stands where the last flush left it
             self._stand()
             if self.hub.intake.open.empty:
-                self._stand_at_once()
+                self.hub.stand_at_once()
         return cost
 
     @contextmanager
@@ -247,10 +264,6 @@ class View:
             yield
         finally:
             self.asking -= 1
-
-    def _stand_at_once(self) -> None:
-        """As by a flush without changes: in a quiet market marks would wait for the next one."""
-        self.hub.current.positions = tuple([source.pos for source in self.hub.intake.by_index])
 
     def need_all(self, prefix: str, bit: int) -> Steps[None]:
         """The same for all symbols of a pattern; `asking` keeps them until their subscriber has them."""
@@ -279,13 +292,12 @@ class View:
         known = source.name in self.hub.sources
         own = self.hub.intake.source(source.name)
         if not known:
-            own.state, own.reason, own.notice = source.state, source.reason, source.notice
-            own.ended, own.ended_pos, own.complete = source.ended, source.ended_pos, source.complete
+            own.begin_as(source)
         return own
 
     def _add(self, raw: Channel, listing: Listing) -> _Seen:
         channel = Channel(listing, raw.kind, self._know(raw.source))
-        listing.heads[raw.index] = channel
+        listing.enter(channel)
         seen = _Seen(raw, channel, self.spec.depth)
         self._seen.setdefault(raw.id, {})[raw.bit] = seen
         self._keep(listing.id, raw.bit)
@@ -298,7 +310,7 @@ class View:
 
     # ---- time
 
-    def take(self, flush: Flush | None, now_ns: int) -> bool:
+    def flush(self, flush: Flush | None, now_ns: int) -> bool:
         """What the raw hub has committed (None: nothing); whether there is something to fan out."""
         owes = self._pending or self._telling or self.asking
         if self._sweeping is None and self.left and not owes and abs(now_ns - self._swept_ns) >= _SWEEP_NS:
@@ -307,7 +319,7 @@ class View:
         if self._sweeping is not None and not owes and next(self._sweeping, _DONE) is _DONE:
             self._sweeping = None
         if flush is not None:
-            self._take(flush)
+            self._hear(flush)
         if self._pending and self.due_ns is None:
             self.due_ns = max(now_ns, self._told_ns + self._every_ns)
         if self.due_ns is not None:
@@ -318,20 +330,23 @@ class View:
         self._stand()
         return self.hub.flush(now_ns)
 
-    def _take(self, flush: Flush) -> None:
+    def _hear(self, flush: Flush) -> None:
+        """What the raw hub has committed, for the channels that are here and those that are wanted."""
         born: list[_Seen] = []
         for birth in flush.births:
             raw = birth.channel
             if self._wants(raw):
                 seen = self._add(raw, self._listing(raw.listing))
-                self.hub.intake.open.born[seen.channel] = None
+                self.hub.intake.open.begin(seen.channel)
                 born.append(seen)
+        for notice in flush.notices:
+            self.hub.take_notice(notice._replace(source=self._know(notice.source)))
         changed, own = flush.changed, self._seen
         for id_ in own.keys() & flush.runs.keys():
             for run in flush.runs[id_]:
                 found = own[id_].get(run.bit)
                 if found is not None:
-                    found.came += run.entries()
+                    found.came += run.entries()  # as below itself: for each run of each view
                     if found not in self._telling:
                         self._pending[found] = None
         for id_ in own.keys() & changed.keys():
@@ -342,16 +357,16 @@ class View:
                     found.came.append(entry)
                     telling = found in self._telling
                     if entry[3] is not None:
-                        (self._turns_telling if telling else self._turns_pending).add(entry[3].source.name)
+                        (self._rebased_telling if telling else self._rebased_pending).add(entry[3].source.name)
                     if not telling:
                         self._pending[found] = None
         for seen in born:
             # a beginning is told at once: who asks for the channel in the meantime would find nothing
             self._pending.pop(seen, None)
             self._give(seen)
-            seen.channel.made = seen.chain
+            seen.channel.make_at(seen.chain)
         if not self._pending:
-            self._turns_pending = set()
+            self._rebased_pending = set()
 
     def _wants(self, raw: Channel) -> bool:
         """Whether a channel that begins was asked for while silent, or by a pattern."""
@@ -373,7 +388,7 @@ class View:
         """What is pending, in the order in which it came; what is too much for one flush comes with the next ones."""
         if not self._telling:
             self._telling, self._pending = self._pending, {}
-            self._turns_telling, self._turns_pending = self._turns_pending, set()
+            self._rebased_telling, self._rebased_pending = self._rebased_pending, set()
             self._told_ns = now_ns
         told = 0
         for seen in self._telling:
@@ -384,12 +399,12 @@ class View:
         self._telling = dict.fromkeys([*self._telling][told:])
         self.due_ns = now_ns if self._telling else None
         if not self._telling:
-            self._turns_telling = set()
+            self._rebased_telling = set()
 
     def _give(self, seen: _Seen) -> None:
         """What is pending of a channel goes into the view's log."""
         intake, channel = self.hub.intake, seen.channel
-        came, seen.came = seen.came, []
+        came = seen.take_came()
         group: list[Entry] = []
         for entry in came:
             rebase = entry[3]
@@ -402,8 +417,8 @@ class View:
             base, tail = seen.rebased(rebase)
             source = self._know(rebase.source)
             if channel.tail_of is not source:
-                channel.made = NO_SEQ
-            channel.listing.owner = source
+                channel.make_at(NO_SEQ)
+            channel.listing.move_to(source)
             complete = rebase.complete
             intake.rebase(
                 channel, source, base, tail, reason=rebase.reason, prev=prev, complete=complete, floor=rebase.floor
@@ -414,20 +429,17 @@ class View:
         """Stands where the raw hub does, of each source of which nothing is pending."""
         raw, held = self._raw, set()
         if self.hub.intake.openings != raw.intake.openings or len(self.hub.sources) < len(raw.sources):
-            self.hub.intake.openings = raw.intake.openings
+            self.hub.intake.follow_openings(raw.intake.openings)
             for source in raw.sources.values():
-                self._know(source).over = source.over
+                self._know(source).stop(over=source.over)
         for seen in (*self._pending, *self._telling):
             held |= {seen.channel.source.name, seen.raw.source.name}
-        own = self.hub.intake.sources
-        for source in list(own.values()):
+        for source in list(self.hub.sources.values()):
             known = raw.sources.get(source.name)
             if known is not None and source.name not in held:
-                source.pos = max(source.pos, raw.current.position(known))
+                source.stand(raw.current.position(known))
             elif known is None:
-                source.over = True
-                if not source.channels:
-                    del own[source.name]
+                self.hub.intake.forget(source)
         self._stood = len(self.hub.intake.by_index)
 
     # ---- what nobody wants any more
@@ -477,51 +489,3 @@ class View:
         """Nobody reads it any more; what it does in pieces holds it."""
         self._sweeping = None
         self.hub.close()
-
-
-class Views:
-    """All views of a hub."""
-
-    def __init__(self, raw: Hub, make: Callable[[ViewSpec], Hub]) -> None:
-        self._raw = raw
-        self._make = make
-        self._views: dict[ViewSpec, View] = {}
-        self.changed: list[View] = []
-        """Those with a flush to fan out."""
-
-    def __iter__(self) -> Iterator[View]:
-        return iter(self._views.values())
-
-    def at(self, spec: ViewSpec) -> View:
-        """The view for these subscribers; made where there is none."""
-        found = self._views.get(spec)
-        if found is None:
-            found = self._views[spec] = View(self._raw, spec, self._make(spec))
-        return found
-
-    def take(self, flush: Flush | None, now_ns: int) -> bool:
-        """What the hub has committed (None: nothing); whether any view has something to fan out."""
-        if self._views:
-            for spec in [spec for spec, view in self._views.items() if not view.subscribers]:
-                self._views.pop(spec).close()
-            self.changed = [view for view in self if view.take(flush, now_ns)]
-        return bool(self._views and self.changed)
-
-    def close(self) -> None:
-        """Their hub is given up; it and this hold each other."""
-        del self._raw, self._make
-
-    @property
-    def merged(self) -> int:
-        """Updates that were merged into later ones for clients that are here; walks over all their channels."""
-        return sum(subscriber.merged for view in self for subscriber in view.subscribers)
-
-    @property
-    def due_ns(self) -> int | None:
-        """When `take` has to be called though nothing has come."""
-        return min((view.due_ns for view in self if view.due_ns is not None), default=None)
-
-    def source_state(self, source: str, state: str, reason: StateReason | None, since_ns: int) -> None:
-        """As the hub was told of a source."""
-        for view in self:
-            view.hub.source_state(source, state, reason, since_ns)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import pyarrow as pa
 
 from feed.backfill.recorded import Key, RecordedMessage, RecordedPart, RecordedState
-from feed.channels.channel import partition_of
+from feed.channels.source import partition_of
 from feed.gateway.recordings import RecordingIterator, Recordings
 from feed.recording.filter import Filter
 from feed.recording.footing import WHOLE

@@ -1,8 +1,8 @@
 """The task that sends: flushes to those in step, then pages to those who catch up, in turns.
 
 Owns when that happens. While idle a flush follows a log batch at once. Under load the next one waits (`pace`): the more
-there is to do, the more updates share a write. Leaves what is sent to whom to `feed.channels.hub`, and sockets to the
-connections.
+there is to do, the more updates share a write. Leaves what is sent to whom to `feed.channels.distributor`, and sockets
+to the connections.
 
 While a flush is being sent (`busy`) nothing else may touch subscribers: it gives way to the loop every few
 milliseconds, and a client that unsubscribed in between would get data after its ack. Who has to wait asks to be called
@@ -65,7 +65,7 @@ class Cursor(Protocol):
 
 
 class FlushSource(Protocol):
-    """The hub, as far as the fan-out knows it."""
+    """What it sends: a `Distributor`, as far as the fan-out knows it."""
 
     @property
     def waiting_bytes(self) -> int:
@@ -91,11 +91,11 @@ class FlushSource(Protocol):
 
 
 class Fanout:
-    """Sends what the hub holds; `notify` after each log batch, `run` as a task."""
+    """Sends what the distributor gives; `notify` after each log batch, `run` as a task."""
 
     def __init__(
         self,
-        hub: FlushSource,
+        source: FlushSource,
         metrics: Metrics,
         *,
         now_ns: Callable[[], int],
@@ -111,7 +111,7 @@ class Fanout:
         self.busy = False
         self._clock = clock
         self._cpu = cpu
-        self._hub = hub
+        self._source = source
         self._now_ns = now_ns
         self._pace = pace
         self._page_bytes = page_bytes
@@ -147,7 +147,7 @@ class Fanout:
         self._aside += seconds
 
     async def shown(self) -> None:
-        """Returns when the hub shows what it was told until now."""
+        """Returns when clients are shown what the hub was told until now."""
         if self._due:
             self._shown.clear()
             await self._shown.wait()
@@ -156,7 +156,7 @@ class Fanout:
         """Returns when more may come in. What a client gets of one flush is one write, whether it reads or not, so no
         flush may grow until the loop has time for it."""
         before = -1
-        while before != (waiting := self._hub.waiting_bytes) >= self._room_bytes:
+        while before != (waiting := self._source.waiting_bytes) >= self._room_bytes:
             before = waiting  # parts of a large update stay until its last one has come
             self._hurried = True
             self.notify()
@@ -227,8 +227,8 @@ class Fanout:
         cost = 0.0
         now_ns = self._now_ns()
         received_ns = self._received_ns()
-        came = self._hub.waiting_bytes
-        changed = self._hub.flush(now_ns)
+        came = self._source.waiting_bytes
+        changed = self._source.flush(now_ns)
         self._shown.set()
         self._set_alarm(now_ns)
         if not changed:
@@ -236,12 +236,12 @@ class Fanout:
         self.busy = True
         writes = sent = look = largest = 0
         try:
-            for frames, subscribers in self._hub.fan_out():
+            for frames, subscribers in self._source.fan_out():
                 size = len(frames)
                 largest = max(largest, size)
                 packed: Frames | None = None
                 for subscriber in subscribers:
-                    peer: Peer = subscriber.owner  # type: ignore[assignment]  # the hub keeps it for us, unread
+                    peer: Peer = subscriber.owner  # type: ignore[assignment]  # it is kept for us, unread
                     if peer.deflates:
                         if packed is None:
                             packed = self._packed(frames)
@@ -275,7 +275,7 @@ class Fanout:
         self._seconds.observe(cost)
         if received_ns and writes:
             self._delivery.observe(max(0, self._now_ns() - received_ns) / _NS_PER_S)
-        for called in self._hub.called():
+        for called in self._source.called():
             self.catch_up(called.owner)  # type: ignore[arg-type]  # as above
         self._let_go()
         return cost
@@ -296,8 +296,8 @@ class Fanout:
         self._let_go()
 
     def _set_alarm(self, now_ns: int) -> None:
-        """Has the hub flushed again when a view is due, also where nothing comes in until then."""
-        due_ns = self._hub.due_ns
+        """Has it flushed again when a view is due, also where nothing comes in until then."""
+        due_ns = self._source.due_ns
         if due_ns == self._alarm_ns:
             return
         if self._alarm is not None:
@@ -308,7 +308,7 @@ class Fanout:
             self._alarm = asyncio.get_running_loop().call_later(delay, self._ring)
 
     def _ring(self) -> None:
-        # by the hub's clock it may be too early all the same: then the flush sets it again
+        # by the source's clock it may be too early all the same: then the flush sets it again
         self._alarm = self._alarm_ns = None
         self.notify()
 

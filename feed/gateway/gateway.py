@@ -1,4 +1,4 @@
-"""The gateway as one object: its settings, its hub, who is connected, and what the other parts ask of it.
+"""The gateway as one object: its settings, its hub and distributor, who is connected, and what other parts ask of it.
 
 Owns the register of connections. The tasks are `fanout`, `pulse` and the watchdog; whoever
 reads the log feeds `hub`, then calls `fanout.notify()`, and tells `health` what it saw.
@@ -12,7 +12,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Final, cast
 
-from feed.channels.hub import Hub
+from feed.channels.distributor import Distributor
 from feed.gateway.backfill import BackfillService, FeedLogs
 from feed.gateway.clients import tell_of_losses
 from feed.gateway.deflate import DeflateFactory, Deflater
@@ -83,7 +83,7 @@ class Gateway:
     def __init__(
         self,
         settings: ServeSettings,
-        hub: Hub,
+        distributor: Distributor,
         metrics: Metrics,
         recordings: Recordings | None = None,
         past: FeedLogs | None = None,
@@ -96,7 +96,8 @@ class Gateway:
         """
         self.live = live
         self.settings = settings
-        self.hub = hub
+        self.distributor = distributor
+        self.hub = distributor.hub
         self.metrics = metrics
         self.recordings = recordings
         self.started_at = time.monotonic()
@@ -116,7 +117,7 @@ class Gateway:
         )
         self.extensions = [DeflateFactory()] if settings.deflate else []
         self.fanout = Fanout(
-            hub,
+            distributor,
             metrics,
             now_ns=self.now_ns,
             pace=FlushPacing(
@@ -126,7 +127,7 @@ class Gateway:
             ),
             page_bytes=settings.page_bytes,
             packed=self.deflater.packed,
-            received_ns=hub.received_ns,
+            received_ns=self.hub.received_ns,
         )
         self.turns = Turns(settings.requests.share, self.fanout.when_idle)
         self.backfill = (
@@ -156,7 +157,7 @@ class Gateway:
         )
         metrics.gauge("feed_gateway_asking", "Clients whose requests wait for their turn", lambda: len(self.turns))
         metrics.gauge("feed_gateway_sockets", "TCP connections", lambda: len(self.doors))
-        sums, self.merged = hub.counts, Merged(hub)
+        sums, self.merged = self.hub.counts, Merged(distributor)
         metrics.counted(
             "feed_gateway_updates",
             "Updates that clients had coming, by what became of them",
@@ -170,7 +171,7 @@ class Gateway:
         )
         metrics.counted("feed_gateway_gaps", "Gaps told to clients that lost updates", lambda: sums.gaps)
         metrics.counted("feed_gateway_joins", "Channels begun with a snapshot", lambda: sums.joins)
-        metrics.gauge("feed_gateway_behind", "Readers that are not in step", lambda: hub.behind)
+        metrics.gauge("feed_gateway_behind", "Readers that are not in step", lambda: distributor.behind)
 
     def now_ns(self) -> int:
         """The wall clock, for messages that tell the time; nothing is measured by it."""
@@ -205,7 +206,7 @@ class Gateway:
         connection.number = self.counts.accepted.value
         connection.joined_at = connection.loop.time()
         self.pulse.add(connection, connection.loop.time())
-        return session or Session(self.hub, connection, self.told, self.backfill)
+        return session or Session(self.distributor, connection, self.told, self.backfill)
 
     def left(self, connection: StreamProtocol) -> None:
         """A connection ended: what its session holds is given back as soon as no flush is under way."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from feed.channels.hub import Hub
+    from feed.channels.distributor import Distributor
     from feed.channels.subscriber import Subscriber
 
 _SLICE_SECONDS: Final = 0.002
@@ -25,8 +25,8 @@ _REST_TIMES: Final = 20
 class Merged:
     """The sum over all clients, also those that are gone. It never falls."""
 
-    def __init__(self, hub: Hub, clock: Callable[[], float] = perf_counter) -> None:
-        self._hub = hub
+    def __init__(self, distributor: Distributor, clock: Callable[[], float] = perf_counter) -> None:
+        self._distributor = distributor
         self._clock = clock
         self._total = 0
         self._left: list[Subscriber] = []
@@ -50,8 +50,8 @@ class Merged:
         if self._walking is None and self._clock() >= self._rests_until:
             self._walking, self._took = asyncio.Event(), 0.0
             # of who goes meanwhile the part is missing until the next walk, and nobody's is there twice
-            self._sum = self._hub.counts.merged
-            self._left = [subscriber for view in self._hub.views for subscriber in view.subscribers]
+            self._sum = self._distributor.hub.counts.merged
+            self._left = [subscriber for view in self._distributor.views for subscriber in view.subscribers]
             asyncio.get_running_loop().call_soon(self._walk)
         return self._walking
 

@@ -68,45 +68,74 @@ class StreamProtocol(WebSocketsSansIOProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self.gateway: Gateway = cast("GatewayConfig", config).gateway
+        """What all connections share."""
         limits = self.gateway.settings.limits
         self.conn: FrameParser = FrameParser(
             extensions=self.gateway.extensions, max_size=limits.message_bytes_max, logger=self.logger
         )
-        self.deflates = False
-        self.session: Dialogue | None = None
-        """None before it starts, and after it was given back."""
+        """The parser of frames, for the whole of the connection."""
+        # set once, when it starts or goes
         self.started = False
+        """The handshake is over and `welcome` was sent: from here on it is not uvicorn's any more."""
+        self.deflates = False
+        """Whether its client takes compressed frames, and it is a live stream; set as it starts."""
+        self.session: Dialogue | None = None
+        """What its requests do. None before it starts, and after it was given back by the gateway."""
         self.new = True
         """Whether its first request is still to be done: such ones may have more of the loop than their share."""
-        self.full = False
-        """Its socket is over the bound: what is sent now, is sent without it."""
-        self.ended = False
-        self.finished = False
         self.socket_number = -1
+        """The file descriptor, for writes past the transport; set as it starts."""
         self.number = 0
+        """Its place among all connections so far; given by the gateway as it starts."""
         self.joined_at = 0.0
+        """When that was, by the loop's clock."""
         self.dropped = ""
-        """Why, where it was."""
+        """Why it was aborted without a close, `stalled` or `silent`; empty: it was not."""
+        # how it ends
+        self.ended = False
+        """No more messages, in or out: a close was sent or has come, or the socket is gone."""
+        self.finished = False
+        """Nothing more is read either: the parser has ended, what came was bad, or the socket is gone."""
         self.end_timer: asyncio.TimerHandle | None = None
+        """From `ended` on: aborts a client that does not answer the close."""
         self.end_by = 0.0
-        # what has come and is not worked off: bytes, frames in reverse, fragments of a message
+        """Until when that waits, as long as the client takes what is queued for it."""
+        # what has come and is not worked off
         self.held = b""
+        """Bytes that the parser has not seen."""
         self.waiting: list[Frame] = []
+        """Frames that it has read, the next one last."""
         self.fragments: list[bytes] = []
+        """Those of a message whose last frame has not come."""
         self.fragments_bytes = 0
+        """How long they are together."""
         self.inflating: Inflating | None = None
+        """Of a compressed message whose last frame has not come: how far it is inflated."""
         self.reading = True
+        """Whether its socket is read; not while something that came has to wait."""
         self.queued = False
+        """Whether `_go_on` is to be called, in the next turn of the loop or after a fan-out."""
         self.crowds = False
         """Whether something waits until its session is not crowded any more."""
         self.rates = Rates(limits, self.loop.time())
+        """What it may send, and what it owes."""
+        # what goes out
+        self.full = False
+        """Its socket is over the bound: what is sent now, is sent without it. Set and ended by the transport."""
+        # timers, each None while it is not set
         self.hold_timer: asyncio.TimerHandle | None = None
+        """Goes on when its rates are paid back."""
         self.wake_timer: asyncio.TimerHandle | None = None
+        """Goes on with requests that the session has delayed."""
         self.beat_timer: asyncio.TimerHandle | None = None
+        """Sends an early heartbeat: channels of a subscribe are in step."""
         self.beat_at = 0.0
-        # whether it lives: anything heard since the last ping, bytes that its kernel took until then
+        """When the last heartbeat was sent."""
+        # whether it lives, for `check`
         self.heard = True
+        """Whether anything came since the last ping."""
         self.taken = 0
+        """How many bytes its kernel had taken at the last ping."""
 
     # ---- handshake
 

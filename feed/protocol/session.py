@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from feed.backfill.request import BackfillReader
 from feed.backfill.requests import BackfillRequests
-from feed.channels.hub import Hub
+from feed.channels.distributor import Distributor
 from feed.channels.join import Start
 from feed.channels.marks import Doubt
 from feed.channels.steps import NotYet, Steps
@@ -39,14 +39,16 @@ DOUBT_LOOKS_MAX: Final = 40
 class Session(Dialogue):
     """One connection to the live stream."""
 
-    def __init__(self, hub: Hub, owner: object, settings: SessionSettings, past: BackfillReader | None = None) -> None:
+    def __init__(
+        self, distributor: Distributor, owner: object, settings: SessionSettings, past: BackfillReader | None = None
+    ) -> None:
         """`past`: what reads what memory does not hold any more; None where that cannot be asked for."""
         super().__init__(settings)
-        self.subscribers = Subscribers(hub, owner)
+        self.subscribers = Subscribers(distributor, owner)
         self.subscriber: Subscriber = self.subscribers.raw
-        self._hub = hub
+        self._hub = distributor.hub
         self._limits = Limits(subscriptions_max=settings.subscriptions_max, patterns_max=settings.patterns_max)
-        self._backfills = BackfillRequests(hub, self.subscribers, past, self._limits)
+        self._backfills = BackfillRequests(self._hub, self.subscribers, past, self._limits)
         self._offers_past = past is not None
         self._steps_out = False
         """Whether its subscribers were in step when the requests began that are worked off."""

@@ -13,6 +13,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from feed.channels.distributor import Distributor
 from feed.channels.hub import Hub
 from feed.follow.follower import Followed, Follower
 from feed.gateway.app import Routes
@@ -166,7 +167,7 @@ def make_gateway(settings: Settings, metrics: Metrics, *, live: bool = True) -> 
     past = FeedLogs(settings.kafka.bootstrap, topics) if live else None
     limits = fitted(chosen.limits, files_a_reader=files_a_reader)
     own = chosen.model_copy(update={"limits": limits})
-    return Gateway(own, Hub(settings.hub), metrics, recordings, past, live=live)
+    return Gateway(own, Distributor(Hub(settings.hub)), metrics, recordings, past, live=live)
 
 
 def follower(settings: Settings, gateway: Gateway, *, lenient: bool = False) -> Follower:

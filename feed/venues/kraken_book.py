@@ -19,8 +19,9 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from feed.venues.kraken_frames import SavedBook, Sent
-from feed.wire.decimals import DECIMALS_MAX, canonical, positive
+from feed.wire.decimals import canonical, positive
 from feed.wire.model import Level
+from feed.wire.prices import rank_of
 
 DEPTHS: Final = (10, 25, 100, 500, 1000)
 _CHECKED_LEVELS: Final = 10
@@ -201,7 +202,10 @@ def smallest_depth(levels: int) -> int:
 
 
 class _Side:
-    """The levels of one side, best first; `cut` are those beyond a depth that is not known for sure."""
+    """The levels of one side, best first; `cut` are those beyond a depth that is not known for sure.
+
+    `feed.channels.conflation` has a side that is sorted so, too; `feed.wire.prices` says why there is not one for both.
+    """
 
     def __init__(self) -> None:
         self.ranks: list[int] = []
@@ -268,8 +272,7 @@ def _read(sign: int, sent: Sent) -> BookLevel:
 def _price(sent: str) -> tuple[str, int, str]:
     """A price: canonical, as an integer that sorts as it does, and its digits for the checksum."""
     price = positive(sent)
-    whole, _, fraction = price.partition(".")
-    return price, int(whole + fraction.ljust(DECIMALS_MAX, "0")), _digits(sent)
+    return price, rank_of(price), _digits(sent)
 
 
 def _digits(sent: str) -> str:

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from feed.wire.model import Book, Quote
+from feed.wire.prices import sort_key
 
 if TYPE_CHECKING:
     from feed.wire.model import Level
 
-_FLOAT_EXACT_CHARS: Final = 15
 TOLD_BYTES_MAX: Final = 65536
 _BOOKS: Final = msgspec.json.Decoder(list[Book])
 _NO_QUOTE: Final = Quote(None, None, None, None)
@@ -86,8 +86,7 @@ def _difference(old: dict[str, str], new: dict[str, str]) -> list[Level]:
 def _swept(side: dict[str, str], *, descending: bool) -> dict[str, str]:
     """The side without deleted levels, best first. Written back, so that the next sort finds it nearly sorted."""
     longest = max(map(len, side), default=0)
-    # a float holds 15 digits: longer prices could be equal as floats and be sorted by the accident of their arrival
-    prices = sorted(side, key=float if longest <= _FLOAT_EXACT_CHARS else Decimal, reverse=descending)
+    prices = sorted(side, key=sort_key(longest), reverse=descending)
     return {price: size for price in prices if (size := side[price]) != "0"}
 
 

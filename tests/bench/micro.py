@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple
 
+from feed.channels.distributor import Distributor
 from feed.channels.hub import Hub, HubSettings
 from feed.protocol.session import Session, SessionSettings
 from feed.wire.frames import Frames, encode, text_frame
@@ -81,6 +82,7 @@ def through_hub(
 ) -> Sent:
     """Takes lots in and fans them out; `packed` is done to each buffer once, for all who get it."""
     hub = Hub(HubSettings())
+    distributor = Distributor(hub)
     readers = [LogReader() for _ in range(PARTITIONS)]
     offsets = [0] * PARTITIONS
 
@@ -99,11 +101,11 @@ def through_hub(
 
     for lot in opening:
         take(_at(lot))
-    hub.flush(_NOW_NS)
-    list(hub.fan_out())
+    distributor.flush(_NOW_NS)
+    list(distributor.fan_out())
     owners = [_Owner() for _ in range(crowd.clients)]
     for owner, symbols in zip(owners, crowd.subscriptions(), strict=True):
-        _subscribe(hub, owner, symbols)
+        _subscribe(distributor, owner, symbols)
     ready = [_at(lot) for lot in lots]
     before = hub.counts.delivered
     gc.collect()
@@ -114,8 +116,8 @@ def through_hub(
         for lot in ready[at : at + _LOTS_A_FLUSH]:
             take(lot)
         took = time.process_time()
-        hub.flush(_NOW_NS + at * 10_000_000)
-        for buffer, served in hub.fan_out():
+        distributor.flush(_NOW_NS + at * 10_000_000)
+        for buffer, served in distributor.fan_out():
             if packed is not None:
                 buffer = packed(buffer)
             for reader in served:
@@ -132,8 +134,8 @@ def _at(lot: Lot) -> Lot:
     return lot._replace(entries=[stamped_entry(entry, _NOW_NS, _NOW_NS) for entry in lot.entries])
 
 
-def _subscribe(hub: Hub, owner: _Owner, symbols: list[str]) -> None:
-    session = Session(hub, owner, SessionSettings())
+def _subscribe(distributor: Distributor, owner: _Owner, symbols: list[str]) -> None:
+    session = Session(distributor, owner, SessionSettings())
     names = ",".join(f'"{symbol}"' for symbol in symbols)
     session.receive(f'{{"op":"subscribe","id":1,"channels":["quotes"],"symbols":[{names}]}}'.encode(), 1)
     while not session.subscriber.in_step:

@@ -17,6 +17,7 @@ import pytest
 from msgspec.structs import fields
 
 import schemas
+from feed.channels.distributor import Distributor
 from feed.channels.hub import Hub, HubSettings
 from feed.gateway.gateway import told_settings
 from feed.protocol.request import OPS, Request, request_of, start_of
@@ -56,6 +57,7 @@ class Stage:
 
     def __init__(self) -> None:
         self.hub = Hub(HubSettings(resume_window_ms=WINDOW_MS))
+        self.distributor = Distributor(self.hub)
         self.session: Session | None = None
         self.now = 0
         self.sent: list[bytes] = []
@@ -67,26 +69,27 @@ class Stage:
     def connect(self, welcome: Message) -> None:
         """A new connection, to a new gateway that has read the same log."""
         self.hub = Hub(HubSettings(resume_window_ms=WINDOW_MS))
+        self.distributor = Distributor(self.hub)
         for record in self.log:
             record(self.hub)
         self.now = int(welcome["time"])
-        self.hub.flush(self.now)
-        list(self.hub.fan_out())
-        self.session = Session(self.hub, self, settings(welcome["server"]))
+        self.distributor.flush(self.now)
+        list(self.distributor.fan_out())
+        self.session = Session(self.distributor, self, settings(welcome["server"]))
         self._send(self.session.open(self.now))
 
     def write(self, record: Callable[[Hub], None]) -> None:
         """One more record of the feed log, and a flush."""
         self.log.append(record)
         record(self.hub)
-        if self.hub.flush(self.now):
-            for buffer, readers in self.hub.fan_out():
+        if self.distributor.flush(self.now):
+            for buffer, readers in self.distributor.fan_out():
                 if self.session and self.session.subscriber in readers:
                     if self.stalled:
                         self.session.subscriber.leave_behind()
                     else:
                         self._send(buffer)
-            if self.hub.called():
+            if self.distributor.called():
                 self.pull()
 
     def opened(self, source: str, ends: str = "", *, carries: bool = False) -> None:
@@ -331,7 +334,7 @@ def test_ops_are_those_of_the_schemas() -> None:
 
 
 def test_welcome_tells_the_limits_of_the_example_and_the_page() -> None:
-    session = Session(Hub(HubSettings()), None, settings("gw-1"))
+    session = Session(Distributor(Hub(HubSettings())), None, settings("gw-1"))
     (welcome,) = map(json.loads, messages_of(session.open(0)))
     assert welcome["limits"] == json.loads(schemas.example("welcome"))["limits"]
     page = (schemas._FILES / "README.md").read_text("utf-8")

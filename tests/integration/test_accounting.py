@@ -115,7 +115,7 @@ def test_a_stalled_a_slow_and_a_fast_client(running: Running, caplog: pytest.Log
             assert found[port]["channels"] == 2
     assert running.wait_until(lambda: running.gateway.counts.dropped.of("stalled").value == 1, 6)
     assert time.monotonic() - began < 8
-    assert running.wait_until(lambda: running.gateway.hub.behind == 0, 30)
+    assert running.wait_until(lambda: running.gateway.distributor.behind == 0, 30)
     found = clients_of(running)
     assert sorted(found) == sorted(ports[:2])
     assert running.wait_until(lambda: fast.seq == slow.seq == market.prev["trades", SYMBOL], 10)
@@ -156,7 +156,7 @@ def test_what_is_unsubscribed_before_it_was_sent_is_left(running: Running) -> No
     with opened(running, receive_buffer=4096) as client:
         for _ in range(100):
             market.tick("trades", SYMBOL, BIG)
-        assert running.do(lambda: running.gateway.hub.behind) == 1
+        assert running.do(lambda: running.gateway.distributor.behind) == 1
         port = client.socket.getsockname()[1]
         assert clients_of(running)[port]["pending"] > 0
         client.send(frame(TEXT, b'{"op":"unsubscribe","id":2}'))
@@ -168,7 +168,7 @@ def test_what_is_unsubscribed_before_it_was_sent_is_left(running: Running) -> No
                 updates += sum(message["type"] == "update" for message in seen)
                 if any(message["type"] == "ack" for message in seen):
                     break
-        assert running.wait_until(lambda: running.gateway.hub.behind == 0)
+        assert running.wait_until(lambda: running.gateway.distributor.behind == 0)
         told = clients_of(running)[port]
     assert told["channels"] == told["pending"] == 0
     assert told["updates"] == 100 == told["delivered"] + told["left"]
@@ -200,7 +200,7 @@ def test_stalled_clients_cost_at_most_256_kib_each() -> None:
                     running.shown()
                 if number % 100 == 99:
                     market.keyframe()
-            assert running.do(lambda: running.gateway.hub.behind) >= count
+            assert running.do(lambda: running.gateway.distributor.behind) >= count
             each = (psutil.Process().memory_info().rss - before) / count
             held = running.do(
                 lambda: max(peer.transport.get_write_buffer_size() for peer in running.gateway.connections)

@@ -170,7 +170,7 @@ def test_who_was_left_behind_shares_it_too(running: Running, market: Market) -> 
     big = [Trade("1", "2", "buy", os.urandom(300).hex(), None) for _ in range(14)]
     for _ in range(300):
         market.tick("trades", SYMBOL, big)
-    assert running.do(lambda: running.gateway.hub.behind) > 0
+    assert running.do(lambda: running.gateway.distributor.behind) > 0
     for client in clients:
         assert sum(message["type"] == "update" for message in until(client, "update", 300)) == 300
         client.socket.close()

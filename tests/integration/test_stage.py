@@ -14,6 +14,7 @@ import pytest
 from msgspec.structs import replace
 
 from feed.channels.channel import Channel
+from feed.channels.distributor import Distributor
 from feed.channels.hub import Hub, HubSettings
 from feed.channels.intake import Intake
 from feed.channels.join import Join
@@ -36,6 +37,7 @@ class Gateway:
 
     def __init__(self) -> None:
         self.hub = Hub(HubSettings())
+        self.distributor = Distributor(self.hub)
         self.reader = LogReader()
         self.session: Session | None = None
 
@@ -49,12 +51,12 @@ class Gateway:
             self.hub.keyframe(record.source, record.symbol, record.value)
         elif record.kind == "data":
             self.hub.data(record.source, before, self.reader.pos, record.value, record.end)
-        if self.hub.flush(1):
-            for frames, _ in self.hub.fan_out():
+        if self.distributor.flush(1):
+            for frames, _ in self.distributor.fan_out():
                 give(client, frames)
 
     def connect(self, client: Client, request: dict[str, Any]) -> None:
-        self.session = Session(self.hub, None, SessionSettings())
+        self.session = Session(self.distributor, None, SessionSettings())
         give(client, self.session.open(1))
         give(client, self.session.receive(client.ask(request), 1))
         while page := self.session.pull(1 << 20, 1):

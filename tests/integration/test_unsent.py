@@ -99,7 +99,7 @@ def test_what_a_client_has_unsent_is_bounded_however_much_comes_at_once() -> Non
         running.do(lambda: kafka.answer([tick(seq) for seq in range(1, TICKS + 1)]))
         assert running.wait_until(lambda: running.gateway.hub.sources[SOURCE].pos == TICKS, 10)
         running.shown()
-        assert running.do(lambda: running.gateway.hub.behind) == CLIENTS
+        assert running.do(lambda: running.gateway.distributor.behind) == CLIENTS
         held = running.do(lambda: max(one.transport.get_write_buffer_size() for one in running.gateway.connections))
         running.do(task.cancel)
         for client in clients:

@@ -14,6 +14,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from feed.channels.distributor import Distributor
 from feed.channels.hub import Hub, HubSettings
 from feed.channels.subscriber import Subscriber
 from feed.protocol.session import Session, SessionSettings
@@ -80,7 +81,8 @@ class Gateways(RuleBasedStateMachine):
         self, window: int, clients: int, busy: bool = False, page: int = 64 * 1024, follows: bool = False
     ) -> None:
         self.busy, self.page, self.follows = busy, page, follows
-        self.hubs = [Hub(HubSettings(resume_window_bytes_max=window)) for _ in range(2)]
+        self.distributors = [Distributor(Hub(HubSettings(resume_window_bytes_max=window))) for _ in range(2)]
+        self.hubs = [distributor.hub for distributor in self.distributors]
         self.subscribers: list[list[Subscriber]] = [[], []]
         self.ticks_of([("X:A", list(KINDS)), ("X:B", [kind for kind in KINDS if kind != "book"])])
         self.book_state("X:B", "gap", with_update=False)  # all that is known of it
@@ -126,7 +128,7 @@ class Gateways(RuleBasedStateMachine):
     def read_all(self, which: int) -> None:
         """A gateway reads to the end and tells its readers."""
         self.read_on(which, len(self.records))
-        self._flush(self.hubs[which])
+        self._flush(self.distributors[which])
 
     @rule(symbol=st.sampled_from(SYMBOLS), reason=st.sampled_from(["gap", "checksum", None]), with_update=st.booleans())
     def book_state(self, symbol: str, reason: str | None, with_update: bool) -> None:
@@ -182,17 +184,17 @@ class Gateways(RuleBasedStateMachine):
 
     @rule(which=st.integers(0, 1))
     def flush(self, which: int) -> None:
-        self._flush(self.hubs[which])
+        self._flush(self.distributors[which])
 
-    def _flush(self, hub: Hub) -> None:
+    def _flush(self, distributor: Distributor) -> None:
         self.now += 1_000_000
-        if not hub.flush(self.now):
+        if not distributor.flush(self.now):
             return
         seen: set[int] = set()
-        for buffer, readers in hub.fan_out():
+        for buffer, readers in distributor.fan_out():
             _check_order(buffer)
             for reader in readers:
-                assert id(reader) not in seen or hub.holders is None
+                assert id(reader) not in seen or distributor.hub.holders is None
                 seen.add(id(reader))
                 link = reader.owner
                 assert isinstance(link, Link)
@@ -202,7 +204,7 @@ class Gateways(RuleBasedStateMachine):
                     link.take(buffer)
         for link in self.links:
             session = link.session
-            if session is not None and session._hub is hub and not (link.full or session.under_way):
+            if session is not None and session._hub is distributor.hub and not (link.full or session.under_way):
                 self._catch_up(link, 10_000)
 
     # ---- the clients
@@ -215,7 +217,9 @@ class Gateways(RuleBasedStateMachine):
         self._open(link, which)
 
     def _open(self, link: Link, which: int) -> None:
-        link.session = Session(self.hubs[which], link, SessionSettings(requests_burst=10_000, page_bytes=self.page))
+        link.session = Session(
+            self.distributors[which], link, SessionSettings(requests_burst=10_000, page_bytes=self.page)
+        )
         self.subscribers[which].append(link.session.subscriber)
         link.full, link.updates, link.gapped = False, 0, 0
         link.take(link.session.open(self.now))
@@ -321,7 +325,7 @@ class Gateways(RuleBasedStateMachine):
     def other(self, hub: Hub, symbols: list[str]) -> None:
         """A client that asks for something, and goes."""
         link = Link()
-        link.session = Session(hub, link, SessionSettings())
+        link.session = Session(self.distributors[self.hubs.index(hub)], link, SessionSettings())
         self.subscribers[self.hubs.index(hub)].append(link.session.subscriber)
         request = {"op": "subscribe", "id": 1, "channels": ["trades"], "symbols": symbols}
         link.session.receive(json.dumps(request).encode(), self.now)
@@ -394,7 +398,7 @@ class Gateways(RuleBasedStateMachine):
             return
         for which in range(2):
             self.read_all(which)
-            self._flush(self.hubs[which])
+            self._flush(self.distributors[which])
         for link in self.links:
             link.full = False
             self._catch_up(link, 4_000)

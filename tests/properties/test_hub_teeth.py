@@ -63,7 +63,7 @@ def marks_of_a_reader_behind_are_the_newest(patch: pytest.MonkeyPatch) -> None:
 
 
 def a_reader_left_behind_skips_its_flush(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Hub, "before", property(lambda self: self.current))
+    patch.setattr(Hub, "served", property(lambda self: self.current))
 
 
 def nobody_hears_of_new_symbols(patch: pytest.MonkeyPatch) -> None:

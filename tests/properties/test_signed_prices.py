@@ -21,6 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import replay
+from feed.channels.distributor import Distributor
 from feed.channels.hub import Hub, HubSettings
 from feed.channels.steps import whole
 from feed.protocol.session import Session, SessionSettings
@@ -108,12 +109,13 @@ class Gateway:
 
     def __init__(self) -> None:
         self.hub = Hub(HubSettings())
+        self.distributor = Distributor(self.hub)
         self.pos = -1
         self.clients: dict[int, Client] = {}
         for depth in (0, *DEPTHS):
             session_settings = SessionSettings(requests_burst=100, depth=DEPTHS)
             client = self.clients[depth] = Client()
-            session = Session(self.hub, client, session_settings)
+            session = Session(self.distributor, client, session_settings)
             self.take(client, session.open(1))
             request: dict[str, Any] = {
                 "op": "subscribe",
@@ -133,8 +135,8 @@ class Gateway:
     def read(self, last: int, messages: list[Any]) -> None:
         self.hub.data("acme/0@a", self.pos, last, encode(messages), last + 1)
         self.pos = last
-        if self.hub.flush(T0 + last):
-            for buffer, readers in self.hub.fan_out():
+        if self.distributor.flush(T0 + last):
+            for buffer, readers in self.distributor.fan_out():
                 for reader in readers:
                     self.take(reader.owner, buffer)  # type: ignore[arg-type]  # a client is the owner
 

@@ -16,6 +16,7 @@ import msgspec
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from feed.channels.distributor import Distributor
 from feed.channels.hub import Hub, HubSettings
 from feed.protocol.session import Session, SessionSettings
 from feed.wire.model import KINDS
@@ -36,17 +37,17 @@ CALM = SessionSettings(requests_per_second=10_000, requests_burst=10_000, every_
 class Viewer:
     """A client, its session and its socket; `full`: the socket takes nothing."""
 
-    def __init__(self, hub: Hub, now: int) -> None:
+    def __init__(self, distributor: Distributor, now: int) -> None:
         self.client = Client()
         self.full = False
         self.asked: list[tuple[str, str, tuple[int | None, int | None]]] = []
         """Kinds and symbols that it subscribed on this connection, in order, and how it sees them."""
-        self.connect(hub, now)
+        self.connect(distributor, now)
 
-    def connect(self, hub: Hub, now: int) -> None:
+    def connect(self, distributor: Distributor, now: int) -> None:
         self.client.connect()
         self.full, self.asked = False, []
-        self.session = Session(hub, self, CALM)
+        self.session = Session(distributor, self, CALM)
         self.take(self.session.open(now))
 
     def take(self, frames: bytes) -> None:
@@ -83,6 +84,7 @@ class World:
     def __init__(self, chance: random.Random, window: int) -> None:
         self.chance = chance
         self.hub = Hub(HubSettings(resume_window_bytes_max=window))
+        self.distributor = Distributor(self.hub)
         self.market = TrueSource("x/0@0")
         self.hub.opened(self.market.source, "", False)
         self.now = 1_000 * MS
@@ -140,8 +142,8 @@ class World:
         self.now += self.chance.randrange(STEP_MS) * MS
         for (source, kind, symbol), states in self.states.items():
             self.known.setdefault((source, kind, symbol), []).append((self.now, states[-1][0]))
-        if self.hub.flush(self.now):
-            for buffer, readers in self.hub.fan_out():
+        if self.distributor.flush(self.now):
+            for buffer, readers in self.distributor.fan_out():
                 for reader in list(readers):
                     viewer = reader.owner
                     assert isinstance(viewer, Viewer)
@@ -201,7 +203,7 @@ class World:
         views = {channel: channel.view for channel in held}
         starts = {channel: client.start_of(channel) for channel in held}
         awaited, marks = dict(client.awaited), dict(client.marks)
-        viewer.connect(self.hub, self.now)
+        viewer.connect(self.distributor, self.now)
         for (kind, symbol), (every_ms, depth_, _) in awaited.items():
             asked: dict[str, Any] = {"channels": [kind], "symbols": [symbol], "wait": True, "from": {"marks": marks}}
             viewer.ask(self.now, op="subscribe", every_ms=every_ms or None, depth=depth_ or None, **asked)
@@ -291,7 +293,7 @@ def run(seed: int, steps: int = 120) -> World:
     chance = random.Random(seed)
     world = World(chance, chance.choice([8_000, 40_000, 1 << 26]))
     for _ in range(chance.randrange(1, 4)):
-        world.viewers.append(Viewer(world.hub, world.now))
+        world.viewers.append(Viewer(world.distributor, world.now))
     for _ in range(steps):
         viewer = chance.choice(world.viewers)
         match chance.randrange(12):

@@ -14,6 +14,7 @@ from feed.channels.state import Body
 from feed.channels.subscribers import Subscribers
 from feed.channels.views import View, _Seen
 from feed.wire.model import Level
+from feed.wire.prices import rank_of
 from tests.properties.test_views import run
 
 SEEDS = 400
@@ -34,7 +35,7 @@ def a_level_that_enters_is_not_named(patch: pytest.MonkeyPatch) -> None:
     def take(self: _Side, levels: list[Level]) -> bool:
         before = dict(self._touched)
         seen = honest(self, levels)
-        own = {self._rank(level[0]) for level in levels}
+        own = {self._sign * rank_of(level[0]) for level in levels}
         self._touched = {rank: price for rank, price in self._touched.items() if rank in own or rank in before}
         return seen
 
@@ -55,12 +56,12 @@ def the_first_quote_wins(patch: pytest.MonkeyPatch) -> None:
 
 
 def what_is_pending_is_told_only_with_the_next_change(patch: pytest.MonkeyPatch) -> None:
-    honest = View.take
+    honest = View.flush
 
-    def take(self: View, flush: Any, now_ns: int) -> bool:
+    def flush_view(self: View, flush: Any, now_ns: int) -> bool:
         return flush is not None and honest(self, flush, now_ns)
 
-    patch.setattr(View, "take", take)
+    patch.setattr(View, "flush", flush_view)
 
 
 def a_view_stands_where_the_raw_channels_do(patch: pytest.MonkeyPatch) -> None:

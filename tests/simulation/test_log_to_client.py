@@ -15,6 +15,7 @@ import msgspec
 import pytest
 
 from feed.channels.channel import Channel
+from feed.channels.distributor import Distributor
 from feed.channels.hub import Hub, HubSettings
 from feed.errors import BadTick
 from feed.protocol.session import Session, SessionSettings
@@ -38,6 +39,7 @@ class Gateway:
     def __init__(self, log: list[Record], window: int) -> None:
         self.log = log
         self.hub = Hub(HubSettings(resume_window_bytes_max=window))
+        self.distributor = Distributor(self.hub)
         self.reader = LogReader()
         self.source = ""
         self.at = log[-1].floor if log else 0
@@ -86,7 +88,7 @@ class Link:
         self.drop()
         self.gateway = gateway
         self.client.connect()
-        self.session = Session(gateway.hub, self, CALM)
+        self.session = Session(gateway.distributor, self, CALM)
         self.take(self.session.open(now))
         if self.client.channels:
             for text in self.client.resume():
@@ -130,8 +132,8 @@ class Link:
 
 def serve(gateway: Gateway, links: list[Link], now: int) -> None:
     """One flush, as the fan-out does it."""
-    if gateway.hub.flush(now):
-        for frames, readers in gateway.hub.fan_out():
+    if gateway.distributor.flush(now):
+        for frames, readers in gateway.distributor.fan_out():
             for reader in list(readers):
                 link = reader.owner
                 assert isinstance(link, Link)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from feed.backfill.request import BackfillReader
+from feed.channels.distributor import Distributor
 from feed.channels.hub import Hub, HubSettings
 from feed.protocol.session import Session, SessionSettings
 from tests.reference_client import Channel, Client, payloads
@@ -17,13 +18,17 @@ class Link:
     """A client, its session and its socket; `full`: the socket takes nothing. `frames` is what it was sent."""
 
     def __init__(
-        self, hub: Hub, settings: SessionSettings, client: Client | None = None, past: BackfillReader | None = None
+        self,
+        distributor: Distributor,
+        settings: SessionSettings,
+        client: Client | None = None,
+        past: BackfillReader | None = None,
     ) -> None:
         self.client = client or Client()
         self.full = False
         self.now = 1
         self.frames: list[bytes] = []
-        self.session = Session(hub, self, settings, past)
+        self.session = Session(distributor, self, settings, past)
         self.take(self.session.open(1))
 
     @property
@@ -86,6 +91,7 @@ class Desk:
 
     def __init__(self, *, session: SessionSettings | None = None, **settings: Any) -> None:
         self.hub = Hub(HubSettings(**settings))
+        self.distributor = Distributor(self.hub)
         self.session = session or SessionSettings(requests_burst=1000)
         self.links: list[Link] = []
         self.now = 1
@@ -93,9 +99,15 @@ class Desk:
         self.source = TrueSource("x/0@a")
         self.hub.opened(self.source.source, "", False)
 
+    @property
+    def merged(self) -> int:
+        """Updates that were merged into later ones for all clients so far."""
+        here = [subscriber.merged for view in self.distributor.views for subscriber in view.subscribers]
+        return self.hub.counts.merged + sum(here)
+
     def link(self, client: Client | None = None) -> Link:
         """A new client."""
-        self.links.append(Link(self.hub, self.session, client))
+        self.links.append(Link(self.distributor, self.session, client))
         return self.links[-1]
 
     def tick(self, kinds: str, symbol: str = "X:A", **how: Any) -> None:
@@ -132,9 +144,9 @@ class Desk:
 
     def flush(self) -> None:
         self.now += 1_000_000
-        if not self.hub.flush(self.now):
+        if not self.distributor.flush(self.now):
             return
-        for buffer, readers in self.hub.fan_out():
+        for buffer, readers in self.distributor.fan_out():
             for reader in readers:
                 link = reader.owner
                 assert isinstance(link, Link)

@@ -6,8 +6,8 @@ import json
 from typing import Any
 
 import pytest
-
 from feed.channels.assembly import keyframes
+
 from feed.channels.channel import Source
 from feed.channels.steps import whole
 from feed.wire.model import Book

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from feed.channels.distributor import Distributor
 from feed.channels.hub import Hub, HubSettings
 from feed.channels.steps import whole
 from feed.errors import BadTick
@@ -30,7 +31,8 @@ def test_folds_are_the_normalizers_keyframes(data_dir: Path, name: str) -> None:
     chooser = random.Random(name)
     machine = Source(venue(CAPTURES[name].venue), "x/0@a", Rules())
     hub = Hub(HubSettings())
-    session = Session(hub, None, SessionSettings())
+    distributor = Distributor(hub)
+    session = Session(distributor, None, SessionSettings())
     client = Client()
 
     def take(frames: bytes) -> None:
@@ -45,8 +47,8 @@ def test_folds_are_the_normalizers_keyframes(data_dir: Path, name: str) -> None:
 
     def read(last: int) -> None:
         hub.data("x/0@a", pos, last, msgspec.json.encode(machine.take()), last)
-        if hub.flush(last):
-            for buffer, _ in hub.fan_out():
+        if distributor.flush(last):
+            for buffer, _ in distributor.fan_out():
                 take(buffer)
 
     made = ticks(name, captured(data_dir, name))

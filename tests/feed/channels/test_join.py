@@ -262,7 +262,7 @@ def test_a_client_that_goes_waits_for_nothing() -> None:
     link.session.close()
     made.links.remove(link)
     assert not made.hub.awaiting
-    assert not any(view.hub.awaiting for view in made.hub.views)
+    assert not any(view.hub.awaiting for view in made.distributor.views)
     made.step("trades book", NEW)
 
 

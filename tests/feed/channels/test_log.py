@@ -6,10 +6,11 @@ import random
 
 import pytest
 
-from feed.channels.channel import Channel, Listing, Source
+from feed.channels.channel import Channel, Listing
 from feed.channels.flush import Flush
 from feed.channels.log import ChannelLog, Entry, Run, entries_of, in_order
 from feed.channels.roster import Roster
+from feed.channels.source import Source
 from feed.channels.view_spec import RAW
 from feed.wire.message import JOINT
 

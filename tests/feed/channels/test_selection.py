@@ -29,19 +29,19 @@ def test_equal_selections_share_one_buffer_however_they_came_about() -> None:
     desk.tick("trades", "X:B")
     pos, last, value = desk.source.record()
     desk.hub.data("x/0@a", pos, last, value, 0)
-    assert desk.hub.flush(5)
-    sent = [(buffer, {reader.owner for reader in readers}) for buffer, readers in desk.hub.fan_out()]
+    assert desk.distributor.flush(5)
+    sent = [(buffer, {reader.owner for reader in readers}) for buffer, readers in desk.distributor.fan_out()]
     assert [owners for _, owners in sent] == [{first, second}, {third}]
     assert desk.hub.counts.delivered >= 5
 
 
 def test_a_flush_without_anything_for_subscribers() -> None:
     desk = Desk()
-    assert not desk.hub.flush(1)
+    assert not desk.distributor.flush(1)
     desk.step("trades")
     link = subscribed(desk, "trades")
     desk.hub.data("x/0@a", 0, 500, b"[]", 501)
-    assert not desk.hub.flush(2)
+    assert not desk.distributor.flush(2)
     assert link.session.subscriber.marks() == {"x/0@a": 500}
     assert desk.hub.sources["x/0@a"].end == 501
 
@@ -53,8 +53,8 @@ def test_marks_told_during_a_fan_out_are_those_of_the_flush_before() -> None:
     desk.tick("trades")
     pos, last, value = desk.source.record()
     desk.hub.data("x/0@a", pos, last, value, 0)
-    assert desk.hub.flush(5)
-    for _, readers in desk.hub.fan_out():
+    assert desk.distributor.flush(5)
+    for _, readers in desk.distributor.fan_out():
         assert len(readers) == 2
         assert links[0].session.subscriber.marks() == {"x/0@a": 0}
         links[1].session.subscriber.close()

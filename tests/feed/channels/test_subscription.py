@@ -62,7 +62,7 @@ def test_a_pattern_looks_at_no_other_venue(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_the_cost_is_known_and_taken_before_any_of_it_is_done() -> None:
     desk = market(requests_burst=4, requests_per_second=1)
-    made = Session(desk.hub, None, desk.session)
+    made = Session(desk.distributor, None, desk.session)
     patterns = [f"V{number}:*" for number in range(1_000)]
     assert [m["type"] for m in said(made.receive(text("list"), 1))] == ["ack"]
     frames = made.receive(text("unsubscribe", 2, channels=["trades"], symbols=patterns), 1)
@@ -85,7 +85,7 @@ def test_everything_fits_the_burst() -> None:
 
 def test_a_large_request_is_done_in_steps_and_answered_in_its_place() -> None:
     desk = market()
-    made = Session(desk.hub, None, SessionSettings())
+    made = Session(desk.distributor, None, SessionSettings())
     names = [f"X:{number:04}" for number in range(600)]
     frames = made.receive(text("subscribe", 1, channels=KINDS, symbols=names), 1)
     assert frames == b""
@@ -107,7 +107,7 @@ def test_a_large_request_is_done_in_steps_and_answered_in_its_place() -> None:
 
 def test_a_heartbeat_does_nothing_of_a_request() -> None:
     desk = market()
-    made = Session(desk.hub, None, SessionSettings(requests_burst=10))
+    made = Session(desk.distributor, None, SessionSettings(requests_burst=10))
     names = [f"X:{number:04}" for number in range(600)]
     made.receive(text("subscribe", 1, channels=KINDS, symbols=names), 1)
     begun = made.subscriber.interest.count
@@ -126,7 +126,7 @@ def test_a_heartbeat_does_nothing_of_a_request() -> None:
 
 def test_what_a_client_that_has_gone_has_asked_for_is_not_done() -> None:
     desk = market()
-    made = Session(desk.hub, None, SessionSettings())
+    made = Session(desk.distributor, None, SessionSettings())
     made.receive(text("subscribe", 1, channels=KINDS, symbols=[f"X:{number:04}" for number in range(600)]), 1)
     assert made.under_way
     done = made.subscriber.interest.count

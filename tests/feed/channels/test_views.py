@@ -48,14 +48,14 @@ def test_a_view_is_given_back_when_the_last_it_owed_was_sent() -> None:
     desk.step("trades")
     link.subscribe("quotes", "X:A", every_ms=250, start={"last": 5}, id="q")
     link.ask("unsubscribe", "quotes", "X:A")
-    (view,) = desk.hub.views
+    (view,) = desk.distributor.views
     assert view.subscribers  # it has yet to say that it has caught up
     while link.session.due:
         link.pull()
     assert link.client.caught_up == ["q"]
     assert not view.subscribers
     desk.flush()
-    assert not list(desk.hub.views)
+    assert not list(desk.distributor.views)
 
 
 def test_what_a_client_was_sent_of_a_view_that_it_left_still_counts() -> None:
@@ -104,8 +104,8 @@ def test_what_is_too_much_for_one_flush_is_told_by_several(monkeypatch: pytest.M
             desk.read(flush=False)
     assert max(sizes) < 1_500
     assert told == names
-    assert desk.hub.due_ns is not None
-    assert desk.hub.due_ns > desk.now
+    assert desk.distributor.due_ns is not None
+    assert desk.distributor.due_ns > desk.now
     desk.now += 100_000_000
     desk.flush()
     assert updates_of(link) == [*names, names[0]]
@@ -173,14 +173,14 @@ def test_a_view_that_nobody_reads_gives_its_memory_back_at_once() -> None:
             link.drain()
             desk.now += 100_000_000
             desk.step("trades quotes book bars", "GONE:D")
-            held = [weakref.ref(view) for view in desk.hub.views]
-            held += [weakref.ref(view.hub) for view in desk.hub.views]
+            held = [weakref.ref(view) for view in desk.distributor.views]
+            held += [weakref.ref(view.hub) for view in desk.distributor.views]
             assert held
             link.session.close()
             desk.links.clear()
             del link
             desk.flush()
-            assert not list(desk.hub.views)
+            assert not list(desk.distributor.views)
             assert not [one for one in held if one() is not None]
             every = [one for one in gc.get_objects() if isinstance(one, Channel)]
             kept = [one for one in every if one.listing.name.startswith("GONE:")]
@@ -236,7 +236,7 @@ def test_what_nobody_wants_goes_in_pieces_and_what_is_asked_for_meanwhile_stays(
     other.subscribe("quotes", names[0], every_ms=50)
     first.subscribe("quotes", " ".join(names), every_ms=50)
     first.drain()
-    (view,) = desk.hub.views
+    (view,) = desk.distributor.views
     first.ask("unsubscribe")
     kept = [len(view._seen)]
     asked = {"X:29", "Y:7"}

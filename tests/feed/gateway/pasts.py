@@ -10,6 +10,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from feed.channels.distributor import Distributor
 from feed.channels.hub import Hub, HubSettings
 from feed.follow.places import OutOfRange
 from feed.gateway.backfill import BackfillService
@@ -126,6 +127,7 @@ class Town:
     ) -> None:
         self.made = logs
         self.hub = Hub(HubSettings(**{"resume_window_ms": 20} | settings))
+        self.distributor = Distributor(self.hub)
         self.logs = {log.name: log_type(log.records, chance) for log in logs}
         self.recordings = Recordings(str(recordings)) if recordings is not None else None
         self.backfill = BackfillService(self, self._catch_up, 2, self.recordings)  # type: ignore[arg-type]  # as `FeedLogs`
@@ -154,7 +156,7 @@ class Town:
 
     def link(self, client: Client | None = None, settings: SessionSettings | None = None) -> Link:
         """A new client."""
-        link = Link(self.hub, settings or SessionSettings(requests_burst=1000), client, self.backfill)
+        link = Link(self.distributor, settings or SessionSettings(requests_burst=1000), client, self.backfill)
         link.now = 10**12
         self.links.append(link)
         return link
@@ -182,8 +184,8 @@ class Town:
                     self.hub.keyframe(record.source, record.symbol, record.value)
             self._read[log.name] = reader, len(log.records), source
         self.now += 1_000_000
-        if self.hub.flush(self.now):
-            for frames, readers in self.hub.fan_out():
+        if self.distributor.flush(self.now):
+            for frames, readers in self.distributor.fan_out():
                 for one in readers:
                     one.owner.take(frames)  # type: ignore[attr-defined]  # a link
 

@@ -44,10 +44,10 @@ async def test_it_is_the_sum_of_all_and_made_in_slices(monkeypatch: pytest.Monke
         walked += 1
         return honest(self)
 
-    wanted = made.hub.counts.merged + made.hub.views.merged
+    wanted = made.merged
     assert wanted > 300
     monkeypatch.setattr(Subscriber, "_sums", sums)
-    merged = Merged(made.hub, lambda: now)
+    merged = Merged(made.distributor, lambda: now)
     asking = [asyncio.ensure_future(merged.told()) for _ in range(5)]
     most = 0
     while not all(one.done() for one in asking):
@@ -65,13 +65,13 @@ async def test_it_is_the_sum_of_all_and_made_in_slices(monkeypatch: pytest.Monke
     await merged.told()
     assert walked == 60
     now += 10
-    assert merged.read() == made.hub.counts.merged + made.hub.views.merged > wanted
+    assert merged.read() == made.merged > wanted
 
 
 async def test_who_goes_meanwhile_takes_nothing_away() -> None:
     made = desk()
     now = 0.0
-    merged = Merged(made.hub, lambda: now)
+    merged = Merged(made.distributor, lambda: now)
     await merged.told()
     before = merged.read()
     now += 1000
@@ -88,8 +88,8 @@ async def test_who_goes_meanwhile_takes_nothing_away() -> None:
 
 async def test_figures_are_read_without_a_walk(monkeypatch: pytest.MonkeyPatch) -> None:
     made = desk()
-    gateway = make_gateway(ServeSettings(), made.hub)
-    wanted = made.hub.counts.merged + made.hub.views.merged
+    gateway = make_gateway(ServeSettings(), made.distributor)
+    wanted = made.merged
 
     def figure() -> float:
         families = {family.name: family for family in gateway.metrics.families()}

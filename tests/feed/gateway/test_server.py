@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from feed.channels.distributor import Distributor
 from feed.channels.hub import Hub, HubSettings
 from feed.gateway.backfill import FeedLogs
 from feed.gateway.gateway import Gateway
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.anyio
 async def test_backfill_requests_end_with_it(end: str, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = ServeSettings(port=0)
     past = FeedLogs("nowhere:1", {})
-    gateway = Gateway(settings, Hub(HubSettings()), Metrics(), past=past)
+    gateway = Gateway(settings, Distributor(Hub(HubSettings())), Metrics(), past=past)
     assert gateway.backfill is not None
     ended: list[str] = []
 

@@ -31,7 +31,7 @@ def messages(frames: bytes) -> list[dict[str, Any]]:
 def session(**how: Any) -> Session:
     desk = Desk()
     desk.step("trades book")
-    made = Session(desk.hub, None, SessionSettings(**how))
+    made = Session(desk.distributor, None, SessionSettings(**how))
     made.open(1)
     return made
 
@@ -54,7 +54,7 @@ def ping(id_: object) -> bytes:
 
 
 def test_welcome_tells_what_is_offered() -> None:
-    (welcome,) = messages(Session(Desk().hub, None, SessionSettings(server="gw-7")).open(5))
+    (welcome,) = messages(Session(Desk().distributor, None, SessionSettings(server="gw-7")).open(5))
     check("welcome", welcome)
     assert (welcome["server"], welcome["time"], welcome["auth"]) == ("gw-7", "5", "none")
     assert (welcome["every_ms"], welcome["depth"]) == ([50, 100, 250, 1000], [1, 10, 50])
@@ -237,7 +237,7 @@ class TestRate:
         for number in range(2_000):
             desk.tick("quotes", f"X:{number}")
         desk.read()
-        made = Session(desk.hub, None, SessionSettings(requests_burst=10, requests_delayed_max=100))
+        made = Session(desk.distributor, None, SessionSettings(requests_burst=10, requests_delayed_max=100))
         made.open(1)
         subscribe = b'{"op":"subscribe","id":1,"channels":["quotes"],"symbols":["*"]}'
         unsubscribe = b'{"op":"unsubscribe","id":1,"channels":["quotes"],"symbols":["*"]}'
@@ -252,7 +252,7 @@ class TestRate:
         for number in range(2_000):
             desk.tick("quotes trades" if number % 2 else "quotes", f"X:{number}")
         desk.read()
-        made = Session(desk.hub, None, SessionSettings(requests_burst=20, requests_delayed_max=100))
+        made = Session(desk.distributor, None, SessionSettings(requests_burst=20, requests_delayed_max=100))
         made.open(1)
         for channels, symbols in (("quotes", "*"), ("trades", "*"), ("quotes", "X:*")):
             text = {"op": "subscribe", "id": 1, "channels": [channels], "symbols": [symbols], "from": "live"}
@@ -426,7 +426,7 @@ def test_any_bytes_give_answers_that_keep_to_the_schemas_and_nothing_else(texts:
     desk.step("trades book")
     victim = desk.link()
     victim.subscribe("trades", "X:A")
-    made = Session(desk.hub, Link(desk.hub, desk.session), SessionSettings())
+    made = Session(desk.distributor, Link(desk.distributor, desk.session), SessionSettings())
     made.open(1)
     for text in texts:
         for answer in messages(made.receive(text, 1)):

@@ -7,8 +7,9 @@ import json
 import msgspec
 import pytest
 
-from feed.channels.channel import Channel, Listing, Source
+from feed.channels.channel import Channel, Listing
 from feed.channels.flush import joined
+from feed.channels.source import Source
 from feed.channels.view_spec import ViewSpec
 from feed.errors import CorruptLog
 from feed.wire.message import FRAME_START, bare, closed, frame, head_of, part, split, whole
