@@ -15,7 +15,8 @@ from typing import NamedTuple, Protocol
 import msgspec
 from msgspec.structs import replace
 
-from feed.channels.channel import LOST_KINDS, partition_of
+from feed.channels.channel import LOST_KINDS
+from feed.channels.source import partition_of
 from feed.wire.frames import text_frame
 from feed.wire.message import END, START, head_of
 from feed.wire.model import NO_SEQ, Gap, GapReason, Joined, Kind, Mode, OnLag, Result

@@ -13,6 +13,7 @@ from feed.backfill.past import LogCut, Past, Symbols
 from feed.backfill.recorded import RecordedPart
 from feed.channels.hub import HubSettings
 from feed.channels.join import Start
+from feed.channels.state import FoldRules
 from feed.errors import DamagedRecord
 from feed.wire.log_reader import HoleInLog
 from feed.wire.record import EMPTY
@@ -402,7 +403,7 @@ class TestRecorded:
 def test_a_past_keeps_states_and_no_window() -> None:
     log = FeedLog()
     log.ticks(50)
-    past = Past(["*"], HubSettings(trades_kept=3))
+    past = Past(["*"], HubSettings(rules=FoldRules(trades_kept=3)))
     past_log = past.open_log(0)
     for record in log.records:
         past_log.read(record, LogCut())

@@ -36,7 +36,7 @@ class Made(ByHand):
     def begun(self, recorded: RecordedPart | None = None) -> BackfillRequest:
         """It was answered."""
         self.ready(self.request, recorded)
-        self.results = whole(self.request.begin(Limits()))
+        self.results = whole(self.request.begin(Limits(subscriptions_max=10_000, patterns_max=64)))
         return self.request
 
     def to_end(self) -> BackfillRequest:
@@ -243,7 +243,7 @@ def test_what_fails_after_its_answer_ends_its_connection(recorded: RecordedPart 
 def test_what_fails_while_it_is_answered_ends_its_connection() -> None:
     made = Made("trades", " ".join(f"X:{number}" for number in range(200)))
     made.ready(made.request)
-    steps = made.request.begin(Limits())
+    steps = made.request.begin(Limits(subscriptions_max=10_000, patterns_max=64))
     next(steps)
     made.request.fail(Unreachable("planted"), REFUSAL)
     whole(steps)

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from feed.channels.channel import Channel, partition_of
+from feed.channels.channel import Channel
+from feed.channels.source import partition_of
 from feed.channels.state import FoldRules
 from feed.wire.message import JOINT, KIND_INDEX, whole
 from tests.feed.channels.desk import Desk

@@ -205,7 +205,7 @@ def test_a_plan_is_made_in_steps_and_anew_where_channels_begin_meanwhile(leaves:
         return
     desk.step("trades", "X:B")
     plan = whole(steps)
-    assert [bits & 63 for bits in plan.bits.values()] == [3, 1]
+    assert [bits for bits in plan.kinds.values()] == [3, 1]
     assert whole(desk.hub.plan((("X:", 1), ("X:", 2)))) is plan
     assert desk.hub.openings(plan) is not None
 
@@ -267,13 +267,13 @@ def test_a_flush_is_due_for_a_view_though_nothing_comes_in() -> None:
     desk.step("quotes")
     link = desk.link()
     link.subscribe("quotes", "X:A", every_ms=50)
-    assert desk.hub.due_ns is None
+    assert desk.distributor.due_ns is None
     for _ in range(2):
         desk.step("quotes")
-    due = desk.hub.due_ns
+    due = desk.distributor.due_ns
     assert due is not None
     assert desk.now < due <= desk.now + 50_000_000
     desk.now = due
     desk.flush()
-    assert desk.hub.due_ns is None
+    assert desk.distributor.due_ns is None
     desk.agrees(link, "quotes")

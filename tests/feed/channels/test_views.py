@@ -348,7 +348,7 @@ def test_a_new_source_is_told_at_the_next_turn(depth: int, carries: bool) -> Non
     desk.keyframe()
     for _ in range(2):
         desk.step("book quotes trades")
-    (view, other) = list(desk.hub.views) if depth else [*desk.hub.views, *desk.hub.views]
+    (view, other) = list(desk.distributor.views) if depth else [*desk.distributor.views, *desk.distributor.views]
     assert view.rebasing | other.rebasing == {"x/0@b"}
     assert "x/0@b" not in link.session.subscribers.marks()  # nothing is said of a source that it was not told of
     later(desk)
@@ -390,7 +390,7 @@ def test_a_source_of_which_nothing_is_here_any_more_ends_in_the_view_too(depth: 
     desk.step("book trades quotes")
     later(desk)
     later(desk)
-    for view in desk.hub.views:
+    for view in desk.distributor.views:
         assert list(view.hub.sources) == ["x/0@b"]
     desk.hub.source_state("x/0@b", "stale", "silent", 9)
     later(desk)
@@ -410,7 +410,7 @@ def test_what_no_client_has_any_more_goes_and_comes_back_when_it_is_asked_for() 
     settle(link)
     for _ in range(6):
         later(desk, 2_000)
-    (view,) = desk.hub.views
+    (view,) = desk.distributor.views
     kinds = {c.kind for one in view.hub.names.values() for c in one.channels if c is not None}
     assert kinds == {"quotes", "trades"}
     link.subscribe("book", "X:A", every_ms=100)
