@@ -235,14 +235,14 @@ class Symbol:
             asks = list({**dict(before[1]), **dict(asks)}.items())
         self._change = bids, asks, ts_event
 
-    def book_told(self, text: bytes, levels: int, ts_event: str | None) -> None:
-        """`book_change` by the canonical JSON of a `Book` with so many levels, which is passed on as it stands; the one
-        word about the book in this tick."""
+    def book_change_json(self, text: bytes, levels: int, ts_event: str | None) -> None:
+        """`book_change` by the canonical JSON of a `Book` with so many levels, which is passed on as it stands. It is
+        the only change of the book in this tick."""
         if levels > _LEVELS_FIT or self._rules.quotes_from == "book":
             book = _BOOK.decode(text)
             self.book_change(book.bids, book.asks, ts_event)
         else:
-            self._levels.tell(text)
+            self._levels.change_json(text)
             self._update("book", Raw(text), ts_event, _LEVEL_WEIGHT * levels)
 
     def book_replace(self, bids: dict[str, str], asks: dict[str, str], ts_event: str | None) -> None:

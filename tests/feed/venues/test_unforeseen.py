@@ -29,7 +29,7 @@ class Faulty(Toy):
         if fault == "before":
             raise RuntimeError("a fault of ours")
         if fault == "twice":
-            self.symbol.book_told(b'{"bids":[["3","1"]],"asks":[]}', 1, None)
+            self.symbol.book_change_json(b'{"bids":[["3","1"]],"asks":[]}', 1, None)
         super().apply(Tick(tick.seq, tick.key, json.dumps(frame).encode(), tick.ts_recv, tick.ts_kafka))
         if fault == "after":
             raise RuntimeError("a fault of ours")
