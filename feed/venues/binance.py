@@ -27,9 +27,10 @@ import msgspec
 from feed.errors import BadEntry, BadTick
 from feed.venues import binance_frames as frames
 from feed.venues.binance_frames import KINDS
-from feed.venues.legible import IN_DOUBT, UNREADABLE, leading
+from feed.venues.legible import IN_DOUBT, leading
 from feed.venues.times import ms_or_us_ns
 from feed.wire.decimals import canonical, positive
+from feed.wire.frames import UNREADABLE
 from feed.wire.model import Action, Kind, Quote, Trade
 
 if TYPE_CHECKING:
@@ -254,7 +255,7 @@ def entries(tick: Tick) -> dict[str, object]:
         raise BadTick(f"frame cannot be read: {error}") from error
 
 
-def wide(frame: bytes) -> tuple[Action, str | None] | None:
+def venue_status(frame: bytes) -> tuple[Action, str | None] | None:
     """Nothing: Binance does not say what becomes of all symbols.
 
     Raises:

@@ -14,8 +14,8 @@ from msgspec import Struct
 
 from feed.venues.binance_frames import Heads
 from feed.venues.bulk_levels import CanonicalBook, canonical_sides
-from feed.venues.legible import UNREADABLE
 from feed.venues.symbol import Tick
+from feed.wire.frames import UNREADABLE
 
 _SIDES: Final = b'"b":['
 _SIDES_AT: Final = len(b'"b":')

@@ -20,8 +20,9 @@ from feed.venues.coinbase_advanced import CoinbaseAdvanced
 from feed.venues.coinbase_exchange import CoinbaseExchange
 from feed.venues.coinbase_frames import HEAD, Item, OneProduct, products_of
 from feed.venues.coinbase_product import ProductState
-from feed.venues.legible import IN_DOUBT, UNREADABLE, leading
+from feed.venues.legible import IN_DOUBT, leading
 from feed.venues.times import iso_ns
+from feed.wire.frames import UNREADABLE
 
 if TYPE_CHECKING:
     from feed.venues.symbol import Symbol, Tick
@@ -160,7 +161,7 @@ def entries(tick: Tick) -> dict[str, CoinbaseEntry]:
     return _entries(tick.value)
 
 
-def wide(frame: bytes) -> tuple[Action, str | None] | None:
+def venue_status(frame: bytes) -> tuple[Action, str | None] | None:
     """Nothing: Coinbase does not say what becomes of all products at once.
 
     Raises:

@@ -109,7 +109,7 @@ def entries(tick: Tick) -> dict[str, Entry]:
     return _entries(tick.value)
 
 
-def wide(frame: bytes) -> tuple[Action, str | None] | None:
+def venue_status(frame: bytes) -> tuple[Action, str | None] | None:
     """What the status of the system says of all pairs, None where it is left out.
 
     Raises:

@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Raw, Struct, field
 
 from feed.errors import BadTick
-from feed.venues.legible import UNREADABLE
+from feed.wire.frames import UNREADABLE
 
 ABSENT: Final = Raw(b"")
 

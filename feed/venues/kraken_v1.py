@@ -25,9 +25,9 @@ from feed.errors import BadTick
 from feed.venues.kraken_book import BookChange, ask, bid
 from feed.venues.kraken_frames import KrakenHead, decoder
 from feed.venues.kraken_pair import Pair, action
-from feed.venues.legible import UNREADABLE
 from feed.venues.times import seconds_ns
 from feed.wire.decimals import positive
+from feed.wire.frames import UNREADABLE
 from feed.wire.model import Action, Kind, Side, Trade
 
 CHANNELS: Final[dict[str, Kind]] = {"book": "book", "trade": "trades", "ticker": "quotes"}

@@ -27,10 +27,10 @@ from feed.venues.kraken_book import DEPTHS, BookChange, BookLevel, ask, bid
 from feed.venues.kraken_books import V2, V2_BESIDE
 from feed.venues.kraken_frames import ABSENT, KrakenHead, decoder
 from feed.venues.kraken_pair import Pair, action
-from feed.venues.legible import UNREADABLE
 from feed.venues.texts import definition
 from feed.venues.times import iso_ns
 from feed.wire.decimals import DECIMALS_MAX, canonical, positive
+from feed.wire.frames import UNREADABLE
 from feed.wire.model import Action, Instrument, Kind, Quote, Trade
 
 _SHOWN_CHARS_MAX: Final = 50

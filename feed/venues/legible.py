@@ -1,4 +1,4 @@
-"""Frames that cannot be read: the errors that say so, and what can still be read of such a frame.
+"""What can still be read of a frame that was refused.
 
 Owns how far a text that is cut or spoiled is believed: the plain members with which its object begins, that is names,
 words and numbers before the first member that is anything else. What they say of the channel is the venue's business;
@@ -14,8 +14,6 @@ import msgspec
 
 from feed.wire.model import Kind
 
-UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""All that reading JSON of any bytes into a type can raise."""
 IN_DOUBT: Final[tuple[Kind, ...]] = ("book", "trades")
 """The channels on which a tick that is missing is missed: of the others the next word replaces the last one."""
 _LEADING: Final = re.compile(rb'\s*\{(?:\s*"[^"\\]*"\s*:\s*(?:"[^"\\]*"|[\w.+-]+)\s*,)+').match

@@ -33,6 +33,7 @@ from feed.wire.model import (
     Bar,
     Book,
     Data,
+    Gap,
     Instrument,
     Kind,
     Level,
@@ -43,7 +44,6 @@ from feed.wire.model import (
     Trade,
     Update,
 )
-from feed.wire.model import Gap as GapMessage
 from feed.wire.parts import parted
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ class Symbol:
             self._trades.clear()
         if self._hole:
             self._hole = False
-            now.out.append(GapMessage("trades", self.name, now.source, seq, seq, None, "venue", True))
+            now.out.append(Gap("trades", self.name, now.source, seq, seq, None, "venue", True))
         self._update("trades", new, ts_event, _ITEM_WEIGHT * len(new), len(new) <= _ITEMS_FIT)
         self._trades.extend(new)
         self._add_to_bars(new)
@@ -216,7 +216,7 @@ class Symbol:
         self._own_status = Status(action, reason)
         self._tell_status(ts_event)
 
-    def hear(self) -> None:
+    def tell_venue_status(self) -> None:
         """The venue has said something of all its symbols."""
         self._tell_status(None)
 
@@ -457,8 +457,8 @@ class Symbol:
 
     def _tell_status(self, ts_event: str | None) -> None:
         """Of what was said of this symbol and of all of them that which allows less; repeated words are no update."""
-        own, word = self._own_status, self._now.word
-        said = [(status.action, status.reason) for status in (own, word) if status is not None]
+        own, of_all = self._own_status, self._now.venue_status
+        said = [(status.action, status.reason) for status in (own, of_all) if status is not None]
         status = Status(*strictest(said)) if said else None
         if status is not None and status != self._status:
             self._status = status

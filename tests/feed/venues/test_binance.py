@@ -369,12 +369,12 @@ def test_microseconds_are_told_by_their_size() -> None:
 )
 def test_keys(frame: dict[str, Any], wanted: list[str]) -> None:
     assert binance.keys(encode(frame)) == wanted
-    assert binance.wide(encode(frame)) is None
+    assert binance.venue_status(encode(frame)) is None
 
 
 @pytest.mark.parametrize("frame", [b"", b"{", b"[]", b"[1]", b"[{}]", b"{}", b"1", b"\xff"])
 def test_frames_of_which_nothing_says_what_they_are_are_refused(frame: bytes) -> None:
-    for read in (binance.keys, binance.wide):
+    for read in (binance.keys, binance.venue_status):
         with pytest.raises(BadTick):
             read(frame)
     feed = futures()(frame)

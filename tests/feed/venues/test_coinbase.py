@@ -192,7 +192,7 @@ def test_status_and_definition(more: dict[str, Any], wanted: Status) -> None:
 def test_keys(frame: dict[str, Any], wanted: list[str]) -> None:
     value = encode(frame)
     assert coinbase.keys(value) == wanted
-    assert coinbase.wide(value) is None
+    assert coinbase.venue_status(value) is None
 
 
 def changed(*changes: list[Any], **more: Any) -> dict[str, Any]:

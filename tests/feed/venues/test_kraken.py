@@ -643,7 +643,7 @@ def test_times_that_the_venue_does_not_know_are_null() -> None:
 )
 def test_keys(frame: Any, wanted: list[str]) -> None:
     assert kraken.keys(encode(frame)) == wanted
-    assert kraken.wide(encode(frame)) is None
+    assert kraken.venue_status(encode(frame)) is None
 
 
 @pytest.mark.parametrize(
@@ -662,7 +662,7 @@ def test_keys(frame: Any, wanted: list[str]) -> None:
     ],
 )
 def test_wide(frame: Any, wanted: Any) -> None:
-    assert kraken.wide(encode(frame)) == wanted
+    assert kraken.venue_status(encode(frame)) == wanted
 
 
 @pytest.mark.parametrize(
