@@ -69,3 +69,19 @@ def test_history_stands_in_the_snapshot_before_the_first_live_trade(data_dir: Pa
             assert {**found, "ts_ns": trade.ts_event} == wanted
             seen.add(tick.key)
     assert seen == set(facts)
+
+
+def test_matches_name_the_makers_side_and_tickers_count_by_sequence() -> None:
+    feed = product()(match(1, side="sell"), match(2, side="buy"))
+    assert [trade.side for trade in feed.folded.trades] == ["buy", "sell"]
+    ticker = {"type": "ticker", "product_id": NAME, "sequence": 5, "best_bid": "1.0", "best_bid_size": "2"}
+    feed(ticker, ticker, ticker | {"sequence": 6, "best_bid": None}, {"type": "ticker", "product_id": NAME})
+    assert [quote.bid_price for quote, _ in feed.folded.quotes] == ["1", None]
+    feed.wait(61)(ticker | {"sequence": 1})
+    assert (len(feed.folded.quotes), feed.played.source.counts.epochs) == (3, 1)
+
+
+def test_a_status_frame_is_taken_apart_where_one_product_is_odd() -> None:
+    feed = product()({"type": "status", "products": [{"id": "A", "status": 1}, {"id": NAME, "status": "online"}]})
+    assert feed.played.bad == []
+    assert [update.data.action for update in feed.folded.other if update.channel == "status"] == ["trading"]  # type: ignore[union-attr]

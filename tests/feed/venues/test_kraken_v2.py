@@ -5,6 +5,9 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from feed.errors import BadTick
+from feed.venues import kraken_v2
+from feed.venues.kraken_frames import head_of
 from feed.wire.model import Instrument, Quote, Status
 from tests.feed.venues.kraken_examples import (
     DEEP,
@@ -102,3 +105,60 @@ def test_words_that_are_empty_say_nothing() -> None:
     feed = Feeder("kraken", V2)({"channel": "instrument", "type": "snapshot", "data": {"pairs": [pair]}})
     assert feed.played.snapshot(V2, "instruments") == Instrument("kraken", V2, "spot", None, "USD", None, None, [])
     assert feed.played.snapshot(V2, "status") is None
+
+
+@pytest.mark.parametrize(
+    ("frame", "doubt"),
+    [
+        (v2("book", {"symbol": V2, "bids": []}, type_="snapshot"), "book"),
+        (v2("book", {"symbol": V2, "bids": []}, type_="else"), "book"),
+        (v2("book", {"symbol": V2, "checksum": -1}), "book"),
+        (v2("trade", trade_v2(1) | {"side": "up"}), "trades"),
+        (v2("trade", trade_v2(1) | {"timestamp": "today"}), "trades"),
+        (v2("ticker", {"symbol": V2, "bid": raw("x")}), None),
+    ],
+)
+def test_an_odd_item_puts_its_own_channel_in_doubt(frame: bytes, doubt: str | None) -> None:
+    feed = Feeder("kraken", V2)(v2("book", {"symbol": V2, "bids": [], "asks": []}, type_="snapshot"), frame)
+    assert len(feed.played.bad) == 1
+    assert doubts(feed.played.source, V2) == ([doubt] if doubt else [])
+
+
+def test_trades_of_an_update_are_told_and_those_of_a_snapshot_are_history() -> None:
+    feed = Feeder("kraken", V2)(v2("trade", trade_v2(1), type_="snapshot"), v2("trade"), v2("trade", trade_v2(2)))
+    assert [trade.trade_id for trade in feed.folded.trades] == ["2"]
+    assert feed.played.snapshot(V2, "trades") == feed.folded.trades
+
+
+def test_a_pair_that_stands_beside_an_odd_one_is_read() -> None:
+    odd = {"symbol": "ETH/USD", "side": "up"}
+    feed = Feeder("kraken", V2)(v2("trade", odd, trade_v2(1)), v2("trade", odd))
+    assert [trade.trade_id for trade in feed.folded.trades] == ["1"]
+    assert feed.played.bad == []
+
+
+def test_items_are_found_by_their_pair() -> None:
+    entries = kraken_v2.entries_of(head_of(v2("trade", trade_v2(1), trade_v2(2, "ETH/USD"), trade_v2(3))))
+    assert {name: len(entry.items) for name, entry in entries.items()} == {V2: 2, "ETH/USD": 1}
+    assert list(kraken_v2.entries_of(head_of(pairs({"symbol": V2})))) == [V2]
+    for frame in (v2("trade", {}), b'{"channel":"trade","data":{}}'):
+        with pytest.raises(BadTick):
+            kraken_v2.entries_of(head_of(frame))
+
+
+def test_the_status_of_the_system() -> None:
+    status = kraken_v2.system_status
+    assert status(head_of(v2("status", {"system": "online"}, {"system": "maintenance"}))) == ("halt", "maintenance")
+    assert status(head_of(v2("status", {}))) is None
+    assert status(head_of(v2("heartbeat", {"system": "online"}))) is None
+    with pytest.raises(BadTick):
+        status(head_of(b'{"channel":"status","data":[1]}'))
+
+
+def test_only_answers_about_this_pairs_book_tell_a_depth() -> None:
+    about = {"channel": "book", "symbol": V2, "depth": 25}
+    others = [about | {"symbol": "X/Y"}, about | {"channel": "trade"}, about | {"depth": None}]
+    feed = Feeder("kraken", V2)(answer(10), *(answer(25, result=other) for other in others))
+    feed(answer(25) | {"success": False}, answer(10, "unsubscribe"))
+    assert feed.played.bad == []
+    assert msgspec.json.decode(feed.played.source.checkpoint(V2))["machine"] == {}
