@@ -7,9 +7,24 @@ from typing import Any
 
 import pytest
 
+from feed.errors import BadTick
+from feed.venues import binance
+from feed.venues.tick import Tick
 from feed.wire.model import Quote
-from tests.feed.venues.binance_examples import MS, NAME, aggregate, combined, diffs, future, futures, ns, spot, trade
-from tests.feed.venues.playing import Feeder, captured, doubts, numbered, play, ticks, without_doubts
+from tests.feed.venues.binance_examples import (
+    MS,
+    NAME,
+    aggregate,
+    combined,
+    diffs,
+    encode,
+    future,
+    futures,
+    ns,
+    spot,
+    trade,
+)
+from tests.feed.venues.playing import T0, Feeder, captured, doubts, numbered, play, ticks, without_doubts
 
 
 @pytest.mark.parametrize("venue", ["binance", "binance-usdm"])
@@ -174,3 +189,78 @@ def test_cold_start_has_no_book_and_all_the_rest(data_dir: Path) -> None:
         assert cold.symbols[key].updates["book"] == 0
         assert cold.symbols[key].trades == folded.trades
         assert cold.symbols[key].quotes == folded.quotes
+
+
+def test_what_a_frame_speaks_of() -> None:
+    frame = encode(trade(1))
+    assert binance.keys(frame) == [NAME]
+    assert binance.entries(Tick(0, "", frame, 1, 1)) == {NAME: None}
+    assert binance.entries(Tick(0, "", encode(combined("kline_1m", {"e": "kline", "s": NAME})), 1, 1)) == {}
+    assert binance.venue_status(frame) is None
+    with pytest.raises(BadTick, match="depth snapshot without a key"):
+        binance.entries(Tick(0, "", b'{"lastUpdateId":1,"bids":[],"asks":[]}', 1, 1, "https://x/depth"))
+    for read in (binance.keys, binance.venue_status, lambda value: binance.entries(Tick(0, "", value, 1, 1))):
+        with pytest.raises(BadTick):
+            read(b"{")
+
+
+def test_trades_sent_twice_or_anew() -> None:
+    now = T0 // 1_000_000
+    told = [trade(number, T=now) for number in (5, 5, 7)]
+    feed = futures("binance")(*told, trade(8, T=now, X="ADL"), trade(9, T=now))
+    assert [found.trade_id for found in feed.folded.trades] == ["5", "7", "9"]
+    assert len(feed.folded.gaps) == 1
+    feed(trade(1, T=now + 3_600_000))
+    assert [found.trade_id for found in feed.folded.trades][3:] == ["1"]
+    assert (len(feed.folded.gaps), feed.played.source.counts.epochs) == (2, 1)
+
+
+def test_aggregates_that_are_odd_known_or_anew() -> None:
+    feed = futures("binance")(aggregate(5, 9, 10), aggregate(5, 9, 10), aggregate(6, 12, 11), aggregate(8, 15, 16))
+    assert [found.trade_id for found in feed.folded.trades] == ["5", "8"]
+    assert "wanted a rising range" in feed.played.bad[0][1]
+    anew = aggregate(1, 1, 2)
+    anew["data"]["T"] = MS + 3_600_000
+    feed(anew)
+    assert [found.trade_id for found in feed.folded.trades] == ["5", "8", "1"]
+
+
+def test_tickers_have_sides_that_may_be_empty_and_ids_that_begin_anew() -> None:
+    ticker = {"s": NAME, "u": 10, "b": "1.0", "B": "2", "a": "0", "A": "0", "T": MS}
+    feed = futures()(combined("bookTicker", ticker), combined("bookTicker", ticker))
+    assert [quote for quote, _ in feed.folded.quotes] == [Quote("1", "2", None, None)]
+    feed(combined("bookTicker", ticker | {"u": 1, "T": MS + 61_000}))
+    assert (len(feed.folded.quotes), feed.played.source.counts.epochs) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("frame", "wanted"),
+    [
+        (b'{"stream":"btcusdt@trade","data":{', ["trades"]),
+        (b'{"e":"depthUpdate","E":1,', ["book"]),
+        (b'{"stream":"btcusdt@bookTicker","data":{', []),
+        (b'{"stream":"btcusdt@kline_1m","data":{', []),
+        (b'{"x":', ["book", "trades"]),
+        (b"{}", ["book", "trades"]),
+    ],
+)
+def test_a_refused_frame_puts_in_doubt_what_it_says_that_it_is(frame: bytes, wanted: list[str]) -> None:
+    feed = futures("binance").rest(1, [], [])(trade(1), frame)
+    assert doubts(feed.played.source, NAME) == wanted
+
+
+@pytest.mark.parametrize("frame", [trade(1, s="ETHUSDT"), trade(1, s="ETHUSDT")["data"]])
+def test_a_frame_of_another_symbol_is_refused(frame: Any) -> None:
+    feed = futures("binance")(trade(1), frame)
+    assert "frame of 'ETHUSDT', wanted BTCUSDT" in feed.played.bad[0][1]
+
+
+def test_answers_are_snapshots_refusals_or_of_another_symbol() -> None:
+    feed = futures()(trade(1))
+    feed.rest(1, [["1", "2", []]], [])
+    feed({"code": -1003, "msg": "too many"}, request="https://x/depth")
+    assert feed.played.bad == []
+    feed.rest(2, [], [], symbol="ETHUSDT")
+    feed({"bids": 1}, request="https://x/depth")
+    assert ["ETHUSDT" in why or "cannot be read" in why for _, why in feed.played.bad] == [True, True]
+    assert feed.book() == ({"1": "2"}, {})

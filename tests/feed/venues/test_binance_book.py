@@ -9,9 +9,13 @@ import msgspec
 import pytest
 
 from feed.venues import binance_book
+from feed.venues.binance_frames import DepthSnapshot
+from feed.venues.binance_spot import SpotDiff, SpotDiffs, SpotHead
+from feed.venues.bulk_levels import CanonicalBook
 from feed.venues.symbol import Tick
 from feed.wire.model import Book
-from tests.feed.venues.binance_examples import NAME, ODD_IDS, diffs, encode, future, futures, spot
+from tests.feed.venues.alone import Alone
+from tests.feed.venues.binance_examples import MS, NAME, ODD_IDS, diffs, encode, future, futures, spot
 from tests.feed.venues.playing import T0, Feeder, captured, numbered, play, ticks
 
 
@@ -168,3 +172,41 @@ def test_left_out_diff_makes_one_book_stale_and_a_snapshot_mends_it(data_dir: Pa
         states = [(state.state, state.reason) for state in played.symbols[key].states]
         assert states == ([("stale", "gap"), ("ok", None)] if key == "SUSHIUSDT" else [])
         assert played.symbols[key].trades == folded.trades
+
+
+def canonical(symbol: Alone, first: int, last: int, **more: Any) -> tuple[Any, CanonicalBook]:
+    head = SpotHead(s="X", U=first, u=last, time=MS, **more)
+    return head, CanonicalBook(b'{"bids":[["%d","1"]],"asks":[]}' % last, 1)
+
+
+def test_a_diff_as_json_is_taken_only_as_the_next_one_of_a_live_book() -> None:
+    alone = Alone()
+    diffs = SpotDiffs(alone.symbol, lambda: None)
+    assert not diffs.apply_canonical(*canonical(alone, 1, 2), 0), "there is no book"
+    diffs.apply_snapshot(DepthSnapshot(10, [], []), 0)
+    alone.messages()
+    assert not diffs.apply_canonical(*canonical(alone, 12, 13), 0), "a hole"
+    assert not diffs.apply_canonical(*canonical(alone, 9, 10), 0), "old"
+    odd = SpotHead(s="X", U=11, u=12, time=1)
+    assert not diffs.apply_canonical(odd, CanonicalBook(b"{}", 0), 0), "an odd time"
+    assert diffs.save().book == 10
+    assert alone.messages() == []
+    assert diffs.apply_canonical(*canonical(alone, 11, 12), 0)
+    assert alone.book() == ({"12": "1"}, {})
+    assert diffs.save().book == 12
+    alone.symbol.book_stale("checksum")
+    assert not diffs.apply_canonical(*canonical(alone, 13, 14), 0)
+
+
+def test_where_update_ids_begin_anew_all_that_counts_by_them_is_told() -> None:
+    alone = Alone()
+    anew: list[int] = []
+    diffs = SpotDiffs(alone.symbol, lambda: anew.append(1))
+    diffs.apply_snapshot(DepthSnapshot(1000, [("1", "1")], [], E=MS), 0)
+    alone.messages()
+    diffs.apply(SpotDiff(s="X", U=1, u=5, b=[("2", "1")], a=[], time=MS + 2000), 0)
+    assert (anew, alone.said()) == ([1], [("State", "stale", "gap")])
+    diffs.apply_snapshot(DepthSnapshot(4, [], [], E=MS + 2000), 0)
+    assert alone.book() == ({"2": "1"}, {}), "the diff that waited is bridged"
+    diffs.apply_snapshot(DepthSnapshot(1, [], [], E=MS + 100_000), 0)
+    assert (anew, alone.book()) == ([1, 1], ({}, {})), "a snapshot alone shows it a minute later"
