@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from feed.venues import kraken_book
+from feed.venues.kraken_book import BookChange, StreamBook, ask, bid, smallest_depth
 from tests.feed.venues.kraken_examples import BOOK_V1, BOOK_V2, V1, V2, best, book_v2, crc, level, v1
 from tests.feed.venues.playing import Feeder, captured, numbered, play, ticks
 
@@ -128,3 +129,46 @@ def test_levels_cut_on_a_guess_are_bounded(monkeypatch: pytest.MonkeyPatch) -> N
         feed(book_v2({}, {f"{price}.0": "1.0"}, best(asks)))
     [book] = msgspec.json.decode(feed.played.source.checkpoint(V2))["machine"]["books"]
     assert (len(book["asks"]), len(book["cut_asks"])) == (10, 3)
+
+
+def changed(bids: dict[str, str], asks: dict[str, str], *, snapshot: bool = False) -> BookChange:
+    return BookChange(
+        snapshot, [bid(level) for level in bids.items()], [ask(level) for level in asks.items()], None, None
+    )
+
+
+def test_a_shallower_book_becomes_the_best_of_a_deeper_one() -> None:
+    deeper, beside = StreamBook(25, depth_known=True), StreamBook(10, depth_known=True)
+    levels = {f"{price}.0": "1.0" for price in range(100, 112)}
+    deeper.apply(changed({"9": "1"}, levels, snapshot=True))
+    beside.apply(changed({"8": "1"}, {}, snapshot=True))
+    assert not deeper.agrees(beside)
+    beside.copy_best(deeper)
+    assert deeper.agrees(beside)
+    assert beside.texts() == ({"9": "1"}, {str(price): "1" for price in range(100, 110)})
+    assert (len(deeper), len(beside)) == (12, 10)
+
+
+def test_a_level_beyond_the_depth_shows_a_deeper_stream() -> None:
+    book = StreamBook(10, depth_known=True)
+    book.apply(changed({}, {f"{price}.0": "1.0" for price in range(100, 110)}, snapshot=True))
+    late = changed({}, {"110.0": "1.0"})
+    assert book.apply(late) == ([], [("110", "0")])
+    assert book.deeper_spoke
+    assert book.apply(late) == ([], [("110", "0")])
+    assert not book.deeper_spoke, "it was sent twice"
+
+
+def test_a_saved_book_goes_on_as_it_was() -> None:
+    book = StreamBook(10, depth_known=False)
+    book.apply(changed({"9": "1"}, {f"{price}.0": "1.0" for price in range(100, 110)}, snapshot=True))
+    book.apply(changed({}, {"99.0": "1.0"}))
+    saved = book.save("v2")
+    assert saved.cut_asks == [("109.0", "1.0")]
+    again = StreamBook.load(saved)
+    assert again.save("v2") == saved
+    assert again.set_depth(25) == book.set_depth(25) == ([], [("109", "1")])
+
+
+def test_the_smallest_depth_that_holds_so_many() -> None:
+    assert [smallest_depth(levels) for levels in (0, 10, 11, 1000, 1001)] == [10, 10, 25, 1000, 1001]
