@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Meta, Raw, Struct, field
 
 from feed.errors import BadTick
-from feed.venues.counters import Counter
+from feed.venues.counters import VenueCounter
 from feed.venues.rows import longer
 from feed.wire.model import Kind
 
@@ -119,7 +119,7 @@ class SavedDiffs(Struct, omit_defaults=True):
     book: int | None = None
     first: bool = False
     missed: bool = False
-    seen: Counter = field(default_factory=Counter)
+    seen: VenueCounter = field(default_factory=VenueCounter)
     kept: list[tuple[int, Raw]] = []
 
 
@@ -127,7 +127,7 @@ class SavedBinance(Struct, omit_defaults=True):
     """The private state."""
 
     diffs: SavedDiffs = field(default_factory=SavedDiffs)
-    quotes: Counter = field(default_factory=Counter)
+    quotes: VenueCounter = field(default_factory=VenueCounter)
     trade: int | None = None
     aggregate: int | None = None
     aggregated: bool = False

@@ -18,7 +18,7 @@ import msgspec
 from msgspec import UNSET, Struct, field
 
 from feed.errors import BadTick
-from feed.venues.counters import Counter
+from feed.venues.counters import VenueCounter
 from feed.venues.now import strictest
 from feed.venues.texts import definition, reason
 from feed.wire.decimals import canonical, positive
@@ -58,7 +58,7 @@ class SavedProduct(Struct, omit_defaults=True):
     trades."""
 
     trade: int | None = None
-    quotes: Counter = field(default_factory=Counter)
+    quotes: VenueCounter = field(default_factory=VenueCounter)
     facts: Facts = Facts()
 
 
@@ -75,7 +75,7 @@ class ProductState:
         self._state = SavedProduct()
 
     @property
-    def tickers(self) -> Counter:
+    def tickers(self) -> VenueCounter:
         """Where the sequence of Exchange's tickers stands."""
         return self._state.quotes
 

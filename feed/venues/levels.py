@@ -23,7 +23,7 @@ _BOOKS: Final = msgspec.json.Decoder(list[Book])
 _NO_QUOTE: Final = Quote(None, None, None, None)
 
 
-class Levels:
+class SymbolLevels:
     """Both sides, not sorted: that waits until all levels are asked for."""
 
     __slots__ = ("_asks", "_bids", "_unread", "_unread_bytes")

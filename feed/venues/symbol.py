@@ -22,7 +22,7 @@ from feed.venues.bars import Bars, Odd
 from feed.venues.counters import AHEAD_MAX_NS
 from feed.venues.known import KnownTrades
 from feed.venues.legible import IN_DOUBT
-from feed.venues.levels import Levels
+from feed.venues.levels import SymbolLevels
 from feed.venues.now import Last, Now, SavedSymbol, SourceCounts, strictest
 from feed.venues.tick import Rules as Rules
 from feed.venues.tick import Tick as Tick
@@ -98,7 +98,7 @@ class Symbol:
         self._last: dict[Kind, Last] = {}
         self._trades: deque[Trade] = deque(maxlen=rules.trades_kept)
         self._known = KnownTrades(rules.trade_id_runs_max)
-        self._levels = Levels()
+        self._levels = SymbolLevels()
         self._hole = False
         self._quote: Quote | None = None
         self._status: Status | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from feed.venues.counters import LATE_NS, SOON_NS, Counter, begins_anew
+from feed.venues.counters import LATE_NS, SOON_NS, VenueCounter, begins_anew
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ def test_how_far_back_and_how_much_later(number: int, last: int, later_ns: int, 
 
 
 def test_times_are_the_venues_where_both_numbers_have_one() -> None:
-    counter = Counter()
+    counter = VenueCounter()
     counter.set(100, "1000", 5)
     assert counter.later_ns("1700", 50) == 700
     assert counter.later_ns(None, 50) == 45
@@ -35,7 +35,7 @@ def test_times_are_the_venues_where_both_numbers_have_one() -> None:
     ("number", "after_ns", "anew"), [(49, LATE_NS + 1, True), (50, LATE_NS + 1, False), (49, LATE_NS, False)]
 )
 def test_after_an_answer_without_a_time_its_receiving_counts(number: int, after_ns: int, anew: bool) -> None:
-    counter = Counter()
+    counter = VenueCounter()
     counter.set(100, None, 1000)
     assert counter.begins_anew(number, str(1000 + after_ns), 1000) is anew
     counter.set(100, "1000", 1000)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import msgspec
 
-from feed.venues.levels import UNREAD_BYTES_MAX, Levels
+from feed.venues.levels import UNREAD_BYTES_MAX, SymbolLevels
 from feed.wire.model import Book, Quote
 
 
-def levels(bids: dict[str, str], asks: dict[str, str]) -> Levels:
-    made = Levels()
+def levels(bids: dict[str, str], asks: dict[str, str]) -> SymbolLevels:
+    made = SymbolLevels()
     made.change(list(bids.items()), list(asks.items()))
     return made
 
@@ -35,7 +35,7 @@ def test_changes_as_json_are_those_as_levels() -> None:
 
 
 def test_json_is_read_at_the_latest_when_there_is_much_of_it() -> None:
-    book = Levels()
+    book = SymbolLevels()
     text = msgspec.json.encode(Book([("1" * 18, "1")] * 2000, []))
     assert len(text) < UNREAD_BYTES_MAX
     book.change_json(text)
