@@ -9,6 +9,7 @@ import pytest
 from feed.venues import kraken
 from feed.wire.model import Quote, Status
 from tests.feed.venues.kraken_examples import (
+    BEGIN,
     ISO,
     ODD_SNAPSHOTS,
     V1,
@@ -171,3 +172,20 @@ def test_side_or_type_of_a_book_that_is_left_out_is_not_an_empty_one(pair: str, 
     assert len(feed.played.bad) == 1
     assert feed.book() == ({"99": "1"}, {"100": "1"})
     assert [state.state for state in feed.folded.states] == ["stale"]
+
+
+def test_a_collector_may_change_from_one_socket_to_the_other() -> None:
+    """One pair that both sockets call alike: its book goes on with the next snapshot, its trades with v2's."""
+    name = "ETH/BTC"
+    feed = Feeder("kraken", name)(v1({"as": [level("2.0", "1")], "bs": []}, pair=name))
+    event = {"event": "subscriptionStatus", "pair": name, "status": "subscribed", "subscription": {"name": "trade"}}
+    trade = v1([["1", "1", f"{BEGIN + 5}.5", "b", "l", ""]], channel="trade", pair=name)
+    feed(event, trade, event, trade)
+    assert len(feed.folded.gaps) == len(feed.folded.trades) - 1 == 1
+    feed(v2("trade", trade_v2(7, name)), trade)
+    assert [found.trade_id for found in feed.folded.trades] == [None, None, "7"]
+    feed(v2("book", {"symbol": name, "bids": [], "asks": [{"price": raw("3.0"), "qty": raw("1")}]}, type_="snapshot"))
+    assert feed.book() == ({}, {"3": "1"})
+    feed(v1({"as": [level("4.0", "1")], "bs": []}, channel="book-100", pair=name))
+    assert feed.book() == ({}, {"4": "1"})
+    assert feed.played.bad == []

@@ -21,7 +21,7 @@ def test_all_levels_are_best_first_and_deleted_ones_are_gone() -> None:
 
 
 def test_prices_longer_than_a_float_holds_are_in_order() -> None:
-    long = ["0.10000000000000001", "0.10000000000000003", "0.10000000000000002"]
+    long = ["1.00000000000000001", "1.00000000000000003", "1.00000000000000002"]
     assert [price for price, _ in levels({}, dict.fromkeys(long, "1")).all().asks] == sorted(long)
 
 

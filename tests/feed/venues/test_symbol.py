@@ -242,6 +242,8 @@ def test_what_was_saved_is_all_of_it() -> None:
 
 def test_after_a_cut_no_position_is_beyond_it_and_no_book_is_trusted() -> None:
     alone, _ = filled()
+    alone.symbol.quote(QUOTE, None)
+    assert alone.symbol.stands("quotes") == 2
     alone.symbol.cut(0)
     assert max(message.seq for message in alone.symbol.snapshots()) == 0  # type: ignore[type-var]
     fresh = Alone()
