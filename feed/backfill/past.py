@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Final
 from msgspec import Struct
 from msgspec.structs import replace
 
-from feed.channels.source import partition_of
 from feed.channels.hub import Hub, HubSettings
 from feed.channels.join import Broken, Start
 from feed.channels.selection import closes, matched
+from feed.channels.source import partition_of
 from feed.channels.subscription import Ask, Limits, Subscribing
 from feed.errors import CorruptLog
 from feed.wire.log_reader import HoleInLog, LogReader

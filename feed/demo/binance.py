@@ -1,6 +1,6 @@
 """Binance spot, simulated: combined streams of trades, best prices and depth diffs, and REST depth snapshots.
 
-Source of the format: SimulatedBinance's documentation of web socket streams. As there, diffs begin before the snapshot
+Source of the format: Binance's documentation of web socket streams. As there, diffs begin before the snapshot
 that they must be joined to, and the snapshot is the answer to a request.
 """
 
@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator
 from typing import Final
 
-from feed.demo.market import Change, Market, Side
+from feed.demo.market import LevelChange, Market, Side
 from feed.demo.venue import Captured, number
 
 _DEPTH_EVERY: Final = 2
@@ -31,15 +31,15 @@ class _Symbol:
         self.best: tuple[int, int, int, int] | None = None
 
     def price(self, ticks: int) -> str:
-        return number(ticks, self.market.listing.price_digits) + "0" * (8 - self.market.listing.price_digits)
+        return number(ticks, self.market.product.price_digits) + "0" * (8 - self.market.product.price_digits)
 
     def size(self, lots: int) -> str:
-        return number(lots, self.market.listing.size_digits) + "0" * (8 - self.market.listing.size_digits)
+        return number(lots, self.market.product.size_digits) + "0" * (8 - self.market.product.size_digits)
 
     def level(self, price: int, size: int) -> list[str]:
         return [self.price(price), self.size(size)]
 
-    def gather(self, change: Change) -> None:
+    def gather(self, change: LevelChange) -> None:
         self.gathered[change.side, change.price] = change.size
         self.update_id += 1
 
@@ -81,7 +81,7 @@ class SimulatedBinance:
         return {
             "e": "trade",
             "E": now // _MS,
-            "s": symbol.market.listing.symbol,
+            "s": symbol.market.product.symbol,
             "t": symbol.trade_id,
             "p": symbol.price(price),
             "q": symbol.size(size),
@@ -96,14 +96,14 @@ class SimulatedBinance:
         if best == symbol.best:
             return
         symbol.best = best
-        data: dict[str, object] = {"u": symbol.update_id, "s": symbol.market.listing.symbol}
+        data: dict[str, object] = {"u": symbol.update_id, "s": symbol.market.product.symbol}
         data |= {"b": symbol.price(bid), "B": symbol.size(best[1]), "a": symbol.price(ask), "A": symbol.size(best[3])}
         yield self._frame(symbol, "bookTicker", now, data)
 
     def _depth(self, symbol: _Symbol, now: int) -> Iterator[Captured]:
         if not symbol.gathered:
             return
-        data: dict[str, object] = {"e": "depthUpdate", "E": now // _MS, "s": symbol.market.listing.symbol}
+        data: dict[str, object] = {"e": "depthUpdate", "E": now // _MS, "s": symbol.market.product.symbol}
         data |= {"U": symbol.sent_id + 1, "u": symbol.update_id}
         for key, side in (("b", "buy"), ("a", "sell")):
             data[key] = [symbol.level(price, size) for (of, price), size in symbol.gathered.items() if of == side]
@@ -118,11 +118,11 @@ class SimulatedBinance:
             "bids": [symbol.level(price, market.bids[price]) for price in sorted(market.bids, reverse=True)],
             "asks": [symbol.level(price, market.asks[price]) for price in sorted(market.asks)],
         }
-        name = market.listing.symbol
+        name = market.product.symbol
         return Captured(now, _compact(body), _URL.format(name), name)
 
     def _frame(self, symbol: _Symbol, stream: str, now: int, data: dict[str, object]) -> Captured:
-        return Captured(now, _compact({"stream": f"{symbol.market.listing.symbol.lower()}@{stream}", "data": data}))
+        return Captured(now, _compact({"stream": f"{symbol.market.product.symbol.lower()}@{stream}", "data": data}))
 
 
 def _compact(value: object) -> bytes:

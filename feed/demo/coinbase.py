@@ -1,6 +1,6 @@
 """Coinbase Exchange, simulated: level 2 snapshots and changes, matches, heartbeats.
 
-Source of the format: SimulatedCoinbase's documentation of its Exchange web socket feed. As there, the side of a match
+Source of the format: Coinbase's documentation of its Exchange web socket feed. As there, the side of a match
 is the maker's.
 """
 
@@ -27,17 +27,17 @@ class SimulatedCoinbase:
         self.markets = markets
         self._random = random
         self._sequence = _FIRST_SEQUENCE
-        self._trade_ids = {market.listing.symbol: _FIRST_SEQUENCE for market in markets}
+        self._trade_ids = {market.product.symbol: _FIRST_SEQUENCE for market in markets}
 
     def hello(self, now: int) -> Iterator[Captured]:
         """The answer to the subscription, then a snapshot of each product."""
-        names = [market.listing.symbol for market in self.markets]
+        names = [market.product.symbol for market in self.markets]
         channels = [{"name": name, "product_ids": names} for name in ("level2", "matches")]
         yield Captured(now, _compact({"type": "subscriptions", "channels": channels}))
         for market in self.markets:
             bids = [self._level(market, price, market.bids[price]) for price in sorted(market.bids, reverse=True)]
             asks = [self._level(market, price, market.asks[price]) for price in sorted(market.asks)]
-            body = {"type": "snapshot", "product_id": market.listing.symbol, "asks": asks, "bids": bids}
+            body = {"type": "snapshot", "product_id": market.product.symbol, "asks": asks, "bids": bids}
             yield Captured(now, _compact(body))
 
     def step(self, now: int) -> Iterator[Captured]:
@@ -48,14 +48,14 @@ class SimulatedCoinbase:
                 yield Captured(now, _compact(self._match(market, deal, now)))
             if step.changes:
                 changes = [[c.side, *self._level(market, c.price, c.size)] for c in step.changes]
-                body = {"type": "l2update", "product_id": market.listing.symbol, "changes": changes, "time": iso(now)}
+                body = {"type": "l2update", "product_id": market.product.symbol, "changes": changes, "time": iso(now)}
                 yield Captured(now, _compact(body))
 
     def _level(self, market: Market, price: int, size: int) -> list[str]:
-        return [number(price, market.listing.price_digits), number(size, market.listing.size_digits)]
+        return [number(price, market.product.price_digits), number(size, market.product.size_digits)]
 
     def _match(self, market: Market, deal: Deal, now: int) -> dict[str, object]:
-        symbol = market.listing.symbol
+        symbol = market.product.symbol
         self._trade_ids[symbol] += 1
         self._sequence += 1
         price, size = self._level(market, deal.price, deal.size)

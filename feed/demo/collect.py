@@ -42,8 +42,8 @@ class Exchanges:
         random = Random(seed)  # noqa: S311  # a simulation, no secret
         self._fair = {name: Fair(price, random) for name, price in _ASSETS.items()}
 
-        def markets(listings: tuple[tuple[str, DemoProduct], ...]) -> list[Market]:
-            return [Market(listing, self._fair[asset], random) for asset, listing in listings]
+        def markets(products: tuple[tuple[str, DemoProduct], ...]) -> list[Market]:
+            return [Market(product, self._fair[asset], random) for asset, product in products]
 
         self.venues: tuple[SimulatedVenue, ...] = (
             SimulatedBinance(markets(_BINANCE)),

@@ -1,6 +1,6 @@
 """Kraken v2, simulated: status, instruments, books with checksums, trades.
 
-Source of the format: SimulatedKraken's documentation of its web socket API v2, with the checksum of its guide to book
+Source of the format: Kraken's documentation of its web socket API v2, with the checksum of its guide to book
 checksums: CRC32 over the ten best asks, then the ten best bids, each as the digits of price and quantity without point
 and leading zeros. Numbers are JSON numbers whose trailing zeros count, so frames are put together as text.
 """
@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterator
 from typing import Final
 
-from feed.demo.market import Change, Deal, Market
+from feed.demo.market import Deal, LevelChange, Market
 from feed.demo.venue import Captured, iso, number
 
 _CHECKED: Final = 10
@@ -31,7 +31,7 @@ class SimulatedKraken:
 
     def __init__(self, markets: list[Market]) -> None:
         self.markets = markets
-        self._trade_ids = {market.listing.symbol: _FIRST_TRADE_ID for market in markets}
+        self._trade_ids = {market.product.symbol: _FIRST_TRADE_ID for market in markets}
         self._steps = 0
 
     def hello(self, now: int) -> Iterator[Captured]:
@@ -42,8 +42,8 @@ class SimulatedKraken:
             now, f'{{"channel":"instrument","type":"snapshot","data":{{"assets":[],"pairs":[{pairs}]}}}}'.encode()
         )
         for market in self.markets:
-            changes = [Change("buy", price, market.bids[price]) for price in sorted(market.bids, reverse=True)]
-            changes += [Change("sell", price, market.asks[price]) for price in sorted(market.asks)]
+            changes = [LevelChange("buy", price, market.bids[price]) for price in sorted(market.bids, reverse=True)]
+            changes += [LevelChange("sell", price, market.asks[price]) for price in sorted(market.asks)]
             yield Captured(now, _book(market, "snapshot", changes, ""))
 
     def step(self, now: int) -> Iterator[Captured]:
@@ -59,53 +59,53 @@ class SimulatedKraken:
                 yield Captured(now, _book(market, "update", step.changes, f',"timestamp":"{iso(now)}"'))
 
     def _trades(self, market: Market, deals: list[Deal], now: int) -> bytes:
-        listing = market.listing
+        product = market.product
         texts = []
         for deal in deals:
-            self._trade_ids[listing.symbol] += 1
-            price, size = number(deal.price, listing.price_digits), number(deal.size, listing.size_digits)
+            self._trade_ids[product.symbol] += 1
+            price, size = number(deal.price, product.price_digits), number(deal.size, product.size_digits)
             texts.append(
-                f'{{"symbol":"{listing.symbol}","side":"{deal.side}","price":{price},"qty":{size},'
-                f'"ord_type":"market","trade_id":{self._trade_ids[listing.symbol]},"timestamp":"{iso(now)}"}}'
+                f'{{"symbol":"{product.symbol}","side":"{deal.side}","price":{price},"qty":{size},'
+                f'"ord_type":"market","trade_id":{self._trade_ids[product.symbol]},"timestamp":"{iso(now)}"}}'
             )
         return f'{{"channel":"trade","type":"update","data":[{",".join(texts)}]}}'.encode()
 
 
 def checksum(market: Market) -> int:
     """CRC32 of the ten best asks and bids, as the venue computes it."""
-    listing = market.listing
+    product = market.product
     best = [(price, market.asks[price]) for price in sorted(market.asks)[:_CHECKED]]
     best += [(price, market.bids[price]) for price in sorted(market.bids, reverse=True)[:_CHECKED]]
     digits = [
-        number(price, listing.price_digits).replace(".", "").lstrip("0")
-        + number(size, listing.size_digits).replace(".", "").lstrip("0")
+        number(price, product.price_digits).replace(".", "").lstrip("0")
+        + number(size, product.size_digits).replace(".", "").lstrip("0")
         for price, size in best
     ]
     return zlib.crc32("".join(digits).encode())
 
 
-def _book(market: Market, kind: str, changes: list[Change], end: str) -> bytes:
-    listing = market.listing
+def _book(market: Market, kind: str, changes: list[LevelChange], end: str) -> bytes:
+    product = market.product
     sides = {
         side: ",".join(
-            f'{{"price":{number(c.price, listing.price_digits)},"qty":{number(c.size, listing.size_digits)}}}'
+            f'{{"price":{number(c.price, product.price_digits)},"qty":{number(c.size, product.size_digits)}}}'
             for c in changes
             if c.side == side
         )
         for side in ("buy", "sell")
     }
     return (
-        f'{{"channel":"book","type":"{kind}","data":[{{"symbol":"{listing.symbol}","bids":[{sides["buy"]}],'
+        f'{{"channel":"book","type":"{kind}","data":[{{"symbol":"{product.symbol}","bids":[{sides["buy"]}],'
         f'"asks":[{sides["sell"]}],"checksum":{checksum(market)}{end}}}]}}'
     ).encode()
 
 
 def _pair(market: Market) -> str:
-    listing = market.listing
-    price_step, size_step = number(1, listing.price_digits), number(1, listing.size_digits)
+    product = market.product
+    price_step, size_step = number(1, product.price_digits), number(1, product.size_digits)
     return (
-        f'{{"symbol":"{listing.symbol}","base":"{listing.base}","quote":"{listing.quote}","status":"online",'
-        f'"qty_precision":{listing.size_digits},"qty_increment":{size_step},"price_precision":{listing.price_digits},'
+        f'{{"symbol":"{product.symbol}","base":"{product.base}","quote":"{product.quote}","status":"online",'
+        f'"qty_precision":{product.size_digits},"qty_increment":{size_step},"price_precision":{product.price_digits},'
         f'"price_increment":{price_step},"cost_precision":5,"marginable":false,"has_index":true,"cost_min":0.50,'
         f'"qty_min":{size_step}}}'
     )

@@ -46,7 +46,7 @@ class DemoProduct(NamedTuple):
     gap_ticks: int
 
 
-class Change(NamedTuple):
+class LevelChange(NamedTuple):
     """A level's new size in lots; 0 when it is gone."""
 
     side: Side
@@ -65,15 +65,15 @@ class Deal(NamedTuple):
 class Step(NamedTuple):
     """What happened: levels that changed, each once, and trades in their order."""
 
-    changes: list[Change]
+    changes: list[LevelChange]
     deals: list[Deal]
 
 
 class Market:
     """One book of one venue. Bids are always below asks, both sides always have levels."""
 
-    def __init__(self, listing: DemoProduct, fair: Fair, random: Random) -> None:
-        self.listing = listing
+    def __init__(self, product: DemoProduct, fair: Fair, random: Random) -> None:
+        self.product = product
         self.bids: dict[int, int] = {}
         self.asks: dict[int, int] = {}
         self._fair = fair
@@ -93,16 +93,16 @@ class Market:
         for _ in range(self._random.randint(0, _ORDERS_A_STEP)):
             self._order(deals)
         self._fill()
-        changes = [Change(side, price, size) for (side, price), size in self._changed.items()]
+        changes = [LevelChange(side, price, size) for (side, price), size in self._changed.items()]
         self._changed.clear()
         return Step(changes, deals)
 
     @property
     def _middle(self) -> int:
-        return round(self._fair.price * math.pow(10, self.listing.price_digits))
+        return round(self._fair.price * math.pow(10, self.product.price_digits))
 
     def _size(self) -> int:
-        return max(1, round(self.listing.order_lots * self._random.lognormvariate(0, 1.1)))
+        return max(1, round(self.product.order_lots * self._random.lognormvariate(0, 1.1)))
 
     def _set(self, side: Side, price: int, size: int) -> None:
         book = self.bids if side == "buy" else self.asks
@@ -139,16 +139,16 @@ class Market:
                 deals.append(self._take(side, ask if side == "buy" else bid, self._size()))
         elif chance < 0.45:
             book = self.bids if side == "buy" else self.asks
-            if len(book) > self.listing.levels // 2:
+            if len(book) > self.product.levels // 2:
                 self._set(side, self._random.choice(list(book)), 0)
         else:
-            away = round(self._random.expovariate(1 / (self.listing.gap_ticks * 6)))
+            away = round(self._random.expovariate(1 / (self.product.gap_ticks * 6)))
             price = min(self._middle, ask) - 1 - away if side == "buy" else max(self._middle, bid) + 1 + away
             self._set(side, price, self._size())
 
     def _fill(self) -> None:
         """Keeps about as many levels as are wanted, near the fair price."""
-        gap, wanted = self.listing.gap_ticks, self.listing.levels
+        gap, wanted = self.product.gap_ticks, self.product.levels
         for side, book, away in (("buy", self.bids, -1), ("sell", self.asks, 1)):
             named: Side = "buy" if side == "buy" else "sell"
             while len(book) > wanted:

@@ -48,7 +48,7 @@ class BarRules(Struct, frozen=True):
     closed_kept: int = BARS_CLOSED_KEPT
 
 
-class _Sum:
+class _BarSum:
     """Trades of one bar, added up. Texts are canonical, so equal numbers are equal texts. `first` and `last` are the
     times of the trades that open and close it."""
 
@@ -60,7 +60,7 @@ class _Sum:
         self.first, self.open, self.high, self.low = first, open_, high, low
         self.last, self.close, self.volume, self.trades = last, close, volume, trades
 
-    def add(self, later: _Sum) -> None:
+    def add(self, later: _BarSum) -> None:
         """Trades that were taken later."""
         if later.first < self.first:
             self.first, self.open = later.first, later.open
@@ -71,8 +71,8 @@ class _Sum:
         self.volume = _ADD(self.volume, later.volume)
         self.trades += later.trades
 
-    def copy(self) -> _Sum:
-        return _Sum(self.first, self.open, self.high, self.low, self.last, self.close, self.volume, self.trades)
+    def copy(self) -> _BarSum:
+        return _BarSum(self.first, self.open, self.high, self.low, self.last, self.close, self.volume, self.trades)
 
     def bar(self, key: Key, *, closed: bool) -> Bar:
         volume = format(self.volume, "f")
@@ -80,7 +80,7 @@ class _Sum:
         return Bar(key[0], str(key[1]), self.open, self.high, self.low, self.close, volume, self.trades, closed)
 
 
-class Saved(Struct, frozen=True, omit_defaults=True):
+class SavedBars(Struct, frozen=True, omit_defaults=True):
     """What bars keep that their channel's snapshot does not hold: changed bars and the time of the last message.
 
     `times`: of each bar, by interval and time, how long after its begin the trades were that open and close it.
@@ -117,7 +117,7 @@ class Bars:
         self._rules = rules
         self._odd = odd
         self._pending: list[tuple[int, str, str]] = []
-        self._sums: dict[Key, _Sum] = {}
+        self._sums: dict[Key, _BarSum] = {}
         self._changed: set[Key] = set()
         self._untold: set[Key] = set()
         self.sent: dict[Key, Bar] = {}
@@ -153,14 +153,14 @@ class Bars:
         """What the channel's updates have said so far: the open bars and the last closed ones."""
         return [self.sent[key] for key in sorted(self.sent)]
 
-    def save(self) -> Saved:
+    def save(self) -> SavedBars:
         """The private part of the state; with `state()` it is all of it."""
         self._fold()
         changed = [self._sums[key].bar(key, closed=False) for key in sorted(self._changed)]
         times = [(found.first - key[1], found.last - key[1]) for key, found in sorted(self._sums.items(), key=_by_key)]
-        return Saved(changed, self.sent_at, times, sorted(self._untold))
+        return SavedBars(changed, self.sent_at, times, sorted(self._untold))
 
-    def load(self, sent: list[Bar], saved: Saved, clock: int) -> None:
+    def load(self, sent: list[Bar], saved: SavedBars, clock: int) -> None:
         """Takes up a state saved at `clock`."""
         self.sent = {_key(bar): bar for bar in sent}
         bars = self.sent | {_key(bar): bar for bar in saved.changed}
@@ -262,11 +262,11 @@ class Bars:
                     del self.sent[key], self._sums[key]
 
 
-def _added(run: list[tuple[int, str, str]]) -> _Sum:
+def _added(run: list[tuple[int, str, str]]) -> _BarSum:
     """Trades of one second in the order in which they were taken."""
     if len(run) == 1:
         ((time, price, size),) = run
-        return _Sum(time, price, price, price, time, price, Decimal(size), 1)
+        return _BarSum(time, price, price, price, time, price, Decimal(size), 1)
     times = [time for time, _, _ in run]
     prices = [price for _, price, _ in run]
     first, last = min(times), max(times)
@@ -275,18 +275,20 @@ def _added(run: list[tuple[int, str, str]]) -> _Sum:
     for _, _, size in run:
         volume = _ADD(volume, Decimal(size))
     close = prices[-1] if times[-1] == last else prices[-1 - times[::-1].index(last)]
-    return _Sum(first, prices[times.index(first)], exact[max(exact)], exact[min(exact)], last, close, volume, len(run))
+    return _BarSum(
+        first, prices[times.index(first)], exact[max(exact)], exact[min(exact)], last, close, volume, len(run)
+    )
 
 
 def _key(bar: Bar) -> Key:
     return bar.interval, int(bar.open_time)
 
 
-def _by_key(item: tuple[Key, _Sum]) -> Key:
+def _by_key(item: tuple[Key, _BarSum]) -> Key:
     return item[0]
 
 
-def _sum(key: Key, bar: Bar, first: int, last: int) -> _Sum:
+def _sum(key: Key, bar: Bar, first: int, last: int) -> _BarSum:
     begin = key[1]
     volume = Decimal(bar.volume)
-    return _Sum(begin + first, bar.open, bar.high, bar.low, begin + last, bar.close, volume, bar.trades)
+    return _BarSum(begin + first, bar.open, bar.high, bar.low, begin + last, bar.close, volume, bar.trades)

@@ -1,8 +1,9 @@
-"""Binance: spot, USD-M and COIN-M futures, streams (combined or raw) and REST depth snapshots.
+"""Binance: streams (combined or raw) and REST depth snapshots, alike for spot, USD-M and COIN-M futures.
 
-Owns what their frames mean. Leaves their shapes to `binance_frames`, the book to `binance_book`, numbers to
-`decimals`, times to `times`, trades sent twice and the messages to `symbol`. Frames of other kinds (kline, partial
-books, lists of all symbols, answers) are read and mean nothing.
+Owns what their frames mean. Leaves their shapes to `binance_frames`, the book to `binance_book`, what only spot or only
+futures have to `binance_spot` and `binance_futures`, numbers to `decimals`, times to `times`, trades sent twice and the
+messages to `symbol`. Frames of other kinds (kline, partial books, lists of all symbols, answers) are read and mean
+nothing.
 
 - Book: diffs, and snapshots that they are bridged to, are `binance_book`'s.
 - An odd diff makes the book stale; an odd snapshot does not, for the diffs alone say whether something is missing.
@@ -13,58 +14,62 @@ books, lists of all symbols, answers) are read and mean nothing.
 - Where ids of updates, of tickers or of trades have begun anew (`counters`), the book is stale until a snapshot, which
   is taken; quotes and trades go on. A snapshot alone shows it only a minute after the last diff: answers may come out
   of a cache half a minute old.
-- Times are milliseconds, or microseconds for who asked for them.
+- Times are milliseconds, or microseconds where the connection asked for them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from feed.errors import BadEntry, BadTick
 from feed.venues import binance_frames as frames
-from feed.venues.binance_ahead import ReadAhead, read_ahead
-from feed.venues.binance_book import Diffs, FuturesDiffs, SpotDiffs
+from feed.venues.binance_frames import KINDS
 from feed.venues.legible import IN_DOUBT, leading
-from feed.venues.symbol import Symbol, Tick
 from feed.venues.times import ms_or_us_ns
 from feed.wire.decimals import canonical, positive
+from feed.wire.frames import UNREADABLE
 from feed.wire.model import Action, Kind, Quote, Trade
+
+if TYPE_CHECKING:
+    from feed.venues.binance_ahead import ReadAhead
+    from feed.venues.binance_book import Diffs
+    from feed.venues.symbol import Symbol, Tick
 
 _STREAM_AT: Final = len(b'{"stream":"')
 _STREAM_CHARS_MAX: Final = 100
 _SHOWN_CHARS_MAX: Final = 50
 _DEPTH: Final = "depth"
-_KINDS: Final = ("trade", "aggTrade", "bookTicker", "depthUpdate")
-_CHANNELS: Final[dict[str, Kind]] = {"trade": "trades", "aggTrade": "trades", "depthUpdate": "book"}
+_DIFF: Final = "depthUpdate"
+_CHANNELS: Final[dict[str, Kind]] = {_DIFF: "book", **{name: kind.channel for name, kind in KINDS.items()}}
+"""The kinds of frames that mean something, as `e` calls them, and the channels that they are of."""
 
 
 class Binance:
     """What reads the ticks of one symbol; spot and futures differ in how diffs are chained."""
 
-    def __init__(self, symbol: Symbol, diffs: Diffs) -> None:
+    def __init__(self, symbol: Symbol, diffs: Callable[[Symbol, Callable[[], object]], Diffs]) -> None:
         self._symbol = symbol
-        self._diffs = diffs
+        self._diffs = diffs(symbol, self._begin_tickers_anew)
         symbol.count_trades()
         self._name = symbol.venue_symbol
-        self._state = frames.Saved()
+        self._state = frames.SavedBinance()
         self._ts_recv = 0
-        self._kinds: dict[str, tuple[frames.Kind, Callable[[Any], None]]] = {
-            "trade": (frames.TRADE, self._take_trade),
-            "aggTrade": (frames.AGGREGATE, self._take_aggregate),
-            "bookTicker": (frames.TICKER, self._take_ticker),
-            "depthUpdate": (diffs.kind, self._take_diff),
+        self._kinds: dict[str, tuple[frames.FrameKind, Callable[[Any], None]]] = {
+            "trade": (KINDS["trade"], self._apply_trade),
+            "aggTrade": (KINDS["aggTrade"], self._apply_agg_trade),
+            "bookTicker": (KINDS["bookTicker"], self._apply_ticker),
+            _DIFF: (self._diffs.kind, self._apply_diff),
         }
         stream = self._name.lower()
         # the names of streams as they are subscribed, so that most frames are decoded once, by the right type
         self._streams = {
-            f"{stream}@{name}".encode(): (self._kinds[kind][0].frame, self._kinds[kind][1], _CHANNELS.get(kind))
+            f"{stream}@{name}".encode(): (self._kinds[kind][0].frame, self._kinds[kind][1], _CHANNELS[kind])
             for name, kind in frames.STREAMS.items()
         }
-        diffs.begun_anew = self._begin_tickers_anew
-        self._depth_streams = {f"{stream}@{name}" for name, kind in frames.STREAMS.items() if kind == "depthUpdate"}
+        self._depth_streams = {f"{stream}@{name}" for name, kind in frames.STREAMS.items() if kind == _DIFF}
 
     def apply(self, tick: Tick) -> None:
         """Tells the symbol what the tick meant; raises as `Machine.apply` says."""
@@ -77,16 +82,16 @@ class Binance:
         if known is None:
             self._apply_by_head(frame)
             return
-        decode, take, channel = known
+        decode, apply, channel = known
         try:
             data = decode(frame).data
-        except frames.UNREADABLE:
+        except UNREADABLE:
             self._apply_by_head(frame)
             return
         if data.s != self._name:
             self._must_be_mine(data.s)
         try:
-            take(data)
+            apply(data)
         except BadTick as error:
             raise self._spoiled(channel, error) from error
 
@@ -101,7 +106,7 @@ class Binance:
         return (
             head.s == self._name
             and read.stream in self._depth_streams
-            and self._diffs.take_told(head, read.told, tick.ts_recv)
+            and self._diffs.apply_canonical(head, read.book, tick.ts_recv)
         )
 
     def refused(self, tick: Tick) -> None:
@@ -125,50 +130,49 @@ class Binance:
             head, inner = frames.read(frame)
             name = frames.kind(head)
             keys = frames.keys_of(head)
-        except frames.UNREADABLE as error:
+        except UNREADABLE as error:
             raise BadTick(f"frame cannot be read: {error}") from error
-        if name not in _KINDS or not keys:
+        if name not in _CHANNELS or not keys:
             return
         self._must_be_mine(keys[0])
-        kind, take = self._kinds[name]
-        channel = _CHANNELS.get(name)
+        kind, apply = self._kinds[name]
         try:
             data = _decoded(kind, inner)
-            if name == "depthUpdate" and not head.stream and self._diffs.is_partial(data):
+            if name == _DIFF and not head.stream and self._diffs.is_partial(data):
                 return
-            take(data)
-        except (BadTick, *frames.UNREADABLE) as error:
-            raise self._spoiled(channel, error) from error
+            apply(data)
+        except (BadTick, *UNREADABLE) as error:
+            raise self._spoiled(kind.channel, error) from error
 
     def _apply_answer(self, request: str, frame: bytes) -> None:
         if request and _DEPTH not in request:
             return  # the answer to another question
         try:
-            depth = frames.DEPTH(frame)
-        except frames.UNREADABLE as error:
+            depth = frames.DEPTH_SNAPSHOT(frame)
+        except UNREADABLE as error:
             try:
-                depth = frames.LONGER_DEPTH(frame)
-            except frames.UNREADABLE:
+                depth = frames.LONGER_DEPTH_SNAPSHOT(frame)
+            except UNREADABLE:
                 if _is_refusal(frame):
                     return
                 raise BadTick(f"depth snapshot cannot be read: {error}") from error
         if depth.symbol is not None:
             self._must_be_mine(depth.symbol)
-        self._diffs.take_snapshot(depth, self._ts_recv)
+        self._diffs.apply_snapshot(depth, self._ts_recv)
 
     def _must_be_mine(self, name: str) -> None:
         if name != self._name:
             raise BadTick(f"frame of {name[:_SHOWN_CHARS_MAX]!r}, wanted {self._name}")
 
-    def _take_diff(self, data: Any) -> None:
-        self._diffs.take(data, self._ts_recv)
+    def _apply_diff(self, data: Any) -> None:
+        self._diffs.apply(data, self._ts_recv)
 
-    def _spoiled(self, channel: Kind | None, why: Exception) -> BadEntry:
+    def _spoiled(self, channel: Kind, why: Exception) -> BadEntry:
         if channel == "book":
             self._diffs.miss()
         return self._symbol.spoiled(channel, why)
 
-    def _take_trade(self, data: frames.Trade) -> None:
+    def _apply_trade(self, data: frames.BinanceTrade) -> None:
         state, symbol = self._state, self._symbol
         number, time = data.t, ms_or_us_ns(data.T)
         market = data.X == "MARKET"
@@ -186,7 +190,7 @@ class Binance:
         if market and symbol.trades([trade], time):
             state.trade, state.aggregate, state.aggregated = data.t, None, False
 
-    def _take_aggregate(self, data: frames.Aggregate) -> None:
+    def _apply_agg_trade(self, data: frames.AggTrade) -> None:
         state, symbol = self._state, self._symbol
         time = ms_or_us_ns(data.T)
         trade = Trade(positive(data.p), positive(data.q), "sell" if data.m else "buy", str(data.a), time)
@@ -211,7 +215,7 @@ class Binance:
         """Tickers carry the book's update ids: where those have begun anew, these have."""
         self._state.quotes.last = -1
 
-    def _take_ticker(self, data: frames.Ticker) -> None:
+    def _apply_ticker(self, data: frames.BookTicker) -> None:
         bid, ask = _top(data.b, data.B), _top(data.a, data.A)
         time = ms_or_us_ns(data.T)
         known = self._state.quotes
@@ -223,26 +227,6 @@ class Binance:
         self._symbol.quote(Quote(*bid, *ask), time)
 
 
-def spot(symbol: Symbol) -> Binance:
-    """What reads a symbol of spot."""
-    return Binance(symbol, SpotDiffs(symbol))
-
-
-def futures(symbol: Symbol) -> Binance:
-    """What reads a symbol of USD-M or COIN-M futures."""
-    return Binance(symbol, FuturesDiffs(symbol))
-
-
-def spot_ahead(ticks: Sequence[Tick]) -> list[ReadAhead | None]:
-    """Of each tick of spot what `apply_read` takes, None where it is for `apply`."""
-    return read_ahead(ticks, frames.SPOT_HEADS)
-
-
-def futures_ahead(ticks: Sequence[Tick]) -> list[ReadAhead | None]:
-    """Of each tick of futures what `apply_read` takes, None where it is for `apply`."""
-    return read_ahead(ticks, frames.FUTURES_HEADS)
-
-
 def keys(frame: bytes) -> list[str]:
     """The symbol that a frame speaks of; none for answers, for lists of all symbols, and where it names none.
 
@@ -252,7 +236,7 @@ def keys(frame: bytes) -> list[str]:
     try:
         head, _ = frames.read(frame)
         return frames.keys_of(head)
-    except frames.UNREADABLE as error:
+    except UNREADABLE as error:
         raise BadTick(f"frame cannot be read: {error}") from error
 
 
@@ -260,18 +244,18 @@ def entries(tick: Tick) -> dict[str, object]:
     """The symbol that a frame speaks of, if it means anything.
 
     Raises:
-        BadTick: it cannot be read, nothing says what it is, or it is a depth snapshot (whoever asked knows of what).
+        BadTick: it cannot be read, nothing says what it is, or it is a depth snapshot (who asked knows of what).
     """
     try:
         head, _ = frames.read(tick.value)
         if tick.request is not None and head.lastUpdateId is not None:
             raise BadTick("depth snapshot without a key, wanted the symbol that was asked for")
-        return dict.fromkeys(frames.keys_of(head)) if frames.kind(head) in _KINDS else {}
-    except frames.UNREADABLE as error:
+        return dict.fromkeys(frames.keys_of(head)) if frames.kind(head) in _CHANNELS else {}
+    except UNREADABLE as error:
         raise BadTick(f"frame cannot be read: {error}") from error
 
 
-def wide(frame: bytes) -> tuple[Action, str | None] | None:
+def venue_status(frame: bytes) -> tuple[Action, str | None] | None:
     """Nothing: Binance does not say what becomes of all symbols.
 
     Raises:
@@ -287,9 +271,9 @@ def _channels(frame: bytes) -> Sequence[Kind]:
         head, _ = frames.read(frame)
         if not frames.kind(head):
             frames.keys_of(head)
-    except (BadTick, *frames.UNREADABLE):
+    except (BadTick, *UNREADABLE):
         said = leading(frame)
-        head = frames.Head(stream=said.get("stream", ""), e=said.get("e", ""), u=said.get("u"), B=said.get("B"))
+        head = frames.BinanceHead(stream=said.get("stream", ""), e=said.get("e", ""), u=said.get("u"), B=said.get("B"))
         if not head.stream and not frames.kind(head):
             return IN_DOUBT
     channel = _CHANNELS.get(frames.kind(head))
@@ -302,10 +286,10 @@ def _top(price: str, size: str) -> tuple[str | None, str | None]:
     return (None, None) if "0" in best else best
 
 
-def _decoded(kind: frames.Kind, data: bytes) -> Any:
+def _decoded(kind: frames.FrameKind, data: bytes) -> Any:
     try:
         return kind.data(data)
-    except frames.UNREADABLE:
+    except UNREADABLE:
         if kind.longer is None:
             raise
         return kind.longer(data)
@@ -314,7 +298,7 @@ def _decoded(kind: frames.Kind, data: bytes) -> Any:
 def _is_refusal(frame: bytes) -> bool:
     """Whether a request was answered by the number of an error."""
     try:
-        frames.ANSWER(frame)
-    except frames.UNREADABLE:
+        frames.REQUEST_ERROR(frame)
+    except UNREADABLE:
         return False
     return True

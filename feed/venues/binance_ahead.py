@@ -1,7 +1,7 @@
 """Depth updates of Binance that are read many at once, before it is known what their symbols make of them.
 
 Owns the usual case: a combined frame whose data ends with its sides. What is not usual is left to `binance`, frame by
-frame. Heads are decoded all at once, sides stay text (`sides`).
+frame. Heads are decoded all at once, sides stay text (`bulk_levels`).
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from feed.venues import binance_frames as frames
+from feed.venues.binance_frames import Heads
 from feed.venues.bulk_levels import CanonicalBook, canonical_sides
 from feed.venues.symbol import Tick
+from feed.wire.frames import UNREADABLE
 
 _SIDES: Final = b'"b":['
 _SIDES_AT: Final = len(b'"b":')
@@ -27,10 +28,10 @@ class ReadAhead(Struct, frozen=True, gc=False):
 
     stream: str
     head: Any
-    told: CanonicalBook
+    book: CanonicalBook
 
 
-def read_ahead(ticks: Sequence[Tick], decode: frames.Heads) -> list[ReadAhead | None]:
+def read_ahead(ticks: Sequence[Tick], decode: Heads) -> list[ReadAhead | None]:
     """Of each tick what can be read of it now, None where it is for `apply`."""
     found: list[ReadAhead | None] = [None] * len(ticks)
     values = [tick.value for tick in ticks]
@@ -48,12 +49,12 @@ def read_ahead(ticks: Sequence[Tick], decode: frames.Heads) -> list[ReadAhead | 
     joined = b"[%b%b]" % ((_NO_SIDES + b",").join(heads), _NO_SIDES)
     try:
         read = decode(joined)
-    except frames.UNREADABLE:
+    except UNREADABLE:
         return found  # one of them is bad, and `apply` will say which
     # each has two objects and no more, the second one is open: what stands there are its data's own sides, to the end
     if joined.count(b"{") != 2 * len(heads):
         return found
-    for index, frame, told in zip(indexes, read, canonical_sides(sides), strict=True):
-        if told is not None:
-            found[index] = ReadAhead(frame.stream, frame.data, told)
+    for index, frame, book in zip(indexes, read, canonical_sides(sides), strict=True):
+        if book is not None:
+            found[index] = ReadAhead(frame.stream, frame.data, book)
     return found

@@ -1,10 +1,9 @@
-"""A Binance book: depth updates, and the snapshots that they are bridged to.
+"""A Binance book: depth updates (diffs), and the snapshots that they are bridged to.
 
-Owns the chain of update ids, the diffs that wait for a snapshot (those of the last minute and of at most 1 MiB), and
-when ids have begun anew. Leaves reading frames to `binance`.
+Owns the chain of update ids as far as spot and futures have it in common, the diffs that wait for a snapshot (those of
+the last minute and of at most 1 MiB), and when ids have begun anew. Leaves reading frames to `binance`, and which diff
+is old, the next one or behind a hole to `binance_spot` and `binance_futures`.
 
-- Spot: diffs with `u <= lastUpdateId` are old, and each `U` must be at most the `u` before it plus 1.
-- Futures: those with `u < lastUpdateId` are old, and each `pu` must be at most the `u` before it.
 - Streams of two speeds may be mixed: each is whole, so a diff that overlaps what is known goes on from there.
 - No snapshot comes, and diffs are given up: the book is stale. It is not before: diffs always begin first.
 - A hole makes the book stale, and diffs are kept again until a snapshot bridges them. A snapshot that is older than the
@@ -40,20 +39,22 @@ _KEPT_NS_MAX: Final = 60_000_000_000
 
 
 class Diffs:
-    """The diffs of one symbol; spot and futures differ in how they are chained."""
+    """The diffs of one symbol; spot and futures differ in how they are chained.
 
-    kind: ClassVar[frames.Kind]
+    `begun_anew` is called where update ids have begun anew, for those who count by them, too.
+    """
 
-    def __init__(self, symbol: Symbol) -> None:
+    kind: ClassVar[frames.FrameKind]
+
+    def __init__(self, symbol: Symbol, begun_anew: Callable[[], object]) -> None:
         self._symbol = symbol
         self._state = frames.SavedDiffs()
         self._kept: deque[tuple[int, bytes]] = deque()
         self._kept_bytes = 0
-        self.begun_anew: Callable[[], object] = lambda: None
-        """Called where update ids have begun anew, for whoever counts by them, too."""
+        self._begun_anew = begun_anew
 
-    def take_told(self, head: Any, told: CanonicalBook, ts_recv: int) -> bool:
-        """Takes a depth update whose sides are text, if it is simply the next one of a live book; else nothing has
+    def apply_canonical(self, head: Any, book: CanonicalBook, ts_recv: int) -> bool:
+        """Takes a diff whose sides are canonical JSON, if it is simply the next one of a live book; else nothing has
         changed."""
         state = self._state
         if state.book is None or not self._is_next(head, state.book) or not self._symbol.book_is_live:
@@ -65,11 +66,11 @@ class Diffs:
         state.book, state.first = head.u, False
         seen = state.seen
         seen.last, seen.event, seen.recv = head.u, time, ts_recv
-        self._symbol.book_told(told.text, told.levels, time)
+        self._symbol.book_change_json(book.text, book.levels, time)
         return True
 
-    def take(self, diff: Any, ts_recv: int) -> None:
-        """Takes a depth update.
+    def apply(self, diff: Any, ts_recv: int) -> None:
+        """Takes a diff.
 
         Raises:
             BadTick: a number or its time is odd; nothing has changed.
@@ -95,7 +96,7 @@ class Diffs:
             state.book, state.first = diff.u, False
             self._symbol.book_change(bids, asks, time)
 
-    def take_snapshot(self, depth: frames.Depth, ts_recv: int) -> None:
+    def apply_snapshot(self, depth: frames.DepthSnapshot, ts_recv: int) -> None:
         """Takes the answer to a request, if it is of use.
 
         Raises:
@@ -134,7 +135,7 @@ class Diffs:
         self._state.missed = True
 
     def is_partial(self, diff: Any) -> bool:
-        """Whether a raw depth update looks like a partial book; raises `BadTick`."""
+        """Whether a raw diff looks like a partial book; raises `BadTick`."""
         raise NotImplementedError
 
     def save(self) -> frames.SavedDiffs:
@@ -153,7 +154,7 @@ class Diffs:
         self._state.book, self._state.seen.last, self._state.missed = None, -1, False
         self._kept.clear()
         self._kept_bytes = 0
-        self.begun_anew()
+        self._begun_anew()
 
     def _keep(self, diff: Any, ts_recv: int) -> None:
         kept = msgspec.json.encode(diff)
@@ -174,42 +175,6 @@ class Diffs:
     def _is_next(self, diff: Any, last: int) -> bool:
         """True only where it is neither old nor behind a hole, whether `last` is a snapshot's or not."""
         raise NotImplementedError
-
-
-class SpotDiffs(Diffs):
-    """Update ids are consecutive."""
-
-    kind = frames.SPOT_DIFF
-
-    def is_partial(self, diff: frames.SpotDiff) -> bool:
-        return False  # those of spot have fields of their own
-
-    def _is_old(self, diff: frames.SpotHead, last: int, *, first: bool) -> bool:
-        return diff.u <= last
-
-    def _is_hole(self, diff: frames.SpotHead, last: int) -> bool:
-        return last + 1 < diff.U
-
-    def _is_next(self, diff: frames.SpotHead, last: int) -> bool:
-        return diff.U <= last + 1 <= diff.u
-
-
-class FuturesDiffs(Diffs):
-    """Update ids are shared by many symbols; each diff names the one before it."""
-
-    kind = frames.FUTURES_DIFF
-
-    def is_partial(self, diff: frames.FuturesDiff) -> bool:
-        return frames.is_partial(canonical_levels(diff.b), canonical_levels(diff.a))
-
-    def _is_old(self, diff: frames.FuturesHead, last: int, *, first: bool) -> bool:
-        return diff.u < last or (diff.u == last and not first)
-
-    def _is_hole(self, diff: frames.FuturesHead, last: int) -> bool:
-        return diff.pu > last
-
-    def _is_next(self, diff: frames.FuturesHead, last: int) -> bool:
-        return diff.pu == last < diff.u
 
 
 def _without_deleted(side: dict[str, str]) -> dict[str, str]:

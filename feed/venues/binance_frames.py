@@ -1,6 +1,7 @@
-"""The frames of Binance: their shapes, how they are told apart, and the symbol that they speak of.
+"""The frames that spot and futures of Binance have in common: their shapes, how they are told apart, their symbol.
 
-Field names are the venue's. Owns reading bytes into these shapes; what they mean stands in `binance`.
+Owns reading bytes into these shapes. Leaves what they mean to `binance`, and the shapes of depth updates, in which spot
+and futures differ, to `binance_spot` and `binance_futures`. Field names are the venue's.
 
 What a frame is stands in the name of its stream: partial books, `depth5`, `depth10@100ms`, `rpiDepth`, have the same
 fields as depth updates. Raw frames have no such name, and say only by `e` what they are.
@@ -16,10 +17,10 @@ import msgspec
 from msgspec import Meta, Raw, Struct, field
 
 from feed.errors import BadTick
-from feed.venues.counters import Counter
+from feed.venues.counters import VenueCounter
 from feed.venues.rows import longer
+from feed.wire.model import Kind
 
-UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 ABSENT: Final = Raw(b"")
 Time = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Id = Annotated[int, Meta(ge=0, le=2**63 - 1)]
@@ -35,10 +36,9 @@ STREAMS: Final = {
 """Names of streams, after the symbol, to the kind of their frames. Those of other names mean nothing."""
 _DIFFS: Final = re.compile(r"depth(?:@[0-9]+ms)?", re.ASCII).fullmatch
 _ALL_TICKERS: Final = "!bookTicker"
-_PARTIAL_LEVELS: Final = (5, 10, 20)
 
 
-class Trade(Struct, gc=False):
+class BinanceTrade(Struct, gc=False):
     s: str
     t: Id
     p: str
@@ -48,7 +48,7 @@ class Trade(Struct, gc=False):
     X: str = "MARKET"
 
 
-class Aggregate(Struct, gc=False):
+class AggTrade(Struct, gc=False):
     s: str
     a: Id
     f: Id
@@ -59,7 +59,7 @@ class Aggregate(Struct, gc=False):
     T: Time | None = None
 
 
-class Ticker(Struct, gc=False):
+class BookTicker(Struct, gc=False):
     s: str
     u: Id
     b: str
@@ -69,37 +69,8 @@ class Ticker(Struct, gc=False):
     T: Time | None = None
 
 
-class SpotHead(Struct, gc=False, kw_only=True):
-    """A depth update but for its sides; `time` is that of the event."""
-
-    s: str
-    U: Id
-    u: Id
-    time: Time | None = field(default=None, name="E")
-
-
-class FuturesHead(Struct, gc=False, kw_only=True):
-    """As `SpotHead`; `pu` names the update before."""
-
-    s: str
-    U: Id
-    u: Id
-    pu: Id
-    time: Time | None = field(default=None, name="T")
-
-
-class SpotDiff(SpotHead, gc=False, kw_only=True):
-    b: Sides
-    a: Sides
-
-
-class FuturesDiff(FuturesHead, gc=False, kw_only=True):
-    b: Sides
-    a: Sides
-
-
-class Depth(Struct, gc=False):
-    """A REST depth snapshot; only COIN-M names the symbol."""
+class DepthSnapshot(Struct, gc=False):
+    """The answer of REST; only COIN-M names the symbol."""
 
     lastUpdateId: Id  # noqa: N815  # the venue's name
     bids: Sides
@@ -109,13 +80,13 @@ class Depth(Struct, gc=False):
     symbol: str | None = None
 
 
-class Order(Struct, gc=False):
-    """Of a liquidation."""
+class Liquidation(Struct, gc=False):
+    """The order of a `forceOrder`."""
 
     s: str = ""
 
 
-class Head(Struct, gc=False):
+class BinanceHead(Struct, gc=False):
     """What tells a frame, or the data of a combined one, from the others."""
 
     stream: str = ""
@@ -133,8 +104,8 @@ class Head(Struct, gc=False):
     serverTime: Any = msgspec.UNSET  # noqa: N815  # the venue's name
 
 
-class Answer(Struct, gc=False):
-    """What tells that a request was not done."""
+class RequestError(Struct, gc=False):
+    """The answer to a request that was not done."""
 
     code: int
     msg: str = ""
@@ -148,61 +119,66 @@ class SavedDiffs(Struct, omit_defaults=True):
     book: int | None = None
     first: bool = False
     missed: bool = False
-    seen: Counter = field(default_factory=Counter)
+    seen: VenueCounter = field(default_factory=VenueCounter)
     kept: list[tuple[int, Raw]] = []
 
 
-class Saved(Struct, omit_defaults=True):
+class SavedBinance(Struct, omit_defaults=True):
     """The private state."""
 
     diffs: SavedDiffs = field(default_factory=SavedDiffs)
-    quotes: Counter = field(default_factory=Counter)
+    quotes: VenueCounter = field(default_factory=VenueCounter)
     trade: int | None = None
     aggregate: int | None = None
     aggregated: bool = False
 
 
-class Kind(Struct, frozen=True):
-    """How a kind of frames is read: a combined frame, its data alone, and data with longer rows than are known."""
+class FrameKind(Struct, frozen=True):
+    """A kind of frames that means something: of which channel it is, and how it is read: a combined frame, its data
+    alone, and data with longer rows than are known."""
 
+    channel: Kind
     frame: Callable[[bytes], Any]
     data: Callable[[bytes], Any]
     longer: Callable[[bytes], Any] | None = None
 
 
-HEAD: Final = msgspec.json.Decoder(Head).decode
-HEADS: Final = msgspec.json.Decoder(list[Head]).decode
-ORDER: Final = msgspec.json.Decoder(Order).decode
-DEPTH: Final = msgspec.json.Decoder(Depth).decode
-LONGER_DEPTH: Final = longer(Depth, 2, "bids", "asks")
-ANSWER: Final = msgspec.json.Decoder(Answer).decode
-SAVED: Final = msgspec.json.Decoder(Saved).decode
+HEAD: Final = msgspec.json.Decoder(BinanceHead).decode
+HEADS: Final = msgspec.json.Decoder(list[BinanceHead]).decode
+LIQUIDATION: Final = msgspec.json.Decoder(Liquidation).decode
+DEPTH_SNAPSHOT: Final = msgspec.json.Decoder(DepthSnapshot).decode
+LONGER_DEPTH_SNAPSHOT: Final = longer(DepthSnapshot, 2, "bids", "asks")
+REQUEST_ERROR: Final = msgspec.json.Decoder(RequestError).decode
+SAVED: Final = msgspec.json.Decoder(SavedBinance).decode
 
 
-def _kind_of(data: type[Struct], *rows: str) -> Kind:
+def frame_kind(channel: Kind, data: type[Struct], *rows: str) -> FrameKind:
+    """The kind of frames whose data looks like this; `rows` are its fields that are rows of two elements or more."""
     frame = msgspec.defstruct("Frame", [("data", data)], gc=False)
-    return Kind(
-        msgspec.json.Decoder(frame).decode, msgspec.json.Decoder(data).decode, longer(data, 2, *rows) if rows else None
+    return FrameKind(
+        channel,
+        msgspec.json.Decoder(frame).decode,
+        msgspec.json.Decoder(data).decode,
+        longer(data, 2, *rows) if rows else None,
     )
 
 
-def _heads_decoder(head: type) -> Heads:
+def heads_decoder(head: type) -> Heads:
     """Reads a list of combined frames whose data is such a head and `"b":0`."""
     data = msgspec.defstruct("Data", [("b", Literal[0])], bases=(head,), gc=False, kw_only=True)
     frame = msgspec.defstruct("Frame", [("stream", str), ("data", data)], gc=False)
     return msgspec.json.Decoder(list[frame]).decode  # type: ignore[valid-type]  # made just above
 
 
-TRADE: Final = _kind_of(Trade)
-AGGREGATE: Final = _kind_of(Aggregate)
-TICKER: Final = _kind_of(Ticker)
-SPOT_DIFF: Final = _kind_of(SpotDiff, "b", "a")
-FUTURES_DIFF: Final = _kind_of(FuturesDiff, "b", "a")
-SPOT_HEADS: Final = _heads_decoder(SpotHead)
-FUTURES_HEADS: Final = _heads_decoder(FuturesHead)
+KINDS: Final[dict[str, FrameKind]] = {
+    "trade": frame_kind("trades", BinanceTrade),
+    "aggTrade": frame_kind("trades", AggTrade),
+    "bookTicker": frame_kind("quotes", BookTicker),
+}
+"""The kinds that mean something, as `e` calls them, but for `depthUpdate`, in which spot and futures differ."""
 
 
-def keys_of(head: Head) -> list[str]:
+def keys_of(head: BinanceHead) -> list[str]:
     """The symbol that a frame speaks of; none for answers, for lists of all symbols, and where it names none."""
     if head.s:
         return [head.s]
@@ -210,7 +186,7 @@ def keys_of(head: Head) -> list[str]:
         name, _, kind = head.stream.partition("@")
         return [name.upper()] if kind and not name.startswith("!") else []
     if bytes(head.o).startswith(b"{"):
-        order = ORDER(head.o)
+        order = LIQUIDATION(head.o)
         return [order.s] if order.s else []
     if head.e or head.lastUpdateId is not None:
         return []
@@ -219,7 +195,7 @@ def keys_of(head: Head) -> list[str]:
     raise BadTick("frame without a symbol, wanted `s` or a name of a stream")
 
 
-def read(frame: bytes) -> tuple[Head, bytes]:
+def read(frame: bytes) -> tuple[BinanceHead, bytes]:
     """What a frame is, and its data. A list, as of all symbols' tickers, is the head of its first entry."""
     if frame.startswith(b"["):
         return _head_of(frame), frame
@@ -234,7 +210,7 @@ def read(frame: bytes) -> tuple[Head, bytes]:
     return within, inner
 
 
-def kind(head: Head) -> str:
+def kind(head: BinanceHead) -> str:
     """The kind of a frame, as `e` calls it; an empty text where it means nothing."""
     if head.stream:
         name = head.stream.partition("@")[2]
@@ -245,20 +221,8 @@ def kind(head: Head) -> str:
     return "bookTicker"  # spot's has no name of its own
 
 
-def is_partial(bids: Sides, asks: Sides) -> bool:
-    """Whether a depth update in canonical form looks like a partial book of futures: 5, 10 or 20 best levels a side.
-
-    A raw frame does not say which of both it is. Of 34,000 depth updates of captured futures none looks like this.
-    """
-    if len(bids) != len(asks) or len(bids) not in _PARTIAL_LEVELS or any(size == "0" for _, size in bids + asks):
-        return False
-    highest = [float(price) for price, _ in bids]
-    lowest = [float(price) for price, _ in asks]
-    return highest == sorted(highest, reverse=True) and lowest == sorted(lowest)
-
-
-def _head_of(frame: bytes) -> Head:
+def _head_of(frame: bytes) -> BinanceHead:
     heads = HEADS(frame)
     if not heads or not all(head.e for head in heads):
         raise BadTick(f"list of {len(heads)} entries, wanted a list of events")
-    return Head(e=heads[0].e + "@arr")
+    return BinanceHead(e=heads[0].e + "@arr")

@@ -23,10 +23,10 @@ from feed.venues.legible import IN_DOUBT, leading
 from feed.venues.symbol import Symbol, Tick
 from feed.venues.texts import definition, reason
 from feed.wire.decimals import canonical, positive, signed, signed_levels
+from feed.wire.frames import UNREADABLE
 from feed.wire.model import Action, Book, Instrument, Quote, Side, Status, Trade
 from feed.wire.times import NS_MAX, NS_MIN, unit_of
 
-_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _SHOWN_CHARS_MAX: Final = 50
 _TRADE_ID_CHARS_MAX: Final = 100
 _CONDITIONS_MAX: Final = 16
@@ -75,8 +75,8 @@ class Canonical:
         if said.symbol is not None and said.symbol != self._symbol.venue_symbol:
             raise BadTick(f"symbol {said.symbol[:_SHOWN_CHARS_MAX]!r}, wanted {self._symbol.venue_symbol}")
         try:
-            self._take(said, _time(said.ts_event), snapshot=_is_snapshot(said))
-        except (BadTick, *_UNREADABLE) as error:
+            self._apply_read(said, _time(said.ts_event), snapshot=_is_snapshot(said))
+        except (BadTick, *UNREADABLE) as error:
             raise self._symbol.spoiled(said.channel, error) from error
 
     def apply_entry(self, tick: Tick, entry: object) -> None:
@@ -87,7 +87,7 @@ class Canonical:
         """Puts in doubt what the tick may have held: one channel, if it can be read which."""
         try:
             channel: str | None = _TICK.decode(tick.value).channel
-        except _UNREADABLE:
+        except UNREADABLE:
             channel = leading(tick.value).get("channel")
         self._symbol.in_doubt(*(IN_DOUBT if channel is None else [channel]))
 
@@ -98,7 +98,7 @@ class Canonical:
     def load(self, saved: bytes) -> None:
         """No private state."""
 
-    def _take(self, said: _Tick, time: str | None, *, snapshot: bool) -> None:
+    def _apply_read(self, said: _Tick, time: str | None, *, snapshot: bool) -> None:
         symbol = self._symbol
         if said.channel == "trades":
             trades = [_trade(trade) for trade in _TRADES.decode(said.data)]
@@ -145,7 +145,7 @@ def entries(tick: Tick) -> dict[str, object]:
     return {said.symbol: None} if said.symbol else {}
 
 
-def wide(frame: bytes) -> tuple[Action, str | None] | None:
+def venue_status(frame: bytes) -> tuple[Action, str | None] | None:
     """What a tick without a key and a symbol says of all symbols: a status.
 
     Raises:
@@ -156,7 +156,7 @@ def wide(frame: bytes) -> tuple[Action, str | None] | None:
         raise BadTick(f"tick of the channel {said.channel} without a key")
     try:
         status = _STATUS.decode(said.data)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise BadTick(f"tick cannot be read: {error}") from error
     return status.action, reason(status.reason)
 
@@ -164,7 +164,7 @@ def wide(frame: bytes) -> tuple[Action, str | None] | None:
 def _read(value: bytes) -> _Tick:
     try:
         return _TICK.decode(value)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise BadTick(f"tick cannot be read: {error}") from error
 
 

@@ -1,64 +1,33 @@
-"""The frames of Coinbase, Exchange and Advanced Trade: their shapes, and what they say of each product.
+"""What the frames of Coinbase's two sockets have in common: how their kind is known, and how a kind is read.
 
-Field names are the venue's. Owns reading bytes into these shapes; what they mean stands in `coinbase`. A field that may
+Owns the head of a frame, the products that it speaks of, and the rows of the tables of kinds. Leaves those tables, the
+shapes and what they mean to `coinbase_exchange` and `coinbase_advanced`. Field names are the venue's. A field that may
 be left out is unset then, which is neither null nor zero.
+
+- Exchange: frames with a `type` and no `channel`; their kind is the type.
+- Advanced Trade: frames with a `channel`; their kind is `channel NAME`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final
 
 import msgspec
-from msgspec import UNSET, Meta, Raw, Struct, UnsetType, field
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from feed.errors import BadTick
-from feed.venues.counters import Counter
-from feed.venues.rows import longer
 from feed.wire.model import Kind
 
-UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-KIND_CHARS_MAX: Final = 40
 Id = Annotated[int, Meta(ge=0, le=2**63 - 1)]
-Levels = list[tuple[str, str]]
 Text = str | UnsetType | None
 Flag = bool | UnsetType
-
-
-class Snapshot(Struct, gc=False):
-    product_id: str
-    bids: Levels
-    asks: Levels
-    time: str | None = None
-
-
-class Change(Struct, gc=False):
-    product_id: str
-    changes: list[tuple[Literal["buy", "sell"], str, str]]
-    time: str | None = None
-
-
-class Match(Struct, gc=False):
-    product_id: str
-    trade_id: Id
-    side: Literal["buy", "sell"]
-    size: str
-    price: str
-    time: str | None = None
-
-
-class Ticker(Struct, gc=False):
-    product_id: str
-    sequence: Id | None = None
-    best_bid: Text = UNSET
-    best_ask: Text = UNSET
-    best_bid_size: Text = UNSET
-    best_ask_size: Text = UNSET
-    time: str | None = None
+Item = tuple[str, Any]
+"""What a frame says of one product, with the type of its event: an empty text where there is none."""
 
 
 class Product(Struct, gc=False):
-    """Of a status frame."""
+    """Of a status frame of either socket."""
 
     id: str
     base_currency: Text = UNSET
@@ -76,228 +45,67 @@ class Product(Struct, gc=False):
     trading_disabled: Flag = UNSET
 
 
-class Level(Struct, gc=False):
-    side: Literal["bid", "offer", "ask"]
-    price_level: str
-    new_quantity: str
-
-
-class BookEvent(Struct, gc=False):
-    type: Literal["snapshot", "update"]
-    product_id: str
-    updates: list[Level]
-
-
-class TradeOf(Struct, gc=False):
-    product_id: str
-    trade_id: str
-    side: Literal["BUY", "SELL"]
-    size: str
-    price: str
-    time: str | None = None
-
-
-class TickerOf(Struct, gc=False):
-    product_id: str
-    best_bid: Text = UNSET
-    best_ask: Text = UNSET
-    best_bid_quantity: Text = UNSET
-    best_ask_quantity: Text = UNSET
-
-
-class TradesEvent(Struct, gc=False):
-    type: Literal["snapshot", "update"]
-    trades: list[TradeOf]
-
-
-class TickersEvent(Struct, gc=False):
-    tickers: list[TickerOf]
-
-
-class ProductsEvent(Struct, gc=False):
-    products: list[Product]
-
-
-class Status(Struct, gc=False):
-    products: list[Product]
-    timestamp: str | None = None
-
-
-class Books(Struct, gc=False):
-    events: list[BookEvent]
-    timestamp: str | None = None
-
-
-class Trades(Struct, gc=False):
-    events: list[TradesEvent]
-    timestamp: str | None = None
-
-
-class Tickers(Struct, gc=False):
-    events: list[TickersEvent]
-    timestamp: str | None = None
-
-
-class Statuses(Struct, gc=False):
-    events: list[ProductsEvent]
-    timestamp: str | None = None
-
-
-class Named(Struct, gc=False):
+class NamedItem(Struct, gc=False):
     product_id: str = ""
     id: str = ""
 
 
 class EventHead(Struct, gc=False):
     product_id: str = ""
-    trades: list[Named] = []
-    tickers: list[Named] = []
-    products: list[Named] = []
-    candles: list[Named] = []
+    trades: list[NamedItem] = []
+    tickers: list[NamedItem] = []
+    products: list[NamedItem] = []
+    candles: list[NamedItem] = []
 
 
-class Head(Struct, gc=False):
+class CoinbaseHead(Struct, gc=False):
     """What tells a frame from the others, and the products that it speaks of."""
 
     type: str = ""
     channel: str = ""
     product_id: str = ""
-    products: list[Named] = []
+    products: list[NamedItem] = []
     events: list[EventHead] = []
 
-
-class Event(Struct, gc=False):
-    """One of an Advanced Trade frame, its entries unread."""
-
-    type: str = ""
-    trades: list[Raw] | UnsetType = UNSET
-    tickers: list[Raw] | UnsetType = UNSET
-    products: list[Raw] | UnsetType = UNSET
+    @property
+    def kind(self) -> str:
+        """The kind of the frame."""
+        return f"channel {self.channel}" if self.channel else self.type
 
 
-class Outer(Struct, gc=False):
-    """A frame of several products, its entries unread."""
-
-    timestamp: str | None = None
-    products: list[Raw] | UnsetType = UNSET
-    events: list[Raw] | UnsetType = UNSET
-
-
-class Part(Struct, gc=False, frozen=True):
-    """What a frame says of one product: its entries unread, each with the type of its event."""
-
-    kind: str
-    frame: bytes
-    time: str | None = None
-    said: list[tuple[str, Raw]] = []
-
-
-class Facts(Struct, frozen=True, omit_defaults=True):
-    """Whether a product trades, as far as the venue has said."""
-
-    status: str | None = None
-    status_message: str | None = None
-    post_only: bool = False
-    limit_only: bool = False
-    cancel_only: bool = False
-    auction_mode: bool = False
-    trading_disabled: bool = False
-
-
-class Saved(Struct, omit_defaults=True):
-    """The private state: the last trade told, the last ticker told, whether the product trades."""
-
-    trade: int | None = None
-    quotes: Counter = field(default_factory=Counter)
-    facts: Facts = Facts()
-
-
-class One(Struct, frozen=True):
-    """A kind of frames that speak of one product: how they are read, and of which channel they are."""
+class OneProduct(Struct, frozen=True):
+    """A kind of frames that speak of one product: how they are read, and of which channel they are. `longer` reads
+    those with longer rows than are known."""
 
     decode: Callable[[bytes], Any]
     channel: Kind
     longer: Callable[[bytes], Any] | None = None
 
 
-class Several(Struct, frozen=True):
-    """A kind of frames that may speak of several: how a whole one is read, how its entries of one product are found in
-    that, each with the type of its event, and how one entry is read."""
+class SeveralProducts(Struct, frozen=True):
+    """A kind of frames that may speak of several products.
+
+    `all` reads a whole frame, and `own` finds in that what it says of one product. Where `all` fails, `raw` gives the
+    time of the frame and each item unread, with its product and the type of its event; `one` reads an item.
+    """
 
     all: Callable[[bytes], Any]
-    own: Callable[[Any, str], list[tuple[str, Any]]]
+    own: Callable[[Any, str], list[Item]]
+    raw: Callable[[bytes], tuple[str | None, Iterator[tuple[str, str, Raw]]]]
     one: Callable[[Raw], Any]
     channel: Kind
 
 
-HEAD: Final = msgspec.json.Decoder(Head).decode
-SAVED: Final = msgspec.json.Decoder(Saved).decode
-_OUTER: Final = msgspec.json.Decoder(Outer).decode
-_EVENT: Final = msgspec.json.Decoder(Event).decode
-_NAMED: Final = msgspec.json.Decoder(Named).decode
-_MATCH: Final = msgspec.json.Decoder(Match).decode
-ONE: Final[dict[str, One]] = {
-    "snapshot": One(msgspec.json.Decoder(Snapshot).decode, "book", longer(Snapshot, 2, "bids", "asks")),
-    "l2update": One(msgspec.json.Decoder(Change).decode, "book", longer(Change, 3, "changes")),
-    "match": One(_MATCH, "trades"),
-    "last_match": One(_MATCH, "trades"),
-    "ticker": One(msgspec.json.Decoder(Ticker).decode, "quotes"),
-}
-SEVERAL: Final[dict[str, Several]] = {
-    "status": Several(
-        msgspec.json.Decoder(Status).decode,
-        lambda data, name: [("", product) for product in data.products if product.id == name],
-        msgspec.json.Decoder(Product).decode,
-        "status",
-    ),
-    "channel l2_data": Several(
-        msgspec.json.Decoder(Books).decode,
-        lambda data, name: [(event.type, event) for event in data.events if event.product_id == name],
-        msgspec.json.Decoder(BookEvent).decode,
-        "book",
-    ),
-    "channel market_trades": Several(
-        msgspec.json.Decoder(Trades).decode,
-        lambda data, name: [(e.type, trade) for e in data.events for trade in e.trades if trade.product_id == name],
-        msgspec.json.Decoder(TradeOf).decode,
-        "trades",
-    ),
-    "channel ticker": Several(
-        msgspec.json.Decoder(Tickers).decode,
-        lambda data, name: [("", ticker) for e in data.events for ticker in e.tickers if ticker.product_id == name],
-        msgspec.json.Decoder(TickerOf).decode,
-        "quotes",
-    ),
-    "channel status": Several(
-        msgspec.json.Decoder(Statuses).decode,
-        lambda data, name: [("", product) for e in data.events for product in e.products if product.id == name],
-        msgspec.json.Decoder(Product).decode,
-        "status",
-    ),
-}
-SEVERAL["channel ticker_batch"] = SEVERAL["channel ticker"]
-_LISTS: Final = {
-    "channel market_trades": "trades",
-    "channel ticker": "tickers",
-    "channel ticker_batch": "tickers",
-    "channel status": "products",
-}
-_STARTS: Final = {
-    (
-        f'{{"channel":"{kind.removeprefix("channel ")}' if kind.startswith("channel ") else f'{{"type":"{kind}'
-    ).encode(): kind
-    for kind in (*ONE, *SEVERAL)
-}
+HEAD: Final = msgspec.json.Decoder(CoinbaseHead).decode
+NAMED: Final = msgspec.json.Decoder(NamedItem).decode
 
 
-def kind(frame: bytes) -> str:
-    """The kind of a frame: of its first bytes where they say it, else by reading it."""
-    start = frame[: frame.find(b'",', 0, KIND_CHARS_MAX)]
-    known = _STARTS.get(start)
-    return _kind(HEAD(frame)) if known is None else known
+def products_of(head: CoinbaseHead) -> list[str]:
+    """The products that a frame speaks of.
 
-
-def keys_of(head: Head) -> list[str]:
+    Raises:
+        BadTick: it is neither Exchange's nor Advanced Trade's.
+    """
     if not head.type and not head.channel:
         raise BadTick("frame without `type` or `channel`")
     named = [head.product_id, *(product.id for product in head.products)]
@@ -308,57 +116,8 @@ def keys_of(head: Head) -> list[str]:
     return [name for name in dict.fromkeys(named) if name]
 
 
-def entries(frame: bytes) -> dict[str, Part]:
-    """What a frame says of each product; nothing where it is of a kind that means nothing.
-
-    Raises:
-        BadTick: it cannot be read, or an entry does not name its product.
-    """
-    try:
-        head = HEAD(frame)
-        of = _kind(head)
-        if of in ONE:
-            return {head.product_id: Part(of, frame)} if head.product_id else {}
-        if of not in SEVERAL:
-            keys_of(head)
-            return {}
-        outer = _OUTER(frame)
-        parts: dict[str, Part] = {}
-        for name, type_, raw in _said(of, outer):
-            if not name:
-                raise BadTick(f"entry {bytes(raw)[:KIND_CHARS_MAX]!r} without a product")
-            part = parts.get(name)
-            if part is None:
-                part = parts[name] = Part(of, frame, outer.timestamp, [])
-            part.said.append((type_, raw))
-        return parts
-    except UNREADABLE as error:
-        raise BadTick(f"frame cannot be read: {error}") from error
-
-
-def _kind(head: Head) -> str:
-    return f"channel {head.channel}" if head.channel else head.type
-
-
-def _said(of: str, outer: Outer) -> Iterator[tuple[str, str, Raw]]:
-    """Each entry with its product and the type of its event."""
-    if of == "status":
-        for raw in _listed(outer, "products"):
-            yield _NAMED(raw).id, "", raw
-        return
-    for raw in _listed(outer, "events"):
-        if of == "channel l2_data":
-            yield _NAMED(raw).product_id, "", raw
-            continue
-        event = _EVENT(raw)
-        for entry in _listed(event, _LISTS[of]):
-            named = _NAMED(entry)
-            yield named.product_id or named.id, event.type, entry
-
-
-def _listed(of: Struct, name: str) -> list[Raw]:
+def listed(items: list[Raw] | UnsetType, name: str) -> list[Raw]:
     """A list that has to be there: left out, it does not say that nothing is in it."""
-    found: list[Raw] | UnsetType = getattr(of, name)
-    if found is UNSET:
+    if items is UNSET:
         raise BadTick(f"`{name}` is left out, wanted a list")
-    return found
+    return items

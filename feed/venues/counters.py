@@ -35,7 +35,7 @@ def begins_anew(number: int, last: int, later_ns: int) -> bool:
     return number < last and (later_ns > LATE_NS or (later_ns > SOON_NS and 2 * number < last))
 
 
-class Counter(Struct, omit_defaults=True):
+class VenueCounter(Struct, omit_defaults=True):
     """Where a counter stands: its last number, and when that was, by the venue's clock and by receiving."""
 
     last: int = -1

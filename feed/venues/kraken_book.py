@@ -1,13 +1,13 @@
-"""A Kraken book: levels best first, with the digits as they were sent, which the checksum is made of.
+"""The book of one Kraken stream: levels best first, with the digits as they were sent, of which the checksum is made.
 
-Owns order, the depth and the checksum of one stream's book. What a frame says, and which of several streams is the book
-that is told, stand in `kraken`.
+Owns order, depth and checksum. Leaves what a frame says to `kraken_v1` and `kraken_v2`, and which of several streams'
+books is the symbol's to `kraken_books`.
 
 The venue says nothing about levels beyond the depth that was subscribed, so a book is cut to it after each frame: what
-is beyond may be gone without a word. Where no answer told the depth, it is at least so large as the snapshot, and as
-the place at which any level was told; the book is cut to the smallest depth that this leaves, so that each level in it
-is true. That may be too small: what was cut is kept in hand, and when the checksum of the ten best needs it, it was
-good all the time, the depth is the next larger one, and it is told again.
+is beyond may be gone without a word. Where no answer told the depth, it is at least as large as the snapshot, and as
+the place of any level that was sent. The book is cut to the smallest depth that fits, so that each level in it is true.
+That may be too small, so the levels that were cut are kept. When the checksum of the ten best needs them, they were
+good all the time: the depth is the next larger one, and they go out again.
 """
 
 from __future__ import annotations
@@ -18,11 +18,14 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from feed.venues.kraken_frames import SavedBook, Sent
+from msgspec import Struct, field
+
 from feed.wire.decimals import canonical, positive
 from feed.wire.model import Level
 from feed.wire.prices import rank_of
 
+Sent = tuple[str, str]
+"""A level's price and size as the venue wrote them."""
 DEPTHS: Final = (10, 25, 100, 500, 1000)
 _CHECKED_LEVELS: Final = 10
 _CUT_LEVELS_MAX: Final = 100
@@ -39,7 +42,7 @@ class BookLevel(NamedTuple):
     sent: Sent
 
 
-class Change(NamedTuple):
+class BookChange(NamedTuple):
     """What a frame says of a book, read."""
 
     snapshot: bool
@@ -49,11 +52,26 @@ class Change(NamedTuple):
     time: str | None
 
 
-class Told(NamedTuple):
+class BookDelta(NamedTuple):
     """What a change did to a book: levels as they go out."""
 
     bids: list[Level]
     asks: list[Level]
+
+
+class SavedBook(Struct, omit_defaults=True):
+    """One stream's book: levels as sent, so that the checksum can be made again; those that were cut while the depth
+    was not known, and those of the last change."""
+
+    stream: str
+    depth: int
+    depth_known: bool = field(name="told")
+    bids: list[Sent] = []
+    asks: list[Sent] = []
+    cut_bids: list[Sent] = []
+    cut_asks: list[Sent] = []
+    last_bids: list[Sent] = []
+    last_asks: list[Sent] = []
 
 
 def bid(sent: Sent) -> BookLevel:
@@ -70,52 +88,54 @@ def ask(sent: Sent) -> BookLevel:
     return _read(1, sent)
 
 
-class Book:
-    """One stream's book. `told`: its depth is known, by the stream's name, an answer, or both sides of a snapshot."""
+class StreamBook:
+    """One stream's book. `depth_known`: by the stream's name, an answer, or both sides of a snapshot.
 
-    def __init__(self, depth: int, *, told: bool) -> None:
+    `deeper_spoke`: whether the last change held a level beyond the depth, as only a deeper stream sends it.
+    """
+
+    def __init__(self, depth: int, *, depth_known: bool) -> None:
         self.depth = depth
-        self.told = told
+        self.depth_known = depth_known
         self.deeper_spoke = False
         self._bids, self._asks = _Side(), _Side()
         self._last: tuple[list[BookLevel], list[BookLevel]] = ([], [])
 
-    def take(self, change: Change) -> Told | None:
-        """Takes a change; None where the checksum disagrees: then the book is of no use any more.
-
-        `deeper_spoke` says afterwards whether it told of a level beyond the depth, as only a deeper stream does.
-        """
+    def apply(self, change: BookChange) -> BookDelta | None:
+        """Makes a change; None where the checksum disagrees: then the book is of no use any more."""
         self.deeper_spoke = False
         last, self._last = self._last, ([], []) if change.snapshot else (change.bids, change.asks)
-        told = Told(self._take(self._bids, change.bids, last[0]), self._take(self._asks, change.asks, last[1]))
+        delta = BookDelta(self._set(self._bids, change.bids, last[0]), self._set(self._asks, change.asks, last[1]))
         if change.checksum is None or self._checksum() == change.checksum:
-            return told
-        if self.told or not (self._bids.cut or self._asks.cut):
+            return delta
+        if self.depth_known or not (self._bids.cut or self._asks.cut):
             return None
         back = self._deepen(smallest_depth(self.depth + 1))
         if self._checksum() != change.checksum:
             return None
-        return Told(*(list({**dict(first), **dict(then)}.items()) for first, then in zip(told, back, strict=True)))
+        return BookDelta(
+            *(list({**dict(first), **dict(then)}.items()) for first, then in zip(delta, back, strict=True))
+        )
 
     def __len__(self) -> int:
         """The levels of the longer side."""
         return max(len(self._bids), len(self._asks))
 
-    def agrees(self, other: Book) -> bool:
+    def agrees(self, other: StreamBook) -> bool:
         """Whether the best levels of this one are the other one's."""
         return all(
             list(mine.items())[: len(theirs)] == list(theirs.items())
             for mine, theirs in zip(self.texts(), other.texts(), strict=True)
         )
 
-    def follow(self, deeper: Book) -> None:
-        """The best levels of a deeper book are those of this one."""
+    def copy_best(self, deeper: StreamBook) -> None:
+        """The best levels of a deeper book become those of this one."""
         self._bids.copy(deeper._bids, self.depth)
         self._asks.copy(deeper._asks, self.depth)
 
-    def know(self, depth: int) -> Told:
+    def set_depth(self, depth: int) -> BookDelta:
         """The depth was told: it counts for the levels that are there, too."""
-        self.told = True
+        self.depth_known = True
         return self._deepen(depth)
 
     def texts(self) -> tuple[dict[str, str], dict[str, str]]:
@@ -127,7 +147,7 @@ class Book:
         return SavedBook(
             stream,
             self.depth,
-            self.told,
+            self.depth_known,
             *(
                 [level.sent for level in levels]
                 for levels in (self._bids, self._asks, self._bids.cut.values(), self._asks.cut.values(), *self._last)
@@ -135,9 +155,9 @@ class Book:
         )
 
     @classmethod
-    def load(cls, saved: SavedBook) -> Book:
+    def load(cls, saved: SavedBook) -> StreamBook:
         """Takes up what `save` gave."""
-        book = cls(saved.depth, told=saved.told)
+        book = cls(saved.depth, depth_known=saved.depth_known)
         book._last = [bid(sent) for sent in saved.last_bids], [ask(sent) for sent in saved.last_asks]
         for side, read, levels, cut in (
             (book._bids, bid, saved.bids, saved.cut_bids),
@@ -148,49 +168,49 @@ class Book:
             side.cut = {level.rank: level for level in map(read, cut)}
         return book
 
-    def _take(self, side: _Side, levels: list[BookLevel], last: list[BookLevel]) -> list[Level]:
-        told: dict[str, str] = {}
-        ranks, take = side.ranks, side.set
+    def _set(self, side: _Side, levels: list[BookLevel], last: list[BookLevel]) -> list[Level]:
+        delta: dict[str, str] = {}
+        ranks, set_level = side.ranks, side.set
         for level in levels:
-            told[level.price] = level.size
-            take(level)
+            delta[level.price] = level.size
+            set_level(level)
             if len(ranks) > self.depth:
                 # a frame that was sent twice tells of levels that it has pushed out itself
-                self._reach(side, level, told, again=levels == last)
+                self._overflow(side, level, delta, again=levels == last)
         if len(ranks) > self.depth:
-            told |= {gone.price: "0" for gone in side.shorten(self.depth)}
-        return list(told.items())
+            delta |= {gone.price: "0" for gone in side.shorten(self.depth)}
+        return list(delta.items())
 
-    def _reach(self, side: _Side, level: BookLevel, told: dict[str, str], *, again: bool) -> None:
-        """A side is longer than the depth: a level told beyond it shows a deeper stream, others are cut."""
+    def _overflow(self, side: _Side, level: BookLevel, delta: dict[str, str], *, again: bool) -> None:
+        """A side is longer than the depth: a level sent beyond it shows a deeper stream, others are cut."""
         place = side.place(level)
         if level.size != "0" and place >= self.depth and not again:
             self.deeper_spoke = True
-            if not self.told:
+            if not self.depth_known:
                 self.depth = smallest_depth(place + 1)
-        if not self.told:
+        if not self.depth_known:
             for gone in side.shorten(self.depth):
                 side.keep(gone)
-                told[gone.price] = "0"
+                delta[gone.price] = "0"
 
-    def _deepen(self, depth: int) -> Told:
-        """Takes what was cut on a guess back, down to this depth."""
+    def _deepen(self, depth: int) -> BookDelta:
+        """Puts back what was cut while the depth was not known, down to this depth."""
         self.depth = depth
-        told: list[list[Level]] = []
+        delta: list[list[Level]] = []
         for side in (self._bids, self._asks):
             before = side.texts()
             back, side.cut = side.cut, {}
             for level in back.values():
                 side.set(level)
             for gone in side.shorten(depth):
-                if not self.told:
+                if not self.depth_known:
                     side.keep(gone)
             after = side.texts()
-            told.append(
+            delta.append(
                 [(price, "0") for price in before if price not in after]
                 + [level for level in after.items() if level[0] not in before]
             )
-        return Told(*told)
+        return BookDelta(*delta)
 
     def _checksum(self) -> int:
         return zlib.crc32((self._asks.checked() + self._bids.checked()).encode())
@@ -219,7 +239,7 @@ class _Side:
         return (self._levels[rank] for rank in self.ranks)
 
     def set(self, level: BookLevel) -> None:
-        """Takes a level; a size of zero deletes."""
+        """Sets a level; a size of zero deletes it."""
         rank = level.rank
         if self.cut:
             self.cut.pop(rank, None)
@@ -231,13 +251,13 @@ class _Side:
             del self.ranks[bisect_left(self.ranks, rank)]
 
     def copy(self, other: _Side, depth: int) -> None:
-        """Takes the best levels of another one, and no others."""
+        """Becomes the best levels of another one."""
         self.ranks = other.ranks[:depth]
         self._levels = {rank: other._levels[rank] for rank in self.ranks}
         self.cut = {}
 
     def keep(self, level: BookLevel) -> None:
-        """Keeps a level that was cut in hand; the worst of too many goes."""
+        """Keeps a level that was cut; the worst of too many goes."""
         self.cut[level.rank] = level
         if len(self.cut) > _CUT_LEVELS_MAX:
             del self.cut[max(self.cut)]

@@ -1,7 +1,8 @@
-"""What can still be read of a frame that was refused: the plain members with which its object begins.
+"""What can still be read of a frame that was refused.
 
-Owns how far a text that is cut or spoiled is believed: names, words and numbers before the first that is anything else.
-What they say of the channel is the venue's business; where they say nothing, book and trades are in doubt.
+Owns how far a text that is cut or spoiled is believed: the plain members with which its object begins, that is names,
+words and numbers before the first member that is anything else. What they say of the channel is the venue's business;
+where they say nothing, book and trades are in doubt.
 """
 
 from __future__ import annotations

@@ -18,44 +18,44 @@ from feed.wire.prices import sort_key
 if TYPE_CHECKING:
     from feed.wire.model import Level
 
-TOLD_BYTES_MAX: Final = 65536
+UNREAD_BYTES_MAX: Final = 65536
 _BOOKS: Final = msgspec.json.Decoder(list[Book])
 _NO_QUOTE: Final = Quote(None, None, None, None)
 
 
-class Levels:
-    """Both sides, not sorted: that waits until somebody asks for all of them."""
+class SymbolLevels:
+    """Both sides, not sorted: that waits until all levels are asked for."""
 
-    __slots__ = ("_asks", "_bids", "_told", "_told_bytes")
+    __slots__ = ("_asks", "_bids", "_unread", "_unread_bytes")
 
     def __init__(self) -> None:
         self._bids: dict[str, str] = {}
         self._asks: dict[str, str] = {}
-        self._told: list[bytes] = []
-        self._told_bytes = 0
+        self._unread: list[bytes] = []
+        self._unread_bytes = 0
 
     def change(self, bids: list[Level], asks: list[Level]) -> None:
         """Levels as absolute sizes, "0" deletes."""
-        if self._told:
-            self._take_told()
+        if self._unread:
+            self._apply_unread()
         self._bids.update(bids)
         self._asks.update(asks)
 
-    def tell(self, text: bytes) -> None:
-        """`change`, by the JSON of a `Book`; it is read when the levels are asked for, or there is much of it."""
-        self._told.append(text)
-        self._told_bytes += len(text)
-        if self._told_bytes > TOLD_BYTES_MAX:
-            self._take_told()
+    def change_json(self, text: bytes) -> None:
+        """`change`, by the JSON of a `Book`; it is read when the levels are asked for, or when there is much of it."""
+        self._unread.append(text)
+        self._unread_bytes += len(text)
+        if self._unread_bytes > UNREAD_BYTES_MAX:
+            self._apply_unread()
 
     def differences(self, bids: dict[str, str], asks: dict[str, str]) -> tuple[list[Level], list[Level]]:
         """What turns the present sides into these."""
-        self._take_told()
+        self._apply_unread()
         return _difference(self._bids, bids), _difference(self._asks, asks)
 
     def best(self, before: Quote | None, bids: list[Level], asks: list[Level]) -> Quote:
         """The best of both sides, after these levels have changed; `before` is what it was."""
-        self._take_told()
+        self._apply_unread()
         before = before or _NO_QUOTE
         bid = _best(self._bids, bids, before.bid_price, highest=True)
         ask = _best(self._asks, asks, before.ask_price, highest=False)
@@ -63,18 +63,18 @@ class Levels:
 
     def all(self) -> Book:
         """Every level, best first."""
-        self._take_told()
+        self._apply_unread()
         self._bids = _swept(self._bids, descending=True)
         self._asks = _swept(self._asks, descending=False)
         return Book(list(self._bids.items()), list(self._asks.items()))
 
-    def _take_told(self) -> None:
+    def _apply_unread(self) -> None:
         take_bids, take_asks = self._bids.update, self._asks.update
-        for book in _BOOKS.decode(b"[" + b",".join(self._told) + b"]"):
+        for book in _BOOKS.decode(b"[" + b",".join(self._unread) + b"]"):
             take_bids(book.bids)
             take_asks(book.asks)
-        self._told.clear()
-        self._told_bytes = 0
+        self._unread.clear()
+        self._unread_bytes = 0
 
 
 def _difference(old: dict[str, str], new: dict[str, str]) -> list[Level]:

@@ -9,17 +9,16 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Raw, Struct, field
 
-from feed.venues.bars import NEVER
-from feed.venues.bars import Saved as SavedBars
+from feed.venues.bars import NEVER, SavedBars
 from feed.wire.model import NO_SEQ, Action, Gap, Snapshot, State, Status, Update
 
 ALL: Final = "*"
 """No symbol is called this: it stands for what is known of the venue as a whole."""
 Message = Update | Snapshot | Gap | State
 NO_JUMP: Final = (NO_SEQ, 0)
-_WORDS_MAX: Final = 16
+_VENUE_STATUSES_MAX: Final = 16
 _STRICTNESS: Final[tuple[Action, ...]] = ("trading", "unknown", "pre-open", "halt", "close")
 
 
@@ -46,8 +45,8 @@ class SourceCounts(Struct):
     bars_of: str = ""
 
 
-class Word(NamedTuple):
-    """What the venue has said of all its symbols from tick `seq` on."""
+class VenueStatus(NamedTuple):
+    """What the venue says of all its symbols, from tick `seq` on."""
 
     seq: int
     action: Action
@@ -65,7 +64,7 @@ class Last(Struct):
 class SavedSymbol(Struct, frozen=True, omit_defaults=True):
     """A symbol's private state: all that its snapshots do not hold.
 
-    `status` is what was said of this symbol alone; `words` are those of `ALL`; `claimed` and `jumped` are the
+    `status` is what was said of this symbol alone; `venue_statuses` are those of `ALL`; `claimed` and `jumped` are the
     source's (`Now`).
     """
 
@@ -80,7 +79,7 @@ class SavedSymbol(Struct, frozen=True, omit_defaults=True):
     last_trades: Last
     machine: Raw
     status: Status | None = None
-    words: list[Word] = []
+    venue_statuses: list[VenueStatus] = field(default=[], name="words")
     newest: int = 0
     aggregates: list[tuple[int, int]] = []
     claimed: int = 0
@@ -90,16 +89,16 @@ class SavedSymbol(Struct, frozen=True, omit_defaults=True):
 class Now:
     """The tick in hand and what it has led to so far: shared by all symbols of a source.
 
-    `words` are the last ones that the venue has said of all symbols, each where it changed: a symbol that is born while
-    ticks are run again must find the one that held then. `claimed`: a time that is not believed yet, 0 where
+    `venue_statuses` are the last ones that the venue has said of all symbols, each where it changed: a symbol whose
+    first tick is run again must find the one that held then. `claimed`: a time that is not believed yet, 0 where
     there is none. `jumped`: the tick since which a claim was believed, and the clock before it.
     """
 
-    __slots__ = ("claimed", "clock", "counts", "jumped", "out", "seq", "source", "ts_recv", "weight", "words")
+    __slots__ = ("claimed", "clock", "counts", "jumped", "out", "seq", "source", "ts_recv", "venue_statuses", "weight")
 
     def __init__(self, source: str) -> None:
         self.counts = SourceCounts()
-        self.words: list[Word] = []
+        self.venue_statuses: list[VenueStatus] = []
         self.source = source
         self.seq = NO_SEQ
         self.ts_recv = "0"
@@ -109,11 +108,11 @@ class Now:
         self.out: list[Message] = []
         self.weight = 0
 
-    def hear(self, action: Action, reason: str | None) -> None:
+    def set_venue_status(self, action: Action, reason: str | None) -> None:
         """The venue says this of all its symbols."""
-        last = self.words[-1] if self.words else None
+        last = self.venue_statuses[-1] if self.venue_statuses else None
         if last is None or (last.seq < self.seq and last[1:] != (action, reason)):
-            self.words = [*self.words, Word(self.seq, action, reason)][-_WORDS_MAX:]
+            self.venue_statuses = [*self.venue_statuses, VenueStatus(self.seq, action, reason)][-_VENUE_STATUSES_MAX:]
 
     def save(self) -> bytes:
         """What is known of the venue as a whole: the private state of `ALL`."""
@@ -129,13 +128,13 @@ class Now:
             nothing,
             Last(),
             Raw(b"null"),
-            words=self.words,
+            venue_statuses=self.venue_statuses,
             claimed=self.claimed,
             jumped=self.jumped,
         )
         return msgspec.json.encode(saved)
 
     @property
-    def word(self) -> Word | None:
-        """What it has said last, as of the tick in hand."""
-        return next((word for word in reversed(self.words) if word.seq <= self.seq), None)
+    def venue_status(self) -> VenueStatus | None:
+        """What the venue has said last of all symbols, as of the tick in hand."""
+        return next((status for status in reversed(self.venue_statuses) if status.seq <= self.seq), None)

@@ -26,6 +26,7 @@ from feed.venues.clock import untimed
 from feed.venues.now import ALL, NO_JUMP, Message, Now, SavedSymbol, SourceCounts
 from feed.venues.symbol import Machine, Rules, Symbol, Tick
 from feed.venues.tick import NEVER_WRITTEN, NO_TIME
+from feed.wire.frames import UNREADABLE
 from feed.wire.model import NO_SEQ, Action, Bar, Book, Instrument, Kind, Quote, Snapshot, State, Status, Trade
 from feed.wire.symbols import is_pattern
 from feed.wire.times import NS_MIN, unit_of
@@ -45,7 +46,6 @@ _DATA: Final[dict[Kind, msgspec.json.Decoder[Any]]] = {
     "status": msgspec.json.Decoder(Status),
     "instruments": msgspec.json.Decoder(Instrument),
 }
-_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _NAMES: Final = msgspec.json.Decoder(list[str])
 _SAVED: Final = msgspec.json.Decoder(SavedSymbol)
 
@@ -103,7 +103,7 @@ class Source:
 
     def __iter__(self) -> Iterator[str]:
         """What has a state of its own: all symbols, and `ALL` where something is known of it."""
-        return chain(self._symbols, [ALL] if self.now.words else [])
+        return chain(self._symbols, [ALL] if self.now.venue_statuses else [])
 
     @property
     def counts(self) -> SourceCounts:
@@ -148,7 +148,7 @@ class Source:
         now = self.now
         ts_recv = tick.ts_recv
         if self._asleep and self._asleep[-1][0] < tick.seq:
-            self._wake(tick.seq)
+            self._restore_until(tick.seq)
         if tick.ts_kafka == NEVER_WRITTEN and (ts_recv == NO_TIME or ts_recv >= NS_MIN):
             try:
                 ts_recv = untimed(now, tick, self._first)
@@ -187,7 +187,7 @@ class Source:
                     self._doubt(tick)
                     raise
             elif tick.key not in self._sleeping:
-                self._bear(tick, tick.key)
+                self._create(tick, tick.key)
         finally:
             # a bad tick moves the clock like any other: whether it is bad is not looked at while its symbol sleeps
             if self._due and self._due[0][0] <= now.clock:
@@ -222,12 +222,14 @@ class Source:
         )
         self._first = min(saved, key=lambda each: each[0])[1] if saved else None
         self._sleeping = {venue_symbol for _, venue_symbol, _ in self._asleep} - {ALL}
-        # each of its words has a tick of its own: those that come later are not heard before
-        self.now.words = next((symbol.words for _, symbol, _ in saved if symbol.venue_symbol == ALL), [])
+        # each status of the venue has a tick of its own: before that tick it does not count
+        self.now.venue_statuses = next(
+            (symbol.venue_statuses for _, symbol, _ in saved if symbol.venue_symbol == ALL), []
+        )
 
     def wake_all(self) -> None:
         """Ends the restoring: every symbol is at its checkpoint or later, and counting begins."""
-        self._wake(2**63)
+        self._restore_until(2**63)
         self.now.counts = SourceCounts()
 
     def retell(self, value: bytes, pos: int) -> None:
@@ -263,13 +265,13 @@ class Source:
         is trusted until its venue sends it anew."""
         self._stood = {}
         self.now.seq, self.now.ts_recv = pos, str(self.now.clock)
-        self.now.words = [word._replace(seq=min(word.seq, pos)) for word in self.now.words]
+        self.now.venue_statuses = [status._replace(seq=min(status.seq, pos)) for status in self.now.venue_statuses]
         for symbol, _ in self._symbols.values():
             symbol.cut(pos)
             self._schedule(symbol)
         self.born = [(venue_symbol, min(since, pos)) for venue_symbol, since in self.born]
 
-    def _wake(self, seq: int) -> None:
+    def _restore_until(self, seq: int) -> None:
         while self._asleep and self._asleep[-1][0] < seq:
             _, venue_symbol, checkpoint = self._asleep.pop()
             self._sleeping.discard(venue_symbol)
@@ -292,7 +294,7 @@ class Source:
         symbol = Symbol(self.name_of(venue_symbol), venue_symbol, self.now, self._rules)
         return symbol, self._venue.machine(symbol)
 
-    def _bear(self, tick: Tick, name: str, entry: object = None) -> None:
+    def _create(self, tick: Tick, name: str, entry: object = None) -> None:
         """The first tick of a symbol; `entry` is what it says of it where it has no key."""
         if len(name) > _KEY_CHARS_MAX or not name.isprintable():
             raise BadTick(f"key of {len(name)} characters, wanted a symbol of up to {_KEY_CHARS_MAX} printable ones")
@@ -307,7 +309,7 @@ class Source:
                 machine.apply(tick)
             else:
                 machine.apply_entry(tick, entry)
-            symbol.hear()
+            symbol.tell_venue_status()
             symbol.end_tick()
         except BadTick:
             raise
@@ -325,13 +327,13 @@ class Source:
         """A frame of several symbols is taken apart; what stands in none of its entries is said of all symbols."""
         try:
             entries = self._venue.entries(tick)
-            said = None if entries else self._venue.wide(tick.value)
+            said = None if entries else self._venue.venue_status(tick.value)
         except BadTick:
             raise
         except Exception as error:
             raise Unforeseen(f"frame without a key: {error!r}") from error
         if not entries:
-            self._hear(tick, said)
+            self._tell_venue_status(tick, said)
             return []
         bad: list[BadEntry] = []
         for name in self._meant(tick, entries):
@@ -340,7 +342,7 @@ class Source:
                 if known is not None:
                     self._apply_entry(*known, tick, entries[name])
                 elif name not in self._sleeping:
-                    self._bear(tick, name, entries[name])
+                    self._create(tick, name, entries[name])
             except BadEntry as error:
                 bad.append(error)
             except BadTick as error:
@@ -392,7 +394,7 @@ class Source:
         if tick.symbols is not None:
             try:
                 told = set(_NAMES.decode(tick.symbols))
-            except _UNREADABLE as error:
+            except UNREADABLE as error:
                 raise BadTick(f"header `symbols`, wanted a list of names as JSON: {error}") from error
             return [name for name in entries if name in told]
         own = [name for name in entries if name in self._symbols or name in self._sleeping or self._is_own(name)]
@@ -400,15 +402,15 @@ class Source:
             raise BadTick(f"frame of {next(iter(entries))[:_KEY_CHARS_MAX]!r} alone, wanted it with its key")
         return own
 
-    def _hear(self, tick: Tick, said: tuple[Action, str | None] | None) -> None:
+    def _tell_venue_status(self, tick: Tick, said: tuple[Action, str | None] | None) -> None:
         """What a frame says of all symbols, if anything."""
         if said is not None:
-            if not self.now.words:
+            if not self.now.venue_statuses:
                 self.born.append((ALL, tick.seq - 1))
-            self.now.hear(*said)
+            self.now.set_venue_status(*said)
             # by name: the order in which symbols came is not known any more after a restart
             for _, (symbol, _) in sorted(self._symbols.items()):
-                symbol.hear()
+                symbol.tell_venue_status()
 
     def _end_bars(self) -> None:
         due = self._due
@@ -439,7 +441,7 @@ def _named(tick: Tick) -> list[str]:
     """The symbols that a header names, as far as it can be read."""
     try:
         return list(dict.fromkeys(_NAMES.decode(tick.symbols or b"[]")))
-    except _UNREADABLE:
+    except UNREADABLE:
         return []
 
 

@@ -22,7 +22,7 @@ from feed.venues.bars import Bars, Odd
 from feed.venues.counters import AHEAD_MAX_NS
 from feed.venues.known import KnownTrades
 from feed.venues.legible import IN_DOUBT
-from feed.venues.levels import Levels
+from feed.venues.levels import SymbolLevels
 from feed.venues.now import Last, Now, SavedSymbol, SourceCounts, strictest
 from feed.venues.tick import Rules as Rules
 from feed.venues.tick import Tick as Tick
@@ -33,6 +33,7 @@ from feed.wire.model import (
     Bar,
     Book,
     Data,
+    Gap,
     Instrument,
     Kind,
     Level,
@@ -43,7 +44,6 @@ from feed.wire.model import (
     Trade,
     Update,
 )
-from feed.wire.model import Gap as GapMessage
 from feed.wire.parts import parted
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class Symbol:
         self._last: dict[Kind, Last] = {}
         self._trades: deque[Trade] = deque(maxlen=rules.trades_kept)
         self._known = KnownTrades(rules.trade_id_runs_max)
-        self._levels = Levels()
+        self._levels = SymbolLevels()
         self._hole = False
         self._quote: Quote | None = None
         self._status: Status | None = None
@@ -146,7 +146,7 @@ class Symbol:
             self._trades.clear()
         if self._hole:
             self._hole = False
-            now.out.append(GapMessage("trades", self.name, now.source, seq, seq, None, "venue", True))
+            now.out.append(Gap("trades", self.name, now.source, seq, seq, None, "venue", True))
         self._update("trades", new, ts_event, _ITEM_WEIGHT * len(new), len(new) <= _ITEMS_FIT)
         self._trades.extend(new)
         self._add_to_bars(new)
@@ -216,7 +216,7 @@ class Symbol:
         self._own_status = Status(action, reason)
         self._tell_status(ts_event)
 
-    def hear(self) -> None:
+    def tell_venue_status(self) -> None:
         """The venue has said something of all its symbols."""
         self._tell_status(None)
 
@@ -235,14 +235,14 @@ class Symbol:
             asks = list({**dict(before[1]), **dict(asks)}.items())
         self._change = bids, asks, ts_event
 
-    def book_told(self, text: bytes, levels: int, ts_event: str | None) -> None:
-        """`book_change` by the canonical JSON of a `Book` with so many levels, which is passed on as it stands; the one
-        word about the book in this tick."""
+    def book_change_json(self, text: bytes, levels: int, ts_event: str | None) -> None:
+        """`book_change` by the canonical JSON of a `Book` with so many levels, which is passed on as it stands. It is
+        the only change of the book in this tick."""
         if levels > _LEVELS_FIT or self._rules.quotes_from == "book":
             book = _BOOK.decode(text)
             self.book_change(book.bids, book.asks, ts_event)
         else:
-            self._levels.tell(text)
+            self._levels.change_json(text)
             self._update("book", Raw(text), ts_event, _LEVEL_WEIGHT * levels)
 
     def book_replace(self, bids: dict[str, str], asks: dict[str, str], ts_event: str | None) -> None:
@@ -457,8 +457,8 @@ class Symbol:
 
     def _tell_status(self, ts_event: str | None) -> None:
         """Of what was said of this symbol and of all of them that which allows less; repeated words are no update."""
-        own, word = self._own_status, self._now.word
-        said = [(status.action, status.reason) for status in (own, word) if status is not None]
+        own, of_all = self._own_status, self._now.venue_status
+        said = [(status.action, status.reason) for status in (own, of_all) if status is not None]
         status = Status(*strictest(said)) if said else None
         if status is not None and status != self._status:
             self._status = status

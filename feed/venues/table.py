@@ -7,18 +7,18 @@ from __future__ import annotations
 
 from typing import Final
 
-from feed.venues import binance, canonical, coinbase, kraken
+from feed.venues import binance, binance_futures, binance_spot, canonical, coinbase, kraken
 from feed.venues.venue import Venue
 
-_BINANCE: Final = (binance.keys, binance.wide, 10, binance.entries)
+_BINANCE: Final = (binance.keys, binance.venue_status, 10, binance.entries)
 _VENUES: Final = {
     venue.name: venue
     for venue in (
-        Venue("binance", "BINANCE", binance.spot, *_BINANCE, binance.spot_ahead),
-        Venue("binance-usdm", "BINANCE-USDM", binance.futures, *_BINANCE, binance.futures_ahead),
-        Venue("binance-coinm", "BINANCE-COINM", binance.futures, *_BINANCE, binance.futures_ahead),
-        Venue("coinbase", "COINBASE", coinbase.Coinbase, coinbase.keys, coinbase.wide, 10, coinbase.entries),
-        Venue("kraken", "KRAKEN", kraken.Kraken, kraken.keys, kraken.wide, 10, kraken.entries),
+        Venue("binance", "BINANCE", binance_spot.spot, *_BINANCE, binance_spot.spot_ahead),
+        Venue("binance-usdm", "BINANCE-USDM", binance_futures.futures, *_BINANCE, binance_futures.futures_ahead),
+        Venue("binance-coinm", "BINANCE-COINM", binance_futures.futures, *_BINANCE, binance_futures.futures_ahead),
+        Venue("coinbase", "COINBASE", coinbase.Coinbase, coinbase.keys, coinbase.venue_status, 10, coinbase.entries),
+        Venue("kraken", "KRAKEN", kraken.Kraken, kraken.keys, kraken.venue_status, 10, kraken.entries),
     )
 }
 NAMES: Final = tuple(_VENUES)
@@ -29,4 +29,4 @@ def venue(name: str) -> Venue:
     known = _VENUES.get(name)
     if known is not None:
         return known
-    return Venue(name, name.upper(), canonical.Canonical, canonical.keys, canonical.wide, 60, canonical.entries)
+    return Venue(name, name.upper(), canonical.Canonical, canonical.keys, canonical.venue_status, 60, canonical.entries)

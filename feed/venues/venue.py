@@ -13,15 +13,16 @@ CODE_VERSION: Final = 2
 
 
 class Venue(NamedTuple):
-    """`keys`, `wide` and `entries` read a frame without a symbol's state; `machine` makes what reads it with one."""
+    """`keys`, `venue_status` and `entries` read a frame without a symbol's state; `machine` makes what reads it with
+    one."""
 
     name: str
     prefix: str
     machine: Callable[[Symbol], Machine]
     keys: Callable[[bytes], list[str]]
     """The venue symbols that a frame speaks of, none where it speaks of all; raises `BadTick`."""
-    wide: Callable[[bytes], tuple[Action, str | None] | None]
-    """What a frame without entries says of all symbols, if anything; raises `BadTick`."""
+    venue_status: Callable[[bytes], tuple[Action, str | None] | None]
+    """Whether all symbols trade, where a frame without entries says so; raises `BadTick`."""
     silent_after_s: int
     entries: Callable[[Tick], Mapping[str, object]] = lambda tick: {}
     """What a tick without a key says of each symbol, as its machine's `apply_entry` takes it; none where it is of a

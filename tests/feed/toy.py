@@ -57,8 +57,8 @@ def keys(frame: bytes) -> list[str]:
     return [json.loads(frame)["symbol"]]
 
 
-def wide(frame: bytes) -> tuple[Action, str | None] | None:
+def venue_status(frame: bytes) -> tuple[Action, str | None] | None:
     return ("halt", frame.decode())
 
 
-TOY = Venue("toy", "TOY", Toy, keys, wide, 10)
+TOY = Venue("toy", "TOY", Toy, keys, venue_status, 10)

@@ -138,7 +138,7 @@ def copies_are_taken(patch: Callable[[Any, str, Any], None]) -> None:
 
     def update(self: Intake, channel: Any, head: Any, message: bytes) -> None:
         if channel.awaiting_snapshot is None and head.seq <= channel.chain:
-            self._add(channel, (head.seq, channel.bit, message, None))
+            self.open.add(channel, (head.seq, channel.bit, message, None))
         else:
             plain_update(self, channel, head, message)
 

@@ -103,7 +103,11 @@ def ask(channels: str, symbols: str, start: Start | None = None, **more: Any) ->
 
 def begin(past: Past, asked: Ask, **how: Any) -> list[Result]:
     """Subscribes; the results."""
-    return whole(past.begin(asked, Limits(subscriptions_max=10_000, patterns_max=64), how.pop("late", {}), how.pop("recorded", None)))
+    return whole(
+        past.begin(
+            asked, Limits(subscriptions_max=10_000, patterns_max=64), how.pop("late", {}), how.pop("recorded", None)
+        )
+    )
 
 
 def give_rest(past: Past, log: MadeUp, at: int = 0) -> None:

@@ -707,7 +707,13 @@ def test_many_names_are_left_in_steps_and_answered_in_the_order_asked() -> None:
     names = [f"X:{number:04}" for number in range(40)]
     link.subscribe("trades", " ".join(names))
     subscriber = link.session.subscriber
-    steps = unsubscribe(desk.hub, subscriber, ["trades", "quotes"], [*names, names[0]], Limits(subscriptions_max=10_000, patterns_max=64))
+    steps = unsubscribe(
+        desk.hub,
+        subscriber,
+        ["trades", "quotes"],
+        [*names, names[0]],
+        Limits(subscriptions_max=10_000, patterns_max=64),
+    )
     assert next(steps) > 0
     assert subscriber.interest.count == 15
     results = whole(steps)

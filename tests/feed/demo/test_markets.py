@@ -89,8 +89,8 @@ def test_frames_put_together_by_the_venues_rules_give_the_markets_books() -> Non
                 _put(books, "coinbase", message["product_id"], side, [(price, size)])
     for simulated in exchanges.venues:
         for market in simulated.markets:
-            scale = Decimal(10) ** -market.listing.price_digits, Decimal(10) ** -market.listing.size_digits
-            found = books[simulated.name, market.listing.symbol]
+            scale = Decimal(10) ** -market.product.price_digits, Decimal(10) ** -market.product.size_digits
+            found = books[simulated.name, market.product.symbol]
             for side, book in (("buy", market.bids), ("sell", market.asks)):
                 assert found[side] == {price * scale[0]: size * scale[1] for price, size in book.items()}
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feed.venues.bars import BarRules, Bars, Saved
+from feed.venues.bars import BarRules, Bars, SavedBars
 from feed.wire.model import INTERVALS_NS, Bar, Interval
 from tests.feed.venues.playing import T0, Feeder
 
@@ -102,7 +102,7 @@ def test_any_order_folds_and_restarts(steps: list[tuple[int, str, str, str]]) ->
         elif then == "restart":
             saved, told = bars.save(), bars.state()
             bars = Bars(rules)
-            bars.load(told, msgspec.json.decode(encode(saved), type=Saved), clock)
+            bars.load(told, msgspec.json.decode(encode(saved), type=SavedBars), clock)
             assert bars.save() == saved
     bars.emit(begin + 600 * SECOND)
     for bar in bars.state():
@@ -125,7 +125,7 @@ def test_bars_that_were_written_down_without_times_go_on() -> None:
     rules = BarRules(intervals=("1s",), grace_ns=0, every_ns=0)
     bars = Bars(rules)
     bar = Bar("1s", str(T0), "10", "12", "9", "11", "3", 3, closed=False)
-    bars.load([bar], msgspec.json.decode(b'{"changed":[],"sent_at":0,"late":0}', type=Saved), T0)
+    bars.load([bar], msgspec.json.decode(b'{"changed":[],"sent_at":0,"late":0}', type=SavedBars), T0)
     bars.add(T0 + 5, "10.5", "1", T0 + 5)
     assert [(bar.open, bar.close) for bar in bars.emit(T0 + 5)] == [("10", "10.5")]
 

@@ -255,9 +255,9 @@ def test_rules_beyond_the_schema(tick: dict[str, Any]) -> None:
 def test_keys_and_wide() -> None:
     assert canonical.keys(encode(made("quotes", QUOTE, symbol=NAME))) == [NAME]
     assert canonical.keys(encode(GOOD[5])) == []
-    assert canonical.wide(encode(GOOD[5])) == ("halt", None)
+    assert canonical.venue_status(encode(GOOD[5])) == ("halt", None)
     assert list(canonical.entries(Tick(0, "", encode({**GOOD[5], "symbol": NAME}), 0, 0))) == [NAME]
-    for read, tick in ((canonical.keys, GOOD[0]), (canonical.wide, GOOD[0]), (canonical.keys, [])):
+    for read, tick in ((canonical.keys, GOOD[0]), (canonical.venue_status, GOOD[0]), (canonical.keys, [])):
         with pytest.raises(BadTick):
             read(encode(tick))
     feed = Feeder("anyone", NAME)(made("quotes", QUOTE, symbol="OTHER"))

@@ -5,6 +5,9 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from feed.errors import BadTick
+from feed.venues.clock import untimed
+from feed.venues.now import Now, SavedSymbol
 from feed.venues.tick import NEVER_WRITTEN, NO_TIME, Tick
 from feed.wire.model import Trade
 from tests.feed.venues.playing import Feeder
@@ -97,3 +100,22 @@ def test_a_claim_waits_over_ticks_with_kafkas_time_and_those_of_no_time() -> Non
     traded(feed, later + S)
     assert clock_of(feed) == later + S
     assert len(feed.played.bad) == 1
+
+
+def test_ticks_that_are_run_again_believe_what_was_believed() -> None:
+    """The clock of then is not known; it was at most that of the first checkpoint, or what it has jumped from."""
+    saved = msgspec.json.decode(Now("v/0@a").save(), type=SavedSymbol)
+    first = msgspec.structs.replace(saved, clock=BEGIN + 100, jumped=(10, BEGIN))
+    now = Now("v/0@a")
+
+    def tick(seq: int, ts_recv: int) -> Tick:
+        return Tick(seq, "A", b"", ts_recv, NEVER_WRITTEN)
+
+    assert untimed(now, tick(9, BEGIN), first) == BEGIN
+    assert untimed(now, tick(9, NO_TIME), first) == BEGIN
+    assert untimed(now, tick(10, BEGIN + 100), first) == BEGIN + 100
+    for seq, ts_recv in ((9, BEGIN + 1), (10, BEGIN + 101)):
+        with pytest.raises(BadTick, match="was not believed"):
+            untimed(now, tick(seq, ts_recv), first)
+    now.clock = BEGIN + 50
+    assert untimed(now, tick(11, NO_TIME), first) == BEGIN + 50

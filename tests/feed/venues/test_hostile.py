@@ -50,7 +50,7 @@ BYTES = st.one_of(st.binary(max_size=40), st.lists(WORDS, max_size=8).map(b"".jo
 def test_any_bytes_are_taken_or_refused(name: str, value: bytes, request: str | None, keyed: bool) -> None:
     played = Played(name)
     played.play([Tick(0, "X" if keyed else "", value, T0, T0, request)])
-    for read in (venue(name).keys, venue(name).wide):
+    for read in (venue(name).keys, venue(name).venue_status):
         with contextlib.suppress(BadTick):
             read(value)
 

@@ -15,7 +15,7 @@ from feed.venues.venue import Venue
 from feed.wire.model import Book, Gap, State, Update
 from feed.wire.record import Record
 from tests.feed.memory_log import Worker, updates_of
-from tests.feed.toy import TOY, Toy, wide
+from tests.feed.toy import TOY, Toy, venue_status
 
 T0 = 1_700_000_000_000_000_000
 
@@ -29,13 +29,13 @@ class Faulty(Toy):
         if fault == "before":
             raise RuntimeError("a fault of ours")
         if fault == "twice":
-            self.symbol.book_told(b'{"bids":[["3","1"]],"asks":[]}', 1, None)
+            self.symbol.book_change_json(b'{"bids":[["3","1"]],"asks":[]}', 1, None)
         super().apply(Tick(tick.seq, tick.key, json.dumps(frame).encode(), tick.ts_recv, tick.ts_kafka))
         if fault == "after":
             raise RuntimeError("a fault of ours")
 
 
-FAULTY = Venue("toy", "TOY", Faulty, TOY.keys, wide, 10)
+FAULTY = Venue("toy", "TOY", Faulty, TOY.keys, venue_status, 10)
 
 
 def tick(seq: int, key: str = "A", **frame: Any) -> Tick:

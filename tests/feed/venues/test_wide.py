@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from feed.errors import BadTick
-from feed.venues import coinbase_frames
+from feed.venues import coinbase_exchange
 from feed.venues.now import ALL
 from feed.venues.source import Checkpoint, Source
 from feed.venues.symbol import Rules, Tick
@@ -137,13 +137,13 @@ def test_names_that_cannot_be_symbols_are_odd_entries() -> None:
 def test_a_frame_of_many_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """700 products: what is read is one frame, not one for each of them."""
     read: list[int] = []
-    outer = coinbase_frames._OUTER
+    outer = coinbase_exchange._RAW_STATUS
 
     def counted(frame: bytes) -> Any:
         read.append(len(frame))
         return outer(frame)
 
-    monkeypatch.setattr(coinbase_frames, "_OUTER", counted)
+    monkeypatch.setattr(coinbase_exchange, "_RAW_STATUS", counted)
     source = coinbase()
     frame = products(*(f"A{number}-USD" for number in range(700)))
     source.apply(tick(frame))

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from feed.errors import DamagedRecord
-from feed.wire.log_reader import HoleInLog, LogReader
+from feed.wire.log_reader import HoleInLog, LogReader, valid_source
 from feed.wire.record import Record, headers_of, record_of
 
 SOURCE = "toy/0@a"
@@ -125,3 +125,46 @@ def test_a_hole_that_no_damage_explains_is_one() -> None:
     with pytest.raises(HoleInLog) as hole:
         reader_at(4).take(record(6, 7, 5, floor=3))
     assert (hole.value.floor, hole.value.offset) == (3, 5)
+
+
+def test_records_of_another_source_are_void_and_copies_are_dropped() -> None:
+    reader = reader_at(4)
+    assert reader.take(record(4, 6, 1, source="toy/0@z")) is None
+    assert reader.take(record(3, 4, 2)) is None
+    assert reader.take(record(3, 3, 3)) is None
+    assert (reader.void, reader.copies, reader.pos) == (1, 2, 4)
+    with pytest.raises(HoleInLog):
+        reader.take(record(5, 6, 4))
+
+
+def test_a_keyframe_counts_unless_it_is_older_than_what_was_read() -> None:
+    reader = reader_at(4)
+    assert reader.take(record(4, 4, 1, "keyframe", at=4)) == 4
+    assert reader.take(record(4, 4, 2, "keyframe", at=3)) is None
+
+
+def test_a_source_record_opens_the_source_that_ends_the_valid_one() -> None:
+    reader = reader_at(4)
+    assert reader.take(record(7, 7, 1, "source", source="toy/0@b", ends="toy/0@else")) is None
+    assert reader.take(record(7, 7, 2, "source", source="toy/0@b", ends=SOURCE)) == 7
+    assert (reader.source, reader.pos, reader.void) == ("toy/0@b", 7, 1)
+    assert not reader.pass_over(DamagedRecord(SOURCE, 3, "why"))
+
+
+def test_a_record_that_was_taken_and_is_of_no_use_leaves_a_doubt() -> None:
+    reader = reader_at(4)
+    spoiled = record(4, 5, 1)
+    reader.take(spoiled)
+    reader.spoil(spoiled)
+    assert (reader.damaged, reader.damaged_at) == (1, 1)
+    reader.take(record(5, 6, 2))
+    assert reader.damaged_at == 1
+    reader.take(record(6, 7, 3, floor=2))
+    assert reader.damaged_at is None
+
+
+def test_the_source_that_is_valid_after_some_records() -> None:
+    records = [record(0, 0, 0), record(0, 0, 1, source="toy/0@x"), record(0, 0, 2, "source", source="b", ends=SOURCE)]
+    assert valid_source(records) == "b"
+    assert valid_source(records[:2]) == SOURCE
+    assert valid_source([], "before") == "before"

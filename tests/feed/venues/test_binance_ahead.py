@@ -12,6 +12,7 @@ import pytest
 
 from feed.errors import BadTick
 from feed.venues import binance_ahead
+from feed.venues.binance_spot import spot_ahead
 from feed.venues.source import Source
 from feed.venues.symbol import Rules, Tick
 from feed.venues.table import venue
@@ -88,3 +89,26 @@ def test_spoiled_frames_holes_and_repeats_give_the_same_bytes(data_dir: Path, na
     played = numbered(played)
     print("seed", seed)
     assert said(name, played, ahead=True) == said(name, played, ahead=False)
+
+
+def test_only_the_usual_frame_is_read_ahead() -> None:
+    def tick(frame: bytes, request: str | None = None) -> Tick:
+        return Tick(0, "X", frame, 1, 1, request)
+
+    usual = b'{"stream":"x@depth","data":{"e":"depthUpdate","E":1,"s":"X","U":1,"u":2,"b":[["1.50","2.0"]],"a":[]}}'
+    nested = usual.replace(b'"s":"X"', b'"s":"X","o":{}')
+    longer = usual.replace(b'"2.0"', b'"2.0",[]')
+    ticks = [tick(usual), tick(usual, "https://x"), tick(usual[:-1]), tick(longer), tick(b'{"b":1}')]
+    found = spot_ahead(ticks)
+    assert [each is None for each in found] == [False, True, True, True, True]
+    assert found[0] is not None
+    assert (found[0].stream, found[0].head.u, found[0].book.text) == ("x@depth", 2, b'{"bids":[["1.5","2"]],"asks":[]}')
+    assert spot_ahead([tick(usual), tick(nested)]) == [None, None], "an object more: nobody knows whose sides these are"
+    assert spot_ahead([tick(usual), tick(usual.replace(b'"U":1', b'"U":x'))]) == [None, None], "one of them is bad"
+    assert spot_ahead([tick(b"{}")]) == [None]
+
+
+def test_few_bytes_are_not_read_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(binance_ahead, "_AHEAD_BYTES_MIN", 2048)
+    frame = b'{"stream":"x@depth","data":{"s":"X","U":1,"u":2,"b":[],"a":[]}}'
+    assert spot_ahead([Tick(0, "X", frame, 1, 1)]) == [None]
