@@ -10,5 +10,6 @@ client's frame.
 - `record`: a record of the feed log: headers that say which ticks it covers, and messages as its value.
 - `log_reader`: which records of a feed log are valid, and what of them is new. Every reader of a log uses it.
 - `symbols`, `times`, `decimals`: the one grammar of symbols and patterns, of times, and of numbers as text.
+- `prices`: prices in order: the two ways to sort them exactly.
 - `hashes`: one hash of a stream, whether it was seen live, replayed, or in pieces.
 """

@@ -7,6 +7,7 @@ from typing import Any
 from feed.backfill.past import LogCut
 from feed.backfill.recorded import RecordedPart
 from feed.backfill.request import BackfillRequest
+from feed.channels.distributor import Distributor
 from feed.channels.hub import Hub, HubSettings
 from feed.errors import BadRequest
 from feed.protocol.session import SessionSettings
@@ -23,6 +24,7 @@ class ByHand:
     def __init__(self, *logs: FeedLog, **settings: Any) -> None:
         self.made = {log.name: log for log in logs}
         self.hub = Hub(HubSettings(**{"resume_window_ms": 20} | settings))
+        self.distributor = Distributor(self.hub)
         self.reads: list[BackfillRequest] = []
         self.asked_for: dict[BackfillRequest, int] = {}
         """How many pages each has asked for."""
@@ -39,8 +41,8 @@ class ByHand:
         for follower in self._followers:
             follower.follow()
         self._now += 1_000_000
-        if self.hub.flush(self._now):
-            for frames, subscribers in self.hub.fan_out():
+        if self.distributor.flush(self._now):
+            for frames, subscribers in self.distributor.fan_out():
                 for one in subscribers:
                     one.owner.take(frames)  # type: ignore[attr-defined]  # a link
 
@@ -56,7 +58,7 @@ class ByHand:
 
     def link(self, client: Client | None = None, **settings: Any) -> Link:
         """A new client, whose channels live and past are of this."""
-        link = Link(self.hub, SessionSettings(**{"requests_burst": 1000} | settings), client, self)
+        link = Link(self.distributor, SessionSettings(**{"requests_burst": 1000} | settings), client, self)
         link.now = 10**12
         self.links.append(link)
         return link

@@ -108,7 +108,7 @@ class TestWhichNeedThePast:
         made = place()
         made.forget()
         link = made.link()
-        link.session = Session(made.hub, link, SessionSettings())
+        link.session = Session(made.distributor, link, SessionSettings())
         link.take(link.session.open(1)) if link.client.welcome is None else link.session.open(1)
         link.subscribe("trades", "X:A", id="t", start=TIME)
         assert modes(link, "t") == ["no_recording"]

@@ -154,10 +154,10 @@ def test_who_waited_for_a_symbol_is_called_when_it_begins() -> None:
     waits.subscribe("trades", "X:NEW", wait=True)
     other.subscribe("trades", "X:A")
     desk.step("trades")
-    assert desk.hub.called() == []
+    assert desk.distributor.called() == []
     desk.step("trades", "X:NEW")
-    assert [subscriber.owner for subscriber in desk.hub.called()] == [waits]
-    assert desk.hub.called() == []
+    assert [subscriber.owner for subscriber in desk.distributor.called()] == [waits]
+    assert desk.distributor.called() == []
     waits.drain()
     desk.agrees(waits, "trades", "X:NEW")
     assert desk.hub.awaiting == {}
@@ -205,7 +205,7 @@ def test_a_plan_is_made_in_steps_and_anew_where_channels_begin_meanwhile(leaves:
         return
     desk.step("trades", "X:B")
     plan = whole(steps)
-    assert [bits for bits in plan.kinds.values()] == [3, 1]
+    assert list(plan.kinds.values()) == [3, 1]
     assert whole(desk.hub.plan((("X:", 1), ("X:", 2)))) is plan
     assert desk.hub.openings(plan) is not None
 

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from feed.channels.channel import Channel, Listing, Source
+from feed.channels.channel import Channel, Listing
 from feed.channels.interest import Interest
 from feed.channels.join import Start
+from feed.channels.source import Source
 from feed.channels.steps import Steps, whole
 from feed.protocol.session import SessionSettings
 from feed.wire.message import KIND_BIT, KIND_INDEX

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from feed.channels.channel import Channel, Listing, Source
+from feed.channels.channel import Channel, Listing
 from feed.channels.roster import Roster
+from feed.channels.source import Source
 from feed.wire.message import KIND_INDEX
 from feed.wire.model import Kind
 
