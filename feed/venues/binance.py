@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from feed.errors import BadEntry, BadTick
+from feed.errors import BadEntry, BadTick, shown
 from feed.venues import binance_frames as frames
 from feed.venues.binance_frames import KINDS
 from feed.venues.legible import IN_DOUBT, leading
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
 _STREAM_AT: Final = len(b'{"stream":"')
 _STREAM_CHARS_MAX: Final = 100
-_SHOWN_CHARS_MAX: Final = 50
 _DEPTH: Final = "depth"
 _DIFF: Final = "depthUpdate"
 _CHANNELS: Final[dict[str, Kind]] = {_DIFF: "book", **{name: kind.channel for name, kind in KINDS.items()}}
@@ -162,7 +161,7 @@ class Binance:
 
     def _must_be_mine(self, name: str) -> None:
         if name != self._name:
-            raise BadTick(f"frame of {name[:_SHOWN_CHARS_MAX]!r}, wanted {self._name}")
+            raise BadTick(f"frame of {shown(name)}, wanted {self._name}")
 
     def _apply_diff(self, data: Any) -> None:
         self._diffs.apply(data, self._ts_recv)

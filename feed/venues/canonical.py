@@ -18,7 +18,7 @@ from typing import Any, Final, Literal
 import msgspec
 from msgspec import UNSET, Raw, Struct
 
-from feed.errors import BadTick
+from feed.errors import BadTick, shown
 from feed.venues.legible import IN_DOUBT, leading
 from feed.venues.symbol import Symbol, Tick
 from feed.venues.texts import definition, reason
@@ -27,7 +27,6 @@ from feed.wire.frames import UNREADABLE
 from feed.wire.model import Action, Book, Instrument, Quote, Side, Status, Trade
 from feed.wire.times import NS_MAX, NS_MIN, unit_of
 
-_SHOWN_CHARS_MAX: Final = 50
 _TRADE_ID_CHARS_MAX: Final = 100
 _CONDITIONS_MAX: Final = 16
 _WORD_CHARS_MAX: Final = 32
@@ -73,7 +72,7 @@ class Canonical:
         """Tells the symbol what the tick meant; raises as `Machine.apply` says."""
         said = _read(tick.value)
         if said.symbol is not None and said.symbol != self._symbol.venue_symbol:
-            raise BadTick(f"symbol {said.symbol[:_SHOWN_CHARS_MAX]!r}, wanted {self._symbol.venue_symbol}")
+            raise BadTick(f"symbol {shown(said.symbol)}, wanted {self._symbol.venue_symbol}")
         try:
             self._apply_read(said, _time(said.ts_event), snapshot=_is_snapshot(said))
         except (BadTick, *UNREADABLE) as error:
@@ -172,7 +171,7 @@ def _is_snapshot(said: _Tick) -> bool:
     if said.snapshot is None:
         return False
     if said.channel != "book" or not isinstance(said.snapshot, bool):
-        raise BadTick(f"`snapshot` {str(said.snapshot)[:_SHOWN_CHARS_MAX]!r}, wanted true or false, and in book only")
+        raise BadTick(f"`snapshot` {shown(str(said.snapshot))}, wanted true or false, and in book only")
     return said.snapshot
 
 
@@ -180,9 +179,9 @@ def _time(text: object) -> str | None:
     if text is None:
         return None
     if not isinstance(text, str) or _TIME(text) is None:
-        raise BadTick(f"time {str(text)[:_SHOWN_CHARS_MAX]!r}, wanted nanoseconds since 1970 as digits")
+        raise BadTick(f"time {shown(str(text))}, wanted nanoseconds since 1970 as digits")
     if len(text) > _TIME_DIGITS_MAX or (ns := int(text)) > NS_MAX:
-        raise BadTick(f"time {text[:_SHOWN_CHARS_MAX]!r}, wanted nanoseconds since 1970 up to {NS_MAX}")
+        raise BadTick(f"time {shown(text)}, wanted nanoseconds since 1970 up to {NS_MAX}")
     if ns < NS_MIN:
         raise BadTick(f"time {text} looks like {unit_of(ns)}, wanted nanoseconds since 1970")
     return text
@@ -216,7 +215,7 @@ def _quote(quote: Quote) -> Quote:
 
 def _top(price: str | None, size: str | None) -> tuple[str | None, str | None]:
     if price is None and size is not None:
-        raise BadTick(f"size {size[:_SHOWN_CHARS_MAX]!r} without a price, wanted null")
+        raise BadTick(f"size {shown(size)} without a price, wanted null")
     return None if price is None else signed(price), None if size is None else canonical(size)
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from msgspec import Raw, Struct
 
-from feed.errors import BadTick
+from feed.errors import BadTick, shown
 from feed.venues import coinbase_advanced, coinbase_exchange
 from feed.venues.coinbase_advanced import CoinbaseAdvanced
 from feed.venues.coinbase_exchange import CoinbaseExchange
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 ONE: Final = coinbase_exchange.ONE
 SEVERAL: Final = {**coinbase_exchange.SEVERAL, **coinbase_advanced.SEVERAL}
 """The kinds of frames that mean something, of both sockets."""
-_SHOWN_CHARS_MAX: Final = 50
 _KIND_CHARS_MAX: Final = 40
 _STARTS: Final = {
     (
@@ -141,7 +140,7 @@ class Coinbase:
 
     def _must_be_mine(self, product_id: str) -> None:
         if product_id != self._name:
-            raise BadTick(f"frame of {product_id[:_SHOWN_CHARS_MAX]!r}, wanted {self._name}")
+            raise BadTick(f"frame of {shown(product_id)}, wanted {self._name}")
 
 
 def keys(frame: bytes) -> list[str]:

@@ -21,7 +21,7 @@ from typing import Final, Literal
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from feed.errors import BadTick
+from feed.errors import BadTick, shown
 from feed.venues.coinbase_frames import NAMED, Item, Product, SeveralProducts, Text, listed
 from feed.venues.coinbase_product import ProductState, number_of, side_of, trade_of
 from feed.venues.times import iso_ns
@@ -29,7 +29,6 @@ from feed.wire.decimals import canonical_levels
 from feed.wire.model import Level, Quote, Side, Trade
 
 _TAKER: Final[dict[str, Side]] = {"BUY": "sell", "SELL": "buy"}
-_SHOWN_CHARS_MAX: Final = 50
 
 
 class AdvancedLevel(Struct, gc=False):
@@ -205,7 +204,7 @@ class CoinbaseAdvanced:
         new: list[Trade] = []
         for type_, trade in items:
             if type_ not in ("snapshot", "update"):
-                raise BadTick(f"event of the type {type_[:_SHOWN_CHARS_MAX]!r}, wanted snapshot or update")
+                raise BadTick(f"event of the type {shown(type_)}, wanted snapshot or update")
             (old if type_ == "snapshot" else new).append(_trade(trade))
         # a frame lists the newest first; ids say in which order they were made
         for trades in (old, new):

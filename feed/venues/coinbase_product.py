@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 from msgspec import UNSET, Struct, field
 
-from feed.errors import BadTick
+from feed.errors import BadTick, shown
 from feed.venues.counters import VenueCounter
 from feed.venues.now import strictest
 from feed.venues.texts import definition, reason
@@ -36,7 +36,6 @@ _FLAGS: Final[dict[str, Action]] = {
     "post_only": "pre-open",
     "limit_only": "trading",
 }
-_SHOWN_CHARS_MAX: Final = 50
 _ID_CHARS_MAX: Final = 18
 _NO_QUOTE: Final = Quote(None, None, None, None)
 
@@ -143,7 +142,7 @@ def number_of(trade: Trade) -> int:
     """The id of a trade as the number that it is; raises `BadTick`."""
     text = trade.trade_id
     if text is None or not (text.isascii() and text.isdecimal() and len(text) <= _ID_CHARS_MAX):
-        raise BadTick(f"trade_id {str(text)[:_SHOWN_CHARS_MAX]!r}, wanted a number of up to {_ID_CHARS_MAX} digits")
+        raise BadTick(f"trade_id {shown(str(text))}, wanted a number of up to {_ID_CHARS_MAX} digits")
     return int(text)
 
 

@@ -21,7 +21,7 @@ from typing import Any, Final, NamedTuple
 
 from msgspec import UNSET, Raw, Struct, UnsetType, field
 
-from feed.errors import BadTick
+from feed.errors import BadTick, shown
 from feed.venues.kraken_book import BookChange, ask, bid
 from feed.venues.kraken_frames import KrakenHead, decoder
 from feed.venues.kraken_pair import Pair, action
@@ -36,7 +36,6 @@ _SIDES: Final[dict[str, Side]] = {"b": "buy", "s": "sell"}
 _DEPTH_DEFAULT: Final = "10"
 _DEPTH_CHARS_MAX: Final = 6
 _CRC_CHARS_MAX: Final = 10
-_SHOWN_CHARS_MAX: Final = 50
 _ARRAY_PARTS_MIN: Final = 4
 _ARRAY_END: Final = re.compile(rb',\s*"([a-z]+(?:-[0-9]+)?)"\s*,\s*"[^"\\]+"\s*\]\s*\Z').search
 _ARRAY_END_BYTES: Final = 200
@@ -86,7 +85,7 @@ class KrakenV1:
             return
         entry, name = found
         if name != self._pair.name:
-            raise BadTick(f"frame of {name[:_SHOWN_CHARS_MAX]!r}, wanted {self._pair.name}")
+            raise BadTick(f"frame of {shown(name)}, wanted {self._pair.name}")
         self.apply_entry(entry, ts_recv)
 
     def apply_entry(self, entry: EntryV1, ts_recv: int) -> None:
@@ -187,13 +186,13 @@ def _change(books: list[BookV1]) -> BookChange:
 def _depth(channel: str) -> int:
     depth = channel.partition("-")[2] or _DEPTH_DEFAULT
     if not (depth.isascii() and depth.isdecimal() and len(depth) < _DEPTH_CHARS_MAX and int(depth)):
-        raise BadTick(f"channel {channel[:_SHOWN_CHARS_MAX]!r}, wanted book-DEPTH")
+        raise BadTick(f"channel {shown(channel)}, wanted book-DEPTH")
     return int(depth)
 
 
 def _crc(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) <= _CRC_CHARS_MAX):
-        raise BadTick(f"checksum {text[:_SHOWN_CHARS_MAX]!r}, wanted digits")
+        raise BadTick(f"checksum {shown(text)}, wanted digits")
     return int(text)
 
 
@@ -205,7 +204,7 @@ def _trade(trade: list[str]) -> Trade:
 def _side(text: str) -> Side:
     side = _SIDES.get(text)
     if side is None:
-        raise BadTick(f"side {text[:_SHOWN_CHARS_MAX]!r}, wanted b or s")
+        raise BadTick(f"side {shown(text)}, wanted b or s")
     return side
 
 
@@ -215,7 +214,7 @@ def _top(side: Any) -> tuple[str, str]:
         return "", ""
     price, lots = _item(side, 0), _item(side, 2)
     if not isinstance(price, str) or not isinstance(lots, str):
-        raise BadTick(f"side {str(side)[:_SHOWN_CHARS_MAX]!r}, wanted price, whole lots and lots")
+        raise BadTick(f"side {shown(str(side))}, wanted price, whole lots and lots")
     return price, lots
 
 

@@ -22,7 +22,7 @@ from typing import Annotated, Any, Final, Literal, NamedTuple
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
-from feed.errors import BadTick
+from feed.errors import SHOWN_MAX, BadTick, shown
 from feed.venues.kraken_book import DEPTHS, BookChange, BookLevel, ask, bid
 from feed.venues.kraken_books import V2, V2_BESIDE
 from feed.venues.kraken_frames import ABSENT, KrakenHead, decoder
@@ -33,7 +33,6 @@ from feed.wire.decimals import DECIMALS_MAX, canonical, positive
 from feed.wire.frames import UNREADABLE
 from feed.wire.model import Action, Instrument, Kind, Quote, Trade
 
-_SHOWN_CHARS_MAX: Final = 50
 Id = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Crc = Annotated[int, Meta(ge=0, lt=2**32)]
 Precision = Annotated[int, Meta(ge=0, le=DECIMALS_MAX)]
@@ -167,7 +166,7 @@ class KrakenV2:
             return
         if head.method == "subscribe" and result.depth is not None:
             if result.depth not in DEPTHS:
-                raise BadTick(f"depth {str(result.depth)[:_SHOWN_CHARS_MAX]}, wanted one of {DEPTHS}")
+                raise BadTick(f"depth {str(result.depth)[:SHOWN_MAX]}, wanted one of {DEPTHS}")
             self._pair.books.subscribed_depth(result.depth)
         elif head.method == "unsubscribe":
             self._pair.books.unsubscribed_depth(result.depth)
@@ -177,7 +176,7 @@ class KrakenV2:
         kind, pair = channel.kind, self._pair
         try:
             if channel.has_history and not snapshot and head.type != "update":
-                raise BadTick(f"type {head.type[:_SHOWN_CHARS_MAX]!r}, wanted snapshot or update")
+                raise BadTick(f"type {shown(head.type)}, wanted snapshot or update")
             if kind == "book":
                 changes = [_change(book, snapshot=snapshot) for book in items]
             elif kind == "trades":
@@ -254,7 +253,7 @@ def _items_by_pair(head: KrakenHead) -> dict[str, list[Raw]]:
         for raw in _RAW_PAIRS(head.data).pairs if head.channel == "instrument" else _RAWS(head.data):
             name = _NAMED(raw).symbol
             if not name:
-                raise BadTick(f"entry {bytes(raw)[:_SHOWN_CHARS_MAX]!r} without a pair")
+                raise BadTick(f"entry {shown(bytes(raw))} without a pair")
             named.setdefault(name, []).append(raw)
     except UNREADABLE as error:
         raise BadTick(f"frame cannot be read: {error}") from error

@@ -14,7 +14,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Final
 
-from feed.errors import BadTick
+from feed.errors import BadTick, shown
 from feed.wire.times import NS_MIN
 
 _SECOND_MIN: Final = NS_MIN // 1_000_000_000
@@ -23,7 +23,6 @@ _MS_MIN: Final = _SECOND_MIN * 1000
 _MS_MAX: Final = 9_200_000_000_000
 _US_MIN: Final = _SECOND_MIN * 1_000_000
 _US_MAX: Final = _MS_MAX * 1000
-_SHOWN_CHARS_MAX: Final = 50
 _REMEMBERED_MAX: Final = 4096
 _ISO_CHARS: Final = len("2021-04-17T16:43:30")
 _ISO_SECOND: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", re.ASCII).fullmatch
@@ -42,7 +41,7 @@ def iso_ns(text: str | None) -> str | None:
         return None
     fraction = _FRACTION(text[_ISO_CHARS:])
     if fraction is None:
-        raise BadTick(f"time {text[:_SHOWN_CHARS_MAX]!r}, wanted YYYY-MM-DDThh:mm:ss.fffffffffZ")
+        raise BadTick(f"time {shown(text)}, wanted YYYY-MM-DDThh:mm:ss.fffffffffZ")
     second = _second(text[:_ISO_CHARS])
     return f"{second}{fraction[1] or '':0<9}" if second else None
 
@@ -55,12 +54,12 @@ def seconds_ns(text: str) -> str | None:
     """
     found = _SECONDS(text)
     if found is None:
-        raise BadTick(f"time {text[:_SHOWN_CHARS_MAX]!r}, wanted seconds since 1970")
+        raise BadTick(f"time {shown(text)}, wanted seconds since 1970")
     second = int(found[1])
     if second == 0:
         return None
     if not _SECOND_MIN <= second <= _SECOND_MAX:
-        raise BadTick(f"time {text[:_SHOWN_CHARS_MAX]!r}, wanted seconds since 1970, from 1990 to 2262")
+        raise BadTick(f"time {shown(text)}, wanted seconds since 1970, from 1990 to 2262")
     return f"{second}{found[2] or '':0<9}"
 
 
