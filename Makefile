@@ -5,7 +5,7 @@
 #   make demo    the whole service on simulated venues (ARGS="--port 9000 --seconds 60")
 #   make bench   the figures of the main job, on a real Apache Kafka
 #   make kafka   a real Apache Kafka in the foreground (ARGS="--port 9092 --data FOLDER")
-#   make alone   how many branches of each module in feed/wire and feed/venues its own test module reaches (ARGS="FILES")
+#   make alone   how much of each module of the core its own test module covers (ARGS="feed/channels/log.py")
 #   make fix     formats, and mends what the linter can mend
 #   make lock    resolves the dependencies anew
 
@@ -17,7 +17,6 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 SOURCES := feed replay schemas ops/kafka tests
 QUICK := -m "not kafka and not slow and not browser"
 ARGS ?=
-ALONE = $(or $(ARGS),$(wildcard feed/wire/[a-z]*.py feed/venues/[a-z]*.py))
 
 .DEFAULT_GOAL := check
 .PHONY: check setup format lint types imports unit properties contract test demo bench kafka alone fix lock clean
@@ -74,11 +73,7 @@ kafka: $(READY)
 	$(BIN)/python ops/kafka/broker.py $(ARGS)
 
 alone: $(READY)
-	@for module in $(ALONE); do \
-		$(BIN)/coverage run --branch --include=$$module -m pytest -q $(QUICK) \
-			tests/$$(dirname $$module)/test_$$(basename $$module) > /dev/null || exit 1; \
-		$(BIN)/coverage report --show-missing --include=$$module | grep $$module; \
-	done
+	$(BIN)/python tests/contract/own_coverage.py $(ARGS)
 
 fix: $(READY)
 	$(BIN)/ruff check --fix $(SOURCES)

@@ -295,3 +295,32 @@ def test_a_listing_that_is_given_up_holds_nothing() -> None:
     listing.clear()
     assert listing.channels == []
     assert JOINT.join(channel.fresh(RULES))  # who has it still can go on
+
+
+def test_an_update_in_parts_is_one_when_the_last_of_them_is_there() -> None:
+    _, channel = begun("book", 1)
+    assert channel.add_part(7, (2, 3), b"b") is None
+    assert channel.add_part(7, (1, 3), b"a") is None
+    assert channel.add_part(7, (3, 3), b"c") == JOINT.join([b"a", b"b", b"c"])
+    assert channel.add_part(8, (1, 2), b"a") is None
+    assert channel.add_part(9, (2, 2), b"b") is None  # of another update
+    assert channel.add_part(9, (1, 2), b"a") == JOINT.join([b"a", b"b"])
+
+
+def test_a_venues_gap_is_held_until_its_update_comes_and_an_old_one_is_not() -> None:
+    _, channel = begun("trades", 3)
+    stood = channel.pos_text
+    channel.hold(1, b"old")
+    assert channel.take_held() == b""
+    channel.hold(5, b"gap")
+    assert channel.pos_text != stood  # no update follows by its bytes alone now
+    channel.hold(6, b"another")
+    channel.end_hold()
+    assert (channel.take_held(), channel.take_held(), channel.pos_text) == (b"another", b"", stood)
+    channel.hold_again(b"gap")
+    assert channel.take_held() == b"gap"
+
+
+def test_a_state_counts_once() -> None:
+    _, channel = begun("book", 1)
+    assert [channel.hear_state(seq) for seq in (4, 4, 3, 5)] == [True, False, False, True]

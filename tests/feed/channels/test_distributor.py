@@ -77,3 +77,44 @@ def test_news_of_a_source_are_told_once_to_each_client() -> None:
     late.subscribe("quotes", "X:A", every_ms=1000)
     late.drain()
     assert late.types().count("state") == 1
+
+
+def test_a_view_is_one_for_all_who_see_so_and_gone_at_a_flush_without_them() -> None:
+    made, _, seldom = desk()
+    other = made.link()
+    other.subscribe("quotes", "X:A", every_ms=100)
+    other.drain()
+    (view,) = made.distributor.views
+    assert len(view.subscribers) == 2
+    for link in (seldom, other):
+        link.ask("unsubscribe")
+    made.step("quotes")
+    assert made.distributor.views == []
+
+
+def test_a_flush_is_due_when_the_first_view_owes_something() -> None:
+    made, _, _ = desk()
+    assert made.distributor.due_ns is None
+    for _ in range(2):
+        made.step("quotes")
+    due = made.distributor.due_ns
+    assert due is not None
+    assert made.now < due <= made.now + 100 * MS
+    made.tick("quotes")
+    made.read(flush=False)
+    assert made.distributor.waiting_bytes == made.hub.waiting_bytes > 0
+
+
+def test_who_waited_for_a_symbol_is_called_once_and_who_is_behind_is_counted() -> None:
+    made, raw, seldom = desk()
+    for link, every_ms in ((raw, 0), (seldom, 100)):
+        link.subscribe("quotes", "X:NEW", every_ms=every_ms, wait=True)
+    assert made.distributor.called() == []
+    made.step("quotes", "X:NEW")
+    assert {subscriber.owner for subscriber in made.distributor.called()} == {raw, seldom}
+    assert made.distributor.called() == []
+    assert made.distributor.behind == 2
+    for link in (raw, seldom):
+        while link.session.due:
+            link.pull()
+    assert made.distributor.behind == 0
