@@ -291,10 +291,13 @@ def tail(
         Wait for symbols that the gateway does not know yet, instead of refusing them.
     """
     from feed.run.tail import Hashing, Tail, as_json, as_text
+    from feed.runtime.tasks import together, until_signal
 
     hashing = Hashing()
     out = hashing.take if hash else as_json if json else as_text
-    code = _loop(Tail(url, channel, symbols, out=out, start=start, every_ms=every, depth=depth, wait=wait).run())
+    followed = Tail(url, channel, symbols, out=out, start=start, every_ms=every, depth=depth, wait=wait)
+    # a cancellation alone may be lost in what the task is waiting for; `together` goes on until the task has ended
+    code = _loop(together([followed.run(), until_signal()]))
     if hash:
         hashing.say()
     return code
