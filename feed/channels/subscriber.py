@@ -32,7 +32,6 @@ from feed.wire.message import frame
 from feed.wire.model import NO_SEQ, CaughtUp, GapReason, Mode, OnLag
 
 if TYPE_CHECKING:
-    from feed.channels.channel import Listing
     from feed.channels.hub import Hub
 
 
@@ -183,7 +182,7 @@ class Subscriber:
             own.set(id_, mask & ~bit)
         held = self.holds.pop((id_, bit), None) is not None
         # of a channel in step nothing is left unsent, so its sums need not be taken, which is a walk over all channels
-        left_some = not begun or held or self._cursor is not self._hub.current
+        left_some = held or self._cursor is not self._hub.current
         for join in self.joins:
             if join.pending.kinds(id_) & bit:
                 if join.lag and not join.pending.announced(id_) & bit:

@@ -70,7 +70,7 @@ class Turns:
         now = self._clock()
         if self._taking is not None:
             return self._taking is asker and now < self._until
-        return not self._line and self._fill(now, new=asker.new) > 0
+        return not self._line and self._fill(now, asker) > 0
 
     def spent(self, seconds: float) -> None:
         """Requests have taken so much of the loop's time."""
@@ -90,9 +90,9 @@ class Turns:
             self._lined.discard(id(asker))
             self._line.remove(asker)
 
-    def _rate(self, *, new: bool) -> float:
-        """What requests may take of the time, when it is the turn of a client that is new, or is not."""
-        return max(self._share, _TOGETHER - self._others) if new else self._share
+    def _rate(self, asker: Asker) -> float:
+        """What requests may take of the time, when it is this one's turn."""
+        return max(self._share, _TOGETHER - self._others) if asker.new else self._share
 
     def _look(self, now: float) -> None:
         passed = now - self._looked_at
@@ -104,21 +104,21 @@ class Turns:
         self._others = self._others * kept + others * (1 - kept)
         self._looked_at, self._looked_cpu, self._asked = now, cpu, 0.0
 
-    def _fill(self, now: float, *, new: bool) -> float:
+    def _fill(self, now: float, asker: Asker) -> float:
         self._look(now)
-        self._saved = min(self._saved + (now - self._saved_at) * self._rate(new=new), _SAVED_SECONDS_MAX)
+        self._saved = min(self._saved + (now - self._saved_at) * self._rate(asker), _SAVED_SECONDS_MAX)
         self._saved_at = now
         return self._saved
 
     def _set_timer(self) -> None:
         if self._line and self._timer is None and self._taking is None:
-            new = self._line[0].new
-            owed = -self._fill(self._clock(), new=new)
+            first = self._line[0]
+            owed = -self._fill(self._clock(), first)
             loop = asyncio.get_running_loop()
             if owed < 0:
                 self._timer = loop.call_soon(self._ring)
             else:
-                self._timer = loop.call_later(owed / self._rate(new=new), self._ring)
+                self._timer = loop.call_later(owed / self._rate(first), self._ring)
 
     def _ring(self) -> None:
         self._when_idle(self._serve)
@@ -130,7 +130,7 @@ class Turns:
         try:
             while self._line:
                 now = self._clock()
-                if now >= self._until or self._fill(now, new=self._line[0].new) <= 0:
+                if now >= self._until or self._fill(now, self._line[0]) <= 0:
                     break
                 self._taking = self._line.popleft()
                 self._lined.discard(id(self._taking))

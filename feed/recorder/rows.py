@@ -192,7 +192,7 @@ class RowBuilder:
             states_of(parsed.take(states), places.take(states), words, keyframes=True) if len(states) else None,
         )
 
-    # ---- gathering
+    # ---- what a flush brings
 
     def _of(self, bit: int) -> _Gathered:
         found = self._gathered.get(bit)
