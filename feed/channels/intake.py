@@ -8,8 +8,6 @@ that is the commit's.
 What happens to a channel, a source, a symbol or the open flush is a method of it. But for one place: `data` moves on
 `Channel.pos_text` and `Channel.run` itself, for each update, and `Source.pos`, `Source.untouched` and the bytes of the
 flush, for each record (many bring one update). A method call there costs a tenth of all that an update costs.
-
-(Over 400 lines: each kind of message changes the same open flush, and only together do they keep its chains.)
 """
 
 from __future__ import annotations
@@ -28,7 +26,6 @@ from feed.wire.model import KINDS, NO_SEQ, Snapshot
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from feed.wire.model import GapReason
 
 _COMMA: Final = b","
 _SEQ_HEAD: Final = len(b'"seq":')
@@ -158,14 +155,14 @@ class Intake:
         channel = listing.heads[KIND_INDEX[head.channel]]
         if channel is None:
             channel = self._open_channel(listing, source, head)
-            self.rebase(channel, source, keyframe, [], reason=None, prev=NO_SEQ)
+            self.rebase(Rebase(channel, source, keyframe, [], reason=None, prev=NO_SEQ))
         elif channel in source.leftover:
             complete = source.leftover.pop(channel)
-            self.rebase(channel, source, keyframe, [], reason="source", prev=channel.chain, complete=complete)
+            self.rebase(Rebase(channel, source, keyframe, [], reason="source", prev=channel.chain, complete=complete))
         elif channel.awaiting_snapshot is not None:
             self._end_awaiting(channel, channel.awaiting_snapshot, keyframe)
         elif keyframe.seq > channel.chain:
-            self.rebase(channel, source, keyframe, [], reason="evicted", prev=channel.chain)
+            self.rebase(Rebase(channel, source, keyframe, [], reason="evicted", prev=channel.chain))
         else:
             self.open.offer(channel, source, keyframe)
 
@@ -177,7 +174,9 @@ class Intake:
             floor = waiting.floor  # all of them are told: what is missing lies before the first
         else:
             tail = [entry for entry in tail if entry[0] > keyframe.covers]
-        self.rebase(channel, channel.tail_of, keyframe, tail, reason=waiting.reason, prev=waiting.prev, floor=floor)
+        self.rebase(
+            Rebase(channel, channel.tail_of, keyframe, tail, reason=waiting.reason, prev=waiting.prev, floor=floor)
+        )
 
     # ---- messages
 
@@ -210,7 +209,7 @@ class Intake:
         channel = self._expect(listing, source, head)
         if head.prev == NO_SEQ:
             # somebody was told that it would be live from its first update on, but of another source
-            self.rebase(channel, source, NOTHING, [], reason="source", prev=NO_SEQ)
+            self.rebase(Rebase(channel, source, NOTHING, [], reason="source", prev=NO_SEQ))
         return channel
 
     def _update(self, channel: Channel, head: Head, message: bytes) -> None:
@@ -267,7 +266,7 @@ class Intake:
         forgotten, and those before it that this one has ended before its own data."""
         for channel in source.disinherit():
             channel.listing.move_to(source)
-            self.rebase(channel, source, NOTHING, [], reason="source", prev=channel.chain)
+            self.rebase(Rebase(channel, source, NOTHING, [], reason="source", prev=channel.chain))
         while (ended := source.release_ended()) is not None:
             if self.sources.get(ended.name) is ended:
                 del self.sources[ended.name]
@@ -308,11 +307,11 @@ class Intake:
                 channel.tail_of.leftover.pop(channel, None)
                 source.leftover.pop(channel, None)
                 if begins:
-                    self.rebase(channel, source, NOTHING, [], reason="source", prev=channel.chain)
+                    self.rebase(Rebase(channel, source, NOTHING, [], reason="source", prev=channel.chain))
                 elif channel.kind == head.channel and channel.kind in _EACH_TELLS:
                     self._go_back(channel, source, head.prev, channel.chain, [])
                 else:
-                    self.rebase(channel, source, None, [], reason="source", prev=channel.chain)
+                    self.rebase(Rebase(channel, source, None, [], reason="source", prev=channel.chain))
                     channel.await_snapshot(AwaitingSnapshot(NO_SEQ, NO_SEQ, None, back=True))
 
     def _go_back(self, channel: Channel, source: Source, at: int, prev: int, tail: list[Entry]) -> None:
@@ -322,7 +321,7 @@ class Intake:
         """
         kind, symbol = channel.kind, channel.listing.name
         nothing = bare(Snapshot(kind, symbol, source.name, at, None, None, empty(kind, symbol)))
-        self.rebase(channel, source, Folded(at, [nothing], None, at), tail, reason="source", prev=prev)
+        self.rebase(Rebase(channel, source, Folded(at, [nothing], None, at), tail, reason="source", prev=prev))
 
     def _received(self, channel: Channel) -> int:
         """The newest `ts_recv` that is known of a channel."""
@@ -355,23 +354,12 @@ class Intake:
         channel.await_snapshot(AwaitingSnapshot(head.prev, NO_SEQ, None))
         return channel
 
-    def rebase(
-        self,
-        channel: Channel,
-        source: Source,
-        base: Folded | None,
-        tail: list[Entry],
-        *,
-        reason: GapReason | None,
-        prev: int,
-        complete: bool = False,
-        floor: int | None = None,
-    ) -> None:
-        """A channel goes on from a state that does not follow from what it said before; see `Rebase`."""
+    def rebase(self, rebase: Rebase) -> None:
+        """A channel goes on from a state that does not follow from what it said before."""
+        channel = rebase.channel
         if channel.listing.channels[channel.index] is None:
             self.open.begin(channel)
-        channel.go_on_from(source, base, tail)
-        rebase = Rebase(channel, source, base, tail, reason=reason, prev=prev, complete=complete, floor=floor)
+        channel.go_on_from(rebase.source, rebase.base, rebase.tail)
         self.open.add_rebase(rebase)
 
     def next_flush(self) -> None:

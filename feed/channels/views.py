@@ -22,6 +22,7 @@ from msgspec import UNSET
 from feed.channels.channel import Channel, Listing
 from feed.channels.conflation import Best, Merger, merger
 from feed.channels.log import ChannelLog, Entry
+from feed.channels.rebase import Rebase
 from feed.channels.state import Body, Folded, body_of
 from feed.channels.steps import STRIDE, Steps
 from feed.wire.message import JOINT, bare
@@ -31,7 +32,6 @@ from feed.wire.parts import parted
 if TYPE_CHECKING:
     from feed.channels.flush import Flush
     from feed.channels.hub import Hub
-    from feed.channels.rebase import Rebase
     from feed.channels.source import Source
     from feed.channels.subscriber import Subscriber
     from feed.channels.view_spec import ViewSpec
@@ -419,10 +419,8 @@ class View:
             if channel.tail_of is not source:
                 channel.make_at(NO_SEQ)
             channel.listing.move_to(source)
-            complete = rebase.complete
-            intake.rebase(
-                channel, source, base, tail, reason=rebase.reason, prev=prev, complete=complete, floor=rebase.floor
-            )
+            reason, complete, floor = rebase.reason, rebase.complete, rebase.floor
+            intake.rebase(Rebase(channel, source, base, tail, reason=reason, prev=prev, complete=complete, floor=floor))
         intake.give(channel, seen.told(group))
 
     def _stand(self) -> None:
