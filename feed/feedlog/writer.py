@@ -15,6 +15,7 @@ No IO, no clock: `now_ms` is an argument, and it decides only when keyframes are
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from operator import attrgetter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import google_crc32c
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from feed.venues.now import Message, SourceCounts
     from feed.venues.symbol import Tick
 
+_VALUE: Final = attrgetter("value")
 _RECORD_WEIGHT: Final = 192 * 1024
 # Measured at 68 levels an update: encoding 24 KiB at a time 64 us a tick, 192 KiB at a time 100.
 _CHUNK_WEIGHT: Final = 24 * 1024
@@ -232,7 +234,7 @@ class Writer:
             records.append(self._data(_joined([*chunks, _encode(messages)]), ticks[covered:]))
         if records and ahead.position > self.pos:
             records[-1] = replace(records[-1], position=ahead.position)
-        self._tick_bytes += sum([len(tick.value) for tick in ticks])
+        self._tick_bytes += sum(map(len, map(_VALUE, ticks)))
         self._budget += self._ratio * sum(len(record.value) for record in records)
         records += self._keyframes(len(records), now_ms)
         return Step(dead, records, made)

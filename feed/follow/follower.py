@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from feed.follow.floors import Wanted
 
 _LOOK_S: Final = 0.25
+_WATCH_S: Final = 0.025
+"""So seldom is looked at what is to be thought of all sources, however often something comes."""
 _NEW_PARTITIONS_S: Final = 2.0
 _RETRY_S: Final = 0.5
 _DOUBT_S: Final = 2.0
@@ -179,6 +181,7 @@ class Follower:
         """
         await self._cluster.start()
         looking = asyncio.create_task(self._look_for_partitions(), name="feed partitions")
+        watched_at = 0.0
         try:
             while True:
                 await self._wait()
@@ -191,7 +194,10 @@ class Follower:
                         changed = self._take(partition, followed) or changed
                         if self._room is not None:
                             await self._room()
-                changed = self._watch() or changed
+                now = time.monotonic()
+                if not self._caught_up or now - watched_at >= _WATCH_S:
+                    watched_at = now
+                    changed = self._watch() or changed
                 if changed:
                     self._notify()
                 if looking.done():

@@ -17,10 +17,10 @@ _STAMPED_AHEAD_NS: Final = 10 * 366 * 86_400 * 1_000_000_000
 
 def tick_of(raw: Raw) -> Tick:
     """The tick that a Kafka record holds. What cannot be read in its key or headers makes it a bad tick later."""
-    if 0 <= raw.timestamp <= _MS_MAX:
-        ts_recv = ts_kafka = raw.timestamp * 1_000_000
-        if raw.timestamp_type != _LOG_APPEND_TIME:
-            ts_kafka += _STAMPED_AHEAD_NS
+    stamp = raw.timestamp
+    if 0 <= stamp <= _MS_MAX:
+        ts_recv = stamp * 1_000_000
+        ts_kafka = ts_recv if raw.timestamp_type == _LOG_APPEND_TIME else ts_recv + _STAMPED_AHEAD_NS
     else:  # written without a time, or with none that there is: a collector's is compared with its source's clock
         ts_recv, ts_kafka = NO_TIME, NEVER_WRITTEN
     request = symbols = None

@@ -267,12 +267,11 @@ def _added(run: list[tuple[int, str, str]]) -> _BarSum:
     if len(run) == 1:
         ((time, price, size),) = run
         return _BarSum(time, price, price, price, time, price, Decimal(size), 1)
-    times = [time for time, _, _ in run]
-    prices = [price for _, price, _ in run]
+    times, prices, sizes = zip(*run, strict=True)
     first, last = min(times), max(times)
     exact = {Decimal(price): price for price in set(prices)}
     volume = Decimal(0)
-    for _, _, size in run:
+    for size in sizes:
         volume = _ADD(volume, Decimal(size))
     close = prices[-1] if times[-1] == last else prices[-1 - times[::-1].index(last)]
     return _BarSum(

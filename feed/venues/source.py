@@ -146,20 +146,11 @@ class Source:
         """
         bad: Sequence[BadEntry] = ()
         now = self.now
-        ts_recv = tick.ts_recv
         if self._asleep and self._asleep[-1][0] < tick.seq:
             self._restore_until(tick.seq)
-        if tick.ts_kafka == NEVER_WRITTEN and (ts_recv == NO_TIME or ts_recv >= NS_MIN):
-            try:
-                ts_recv = untimed(now, tick, self._first)
-            except BadTick:
-                self._doubt_untimed(tick)
-                raise
-            if ts_recv != tick.ts_recv:
-                tick = replace(tick, ts_recv=ts_recv)
-        if not NS_MIN <= ts_recv <= tick.ts_kafka + self._ahead_max_ns:
-            self._doubt_untimed(tick)
-            raise BadTick(_odd_time(tick))
+        if not NS_MIN <= tick.ts_recv <= tick.ts_kafka + self._ahead_max_ns:
+            tick = self._timed(tick)
+        ts_recv = tick.ts_recv
         now.seq, now.ts_recv = tick.seq, str(ts_recv)
         if ts_recv > now.clock:
             now.clock = ts_recv
@@ -371,10 +362,17 @@ class Source:
             return [symbol.unforeseen(error)]
         return []
 
-    def _doubt_untimed(self, tick: Tick) -> None:
-        """`_doubt`, of a tick that has no time: what is told of it is told at the source's clock."""
-        self.now.seq, self.now.ts_recv = tick.seq, str(self.now.clock)
-        self._doubt(tick)
+    def _timed(self, tick: Tick) -> Tick:
+        """The tick at the time at which it counts, where what it says itself cannot be believed."""
+        try:
+            if tick.ts_kafka != NEVER_WRITTEN or NO_TIME != tick.ts_recv < NS_MIN:
+                raise BadTick(_odd_time(tick))
+            return replace(tick, ts_recv=untimed(self.now, tick, self._first))
+        except BadTick:
+            # what is told of a tick that has no time is told at the source's clock
+            self.now.seq, self.now.ts_recv = tick.seq, str(self.now.clock)
+            self._doubt(tick)
+            raise
 
     def _doubt(self, tick: Tick) -> None:
         """A tick is refused as a whole: what it may have held of the symbols that it is said to be of is in doubt."""

@@ -94,7 +94,7 @@ class Symbol:
         self.bars = Bars(rules.bars, self._count_odd)
         self._now = now
         self._rules = rules
-        self._makes_bars = bool(rules.bars.intervals)
+        self._add_to_bar = self.bars.add if rules.bars.intervals else None
         self._last: dict[Kind, Last] = {}
         self._trades: deque[Trade] = deque(maxlen=rules.trades_kept)
         self._known = KnownTrades(rules.trade_id_runs_max)
@@ -141,11 +141,11 @@ class Symbol:
         if anew and known.are_counted:
             self._hole = True
         last = self._last.get("trades")
-        seq = NO_SEQ if last is None else last.seq
-        if seq == NO_SEQ:
+        if last is None or last.seq == NO_SEQ:
             self._trades.clear()
         if self._hole:
             self._hole = False
+            seq = NO_SEQ if last is None else last.seq
             now.out.append(Gap("trades", self.name, now.source, seq, seq, None, "venue", True))
         self._update("trades", new, ts_event, _ITEM_WEIGHT * len(new), len(new) <= _ITEMS_FIT)
         self._trades.extend(new)
@@ -153,15 +153,12 @@ class Symbol:
         return anew
 
     def _add_to_bars(self, trades: list[Trade]) -> None:
-        known, clock = self._known, self._now.clock
-        add = self.bars.add if self._makes_bars else None
-        bound = clock + AHEAD_MAX_NS
+        known, clock, add = self._known, self._now.clock, self._add_to_bar
         for trade in trades:
-            time = clock
-            if trade.ts_event is not None:
-                time = int(trade.ts_event)
-                if known.newest < time <= bound:
-                    known.newest = time
+            text = trade.ts_event
+            time = clock if text is None else int(text)
+            if known.newest < time <= clock + AHEAD_MAX_NS and text is not None:
+                known.newest = time
             if add is not None:
                 add(time, trade.price, trade.size, clock)
 

@@ -11,8 +11,8 @@ from feed.wire.model import TRADES_KEPT
 
 NO_TIME: Final = -2
 """The receive time of a tick of which nobody says when it came."""
-NEVER_WRITTEN: Final = 2**63 - 1
-"""Kafka's time of a record that has none."""
+NEVER_WRITTEN: Final = -(2**63)
+"""Kafka's time of a record that has none: nothing is received before it, so such a tick is looked at more closely."""
 
 
 class Tick(Struct, frozen=True, gc=False):

@@ -63,9 +63,7 @@ def unbroken(ticks: list[Tick], page: int = 7) -> list[bytes]:
 
 def test_a_tick_that_has_no_time_counts_at_the_clock_of_its_source_also_after_restarts() -> None:
     known = make_ticks(120, seed=5)
-    ticks = [
-        replace(tick, ts_recv=NO_TIME, ts_kafka=2**63 - 1) if index % 3 else tick for index, tick in enumerate(known)
-    ]
+    ticks = [replace(tick, ts_recv=NO_TIME, ts_kafka=NEVER_WRITTEN) if n % 3 else tick for n, tick in enumerate(known)]
     clock, clocked = 0, []
     for tick in ticks:
         clock = max(clock, tick.ts_recv)
@@ -97,7 +95,7 @@ def test_times_that_are_not_believed_are_none_after_restarts_either(seed: int) -
 def test_a_tick_without_a_time_that_is_the_first_of_all_is_a_bad_one() -> None:
     machine = Source(TOY, "toy/0@a", Rules())
     with pytest.raises(BadTick, match="neither the record nor a header ts_recv says when it came"):
-        machine.apply(Tick(0, "S1", b"{}", NO_TIME, 2**63 - 1))
+        machine.apply(Tick(0, "S1", b"{}", NO_TIME, NEVER_WRITTEN))
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,6 @@ def test_ticks_and_rules_are_frozen() -> None:
 
 
 def test_what_stands_for_no_time_is_no_time() -> None:
-    assert NO_TIME < NS_MIN < NEVER_WRITTEN
+    assert NEVER_WRITTEN < NO_TIME < NS_MIN
     assert Rules() == Rules()
     assert Rules(quotes_from="book") != Rules()
