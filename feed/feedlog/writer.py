@@ -299,15 +299,24 @@ class Writer:
             self._ages[name] = _Age(since, floor, self._now_ms, self._tick_bytes, self._log_bytes)
         self._machine.born.clear()
 
-    def _record(self, kind: str, value: bytes) -> Record:
+    def _record(
+        self,
+        kind: str,
+        value: bytes,
+        *,
+        after: int | None = None,
+        first: int | None = None,
+        first_crc: int | None = None,
+    ) -> Record:
+        """A record at the present position, which begins with the tick `first` after the position `after`."""
         self._log_bytes += len(value)
         return Record(
             source=self.source,
             kind=kind,  # type: ignore[arg-type]  # one of our own four words
-            after=self.pos,
-            first=self.pos,
+            after=self.pos if after is None else after,
+            first=self.pos if first is None else first,
             last=self.pos,
-            first_crc=self.crc,
+            first_crc=self.crc if first_crc is None else first_crc,
             crc=self.crc,
             epoch=self.epoch,
             partitions=self.partitions,
@@ -326,7 +335,7 @@ class Writer:
         first_crc = google_crc32c.value(ticks[0].value)
         self.crc = first_crc if len(ticks) == 1 else google_crc32c.value(ticks[-1].value)
         self._bear(self._anchor)
-        return replace(self._record("data", value), after=after, first=ticks[0].seq, first_crc=first_crc)
+        return self._record("data", value, after=after, first=ticks[0].seq, first_crc=first_crc)
 
     def _giant(self, messages: list[Message], tick: Tick) -> list[Record]:
         """A tick that fills records by itself: only the last of them covers it."""

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Final
 from msgspec.structs import asdict
 
 from feed.runtime.throttle import ThrottledLog
+from feed.venues.now import SourceCounts
 
 if TYPE_CHECKING:
     from feed.feedlog.writer import Dead
     from feed.runtime.metrics import Metrics
-    from feed.venues.now import SourceCounts
     from feed.venues.symbol import Tick
     from feed.wire.record import Record
 
@@ -31,6 +31,7 @@ _ODD_BARS: Final = {
     "trades_ahead": "a trade is dated more than a day ahead, and is in no bar",
     "trades_late": "a trade came too late for the bars that are kept",
 }
+_NOTHING_ODD: Final = SourceCounts()
 log: Final = logging.getLogger("feed.normalizer")
 
 
@@ -83,15 +84,19 @@ class PartitionNumbers:
 
     def took(self, ticks: Sequence[Tick], updates: int, counts: SourceCounts) -> None:
         """These ticks are read, and made so many updates; `counts`: what was odd in them."""
+        if counts != _NOTHING_ODD:
+            self._took_odd(counts)
+        self.ticks += len(ticks)
+        self.updates += updates
+        self.newest_ns = max(self.newest_ns, ticks[-1].ts_recv)
+
+    def _took_odd(self, counts: SourceCounts) -> None:
         found = asdict(counts)
         symbol = found.pop("bars_of")
         for name, count in found.items():
             if count:
                 self.odd[name] += count
                 self._tell_odd_bars(name, symbol, count)
-        self.ticks += len(ticks)
-        self.updates += updates
-        self.newest_ns = max(self.newest_ns, ticks[-1].ts_recv)
 
     def _tell_odd_bars(self, name: str, symbol: str, count: int) -> None:
         """Other oddities are usual, or have a dead letter."""

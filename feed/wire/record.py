@@ -65,7 +65,7 @@ class Lying(Protocol):
     def headers(self) -> Any: ...
 
 
-class Record(Struct, frozen=True, kw_only=True):
+class Record(Struct, frozen=True, kw_only=True, gc=False):
     """One record of the feed log. `offset` is -1 until it lies there."""
 
     source: str
