@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+import yaml
 
 from tests.contract.test_alerts import of_dashboard
 
@@ -65,3 +67,17 @@ def test_what_the_dashboard_asks_can_be_asked(tmp_path: Path) -> None:
     done = promtool("check", "rules", tmp_path / "rules.yaml")
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{len(asked)} rules found" in done.stdout
+
+
+def test_the_operators_object_has_the_same_rules(tmp_path: Path) -> None:
+    text = (FOLDER.parent / "README.md").read_text("utf-8")
+    [block] = [one for one in re.findall(r"```sh\n(.*?)```", text, re.DOTALL) if "PrometheusRule" in one]
+    (tmp_path / "kubectl").write_text("#!/bin/sh\nexec cat\n")
+    (tmp_path / "kubectl").chmod(0o755)
+    env = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        ["sh", "-c", block], cwd=FOLDER.parents[1], env=env, capture_output=True, text=True, check=True
+    )
+    made = yaml.safe_load(done.stdout)
+    assert made["kind"] == "PrometheusRule"
+    assert made["spec"] == yaml.safe_load((FOLDER / "alerts.yaml").read_text("utf-8"))
