@@ -248,6 +248,32 @@ def takeover(
 
 
 @app.command
+def doctor(
+    *,
+    kafka: Kafka = None,
+    venues: Venues = None,
+    json: Annotated[bool, Parameter(negative=())] = False,
+    file: File = None,
+) -> int:
+    """Say what roles would find here: disk, open files, brokers, topics, versions, the clock. Changes nothing.
+
+    Exit codes are 0 without a fault, 1 with one, 3 where no broker answers.
+
+    Examples:
+        feed doctor --kafka 127.0.0.1:9092
+        feed doctor --json | jq '.findings[] | select(.state != "ok")'
+
+    Parameters
+    ----------
+    json: bool
+        One object instead of words.
+    """
+    from feed.run.doctor import run
+
+    return _loop(run(_loaded({"kafka.bootstrap": kafka, "normalize.venues": venues}, file).settings, as_json=json))
+
+
+@app.command
 def tail(
     channel: str,
     symbols: Annotated[list[str], Parameter(negative=())],
@@ -414,13 +440,14 @@ def _loaded(flags: Mapping[str, object], file: Path | None) -> Loaded:
 
 
 def _loop(role: Coroutine[Any, Any, object]) -> int:
-    """Runs a role to its end; Ctrl-C is one of the ways to end it."""
+    """Runs a role to its end, whose number is the exit code; Ctrl-C is one of the ways to end it."""
     import contextlib
 
     import uvloop
 
     with contextlib.suppress(KeyboardInterrupt):
-        uvloop.run(role)
+        code = uvloop.run(role)
+        return code if isinstance(code, int) else 0
     return 0
 
 

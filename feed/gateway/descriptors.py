@@ -19,6 +19,12 @@ _SPARE: Final = 512
 _logger = logging.getLogger("feed.gateway")
 
 
+def beside_clients(limits: LimitSettings, files_a_reader: int) -> int:
+    """How many file descriptors a gateway may need besides one for each client."""
+    readers = limits.histories_max + limits.replays_max + limits.walks_max
+    return limits.http_connections_max + _SPARE + files_a_reader * readers
+
+
 def fitted(limits: LimitSettings, *, files_a_reader: int = 0) -> LimitSettings:
     """Raises the limit of this process as far as is needed and allowed; the limits on connections that it leaves.
 
@@ -27,8 +33,7 @@ def fitted(limits: LimitSettings, *, files_a_reader: int = 0) -> LimitSettings:
     Raises:
         ConfigError: it leaves not one connection.
     """
-    readers = limits.histories_max + limits.replays_max + limits.walks_max
-    others = limits.http_connections_max + _SPARE + files_a_reader * readers
+    others = beside_clients(limits, files_a_reader)
     wanted = limits.connections_max + others
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= wanted:
