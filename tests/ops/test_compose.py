@@ -5,11 +5,13 @@ That Docker takes it was not tried here: no daemon runs on this machine.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 import yaml
+from broker import Broker, free_port, missing
 
 from tests.ops.deployed import OPS, compose
 
@@ -58,3 +60,21 @@ def test_prometheus_scrapes_each_role_and_grafana_finds_its_source_and_board() -
     [provider] = yaml.safe_load((OPS / "grafana/provisioning/dashboards/feed.yaml").read_text())["providers"]
     boards = [Path(one.split(":")[1]) for one in SERVICES["grafana"]["volumes"] if "dashboard.json" in one]
     assert [board.parent for board in boards] == [Path(provider["options"]["path"])]
+
+
+@pytest.mark.kafka
+@pytest.mark.slow
+def test_its_broker_starts_with_these_settings(tmp_path: Path) -> None:
+    """As the image makes them: KAFKA_NODE_ID is node.id. Ports are those that are free here, names are loopback."""
+    if reason := missing():
+        pytest.skip(f"NO REAL KAFKA: {reason}")
+    given = SERVICES["kafka"]["environment"]
+    named = {name.removeprefix("KAFKA_").lower().replace("_", "."): given[name] for name in given if "KAFKA_" in name}
+    del named["log.dirs"]
+    ports = {"19092": free_port(), "9093": free_port(), "9092": free_port()}
+    for name in ("controller.quorum.voters", "listeners", "advertised.listeners"):
+        there = re.sub(r"(//|@)(kafka)?:", r"\g<1>127.0.0.1:", named[name])
+        named[name] = re.sub(r":(\d+)", lambda found: f":{ports[found[1]]}", there)
+    broker = Broker(tmp_path / "broker", port=int(ports["9092"]), properties=named)
+    broker.start()
+    broker.stop()
