@@ -5,6 +5,7 @@
 - `batches`: record batches as a fetch brings them, checked and taken apart.
 - `append`: appending records to one partition, in order, with their offsets.
 - `produce`: what several partitions have ready, sent in one request.
+- `requests`: fetch and produce requests and their answers, in bytes.
 - `partitioner`: which partition a key belongs to, as Kafka's own clients choose it.
 - `waits`: how long what lies in a log has waited, by this process' own clock.
 - `connection`: keeps aiokafka alive under uvloop when a broker dies; in force as soon as anything here is imported.

@@ -15,12 +15,12 @@ from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.client import AIOKafkaClient, ConnectionGroup
 from aiokafka.errors import KafkaConnectionError, KafkaError, TopicAlreadyExistsError, for_code
-from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.protocol.offset import OffsetRequest
 from aiokafka.structs import TopicPartition
 
 from feed.errors import FeedError, Unreachable
 from feed.kafka.batches import FetchPage, Raw, committed, joined, written
+from feed.kafka.requests import READ_COMMITTED, READ_WRITTEN, FetchRequest
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -33,11 +33,6 @@ _LOOK_UP_PAUSE_S: Final = 0.25
 FETCH_BYTES: Final = 1 << 20
 _ANSWER_BYTES: Final = 50 << 20
 _WAIT_MS: Final = 50
-READ_WRITTEN: Final = 0
-READ_COMMITTED: Final = 1
-"""Isolation levels of Kafka's protocol."""
-_ABORTED_SINCE: Final = 4
-_LOG_BEGIN_SINCE: Final = 5
 
 
 class OutOfRange(FeedError):
@@ -53,24 +48,24 @@ class _NothingReady(Exception):
 
 
 class Answer:
-    """What a fetch brought of one partition, wherever the version of Kafka's protocol has it.
+    """What a fetch brought of one partition.
 
     `end`: the offset before which all may be read (of ticks the last stable one), `written_end`: that after the last
-    record. `begin`: the log's first offset, None where the broker does not say.
+    record. `begin`: the log's first offset.
     """
 
     __slots__ = ("_aborted", "_buffer", "begin", "code", "end", "number", "written_end")
 
-    def __init__(self, found: Any, version: int, *, ticks: bool) -> None:
-        self.number: int = found[0]
-        self.code: int = found[1]
-        self.written_end: int = found[2]
-        self.end: int = found[3] if ticks and version >= _ABORTED_SINCE else found[2]
-        self.begin: int | None = found[4] if version >= _LOG_BEGIN_SINCE else None
-        self._buffer: bytes = bytes(found[-1] or b"")
-        self._aborted: Any = None
-        if ticks and version >= _ABORTED_SINCE:
-            self._aborted = found[5] if version >= _LOG_BEGIN_SINCE else found[4]
+    def __init__(self, found: Any, *, ticks: bool) -> None:
+        """`found`: as `Fetched` has it."""
+        number, code, written_end, stable_end, begin, aborted, _, records = found
+        self.number: int = number
+        self.code: int = code
+        self.written_end: int = written_end
+        self.end: int = stable_end if ticks else written_end
+        self.begin: int = begin
+        self._aborted: Any = aborted
+        self._buffer: bytes = records or b""
 
     @property
     def size(self) -> int:
@@ -88,7 +83,7 @@ class Answer:
 
 def fetch_request(wait_ms: int, bytes_max: int, topics: list[tuple[str, list[Any]]], *, ticks: bool) -> FetchRequest:
     """A fetch of ticks or of feed logs."""
-    return FetchRequest(wait_ms, 1, bytes_max, READ_COMMITTED if ticks else READ_WRITTEN, topics)
+    return FetchRequest(wait_ms, bytes_max, READ_COMMITTED if ticks else READ_WRITTEN, topics)
 
 
 class Cluster:
@@ -277,7 +272,7 @@ class Cluster:
         request = fetch_request(_WAIT_MS, _ANSWER_BYTES, topics, ticks=ticks)
 
         def pages_in(found: Any) -> list[FetchPage]:
-            answer = Answer(found.topics[0][1][0], found.API_VERSION, ticks=ticks)
+            answer = Answer(found.topics[0][1][0], ticks=ticks)
             if answer.code == 0:
                 if not answer.size and offset < answer.end:
                     raise _NothingReady

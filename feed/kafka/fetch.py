@@ -149,7 +149,7 @@ class Stream:
         """Called by the fetch loop; whether there is more to take."""
         stable_before = self.end
         self.seen_at, self.end = now, answer.end
-        self.begin = self.begin if answer.begin is None else answer.begin
+        self.begin = answer.begin
         self.waits.saw(answer.end, now)
         if answer.written_end <= answer.end or answer.end != stable_before:
             self.held_since = None
@@ -305,7 +305,7 @@ class Fetcher:
         arrived = stale = False
         for topic, partitions in found.topics:
             for one in partitions:
-                answer = Answer(one, found.API_VERSION, ticks=self._ticks)
+                answer = Answer(one, ticks=self._ticks)
                 stream, position = asked[topic, answer.number]
                 if stream.position != position or self._streams.get(stream.partition) is not stream:
                     continue

@@ -25,11 +25,11 @@ from typing import Any, Final
 import google_crc32c
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import InvalidTimestampError, KafkaError, LeaderNotAvailableError, UnknownError, for_code
-from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.protocol.transaction import InitProducerIdRequest
 from aiokafka.structs import TopicPartition
 
 from feed.errors import FeedError, Unreachable
+from feed.kafka.requests import ProduceRequest
 from feed.runtime.tasks import end
 from feed.runtime.throttle import ThrottledLog
 
@@ -227,9 +227,7 @@ class Producer:
         for batch in batches:
             topic, number = batch.partition
             topics.setdefault(topic, []).append((number, batch.buffer))
-        request = ProduceRequest(
-            transactional_id=None, required_acks=_ALL_REPLICAS, timeout=self._timeout_ms, topics=list(topics.items())
-        )
+        request = ProduceRequest(_ALL_REPLICAS, self._timeout_ms, list(topics.items()))
         answer = await self.client.send(node, request)
         found = {(topic, one[0]): (one[1], one[2]) for topic, partitions in answer.topics for one in partitions}
         again = []

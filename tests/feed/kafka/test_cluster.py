@@ -52,7 +52,7 @@ def offset(code: int, found: int = -1) -> Any:
 
 
 def fetched(code: int, end: int = 0, records: bytes = b"") -> Any:
-    return SimpleNamespace(API_VERSION=4, topics=[("log", [(3, code, end, end, [], records)])])
+    return SimpleNamespace(topics=[("log", [(3, code, end, end, 0, [], -1, records)])])
 
 
 @pytest.fixture

@@ -41,7 +41,7 @@ class Node:
             raise KeyError("planted")
         self.asked.set()
         await self.answers.wait()
-        return SimpleNamespace(API_VERSION=4, topics=[])
+        return SimpleNamespace(topics=[])
 
 
 @pytest.mark.parametrize("dies", ["leader", "send"])
@@ -159,7 +159,7 @@ async def test_a_partition_goes_on_whose_leader_changed_without_an_error(monkeyp
 class Told:
     """What an answer says of one partition: an error's code, or records; `broken`: they cannot be read."""
 
-    def __init__(self, number: int, version: int, *, ticks: bool) -> None:
+    def __init__(self, number: int, *, ticks: bool) -> None:
         self.number, self.begin, self.end, self.written_end, self.size = number, 0, 3, 3, 10
         self.code = 1 if number == 2 else 0
 
@@ -176,9 +176,7 @@ async def test_what_cannot_be_read_of_one_partition_ends_no_other(monkeypatch: p
     three = TopicPartition("log", 2)
     fetcher = Fetcher(node, wait_ms=1)  # type: ignore[arg-type]  # a cluster, as far as it is asked
     streams = [fetcher.follow(partition, 0) for partition in (ONE, TWO, three)]
-    monkeypatch.setattr(
-        node, "send", lambda *_: answered(SimpleNamespace(API_VERSION=4, topics=[("log", list(range(3)))]))
-    )
+    monkeypatch.setattr(node, "send", lambda *_: answered(SimpleNamespace(topics=[("log", list(range(3)))])))
     for stream in streams:
         assert await stream.wait(5)
     with pytest.raises(CorruptLog, match="planted"):

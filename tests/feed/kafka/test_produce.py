@@ -15,7 +15,6 @@ from aiokafka.errors import (
     NotLeaderForPartitionError,
     OutOfOrderSequenceNumber,
 )
-from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.structs import TopicPartition
 
@@ -23,6 +22,7 @@ from feed.kafka import produce
 from feed.kafka.append import Appender, AppendFailed
 from feed.kafka.batches import written
 from feed.kafka.produce import ProduceFailed, Producer
+from feed.kafka.requests import ProduceRequest
 
 pytestmark = pytest.mark.anyio
 ONE, TWO, THREE = (TopicPartition("log", number) for number in range(3))
@@ -59,7 +59,7 @@ class Node:
         return asyncio.ensure_future(asyncio.sleep(0))
 
     async def send(self, _: int, request: ProduceRequest) -> Any:
-        sent = {TopicPartition(topic, n): bytes(data) for topic, found in request._topics for n, data in found}
+        sent = {TopicPartition(topic, n): bytes(data) for topic, found in request.topics for n, data in found}
         self.requests.append(sent)
         await self.held.wait()
         answer = self.answers.pop(0) if self.answers else {}
