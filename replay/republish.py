@@ -289,9 +289,9 @@ async def _play(
 def _partitions(recording: RecordingFiles, topic_of: Callable[[str], str]) -> dict[str, int]:
     """The topics, and how many partitions each needs."""
     found: dict[str, int] = {}
-    for shelf in recording.shelves.values():
-        for spot in shelf.spots():
-            for source in shelf.block(spot).note.sources:
+    for table_files in recording.files_by_table.values():
+        for ref in table_files.refs():
+            for source in table_files.block(ref).note.sources:
                 venue, _, number = source.partition("@")[0].rpartition("/")
                 topic = topic_of(venue)
                 found[topic] = max(found.get(topic, 0), int(number) + 1)

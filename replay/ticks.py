@@ -38,9 +38,9 @@ def ticks_of(recording: RecordingFiles) -> Iterator[list[RecordedTick]]:
     Raises:
         CorruptRecording: a batch is damaged.
     """
-    shelf = recording.shelves[TICKS]
-    for spot in shelf.spots():
-        batch = shelf.rows(spot)
+    table_files = recording.files_by_table[TICKS]
+    for ref in table_files.refs():
+        batch = table_files.rows(ref)
         names = ("topic", "partition", "offset", "timestamp", "key", "value", "headers")
         columns = {name: batch.column(name) for name in names}
         columns["timestamp"] = columns["timestamp"].cast("int64")
@@ -63,7 +63,7 @@ def opened_ticks(path: str) -> RecordingFiles:
         ConfigError: it has none.
     """
     recording = RecordingFiles(path, tables=(TICKS,))
-    if not len(recording.shelves[TICKS]):
+    if not len(recording.files_by_table[TICKS]):
         raise ConfigError(f"{path} has no ticks: it was not recorded with --raw")
     return recording
 

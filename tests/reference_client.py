@@ -187,7 +187,7 @@ class Channel:
     def gap(self, message: Json) -> None:
         same = message["source"] == self.source
         if message["reason"] != "venue":
-            self.had = -1  # it begins anew
+            self.had, self.least = -1, None  # it begins anew
         if same and message["reason"] == "venue" and message["seq"] == self.pos:
             self.gaps.append(message)
             return
