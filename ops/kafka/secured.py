@@ -4,7 +4,8 @@ Owns the certificates of a CA of its own, the listeners, the users and the right
 
 - `address` (PLAINTEXT, loopback): who comes here may do everything; tests set the cluster up by it.
 - `tls_address` (SSL): a client shows a certificate of the CA; it is `User:<its common name>`.
-- `sasl_address` (SASL_SSL): `PLAIN`, `SCRAM-SHA-256`, `SCRAM-SHA-512`; it is `User:<name>`.
+- `sasl_address` (SASL_SSL): `PLAIN`, `SCRAM-SHA-256`, `SCRAM-SHA-512`, and `OAUTHBEARER` with any unsigned
+  token; it is `User:<name>`, or the token's `sub`.
 
 A user may do nothing until it is granted: `grant` and `revoke` take effect at once.
 
@@ -67,7 +68,7 @@ class SecuredBroker(Broker):
         super().__init__(folder, port=port, properties=properties)
         plain = f"127.0.0.1:{self.port}"
         listed = f"PLAINTEXT://{plain},SSL://127.0.0.1:{self.tls_port},SASL_SSL://127.0.0.1:{self.sasl_port}"
-        logins = " ".join(f'user_{name}="{password}"' for name, password in self.users.items())
+        logins = " ".join(f'user_{name}="{_escaped(password)}"' for name, password in self.users.items())
         self._properties = {
             "listeners": f"{listed},CONTROLLER://127.0.0.1:{self._controller}",
             "advertised.listeners": listed,
@@ -78,7 +79,7 @@ class SecuredBroker(Broker):
             "ssl.truststore.location": str(self.ca_file),
             "listener.name.ssl.ssl.client.auth": "required",
             "ssl.principal.mapping.rules": r"RULE:^.*CN=([^,]+).*$/$1/,DEFAULT",
-            "sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512",
+            "sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER",
             "listener.name.sasl_ssl.plain.sasl.jaas.config": (
                 f"org.apache.kafka.common.security.plain.PlainLoginModule required {logins};"
             ),
@@ -87,6 +88,13 @@ class SecuredBroker(Broker):
             ),
             "listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config": (
                 "org.apache.kafka.common.security.scram.ScramLoginModule required;"
+            ),
+            "listener.name.sasl_ssl.oauthbearer.sasl.jaas.config": (
+                "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required;"
+            ),
+            "listener.name.sasl_ssl.oauthbearer.sasl.server.callback.handler.class": (
+                "org.apache.kafka.common.security.oauthbearer.internals.unsecured"
+                ".OAuthBearerUnsecuredValidatorCallbackHandler"
             ),
             "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
             "super.users": "User:ANONYMOUS",
@@ -176,6 +184,11 @@ class SecuredBroker(Broker):
 
     def _admin(self) -> AdminClient:
         return AdminClient({"bootstrap.servers": self.address})
+
+
+def _escaped(text: str) -> str:
+    """As a file of Java properties has it, which is no UTF-8."""
+    return "".join(one if one.isascii() else f"\\u{ord(one):04x}" for one in text)
 
 
 def _pkcs8(key: bytes) -> bytes:
