@@ -20,7 +20,7 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal, Self
 
 import trustme
 from broker import Broker, NoBroker, free_port
@@ -125,7 +125,7 @@ class SecuredBroker(Broker):
         key.chmod(0o600)
         return certificate, key
 
-    def start(self) -> SecuredBroker:
+    def start(self) -> Self:
         """Starts it, and makes its users known.
 
         Raises:
@@ -141,7 +141,9 @@ class SecuredBroker(Broker):
         admin = self._admin()  # its requests end with it
         for mechanism in (ScramMechanism.SCRAM_SHA_256, ScramMechanism.SCRAM_SHA_512):
             known = ScramCredentialInfo(mechanism, _SCRAM_ROUNDS)
-            upserts = [UserScramCredentialUpsertion(name, known, word.encode()) for name, word in self.users.items()]
+            upserts: list[Any] = [
+                UserScramCredentialUpsertion(name, known, word.encode()) for name, word in self.users.items()
+            ]
             for done in admin.alter_user_scram_credentials(upserts).values():
                 done.result(_TIMEOUT_S)
         return self
