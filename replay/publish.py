@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
+from feed.kafka.access import Entrance
 from feed.kafka.append import Appender, Compression
 from feed.kafka.cluster import Cluster
 from feed.venues.venue import Venue
@@ -37,7 +38,7 @@ class Progress(NamedTuple):
 class Target(NamedTuple):
     """Where to: a cluster, a topic, and how the topic is made when it is missing."""
 
-    bootstrap: str
+    broker: Entrance | str
     topic: str
     partitions: int
     settings: dict[str, str]
@@ -60,10 +61,10 @@ async def publish(
         AppendFailed: it is not known what of the last batches lies in the log.
         BadCapture: a file is not what it was said to be.
     """
-    async with Cluster(target.bootstrap) as cluster:
+    async with Cluster(target.broker) as cluster:
         await cluster.make_topics({target.topic: target.partitions}, target.settings)
         partitions = await cluster.partitions(target.topic)
-    appender = Appender(target.bootstrap, compression=target.compression, timeout_ms=60_000)
+    appender = Appender(target.broker, compression=target.compression, timeout_ms=60_000)
     await appender.start()
     try:
         topic = TickTopic(appender, target.topic, partitions, venue.keys, symbol)

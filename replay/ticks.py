@@ -13,6 +13,7 @@ from typing import NamedTuple
 from aiokafka.structs import TopicPartition
 
 from feed.errors import ConfigError
+from feed.kafka.access import Entrance
 from feed.kafka.append import Appender, Compression
 from feed.kafka.cluster import Cluster
 from feed.recording.recording import RecordingFiles
@@ -70,7 +71,7 @@ def opened_ticks(path: str) -> RecordingFiles:
 
 async def publish_ticks(
     recording: RecordingFiles,
-    bootstrap: str,
+    broker: Entrance | str,
     topic_settings: dict[str, str],
     compression: Compression,
     *,
@@ -88,12 +89,12 @@ async def publish_ticks(
     for source in recording.positions:
         topic, _, number = source.rpartition("/")
         partitions[topic] = max(partitions.get(topic, 0), int(number) + 1)
-    async with Cluster(bootstrap) as cluster:
+    async with Cluster(broker) as cluster:
         await cluster.make_topics(partitions, topic_settings)
         for topic, count in partitions.items():
             if (found := await cluster.partitions(topic)) < count:
                 raise ConfigError(f"topic {topic} has {found} partitions, wanted {count}, as many as were recorded")
-    appender = Appender(bootstrap, compression=compression, timeout_ms=60_000)
+    appender = Appender(broker, compression=compression, timeout_ms=60_000)
     await appender.start()
     pacing, done = Pacing(speed), 0
     try:

@@ -2,28 +2,41 @@
 
 Owns what the settings of `[kafka]` mean to a client, why a cluster does not let us in (a wrong name or password, a
 certificate that is not believed), and that no secret is written out. Leaves what is done with a connection to the
-clients of this package, and tokens to `tokens`.
+clients of this package, tokens to `tokens`, and what we may do there to `rights`. Which settings contradict each other
+is known before (`feed.runtime.settings.access`).
 """
 
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
+import time
+from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from aiokafka.conn import create_conn
+from aiokafka.conn import collect_hosts, create_conn
 from aiokafka.errors import IllegalSaslStateError, KafkaError, SaslAuthenticationFailed, UnsupportedSaslMechanismError
 from msgspec import Struct
 
 from feed.errors import ConfigError, NotLetIn, Unreachable
 from feed.kafka.tokens import TokenSource, token_source
+from feed.runtime.settings.access import ENCRYPTED, LOGS_IN
 
 if TYPE_CHECKING:
     from aiokafka.client import AIOKafkaClient
 
+    from feed.runtime.settings.sections import KafkaSettings
+
 Protocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
-Mechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"]
+Mechanism = Literal["", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"]
 _ASK_MS: Final = 10_000
+_ASK_EVERY_S: Final = 5.0
+_REFUSAL_S: Final = 2.0
+"""A broker that does not like our certificate says so at once."""
+_ALERTS: Final = ("ALERT_UNKNOWN_CA", "ALERT_HANDSHAKE_FAILURE", "ALERT_DECRYPT_ERROR", "CERTIFICATE")
+_PASSWORD_BYTES_MAX: Final = 64 * 1024
 
 
 class Access(Struct, frozen=True, kw_only=True):
@@ -32,21 +45,20 @@ class Access(Struct, frozen=True, kw_only=True):
     `ca_file`: the authorities that are believed, empty: those of the system. `client_cert_file`, `client_key_file`: our
     own certificate for mTLS; the key may lie in the certificate's file. `token_url`, `token_scope`: OAUTHBEARER by
     client credentials, with `sasl_username` and `sasl_password` as the client's; `token_provider`: `module:function` in
-    its place, which returns a token. `rack`: where we are, for fetches from the nearest replica.
+    its place, which returns a token.
     """
 
     bootstrap: str
-    security_protocol: Protocol = "PLAINTEXT"
+    security_protocol: Protocol
     ca_file: str = ""
     client_cert_file: str = ""
     client_key_file: str = ""
-    sasl_mechanism: Mechanism = "PLAIN"
+    sasl_mechanism: Mechanism = ""
     sasl_username: str = ""
     sasl_password: str = ""
     token_url: str = ""
     token_scope: str = ""
     token_provider: str = ""
-    rack: str = ""
 
     def __repr__(self) -> str:
         return f"Access({self.bootstrap!r}, {self.security_protocol})"  # it has secrets
@@ -56,12 +68,12 @@ class Access(Struct, frozen=True, kw_only=True):
     @property
     def encrypted(self) -> bool:
         """Whether connections are TLS."""
-        return self.security_protocol in ("SSL", "SASL_SSL")
+        return self.security_protocol in ENCRYPTED
 
     @property
     def logs_in(self) -> bool:
         """Whether connections begin with SASL."""
-        return self.security_protocol in ("SASL_PLAINTEXT", "SASL_SSL")
+        return self.security_protocol in LOGS_IN
 
 
 class Entrance:
@@ -71,17 +83,14 @@ class Entrance:
         """Reads the files.
 
         Raises:
-            ConfigError: a file cannot be read, is none of its kind, or a setting is missing.
+            ConfigError: a file cannot be read or is none of its kind, or there is no such token provider.
         """
         self.access = access
         self._context = _context(access) if access.encrypted else None
+        self._asked_at = float("-inf")
         self._tokens: TokenSource | None = None
         if access.logs_in and access.sasl_mechanism == "OAUTHBEARER":
             self._tokens = token_source(access)
-        elif access.logs_in and not (access.sasl_username and access.sasl_password):
-            raise ConfigError(
-                f"kafka.sasl_mechanism {access.sasl_mechanism} needs kafka.sasl_username and kafka.sasl_password"
-            )
 
     def options(self) -> dict[str, Any]:
         """What every client of aiokafka is made with."""
@@ -110,15 +119,23 @@ class Entrance:
             await client.close()
             raise
         except (KafkaError, OSError) as error:
-            hosts = [(host, port) for host, port, _ in client.hosts]
             await client.close()
-            raise await self._reason(hosts) from error
+            raise await self.reason() from error
 
-    async def _reason(self, hosts: list[tuple[str, int]]) -> Exception:
-        """Why nobody let us in: the client tells that only its log."""
+    async def refusal(self) -> NotLetIn | None:
+        """Why we are not let in any more; None where that is not it, or was asked a moment ago."""
+        now = time.monotonic()
+        if self.access.security_protocol == "PLAINTEXT" or now - self._asked_at < _ASK_EVERY_S:
+            return None
+        self._asked_at = now
+        reason = await self.reason()
+        return reason if isinstance(reason, NotLetIn) else None
+
+    async def reason(self) -> Unreachable:
+        """Why no broker answers, or lets us in: a client tells that only its log."""
         options = self.options()
         del options["bootstrap_servers"]
-        for host, port in hosts:
+        for host, port, _ in collect_hosts(self.access.bootstrap):
             try:
                 connection = await create_conn(host, port, request_timeout_ms=_ASK_MS, **options)
             except (SaslAuthenticationFailed, UnsupportedSaslMechanismError, IllegalSaslStateError) as error:
@@ -129,6 +146,13 @@ class Entrance:
                     f"(kafka.ca_file is {self.access.ca_file or 'not set: the authorities of this system are asked'})"
                 )
             except (KafkaError, OSError, TimeoutError):
+                if self._context is not None and (why := await asyncio.to_thread(_alert, host, port, self._context)):
+                    own = self.access.client_cert_file
+                    certificate = f"the certificate kafka.client_cert_file {own}" if own else "us without a certificate"
+                    return NotLetIn(
+                        f"{host}:{port} does not take {certificate}: {why}"
+                        + ("" if own else " (kafka.client_cert_file is not set)")
+                    )
                 if await _listens(host, port):
                     return NotLetIn(
                         f"{host}:{port} is there and does not speak {self.access.security_protocol} "
@@ -144,6 +168,68 @@ class Entrance:
         if isinstance(error, UnsupportedSaslMechanismError):
             return f"{host}:{port} does not know kafka.sasl_mechanism {access.sasl_mechanism}: {error}"
         return f"{host}:{port} does not let us in{who} by {access.sasl_mechanism}: {error}"
+
+
+def entrance_to(broker: Entrance | str) -> Entrance:
+    """The entrance itself; of `HOST:PORT[,HOST:PORT]` that to brokers which take whoever comes."""
+    return broker if isinstance(broker, Entrance) else Entrance(Access(bootstrap=broker, security_protocol="PLAINTEXT"))
+
+
+@lru_cache(maxsize=1)
+def entrance_of(settings: KafkaSettings) -> Entrance:
+    """The entrance that the settings of a process describe, one for all its connections.
+
+    Raises:
+        ConfigError: a file cannot be read or is none of its kind, or there is no such token provider.
+    """
+    word = settings.sasl_password.get_secret_value()
+    if settings.sasl_password_file:
+        word = _password(settings.sasl_password_file)
+    return Entrance(
+        Access(
+            bootstrap=settings.bootstrap,
+            security_protocol=settings.security_protocol,
+            ca_file=settings.ca_file,
+            client_cert_file=settings.client_cert_file,
+            client_key_file=settings.client_key_file,
+            sasl_mechanism=settings.sasl_mechanism,
+            sasl_username=settings.sasl_username,
+            sasl_password=word,
+            token_url=settings.token_url,
+            token_scope=settings.token_scope,
+            token_provider=settings.token_provider,
+        )
+    )
+
+
+def _password(file: str) -> str:
+    try:
+        with Path(file).open(encoding="utf-8") as opened:
+            word = opened.read(_PASSWORD_BYTES_MAX).rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise ConfigError(f"kafka.sasl_password_file {file}: not UTF-8") from None  # the cause would show it
+    except OSError as error:
+        raise ConfigError(f"kafka.sasl_password_file {file}: {_why(error)}") from None
+    if not word:
+        raise ConfigError(f"kafka.sasl_password_file {file} is empty, wanted a password")
+    return word
+
+
+def _alert(host: str, port: int, context: ssl.SSLContext) -> str:
+    """What a broker says of our certificate; empty where it says nothing. With TLS 1.3 that comes after the handshake,
+    in place of its first answer, and the client's reader sees only that the connection ends."""
+    try:
+        with (
+            socket.create_connection((host, port), timeout=_REFUSAL_S) as raw,
+            context.wrap_socket(raw, server_hostname=host) as encrypted,
+        ):
+            encrypted.recv(1)
+    except ssl.SSLError as error:
+        reason = error.reason or ""
+        return reason.lower().replace("_", " ") if any(word in reason for word in _ALERTS) else ""
+    except OSError:
+        pass
+    return ""
 
 
 async def _listens(host: str, port: int) -> bool:
@@ -165,15 +251,29 @@ def _context(access: Access) -> ssl.SSLContext:
             context.load_verify_locations(cafile=access.ca_file)
         except (OSError, ssl.SSLError) as error:
             raise ConfigError(f"kafka.ca_file {access.ca_file}: {_why(error)}") from None
-    if access.client_key_file and not access.client_cert_file:
-        raise ConfigError("kafka.client_key_file without kafka.client_cert_file")
     if access.client_cert_file:
+        certificate, key = access.client_cert_file, access.client_key_file
+        for name, file in (("client_cert_file", certificate), ("client_key_file", key)):
+            _must_open(f"kafka.{name}", file)
         try:
-            context.load_cert_chain(access.client_cert_file, access.client_key_file or None)
+            context.load_cert_chain(certificate, key or None, password=_no_passphrase)
         except (OSError, ssl.SSLError) as error:
-            files = " and ".join(filter(None, [access.client_cert_file, access.client_key_file]))
-            raise ConfigError(f"kafka.client_cert_file {files}: {_why(error)}") from None
+            beside = f"and kafka.client_key_file {key}" if key else "without kafka.client_key_file"
+            raise ConfigError(f"kafka.client_cert_file {certificate} {beside}: {_why(error)}") from None
     return context
+
+
+def _must_open(name: str, file: str) -> None:
+    try:
+        if file:
+            Path(file).open("rb").close()
+    except OSError as error:
+        raise ConfigError(f"{name} {file}: {_why(error)}") from None
+
+
+def _no_passphrase() -> str:
+    """A key that asks for one would ask whoever sits at the terminal."""
+    raise OSError("the key is encrypted, wanted one without a passphrase")
 
 
 def _why(error: OSError) -> str:

@@ -27,6 +27,7 @@ class Client:
         self.answers = list(answers)
         self.leaders: list[int | None] = []
         """Who leads at each look; node 7 when there are none left."""
+        self.unauthorized_topics: set[str] = set()
         self.updates = 0
         self.sent = 0
 
