@@ -25,6 +25,7 @@ from feed.errors import ConfigError
 from feed.kafka.access import Entrance
 from feed.kafka.append import Appender, Compression
 from feed.kafka.cluster import Cluster
+from feed.kafka.rights import Right
 from feed.recording.filter import Filter
 from feed.recording.merge import RowPage
 from feed.recording.recording import RecordingFiles
@@ -224,11 +225,12 @@ async def republish(
 
     Raises:
         ConfigError: a partition that is to be written is not empty.
-        Unreachable: no broker answers.
+        Unreachable: no broker answers; NotLetIn where we are not let in, or may not write.
         AppendFailed: it is not known what of the last records lies in the log.
     """
     partitions = _partitions(recording, topic_of)
     async with Cluster(broker) as cluster:
+        await cluster.must_have(Right("WRITE", "topic", topic) for topic in partitions)
         await cluster.make_topics(partitions, topic_settings)
         for topic, count in partitions.items():
             if await cluster.partitions(topic) < count:

@@ -16,6 +16,7 @@ from feed.errors import ConfigError
 from feed.kafka.access import Entrance
 from feed.kafka.append import Appender, Compression
 from feed.kafka.cluster import Cluster
+from feed.kafka.rights import Right
 from feed.recording.recording import RecordingFiles
 from feed.recording.tables import TICKS
 from replay.pacing import Pacing, Speed, seconds
@@ -82,7 +83,7 @@ async def publish_ticks(
 
     Raises:
         ConfigError: a topic has fewer partitions than were recorded.
-        Unreachable: no broker answers.
+        Unreachable: no broker answers; NotLetIn where we are not let in, or may not write.
         AppendFailed: it is not known what of the last batches lies in the log.
     """
     partitions: dict[str, int] = {}
@@ -90,6 +91,7 @@ async def publish_ticks(
         topic, _, number = source.rpartition("/")
         partitions[topic] = max(partitions.get(topic, 0), int(number) + 1)
     async with Cluster(broker) as cluster:
+        await cluster.must_have(Right("WRITE", "topic", topic) for topic in partitions)
         await cluster.make_topics(partitions, topic_settings)
         for topic, count in partitions.items():
             if (found := await cluster.partitions(topic)) < count:

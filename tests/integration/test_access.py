@@ -41,13 +41,6 @@ def token_for_feed() -> tuple[str, float]:
 
 
 @pytest.fixture(scope="module")
-def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredBroker]:
-    with SecuredBroker(tmp_path_factory.mktemp("secured"), users={"feed": "p,w=1 ä"}) as broker:
-        broker.grant("feed", "topic", TOPIC, "READ")
-        yield broker
-
-
-@pytest.fixture(scope="module")
 def tokens() -> Iterator[HTTPServer]:
     """A token URL: client credentials of feed, and nobody else's."""
 
@@ -102,6 +95,7 @@ async def seen(access: Access) -> set[str]:
 def topic(secured: SecuredBroker) -> str:
     admin = AdminClient({"bootstrap.servers": secured.address})
     admin.create_topics([NewTopic(TOPIC, 1, 1)])[TOPIC].result(30)
+    secured.grant("feed", "topic", TOPIC, "READ")
     return TOPIC
 
 
