@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
-from feed.errors import FeedError
+from feed.errors import FeedError, NotLetIn
 from feed.follow.floors import EARLIEST, Floors
 from feed.follow.followed import FollowedLog, LogStanding, Patience, Sink, Unreadable
 from feed.kafka.access import Entrance
@@ -126,6 +126,8 @@ class Follower:
         """Partitions that came since it is followed, and are not followed yet."""
         self._looked_at = self._seen_at = 0.0
         self._caught_up = False
+        self._refused = ""
+        """Why we are not let in any more."""
 
     @property
     def positions(self) -> dict[str, tuple[int, int]]:
@@ -230,7 +232,11 @@ class Follower:
             try:
                 missing = await self._look()
                 self._looked_at = time.monotonic()
+                self._refused = ""
             except (FeedError, KafkaError, OSError) as error:
+                self._refused = str(error) if isinstance(error, NotLetIn) else ""
+                if self._refused:
+                    self._told.say("refused", f"feed logs cannot be looked up: {error}")
                 self._watcher.kafka_failed(str(error))
             await asyncio.sleep(_RETRY_S if missing or not self._logs else _NEW_PARTITIONS_S)
 
@@ -374,7 +380,7 @@ class Follower:
             self._seen_at = seen_at
             self._watcher.kafka_answered()
         elif not self._fetcher.reachable or self._fetcher.overdue:
-            self._watcher.kafka_failed("fetches are not answered")
+            self._watcher.kafka_failed(self._refused or "fetches are not answered")
         # not while the first look goes on: the logs that it has not come to yet are not read at all
         if not self._caught_up and self._looked_at and self._all_read:
             self._caught_up = True

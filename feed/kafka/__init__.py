@@ -1,7 +1,7 @@
 """The door to Kafka: everything of this project that speaks to a broker goes through here.
 
 - `access`: how brokers are reached, and why they do not let us in; every connection is made by its options.
-- `tokens`: tokens for those that ask for one.
+- `tokens`: tokens for those that ask for one; `msk`: those of AWS's IAM.
 - `rights`: what we may do there, and which right is missing.
 - `cluster`: who leads what, where logs begin and end, which topics there are, and reading a range of a log once.
 - `fetch`: following many partitions at once, as batches of raw records.

@@ -88,6 +88,7 @@ class Entrance:
         self.access = access
         self._context = _context(access) if access.encrypted else None
         self._asked_at = float("-inf")
+        self._refusal = ""
         self._tokens: TokenSource | None = None
         if access.logs_in and access.sasl_mechanism == "OAUTHBEARER":
             self._tokens = token_source(access)
@@ -123,13 +124,15 @@ class Entrance:
             raise await self.reason() from error
 
     async def refusal(self) -> NotLetIn | None:
-        """Why we are not let in any more; None where that is not it, or was asked a moment ago."""
-        now = time.monotonic()
-        if self.access.security_protocol == "PLAINTEXT" or now - self._asked_at < _ASK_EVERY_S:
+        """Why we are not let in any more; None where that is not it. For a while what was heard last is said again."""
+        if self.access.security_protocol == "PLAINTEXT":
             return None
-        self._asked_at = now
-        reason = await self.reason()
-        return reason if isinstance(reason, NotLetIn) else None
+        now = time.monotonic()
+        if now - self._asked_at >= _ASK_EVERY_S:
+            self._asked_at = now
+            reason = await self.reason()
+            self._refusal = str(reason) if isinstance(reason, NotLetIn) else ""
+        return NotLetIn(self._refusal) if self._refusal else None
 
     async def reason(self) -> Unreachable:
         """Why no broker answers, or lets us in: a client tells that only its log."""

@@ -169,8 +169,7 @@ class Normalizer:
             try:
                 await self._look_for_topics()
             except (FeedError, KafkaError, OSError) as error:
-                if isinstance(error, NotLetIn):
-                    self._refused = f": {error}"
+                self._refused = f": {error}" if isinstance(error, NotLetIn) else ""
                 self.numbers.told.say(("topics", type(error)), f"tick topics cannot be looked up: {error!r}")
 
     async def make_topics(self) -> None:

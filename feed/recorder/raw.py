@@ -120,6 +120,7 @@ class RawRecorder:
                 await self._arrived()
                 for partition, stream in list(streams.items()):
                     self._take(life, partition, stream, streams)
+                self._health.ticks_denied = next((one.denied for one in streams.values() if one.denied), "")
                 if looking.done():
                     looking.result()
                 if not life.due(self._settings.flush_bytes, self._settings.flush_interval_ms):

@@ -11,7 +11,8 @@ from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 from cryptography.hazmat.primitives.serialization import Encoding as As
 from cryptography.hazmat.primitives.serialization import PrivateFormat as Form
 
-from feed.errors import ConfigError
+from feed.errors import ConfigError, NotLetIn, Unreachable
+from feed.kafka import access
 from feed.kafka.access import Entrance, entrance_of, entrance_to
 from feed.runtime.settings import load
 
@@ -113,3 +114,28 @@ def test_a_token_provider_takes_the_place_of_a_password() -> None:
     assert options["sasl_mechanism"] == "OAUTHBEARER"
     assert options["sasl_oauth_token_provider"] is not None
     assert "sasl_plain_password" not in options
+
+
+@pytest.mark.anyio
+async def test_why_we_are_not_let_in_any_more_is_asked_only_so_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = entrance(**LOGIN, sasl_password="word")
+    now, asked = [1000.0], 0
+    reasons: list[Unreachable] = [NotLetIn("a wrong password"), Unreachable("nobody answers")]
+
+    async def reason() -> Unreachable:
+        nonlocal asked
+        asked += 1
+        return reasons[asked - 1]
+
+    monkeypatch.setattr(made, "reason", reason)
+    monkeypatch.setattr(access.time, "monotonic", lambda: now[0])
+    assert [str(await made.refusal()) for _ in range(3)] == ["a wrong password"] * 3
+    assert asked == 1
+    now[0] += 5
+    assert await made.refusal() is None
+    assert asked == 2
+
+
+@pytest.mark.anyio
+async def test_an_open_broker_refuses_nobody() -> None:
+    assert await entrance_to("127.0.0.1:1").refusal() is None
