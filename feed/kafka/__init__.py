@@ -10,7 +10,8 @@
 - `produce`: what several partitions have ready, sent in one request.
 - `partitioner`: which partition a key belongs to, as Kafka's own clients choose it.
 - `waits`: how long what lies in a log has waited, by this process' own clock.
-- `connection`: keeps aiokafka alive under uvloop when a broker dies; in force as soon as anything here is imported.
+- `connection`: keeps aiokafka alive under uvloop when a broker dies, and secrets out of its log; in force as soon as
+  anything here is imported.
 
 It fetches below aiokafka's documented API: one fetch for all partitions of a broker costs a quarter of the CPU of its
 consumer, and look-ups do not wait behind an idle long poll. The minor version is pinned for that, and

@@ -1,7 +1,8 @@
 """Every connection to Kafka is made by the options of an `Entrance`: nobody opens one past TLS, a login and its errors.
 
 Read from the source. A client of a Kafka library is made with `**….options()` alone as its way in; only the door
-imports what makes connections; and `kafka.bootstrap` is read by the entrance alone.
+imports what makes connections; `kafka.bootstrap` is read by the entrance alone; and whatever connects is given what
+`entrance_of` says, or passes on what it was given itself.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 CODE = sorted([*(ROOT / "feed").rglob("*.py"), *(ROOT / "replay").rglob("*.py")])
 CLIENTS = {"AIOKafkaClient", "AIOKafkaConsumer", "AIOKafkaProducer", "AIOKafkaAdminClient"}
+CONNECTS = {"Cluster", "Appender", "Producer", "Appenders", "DeadLetters", "Follower", "Recorder", "RawRecorder"}
+CONNECTS |= {"FeedLogs", "GroupMember", "Normalizer"}
+PASSED_ON = ("broker", "self._broker", "target.broker")
 CONNECTIONS = {"create_conn", "AIOKafkaConnection"}
 OTHER_LIBRARIES = ("confluent_kafka", "kafka")
 WAYS_IN = ("bootstrap_servers", "security_protocol", "ssl_context", "sasl_")
@@ -41,10 +45,18 @@ def past_the_entrance(path: Path, text: str) -> Iterator[str]:
             called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
             if called in CLIENTS and not _by_options(node):
                 yield f"{where}: {called} without the options of an entrance"
+            if called in CONNECTS and path != DEMO and not _is_passed_on(node):
+                yield f"{where}: {called} is not given an entrance"
             if called == "bootstrap" and path != ACCESS:
                 yield f"{where}: connects by itself, and so without its errors"
         if isinstance(node, ast.Attribute) and node.attr == "bootstrap" and path != ACCESS:
             yield f"{where}: reads kafka.bootstrap"
+
+
+def _is_passed_on(call: ast.Call) -> bool:
+    """Whether what is called gets an entrance."""
+    first = ast.unparse(call.args[0]) if call.args else ""
+    return first in PASSED_ON or first.startswith("entrance_of(")
 
 
 def _by_options(call: ast.Call) -> bool:
@@ -83,6 +95,8 @@ def test_there_are_connections() -> None:
         "import confluent_kafka",
         "await client.bootstrap()",
         "Cluster(settings.kafka.bootstrap)",
+        "Appender(broker.address, compression='zstd')",
+        "Follower('127.0.0.1:9092', topics)",
     ],
 )
 def test_what_goes_past_it_is_found(text: str) -> None:

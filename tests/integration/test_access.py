@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
 import socket
 import threading
 import time
@@ -141,6 +142,20 @@ async def test_why_we_are_not_let_in_is_said(secured: SecuredBroker, tmp_path: P
         nobody = f"127.0.0.1:{closed.getsockname()[1]}"
     with pytest.raises(Unreachable, match=f"no kafka broker answers at {nobody}"):
         await seen(by_password(secured, bootstrap=nobody))
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256", "OAUTHBEARER"])
+async def test_no_secret_is_logged_whatever_the_level(
+    secured: SecuredBroker, topic: str, mechanism: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    access = by_password(secured, sasl_mechanism=mechanism)
+    if mechanism == "OAUTHBEARER":
+        access = replace(access, sasl_password="", token_provider=f"{__name__}:token_for_feed")
+    assert await seen(access) == {topic}
+    assert "SaslAuthenticate" in caplog.text
+    word = secured.users["feed"].partition(",")[0]
+    assert [line for line in caplog.text.splitlines() if word in line or unsigned("feed")[:40] in line] == []
 
 
 async def test_that_our_certificate_is_not_taken_is_said(secured: SecuredBroker, tmp_path: Path) -> None:
