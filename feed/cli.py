@@ -327,8 +327,12 @@ def show(*, json: Annotated[bool, Parameter(negative=())] = False, file: File = 
 
 @config.command
 def check(*, file: File = None) -> int:
-    """Check the settings; exit code 2 and what is wrong where they cannot work."""
+    """Check the settings, and the files that they name of certificates and passwords; exit code 2 and what is wrong
+    where they cannot work."""
+    from feed.kafka.access import entrance_of
+
     settings, origins = _loaded({}, file)
+    entrance_of(settings.kafka)
     _say_doubts(settings)
     say(f"the settings are good: {len(origins)} given, the rest are defaults")
     return 0

@@ -11,6 +11,7 @@ FeedError
 │   └── ForeignRecord   a record in a feed log that none of ours has written: passed over, counted
 ├── ConfigError         settings that cannot work; the command ends with 2
 ├── Unreachable         a broker or gateway that does not answer; the command ends with 3
+│   └── NotLetIn        it answers, and we are not let in: who we are, or what we may
 └── CorruptLog          our own feed log breaks its rules: its source stalls, everything is kept
     └── DamagedRecord   one record of it
 ```
@@ -79,6 +80,10 @@ class ConfigError(FeedError):
 
 class Unreachable(FeedError):
     """A broker or a gateway that does not answer."""
+
+
+class NotLetIn(Unreachable):
+    """A broker answers and does not let us in, or is not the one that it says it is."""
 
 
 class CorruptLog(FeedError):

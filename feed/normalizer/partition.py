@@ -19,8 +19,9 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 from msgspec.structs import replace
 
-from feed.errors import DamagedRecord, FeedError, ForeignRecord
+from feed.errors import DamagedRecord, FeedError, ForeignRecord, NotLetIn
 from feed.feedlog.writer import Ahead, Step, Writer
+from feed.kafka.access import Entrance
 from feed.kafka.append import Appender, AppendFailed, Compression
 from feed.kafka.batches import UNKNOWN_EPOCH
 from feed.kafka.cluster import Cluster, OutOfRange
@@ -49,8 +50,8 @@ class Appenders:
     """The producer that partitions share, and those before it that some still use: a partition whose send failed needs
     another one, the others keep theirs."""
 
-    def __init__(self, bootstrap: str, compression: Compression) -> None:
-        self._bootstrap = bootstrap
+    def __init__(self, broker: Entrance | str, compression: Compression) -> None:
+        self._broker = broker
         self._compression = compression
         self._current: Appender | None = None
         self._users: dict[Appender, int] = {}
@@ -60,7 +61,7 @@ class Appenders:
         """The producer in use, to be given back by `leave`; connects where there is none."""
         async with self._lock:
             if self._current is None:
-                appender = Appender(self._bootstrap, compression=self._compression)
+                appender = Appender(self._broker, compression=self._compression)
                 await appender.start()
                 self._current = appender
             self._users[self._current] = self._users.get(self._current, 0) + 1
@@ -178,7 +179,8 @@ class PartitionNormalizer:
             await self._appenders.leave(appender)
 
     def _tell(self, error: Exception, *, unexpected: bool = False) -> None:
-        reason = "appending" if isinstance(error, AppendFailed) else type(error).__name__.strip("_").lower()
+        reason = type(error).__name__.strip("_").lower()
+        reason = {"appendfailed": "appending", "notletin": "no_right"}.get(reason, reason)
         where = f"partition {self._ticks.partition} of {self._ticks.topic}"
         self._numbers.retried(reason, f"{where}: {error}; taking up again", error if unexpected else None)
 
@@ -187,6 +189,7 @@ class PartitionNormalizer:
         await asyncio.sleep(_RETRY_S)
         with contextlib.suppress(FeedError, KafkaError, OSError):
             await self._make_topics()
+        with contextlib.suppress(FeedError, KafkaError, OSError):
             await self._say_stuck()
 
     async def _say_stuck(self) -> None:
@@ -237,6 +240,7 @@ class PartitionNormalizer:
     async def _take_up(self, appender: Appender) -> TakenUp:
         taken = await self._restorer.take_up(made_anew=self._made_anew)
         self._numbers.foreign += taken.foreign
+        self._numbers.retention(self._restorer.retention_unknown)
         self._next_offset = taken.log_end
         if not taken.plan.source:
             await self._open(taken, appender)
@@ -278,6 +282,8 @@ class PartitionNormalizer:
             await stream.wait(max(0.0, alive_at - time.monotonic()))
             if stream.vanished:
                 raise OutOfRange(f"{self._ticks.topic} was away")
+            if stream.denied:
+                raise NotLetIn(stream.denied)
             if stream.doubted:
                 stream.doubted = False
                 await self._must_be_there(writer)

@@ -21,6 +21,7 @@ from feed.gateway.backfill import FeedLogs
 from feed.gateway.descriptors import fitted
 from feed.gateway.gateway import Gateway
 from feed.gateway.server import GatewayServer, build_server, serve
+from feed.kafka.access import entrance_of
 from feed.normalizer.role import Normalizer
 from feed.normalizer.settings import NormalizerSettings
 from feed.run.membership import AllPartitions, GroupMember
@@ -119,7 +120,7 @@ async def _normalize(settings: Settings, normalizer: Normalizer) -> None:
         await normalizer.run(AllPartitions())
         return
     member = GroupMember(
-        kafka.bootstrap,
+        entrance_of(kafka),
         kafka.group,
         session_timeout_ms=kafka.session_timeout_ms,
         heartbeat_interval_ms=kafka.heartbeat_interval_ms,
@@ -144,7 +145,7 @@ def _normalizer(settings: Settings, metrics: Metrics) -> Normalizer:
     kafka = settings.kafka
     venues = {venue_named(name): normalizer_settings(settings, name) for name in settings.normalized.names}
     normalizer = Normalizer(
-        kafka.bootstrap,
+        entrance_of(kafka),
         venues,
         named=settings.normalized.named,
         fetch_wait_ms=kafka.fetch_max_wait_ms,
@@ -164,7 +165,7 @@ def make_gateway(settings: Settings, metrics: Metrics, *, live: bool = True) -> 
 
         recordings, files_a_reader = Recordings(chosen.recordings), FILES_A_READER
     topics = {name: settings.feed_topic(name) for name in settings.served.names}
-    past = FeedLogs(settings.kafka.bootstrap, topics) if live else None
+    past = FeedLogs(entrance_of(settings.kafka), topics) if live else None
     limits = fitted(chosen.limits, files_a_reader=files_a_reader)
     own = chosen.model_copy(update={"limits": limits})
     return Gateway(own, Distributor(Hub(settings.hub)), metrics, recordings, past, live=live)
@@ -180,7 +181,7 @@ def follower(settings: Settings, gateway: Gateway, *, lenient: bool = False) -> 
         for name in names
     }
     followed = Follower(
-        settings.kafka.bootstrap,
+        entrance_of(settings.kafka),
         topics,
         sink=gateway.hub,
         watcher=gateway.health,

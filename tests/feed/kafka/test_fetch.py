@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from aiokafka.structs import TopicPartition
 
-from feed.errors import CorruptLog, Unreachable
+from feed.errors import CorruptLog, NotLetIn, Unreachable
 from feed.kafka import fetch
 from feed.kafka.batches import FetchPage
 from feed.kafka.cluster import OutOfRange
@@ -208,3 +208,26 @@ def test_what_is_taken_in_pieces_comes_once_and_in_order() -> None:
     assert at == [6, 10, 16, 20]
     assert stream.confirmed == 1
     assert stream.take(25) == []
+
+
+async def test_what_may_not_be_known_of_is_denied_until_it_is_answered_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch, "_RETRY_S", 0.001)
+    refuses = [True]
+
+    class Guarded(Node):
+        async def leader(self, _: TopicPartition, *, tries: int) -> int:
+            if refuses:
+                raise NotLetIn("no right to DESCRIBE on the topic log")
+            return 7
+
+    fetcher = Fetcher(Guarded())  # type: ignore[arg-type]  # a cluster, as far as it is asked
+    stream = fetcher.follow(ONE, 0)
+    async with asyncio.timeout(5):
+        while not stream.denied:
+            await asyncio.sleep(0.001)
+    assert stream.denied == "no right to READ on the topic log"
+    assert stream.failed is None
+    refuses.clear()
+    stream.answered(SimpleNamespace(end=0, begin=0, written_end=0, size=0), [], 1.0)  # type: ignore[arg-type]  # as far
+    assert not stream.denied
+    await fetcher.stop()
