@@ -7,7 +7,7 @@
 #   make kafka   a real Apache Kafka in the foreground (ARGS="--port 9092 --data FOLDER")
 #   make alone   how much of each module of the core its own test module covers (ARGS="feed/channels/log.py")
 #   make fix     formats, and mends what the linter can mend
-#   make lock    resolves the dependencies anew
+#   make lock    resolves the dependencies anew: all of them, and what of them an image needs and is built with
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
@@ -15,6 +15,9 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 SOURCES := feed replay schemas ops/kafka tests
+COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+	--no-emit-index-url --no-annotate
+BACKEND = $(shell sed -n 's/^requires = \["\(.*\)"\]$$/\1/p' pyproject.toml)
 QUICK := -m "not kafka and not slow and not browser"
 ARGS ?=
 
@@ -80,8 +83,9 @@ fix: $(READY)
 	$(BIN)/ruff format $(SOURCES)
 
 lock: $(READY)
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --upgrade --generate-hashes --no-header \
-		--no-emit-index-url --no-annotate --extra demo --extra dev --output-file ops/requirements.lock pyproject.toml
+	$(COMPILE) --upgrade --extra demo --extra dev --output-file ops/requirements.lock pyproject.toml
+	$(COMPILE) --upgrade --constraint ops/requirements.lock --output-file ops/docker/runtime.lock pyproject.toml
+	echo "$(BACKEND)" | $(COMPILE) --upgrade --constraint ops/requirements.lock --output-file ops/docker/build.lock -
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -20,13 +20,13 @@ from functools import partial
 from typing import Final
 
 import uvicorn
-from uvicorn.server import HANDLED_SIGNALS
 
 from feed.gateway.app import Routes, create_app
 from feed.gateway.gateway import Gateway
 from feed.gateway.http import GatewayConfig
 from feed.gateway.ws import StreamProtocol
 from feed.runtime.gc_tuning import settle
+from feed.runtime.tasks import ending_signals
 
 _GOODBYES_BETWEEN_YIELDS: Final = 100
 _POLL_SECONDS: Final = 0.02
@@ -62,10 +62,10 @@ class GatewayServer(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """As uvicorn's, without raising the signal again: a drain that went well ends with 0."""
+        """As uvicorn's, also at a SIGHUP, without raising it again: a drain that went well ends with 0."""
         with contextlib.ExitStack() as stack:
             with contextlib.suppress(ValueError):  # signals belong to the main thread
-                for number in HANDLED_SIGNALS:
+                for number in ending_signals():
                     stack.callback(signal.signal, number, signal.signal(number, self.handle_exit))
             yield
 

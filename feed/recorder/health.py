@@ -38,6 +38,8 @@ class RecorderStatus(Struct, frozen=True):
     """Of each source the last tick up to which it is written."""
     durable_age_s: float = -1.0
     """How long ago what is durable was read; -1: nothing is yet."""
+    room_bytes: int | None = None
+    """How much may still be written before it pauses, as its disk was seen last; below 0: so much is missing."""
 
 
 class RecorderHealth:
@@ -50,6 +52,7 @@ class RecorderHealth:
         self.deleted_files = 0
         self.pauses = 0
         self.ticks: dict[str, int] = {}
+        self.room_bytes: int | None = None
         self._caught_up = False
         self._clock = clock
         self._silence_max = silence_s_max
@@ -106,6 +109,7 @@ class RecorderHealth:
             caught_up=self._caught_up,
             ticks=self.ticks,
             durable_age_s=-1.0 if self._durable_at is None else round(self._clock() - self._durable_at, 3),
+            room_bytes=self.room_bytes,
         )
 
     def follows(self, standings: Callable[[], list[LogStanding]]) -> None:
@@ -163,3 +167,9 @@ def register(metrics: Metrics, status: Callable[[], RecorderStatus]) -> None:
         "Since when what is durable was read; -1 before anything is",
         lambda: status().durable_age_s,
     )
+    metrics.gauge("feed_record_room_bytes", "What may still be written before it pauses", lambda: _room(status()))
+
+
+def _room(status: RecorderStatus) -> int | dict[str, float]:
+    """Nothing, before the disk was looked at."""
+    return {} if status.room_bytes is None else status.room_bytes

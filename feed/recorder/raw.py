@@ -108,7 +108,7 @@ class RawRecorder:
             await self._cluster.stop()
 
     async def _record(self) -> None:
-        refuse_full(self._disk, self._settings.free_bytes_min)
+        refuse_full(self._disk, self._settings.free_bytes_min, self._health)
         taken_up = await unbroken(asyncio.to_thread(take_up, self._root, self._disk, (), (TICKS,)))
         commits = Commits(self._disk, (TICKS,), taken_up.commit, FoldRules(), self._settings)
         life = RawTicks(commits, taken_up.positions)
@@ -138,7 +138,7 @@ class RawRecorder:
     async def _write(self, life: RawTicks) -> None:
         """Writes what came, and what is due with it."""
         try:
-            refuse_full(self._disk, self._settings.free_bytes_min)
+            refuse_full(self._disk, self._settings.free_bytes_min, self._health)
             await asyncio.to_thread(life.write)
             self._pauses.go_on()
             if time.monotonic() - life.synced_at >= self._settings.sync_interval_ms / 1000:

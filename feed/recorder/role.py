@@ -54,14 +54,15 @@ class DiskFull(OSError):
         super().__init__(errno.ENOSPC, f"{free >> 20} MiB free, of which {floor >> 20} must stay free")
 
 
-def refuse_full(disk: Disk, floor: int) -> None:
-    """Sees to it that so many bytes are free.
+def refuse_full(disk: Disk, floor: int, health: RecorderHealth) -> None:
+    """Sees to it that so many bytes are free, and tells `health` how many there are beyond them.
 
     Raises:
         DiskFull: they are not.
         OSError: the folder is not there.
     """
     free = disk.free_bytes()
+    health.room_bytes = free - floor
     if free < floor:
         raise DiskFull(free, floor)
 
@@ -154,7 +155,7 @@ class Recorder:
 
     async def _record(self) -> None:
         """One life, from what the files say to the first failure of the disk."""
-        refuse_full(self._disk, self._settings.free_bytes_min)
+        refuse_full(self._disk, self._settings.free_bytes_min, self._health)
         taken_up = await unbroken(asyncio.to_thread(take_up, self._root, self._disk, self._chosen.kinds))
         if self._must_be_new and taken_up.positions:
             raise ConfigError(f"{self._root} has a recording, which goes on where it ends: --from is for a new one")
@@ -288,7 +289,7 @@ class _Life:
         return True
 
     def _write(self) -> None:
-        refuse_full(self._disk, self._settings.free_bytes_min)
+        refuse_full(self._disk, self._settings.free_bytes_min, self._health)
         self._commits.write(self._taken, self._spans)
         self._pauses.go_on()
         self._health.commits += 1

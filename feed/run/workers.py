@@ -30,7 +30,7 @@ from feed.run.worker import LISTENING, READY, Task
 from feed.runtime.checks import Check, failing, in_one_line, is_ready
 from feed.runtime.metrics import Metrics, prometheus_text
 from feed.runtime.settings import Settings, given
-from feed.runtime.tasks import end, first_cause
+from feed.runtime.tasks import end, ending_signals, first_cause
 
 _AGAIN_S: Final = 0.5
 _AGAIN_MAX_S: Final = 10.0
@@ -40,7 +40,6 @@ _DRAIN_SPARE_S: Final = 10.0
 _LOOK_S: Final = 1.0
 _STALLS: Final = 3
 """A worker that stands still for so many times what is called not alive is killed."""
-_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 log: Final = logging.getLogger("feed.workers")
 
 
@@ -89,7 +88,8 @@ class Workers:
             reserved(serve.host, serve.port) as port,
             tempfile.TemporaryDirectory(prefix="feed-", ignore_cleanup_errors=True) as folder,
         ):
-            for number in _SIGNALS:
+            handled = ending_signals()
+            for number in handled:
                 loop.add_signal_handler(number, self._pass_on)
             try:
                 async with self._telling(Path(folder)), asyncio.TaskGroup() as tasks:
@@ -98,7 +98,7 @@ class Workers:
             except BaseExceptionGroup as group:
                 raise first_cause(group) from group
             finally:
-                for number in _SIGNALS:
+                for number in handled:
                     loop.remove_signal_handler(number)
 
     @contextlib.asynccontextmanager

@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar
 
 Result = TypeVar("Result")
 _AGAIN_S: Final = 10.0
+_ENDING: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 async def end(tasks: Iterable[asyncio.Future[Any]]) -> None:
@@ -41,10 +42,16 @@ async def unbroken(work: Coroutine[Any, Any, Result]) -> Result:
     return task.result()
 
 
+def ending_signals() -> list[signal.Signals]:
+    """Those that end a process well; a terminal that goes away (SIGHUP) is one, not for who was started by `nohup`."""
+    ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    return [number for number in _ENDING if number != signal.SIGHUP or not ignored]
+
+
 async def until_signal() -> None:
-    """Returns at SIGTERM or SIGINT, for a process without uvicorn."""
+    """Returns at a signal that ends a process, for one without uvicorn."""
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in ending_signals():
         loop.add_signal_handler(number, stop.set)
     await stop.wait()
 

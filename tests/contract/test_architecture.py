@@ -16,7 +16,15 @@ TEXT = (ROOT / "ARCHITECTURE.md").read_text("utf-8")
 MAP = TEXT[TEXT.index("\nschemas/        what is said") : TEXT.index("\n## The way of a tick")]
 PACKAGES = {path.parent.name for path in (ROOT / "feed").glob("*/__init__.py")}
 PLACED = PACKAGES | {path.stem for path in (ROOT / "feed").glob("*.py")} - {"__init__"}
-GUIDES = ("README.md", "ARCHITECTURE.md", "DECISIONS.md", "CONTRIBUTING.md", "ops/README.md", "feed/venues/README.md")
+GUIDES = (
+    "README.md",
+    "ARCHITECTURE.md",
+    "DECISIONS.md",
+    "CONTRIBUTING.md",
+    "ops/README.md",
+    "ops/runbook.md",
+    "feed/venues/README.md",
+)
 DOTTED = re.compile(rf"`((?:{'|'.join(sorted(PACKAGES))}|replay)\.[a-z_]+)")
 
 

@@ -477,7 +477,7 @@ with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 @pytest.mark.parametrize("stalls", [False, True])
 def test_a_signal_ends_the_process_with_0(number: signal.Signals, stalls: bool) -> None:
     process = subprocess.Popen(

@@ -209,11 +209,12 @@ async def test_a_worker_that_stands_still_is_killed(kafka: str, tmp_path: Path) 
         assert await asyncio.to_thread(port.command.end, signal.SIGTERM) == 0
 
 
-async def test_the_drain_and_its_end(kafka: str, tmp_path: Path, data_dir: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+async def test_the_drain_and_its_end(kafka: str, tmp_path: Path, number: signal.Signals) -> None:
     async with Stage(kafka, tmp_path, [VENUE]) as stage, workers(stage, 3) as port:
         async with AsyncExitStack() as stack:
             sockets = [await stack.enter_async_context(connect(port.url, compression=None)) for _ in range(12)]
-            port.command.process.send_signal(signal.SIGTERM)
+            port.command.process.send_signal(number)
             for socket in sockets:
                 last = None
                 with contextlib.suppress(ConnectionClosed):

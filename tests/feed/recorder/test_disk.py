@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
@@ -13,16 +14,19 @@ from pathlib import Path
 import pytest
 
 from feed.recorder import retention
+from feed.recorder.health import RecorderHealth, register
 from feed.recorder.lock import NAME, FolderLock
 from feed.recorder.recovery import seal_ended
 from feed.recorder.retention import keep
-from feed.recorder.role import Pauses
+from feed.recorder.role import DiskFull, Pauses, refuse_full
 from feed.recording.disk import Disk
 from feed.recording.files import RecordedFile
 from feed.recording.folder import Folder
+from feed.runtime.metrics import Metrics
 from feed.runtime.settings import RecordSettings
 from tests.feed.recorder.moving import Partition
 from tests.feed.recorder.tape import Tape
+from tests.feed.runtime.test_metrics import exported
 
 
 def partition(trades: int) -> Partition:
@@ -143,3 +147,15 @@ def test_a_recorder_says_once_that_it_goes_on(caplog: pytest.LogCaptureFixture) 
         "recording pauses: [Errno 28] No space left on device; Kafka holds what comes",
         "recording goes on",
     ]
+
+
+@pytest.mark.parametrize(("free", "room"), [(1000, 0), (2500, 1500), (999, -1)])
+def test_how_much_room_there_is_can_be_seen_before_it_pauses(
+    free: int, room: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk, health, metrics = Disk(tmp_path), RecorderHealth(), Metrics()
+    register(metrics, health.status)
+    monkeypatch.setattr(disk, "free_bytes", lambda: free)
+    with pytest.raises(DiskFull) if room < 0 else contextlib.nullcontext():
+        refuse_full(disk, 1000, health)
+    assert exported(metrics)["feed_record_room_bytes"] == {"": room}

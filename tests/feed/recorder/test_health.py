@@ -67,3 +67,4 @@ def test_its_numbers() -> None:
     assert found["feed_record_pauses"] == {"": 2}
     assert found["feed_record_ok"] == {"": 0}
     assert found["feed_record_durable_age_seconds"] == {"": -1}
+    assert found.get("feed_record_room_bytes", {}) == {}  # nobody has looked at the disk yet

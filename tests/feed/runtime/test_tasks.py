@@ -9,7 +9,7 @@ import signal
 import pytest
 
 from feed.runtime import tasks
-from feed.runtime.tasks import end, first_cause, together, unbroken, until_signal
+from feed.runtime.tasks import end, ending_signals, first_cause, together, unbroken, until_signal
 
 pytestmark = pytest.mark.anyio
 
@@ -116,7 +116,7 @@ async def test_what_went_wrong_is_raised_as_its_first_cause() -> None:
     assert first_cause(error) is error
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 async def test_it_waits_for_a_signal(number: signal.Signals) -> None:
     loop = asyncio.get_running_loop()
     waiting = asyncio.create_task(until_signal())
@@ -126,5 +126,14 @@ async def test_it_waits_for_a_signal(number: signal.Signals) -> None:
         os.kill(os.getpid(), number)
         await waiting
     finally:
-        for one in (signal.SIGTERM, signal.SIGINT):
+        for one in ending_signals():
             loop.remove_signal_handler(one)
+
+
+def test_who_was_started_to_outlive_its_terminal_does() -> None:
+    """As `nohup` starts it."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert ending_signals() == [signal.SIGTERM, signal.SIGINT]
+    finally:
+        signal.signal(signal.SIGHUP, before)
