@@ -395,6 +395,8 @@ class Source:
             except UNREADABLE as error:
                 raise BadTick(f"header `symbols`, wanted a list of names as JSON: {error}") from error
             return [name for name in entries if name in told]
+        if self._venue.by_name:
+            return list(entries)
         own = [name for name in entries if name in self._symbols or name in self._sleeping or self._is_own(name)]
         if not own and len(entries) == 1:
             raise BadTick(f"frame of {next(iter(entries))[:_KEY_CHARS_MAX]!r} alone, wanted it with its key")

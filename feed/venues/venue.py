@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 from feed.venues.symbol import Machine, Symbol, Tick
 from feed.wire.model import Action
 
-CODE_VERSION: Final = 2
+CODE_VERSION: Final = 3
 """Raised by one with every change of this package that changes the bytes of any update."""
 
 
@@ -30,3 +30,5 @@ class Venue(NamedTuple):
     ahead: Callable[[Sequence[Tick]], Sequence[object]] | None = None
     """What can be read of many ticks at once, whatever their symbols make of it: for each tick what its machine's
     `apply_read` takes, or None where it is for `apply`."""
+    by_name: bool = False
+    """Whether a tick without a key is of the symbols that it names, whatever partition it lies in."""
