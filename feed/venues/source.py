@@ -85,6 +85,7 @@ class Source:
         self, venue: Venue, source: str, rules: Rules, *, is_own: Callable[[str], bool] = lambda symbol: True
     ) -> None:
         self._venue = venue
+        self._by_value = venue.by_value
         self._is_own = is_own
         self._rules = rules
         self._ahead_max_ns = rules.ts_recv_ahead_max_ns
@@ -155,7 +156,7 @@ class Source:
         if ts_recv > now.clock:
             now.clock = ts_recv
         try:
-            known = self._symbols.get(tick.key)
+            known = None if self._by_value else self._symbols.get(tick.key)
             if known is not None:
                 symbol, machine = known
                 try:
@@ -171,7 +172,7 @@ class Source:
                     bad = [symbol.unforeseen(error)]
                 if symbol.bars.due < symbol.bars.scheduled:
                     self._schedule(symbol)
-            elif not tick.key:
+            elif self._by_value or not tick.key:
                 try:
                     bad = self._apply_without_key(tick)
                 except BadTick:
@@ -296,7 +297,7 @@ class Source:
         symbol, machine = self._make(name)
         out, weight = len(self.now.out), self.now.weight
         try:
-            if tick.key:
+            if tick.key and not self._by_value:
                 machine.apply(tick)
             else:
                 machine.apply_entry(tick, entry)
@@ -375,8 +376,9 @@ class Source:
             raise
 
     def _doubt(self, tick: Tick) -> None:
-        """A tick is refused as a whole: what it may have held of the symbols that it is said to be of is in doubt."""
-        for name in [tick.key] if tick.key else _named(tick):
+        """A tick is refused as a whole: what it may have held of the symbols that it is said to be of is in doubt; of
+        all, where only its value says of which it is."""
+        for name in sorted(self._symbols) if self._by_value else [tick.key] if tick.key else _named(tick):
             known = self._symbols.get(name)
             if known is None:
                 continue

@@ -44,3 +44,5 @@ class Rules(Struct, frozen=True):
     symbols_max: int = 20_000
     ts_recv_ahead_max_ns: int = 60_000_000_000
     bars: BarRules = BarRules()
+    mapping: str = ""
+    """The hash of the mapping by which a venue's records are read, where there is one."""

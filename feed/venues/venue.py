@@ -32,3 +32,7 @@ class Venue(NamedTuple):
     `apply_read` takes, or None where it is for `apply`."""
     by_name: bool = False
     """Whether a tick without a key is of the symbols that it names, whatever partition it lies in."""
+    by_value: bool = False
+    """Whether a record's key says nothing: its value alone tells of which symbols it is."""
+    version: str = ""
+    """What of a venue is no code and changes bytes, as a hash: the mapping of a firm's own records."""
