@@ -24,6 +24,7 @@ _SETTINGS: Final = {
     "bars.grace_ns": "normalize.bar_grace_ms (in ns)",
     "bars.every_ns": "normalize.bar_interval_min_ms (in ns)",
     "bars.closed_kept": "normalize.bars_closed_kept",
+    "mapping": "normalize.venue.<name>.mapping (the hash of what it says)",
 }
 """What people call the rules."""
 

@@ -19,6 +19,7 @@ children, too.
 What a role is made of:
 
 - `up`: normalizer, gateway and follower from the settings (`build`), and their run to a common end (`run_together`).
+- `venues`: the venue of a name, with the files of its mapping.
 - `record`: a recorder from the settings, and `feed record`.
 - `membership`: which partitions a normalizer has: a consumer group's share, or all.
 - `topics`: the topics that must be there are made.
