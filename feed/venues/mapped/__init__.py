@@ -7,6 +7,7 @@
 - `values`: words, scales, units.
 - `mapping`: a mapping at work: a pure function from a record to canonical ticks.
 - `machine`: the venue that comes of it.
+- `proposal`: a mapping proposed from a look at records.
 
 README.md beside this file says what a mapping may say. `examples/` has some.
 """
