@@ -16,6 +16,7 @@ Every venue:
 - `venue`: what has to be known of one; `CODE_VERSION`. `table`: which ones there are.
 - `canonical`: our own JSON tick, for all names that are not in the table.
 - `canonical_sent`: the same as people send it, with JSON numbers and fields left out.
+- `mapped`: records of a firm's own, made canonical ticks by a mapping file.
 
 Binance:
 - `binance`: the machine; what frames mean, alike for spot and futures.

@@ -1,0 +1,106 @@
+"""Data of one's own: the producers of the page as they stand, and records by a mapping, on a real Kafka."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from confluent_kafka import Producer
+from websockets.sync.client import connect
+
+from tests.conftest import ROOT
+from tests.integration.commands import FEED, Command, running
+
+pytestmark = pytest.mark.slow
+
+PAGE: Final = (ROOT / "schemas" / "producers.md").read_text("utf-8")
+PROGRAMS: Final = dict(re.findall(r"<!-- ([\w-]+) -->\n```python\n(.*?)```", PAGE, re.DOTALL))
+EXAMPLES: Final = ROOT / "feed" / "venues" / "mapped" / "examples"
+
+
+@contextmanager
+def subscribed(up: Command, symbols: str, channels: list[str]) -> Iterator[Any]:
+    """A function that gives the next message of a type, of a client that waits for some symbols."""
+    with connect(up.said(r"ws://\S+")[0], max_size=None) as client:
+        client.send(json.dumps({"op": "subscribe", "id": 1, "channels": channels, "symbols": [symbols]}))
+
+        def told(wanted: Callable[[list[dict[str, Any]]], bool]) -> list[dict[str, Any]]:
+            found: list[dict[str, Any]] = []
+            while not wanted(found):
+                found += json.loads(client.recv(timeout=60))
+            return found
+
+        yield told
+
+
+def holds(messages: list[dict[str, Any]]) -> dict[str, Any]:
+    """By channel what a client has after them: the last data, of books all levels."""
+    state: dict[str, Any] = {}
+    for message in messages:
+        if message["type"] not in ("snapshot", "update"):
+            continue
+        data = message["data"]
+        if message["channel"] == "book":
+            sides = state.setdefault("book", {"bids": {}, "asks": {}})
+            for side, levels in sides.items():
+                levels.update(map(tuple, data[side]))
+                state["book"][side] = {price: size for price, size in levels.items() if size != "0"}
+        else:
+            state[message["channel"]] = data
+    return state
+
+
+@pytest.mark.parametrize("library", ["confluent-kafka", "aiokafka"])
+def test_a_producer_of_the_page_is_served(
+    kafka: str, fresh: Callable[[str], str], tmp_path: Path, library: str
+) -> None:
+    program = PROGRAMS[library]
+    assert sum(bool(line.strip()) for line in program.splitlines()) <= 20
+    venue = fresh("desk")
+    program = program.replace("127.0.0.1:9092", kafka).replace("ticks.desk", f"ticks.{venue}")
+    with running(*FEED, "up", "--kafka", kafka, "--venues", venue, "--port", "0", cwd=tmp_path) as up:
+        channels = ["trades", "quotes", "book"]
+        with subscribed(up, "*", channels) as told:
+            with running(sys.executable, "-W", "error", "-c", program, cwd=tmp_path) as producer:
+                assert producer.wait() == 0, producer.err
+            state = holds(told(lambda messages: len(holds(messages)) == 3))
+    assert state["trades"][0]["price"] == "100.5"
+    assert state["trades"][0]["trade_id"] == "1"
+    assert state["quotes"]["bid_price"] == "99"
+    assert state["book"] == {"bids": {"99": "50"}, "asks": {"100.5": "80"}}
+
+
+def test_records_of_a_mapping_are_served_and_go_on_after_a_restart(
+    kafka: str, fresh: Callable[[str], str], tmp_path: Path
+) -> None:
+    venue = fresh("desk")
+    (tmp_path / "desk.toml").write_text((EXAMPLES / "nested_book.toml").read_text())
+    (tmp_path / "feed.toml").write_text(
+        f'[kafka]\ngroup = "group.{venue}"\n[normalize]\nvenues = ["{venue}"]\n'
+        f'[normalize.venue.{venue}]\nformat = "mapped"\nmapping = "desk.toml"\n'
+    )
+    full, delta, halt, _ = (EXAMPLES / "nested_book.jsonl").read_bytes().splitlines()
+    producer = Producer({"bootstrap.servers": kafka})
+
+    def send(*values: bytes) -> None:
+        for number, value in enumerate(values):
+            # keys that say nothing, in one partition
+            producer.produce(f"ticks.{venue}", key=f"order-{number}", value=value, partition=0)
+        assert producer.flush(30) == 0
+
+    command = [*FEED, "up", "--kafka", kafka, "--port", "0"]
+    with running(*command, cwd=tmp_path) as up, subscribed(up, "*", ["book", "status"]) as told:
+        send(full, halt)
+        state = holds(told(lambda messages: len(holds(messages)) == 2))
+        assert state["book"]["bids"] == {"-0.125": "5000000", "-0.13": "2000000"}
+        assert state["status"] == {"action": "halt", "reason": "limit"}
+    with running(*command, cwd=tmp_path) as up, subscribed(up, "*", ["book"]) as told:
+        send(delta)
+        state = holds(told(lambda messages: "-0.125" not in holds(messages).get("book", {"bids": ["-0.125"]})["bids"]))
+    assert state["book"] == {"bids": {"-0.13": "2000000"}, "asks": {"-0.12": "1000000", "-0.115": "3000000"}}
