@@ -396,7 +396,14 @@ def map_init(
 
 
 @map_.command(name="check")
-def map_check(mapping: Path, sample: Path, /, *, keys: Annotated[bool, Parameter(negative=())] = False) -> int:
+def map_check(
+    mapping: Path,
+    sample: Path,
+    /,
+    *,
+    keys: Annotated[bool, Parameter(negative=())] = False,
+    registry: str | None = None,
+) -> int:
     """Show line by line what becomes of the records of a file; exit code 1 where any is refused.
 
     Examples:
@@ -411,8 +418,10 @@ def map_check(mapping: Path, sample: Path, /, *, keys: Annotated[bool, Parameter
         A record a line; of Avro and Protobuf as base64.
     keys: bool
         Each line begins with the record's key and a tab.
+    registry: str
+        Address of the schema registry, where the mapping leaves schemas to one.
     """
-    from feed.run.map_check import check
+    from feed.run.map_check import check, fetch_schemas
     from feed.run.map_check import sample as sampled
     from feed.run.venues import mapped
     from feed.venues.mapped.shape import mapping_file
@@ -420,6 +429,7 @@ def map_check(mapping: Path, sample: Path, /, *, keys: Annotated[bool, Parameter
     venue = mapped(mapping.stem, mapping)
     binary = mapping_file(mapping.read_text()).format in ("avro", "protobuf")
     records = sampled(sample, keyed=keys, binary=binary)
+    fetch_schemas(venue, records, registry)
     refused = 0
     for line, said, why in check(venue, records):
         refused += bool(why)

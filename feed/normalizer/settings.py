@@ -41,6 +41,8 @@ class NormalizerSettings(Struct, frozen=True, kw_only=True):
     owner: str = ""
     """How this normalizer is named to others: host and process."""
     compression: Compression = "none"
+    schema_registry: str = ""
+    """Where schemas are fetched, for a venue that has some from there."""
 
 
 def version_of(rules: Rules) -> str:

@@ -71,6 +71,26 @@ def sample(file: Path, *, keyed: bool, binary: bool) -> list[Record]:
     return records
 
 
+def fetch_schemas(venue: Venue, records: Sequence[Record], url: str | None) -> None:
+    """Has all schemas that records need from a registry.
+
+    Raises:
+        ConfigError: no registry is named.
+        Unreachable: it does not give one of them.
+    """
+    from feed.normalizer.registry import Registry
+
+    schemas = venue.schemas
+    if schemas is None:
+        return
+    for record in records:
+        number = schemas.missing(record.value)
+        if number is not None:
+            if url is None:
+                raise ConfigError(f"line {record.line} needs schema {number} of a registry, wanted --registry URL")
+            schemas.supply(number, Registry(url).read(number))
+
+
 def check(venue: Venue, records: Sequence[Record]) -> Iterator[Checked]:
     """What becomes of each record, after those before it."""
     source = Source(venue, f"{venue.name}/0@check", _NO_BARS)
@@ -110,7 +130,7 @@ def proposed(file: Path, *, format: str | None, schema: str | None, message: str
         head += f"\n{format} = {{ {', '.join(f'{name} = {encode(value).decode()}' for name, value in given.items())} }}"
     try:
         asked = msgspec.convert(said, MappingFile)
-        decode = decode_of(asked, {name: Path(name).read_bytes() for name in asked.files})
+        decode, _ = decode_of(asked, {name: Path(name).read_bytes() for name in asked.files})
     except (msgspec.ValidationError, OSError, KeyError) as error:
         raise ConfigError(f"records of {format}: {error}") from error
     found = []

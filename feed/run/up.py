@@ -34,6 +34,7 @@ from feed.run.watched import Watched
 from feed.runtime.checks import Check
 from feed.runtime.metrics import Metrics, add_build_info
 from feed.runtime.settings import Settings
+from feed.runtime.settings.sections import VenueSettings
 from feed.runtime.tasks import together, until_signal
 from feed.venues.table import venue as venue_named
 from feed.wire.model import PROTOCOL
@@ -141,6 +142,7 @@ def normalizer_settings(settings: Settings, venue: Venue) -> NormalizerSettings:
         dead_topic=settings.kafka.dead_topic,
         rules=replace(settings.rules(name), mapping=venue.version or UNSET),
         normalize=settings.normalize,
+        schema_registry=settings.normalize.venue.get(name, VenueSettings()).schema_registry,
         owner=f"{socket.gethostname()}:{os.getpid()}",
         compression=settings.kafka.compression,
     )

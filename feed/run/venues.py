@@ -25,7 +25,12 @@ def venue_of(settings: Settings, name: str) -> Venue:
         ConfigError: its mapping cannot be read, or says what none can say.
     """
     own = settings.normalize.venue.get(name, VenueSettings())
-    return mapped(name, Path(own.mapping)) if own.format == "mapped" else venue_named(name)
+    if own.format != "mapped":
+        return venue_named(name)
+    venue = mapped(name, Path(own.mapping))
+    if venue.schemas is not None and not own.schema_registry:
+        raise ConfigError(f"{own.mapping} has registry = true, wanted normalize.venue.{name}.schema_registry too")
+    return venue
 
 
 def mapped(name: str, file: Path) -> Venue:

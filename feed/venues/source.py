@@ -20,7 +20,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from feed.errors import BadEntry, BadTick, CorruptLog, Unforeseen
+from feed.errors import BadEntry, BadTick, CorruptLog, SchemaAway, Unforeseen
 from feed.venues.bars import NEVER
 from feed.venues.clock import untimed
 from feed.venues.now import ALL, NO_JUMP, Message, Now, SavedSymbol, SourceCounts
@@ -144,6 +144,7 @@ class Source:
         Raises:
             BadTick: the tick cannot be used; nothing has changed but the clock, and what the tick may have held of the
                 symbols that its key or its header names is in doubt.
+            SchemaAway: it cannot be read yet; this source is of no use any more, take its state up again.
         """
         bad: Sequence[BadEntry] = ()
         now = self.now
@@ -167,6 +168,8 @@ class Source:
                     bad = [error, *self._ended(symbol)]
                 except BadTick:
                     self._doubt(tick)
+                    raise
+                except SchemaAway:
                     raise
                 except Exception as error:
                     bad = [symbol.unforeseen(error)]
@@ -303,7 +306,7 @@ class Source:
                 machine.apply_entry(tick, entry)
             symbol.tell_venue_status()
             symbol.end_tick()
-        except BadTick:
+        except (BadTick, SchemaAway):
             raise
         except Exception as error:
             # it is as if the symbol had never been
@@ -320,7 +323,7 @@ class Source:
         try:
             entries = self._venue.entries(tick)
             said = None if entries else self._venue.venue_status(tick.value)
-        except BadTick:
+        except (BadTick, SchemaAway):
             raise
         except Exception as error:
             raise Unforeseen(f"frame without a key: {error!r}") from error

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from feed.venues.symbol import Machine, Symbol, Tick
 from feed.wire.model import Action
+
+if TYPE_CHECKING:
+    from feed.venues.mapped.schemas import Schemas
 
 CODE_VERSION: Final = 3
 """Raised by one with every change of this package that changes the bytes of any update."""
@@ -34,5 +37,7 @@ class Venue(NamedTuple):
     """Whether a tick without a key is of the symbols that it names, whatever partition it lies in."""
     by_value: bool = False
     """Whether a record's key says nothing: its value alone tells of which symbols it is."""
+    schemas: Schemas | None = None
+    """Schemas that come from a registry, where a mapping has it so: a tick that needs another one has to wait."""
     version: str = ""
     """What of a venue is no code and changes bytes, as a hash: the mapping of a firm's own records."""

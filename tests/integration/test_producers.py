@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import sys
@@ -16,6 +17,7 @@ from websockets.sync.client import connect
 
 from tests.conftest import ROOT
 from tests.integration.commands import FEED, Command, running
+from tests.registry import registry
 
 pytestmark = pytest.mark.slow
 
@@ -74,6 +76,40 @@ def test_a_producer_of_the_page_is_served(
     assert state["trades"][0]["trade_id"] == "1"
     assert state["quotes"]["bid_price"] == "99"
     assert state["book"] == {"bids": {"99": "50"}, "asks": {"100.5": "80"}}
+
+
+def test_a_record_whose_schema_is_away_waits_and_is_no_dead_letter(
+    kafka: str, fresh: Callable[[str], str], tmp_path: Path
+) -> None:
+    venue = fresh("desk")
+    text = (EXAMPLES / "avro_trades.toml").read_text()
+    (tmp_path / "desk.toml").write_text(text.replace("schemas = {", "registry = true\nschemas = {"))
+    (tmp_path / "avro_trades.avsc").write_text((EXAMPLES / "avro_trades.avsc").read_text())
+    known, other, away = map(base64.b64decode, (EXAMPLES / "avro_trades.base64").read_bytes().splitlines())
+    producer = Producer({"bootstrap.servers": kafka})
+    with registry() as fake:
+        (tmp_path / "feed.toml").write_text(
+            f'[kafka]\ngroup = "group.{venue}"\ndead_topic = "dead.{venue}"\n[normalize]\nvenues = ["{venue}"]\n'
+            f'[normalize.venue.{venue}]\nformat = "mapped"\nmapping = "desk.toml"\nschema_registry = "{fake.url}"\n'
+        )
+        with (
+            running(*FEED, "up", "--kafka", kafka, "--port", "0", cwd=tmp_path) as up,
+            subscribed(up, "*", ["trades"]) as told,
+        ):
+            # a trade with an id of its own, by a schema that the registry does not have yet
+            for value in (known, away[:5] + away[5:].replace(b"\xfc\x5a", b"\xfe\x5a"), other):
+                producer.produce(f"ticks.{venue}", value=value, partition=0)
+            assert producer.flush(30) == 0
+            # what came before it does not wait with it, and its source says that it stands still
+            said = told(lambda messages: any(message.get("reason") == "stalled" for message in messages))
+            assert [trade["trade_id"] for trade in holds(said)["trades"]] == ["5821"]
+            fake.answers["/schemas/ids/18"] = {"schema": (EXAMPLES / "avro_trades.avsc").read_text()}
+            said = told(lambda messages: '"5822"' in json.dumps(messages))
+            ids = [trade["trade_id"] for message in said if message["type"] == "update" for trade in message["data"]]
+            assert ids == ["5823", "5822"]
+            assert fake.asked.count(("/schemas/ids/18", None)) > 1
+        assert not any("dead letter" in line for line in up.err)
+    assert "schema 18" in "\n".join(up.err)
 
 
 def test_records_of_a_mapping_are_served_and_go_on_after_a_restart(

@@ -76,6 +76,9 @@ class VenueSettings(Section):
     """`mapped`: its records are read by `mapping`; left out: by the venue's own format, or as our JSON ticks."""
     mapping: str = ""
     """The file that says what is where in its records; schemas that it names are beside it."""
+    schema_registry: str = ""
+    """Where schemas are fetched that the mapping leaves to a registry, `http://HOST:PORT`; with a password best in the
+    environment."""
 
     quotes_from: Literal["stream", "book"] | None = None
     """Quotes come from the venue's top-of-book stream (the default), or from its book; never from both."""

@@ -4,6 +4,7 @@
 
 - `shape`: what a mapping file may say. `paths`: where something is in a record.
 - `formats`: JSON and CSV; `avro`, `protobuf`: those, by libraries that are extras.
+- `schemas`: those that a registry gives, by id.
 - `values`: words, scales, units.
 - `mapping`: a mapping at work: a pure function from a record to canonical ticks.
 - `machine`: the venue that comes of it.

@@ -7,7 +7,7 @@ Leaves the decoding to fastavro, which is the extra `avro`.
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -17,29 +17,53 @@ import msgspec
 
 from feed.errors import BadTick, ConfigError
 from feed.venues.mapped.formats import Decode, framed
+from feed.venues.mapped.schemas import Schemas
 from feed.venues.mapped.shape import Schema
 from feed.venues.mapped.values import moment_of
 
 
-def avro(options: Schema, files: Mapping[str, bytes]) -> Decode:
-    """A decoder for records of these schemas.
+def avro(options: Schema, files: Mapping[str, bytes]) -> tuple[Decode, Schemas | None]:
+    """A decoder for records of these schemas, and those that a registry has to give it.
 
     Raises:
         ConfigError: a schema cannot be read.
     """
-    by_id = {number: _parsed(file, files[file]) for number, file in options.schemas.items()}
+    by_id = {_id(number): _parsed(file, files[file]) for number, file in options.schemas.items()}
     of_all = None if options.schema is None else _parsed(options.schema, files[options.schema])
+    fetched = Schemas(_with_references, {*by_id, *options.refused}) if options.registry else None
 
     def decode(value: bytes) -> list[object]:
         schema = of_all
         if options.framing == "confluent":
             number, value = framed(value)
-            schema = by_id.get(str(number), of_all if not by_id else None)
+            if number in options.refused:
+                raise BadTick(f"record of schema {number}, which the mapping refuses")
+            schema = by_id.get(number, of_all if not by_id else None)
+            if schema is None and fetched is not None:
+                schema = fetched.get(number)
             if schema is None:
-                raise BadTick(f"record of schema {number}, wanted one of {', '.join(by_id)}")
+                raise BadTick(f"record of schema {number}, wanted one of {', '.join(map(str, by_id))}")
         return [_read(value, schema)]
 
-    return decode
+    return decode, fetched
+
+
+def _id(text: str) -> int:
+    if not text.isdecimal():
+        raise ConfigError(f"schemas has the id {text!r}, wanted a number")
+    return int(text)
+
+
+def _with_references(texts: Sequence[bytes]) -> Any:
+    """A schema behind those that it refers to."""
+    named: dict[str, Any] = {}
+    parsed: Any = None
+    try:
+        for text in texts:
+            parsed = fastavro.parse_schema(msgspec.json.decode(text), named_schemas=named)
+    except Exception as error:  # as below
+        raise ConfigError(f"schema of the registry cannot be read: {error!r}") from error
+    return parsed
 
 
 def _parsed(file: str, text: bytes) -> Any:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from feed.errors import BadTick, ConfigError
 from feed.venues.mapped.paths import ABSENT
@@ -19,20 +19,24 @@ from feed.venues.mapped.shape import Csv, MappingFile
 from feed.venues.sent import decoder
 from feed.wire.frames import UNREADABLE
 
+if TYPE_CHECKING:
+    from feed.venues.mapped.schemas import Schemas
+
 Decode = Callable[[bytes], list[object]]
 _JSON: Final = decoder(Any)
 
 
-def decode_of(file: MappingFile, files: Mapping[str, bytes]) -> Decode:
-    """The decoder that a mapping asks for; `files` are the schemas that it names.
+def decode_of(file: MappingFile, files: Mapping[str, bytes]) -> tuple[Decode, Schemas | None]:
+    """The decoder that a mapping asks for, and the schemas that a registry has to give it, where one does; `files` are
+    those that the mapping names.
 
     Raises:
         ConfigError: its library is not there, or a schema cannot be read.
     """
     if file.format == "json":
-        return json
+        return json, None
     if file.format == "csv":
-        return lines(file.csv)
+        return lines(file.csv), None
     try:
         if file.format == "avro":
             from feed.venues.mapped.avro import avro
@@ -40,7 +44,7 @@ def decode_of(file: MappingFile, files: Mapping[str, bytes]) -> Decode:
             return avro(file.avro, files)
         from feed.venues.mapped.protobuf import protobuf
 
-        return protobuf(file.protobuf, files)
+        return protobuf(file.protobuf, files), None
     except ImportError as error:
         raise ConfigError(
             f"mapping of {file.format} needs a library that is not there: pip install 'market-feed[{file.format}]'"

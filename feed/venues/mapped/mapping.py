@@ -18,6 +18,7 @@ from feed.venues import sent
 from feed.venues.mapped import values
 from feed.venues.mapped.formats import decode_of
 from feed.venues.mapped.paths import ABSENT, Path, path
+from feed.venues.mapped.schemas import Schemas
 from feed.venues.mapped.shape import MappingFile, Part, Rule, Side, Spec, Value, mapping_file
 from feed.venues.mapped.values import Convert
 from feed.wire.model import Kind
@@ -50,13 +51,15 @@ class Mapped(NamedTuple):
     """What came of a mapping's file."""
 
     told: Callable[[bytes, str], dict[str, Told]]
-    """What a record's value and key say, by symbol; raises `BadTick`."""
+    """What a record's value and key say, by symbol; raises `BadTick`, and `SchemaAway` where it has to wait."""
     by_key: bool
     """Whether the key alone says of which symbol a record is."""
     channels: tuple[Kind, ...]
     """Those of which it may say something."""
     version: str
     """A hash of all that changes what comes of a record."""
+    schemas: Schemas | None
+    """Those that a registry has to give, where one does."""
 
 
 def mapping(text: str, files: Mapping[str, bytes]) -> Mapped:
@@ -66,7 +69,7 @@ def mapping(text: str, files: Mapping[str, bytes]) -> Mapped:
         ConfigError: it says what none can say, or its library is not there.
     """
     file = mapping_file(text)
-    decode = decode_of(file, files)
+    decode, schemas = decode_of(file, files)
     rules = [_Rule(rule, file, f"records[{number}]") for number, rule in enumerate(file.records)]
 
     def told(value: bytes, key: str) -> dict[str, Told]:
@@ -85,6 +88,7 @@ def mapping(text: str, files: Mapping[str, bytes]) -> Mapped:
         all(isinstance(spec, Value) and spec.key for spec in symbols),
         tuple(dict.fromkeys(_CHANNELS[rule.kind] for rule in file.records)),
         _version(file, files),
+        schemas,
     )
 
 

@@ -94,6 +94,10 @@ class Schema(Struct, frozen=True, forbid_unknown_fields=True):
     """The file: an Avro schema, or a Protobuf descriptor set."""
     schemas: dict[str, str] = {}
     """Of Avro with ids: the file of each."""
+    registry: bool = False
+    """Of Avro with ids: others than those of `schemas` are fetched from the registry that the settings name."""
+    refused: list[int] = []
+    """Ids whose records are dead letters, whatever the registry has."""
     message: str = ""
     """Of Protobuf: the full name of the message."""
 
@@ -133,7 +137,9 @@ def mapping_file(text: str) -> MappingFile:
         raise ConfigError("mapping without [[records]], wanted one at least")
     for number, rule in enumerate(read.records):
         _check(rule, f"records[{number}]")
-    if read.format in ("avro", "protobuf") and not read.files:
+    if (read.avro.registry and read.avro.framing != "confluent") or read.protobuf.registry:
+        raise ConfigError('registry = true, wanted it of avro with framing = "confluent" only')
+    if read.format in ("avro", "protobuf") and not read.files and not read.avro.registry:
         raise ConfigError(f"mapping of {read.format} without a schema, wanted [{read.format}] schema = FILE")
     return read
 

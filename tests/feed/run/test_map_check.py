@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from feed.errors import ConfigError
-from feed.run.map_check import Record, check, proposed, sample
+from feed.run.map_check import Record, check, fetch_schemas, proposed, sample
 from feed.run.venues import mapped
+from tests.registry import registry
 
 EXAMPLES = Path(__file__).resolve().parents[3] / "feed/venues/mapped/examples"
 TOLD = {
@@ -111,3 +112,19 @@ def test_what_is_proposed_can_be_checked(tmp_path: Path) -> None:
     file.write_text("\n")
     with pytest.raises(ConfigError, match="has no records"):
         proposed(file, **options)
+
+
+def test_schemas_of_a_registry_are_fetched_before(tmp_path: Path) -> None:
+    text = (EXAMPLES / "avro_trades.toml").read_text()
+    (tmp_path / "desk.toml").write_text(text.replace('schemas = { 17 = "avro_trades.avsc" }', "registry = true"))
+    venue = mapped("desk", tmp_path / "desk.toml")
+    records = sample(EXAMPLES / "avro_trades.base64", keyed=False, binary=True)
+    with pytest.raises(ConfigError, match="line 1 needs schema 17 of a registry"):
+        fetch_schemas(venue, records, None)
+    with registry() as fake:
+        answer = {"schema": (EXAMPLES / "avro_trades.avsc").read_text()}
+        fake.answers = {f"/schemas/ids/{number}": answer for number in (17, 18)}
+        fetch_schemas(venue, records, fake.url)
+        assert [path for path, _ in fake.asked] == ["/schemas/ids/17", "/schemas/ids/18"]
+    assert [len(said) for _, said, _ in check(venue, records)] == [1, 1, 0], "the last one is sent twice"
+    fetch_schemas(mapped("desk", EXAMPLES / "itch.toml"), records, None)

@@ -66,3 +66,16 @@ def test_a_mapping_and_its_format_go_together(tmp_path: Path, one: str) -> None:
     (tmp_path / "feed.toml").write_text(f"[normalize.venue.kraken]\n{one}\n")
     with pytest.raises(ConfigError, match="wanted both or neither"):
         load(file=tmp_path / "feed.toml")
+
+
+def test_a_mapping_that_needs_a_registry_needs_its_address(tmp_path: Path) -> None:
+    text = f'format = "avro"\n{RULE}[avro]\nframing = "confluent"\nregistry = true\n'
+    settings = loaded(tmp_path, text).settings
+    with pytest.raises(ConfigError, match=r"wanted normalize\.venue\.desk\.schema_registry too"):
+        venue_of(settings, "desk")
+    with (tmp_path / "feed.toml").open("a") as file:
+        file.write('schema_registry = "http://127.0.0.1:8081"\n')
+    settings = load(file=tmp_path / "feed.toml").settings
+    desk = venue_of(settings, "desk")
+    assert desk.schemas is not None
+    assert normalizer_settings(settings, desk).schema_registry == "http://127.0.0.1:8081"

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feed.errors import BadTick, ConfigError
+from feed.errors import BadTick, ConfigError, SchemaAway
 from feed.venues.mapped.avro import avro
 from feed.venues.mapped.shape import Schema
 
@@ -49,23 +49,23 @@ def written(record: dict[str, Any], schema: Any = TRADE) -> bytes:
 
 
 def test_values_are_exact() -> None:
-    decode = avro(Schema(schema="trade.avsc"), FILES)
+    decode = avro(Schema(schema="trade.avsc"), FILES)[0]
     assert decode(written(RECORD)) == [PLAIN]
     assert decode(written({**RECORD, "at": None})) == [{**PLAIN, "at": None}]
 
 
 def test_the_id_before_a_record_says_its_schema() -> None:
-    decode = avro(Schema(framing="confluent", schemas={"1": "trade.avsc", "258": "other.avsc"}), FILES)
+    decode = avro(Schema(framing="confluent", schemas={"1": "trade.avsc", "258": "other.avsc"}), FILES)[0]
     assert decode(b"\0\0\0\0\1" + written(RECORD)) == [PLAIN]
     assert decode(b"\0\0\0\1\2" + written({"price": "1"}, OTHER)) == [{"price": "1"}]
     with pytest.raises(BadTick, match="record of schema 3, wanted one of 1, 258"):
         decode(b"\0\0\0\0\3" + written(RECORD))
-    one = avro(Schema(framing="confluent", schema="trade.avsc"), FILES)
+    one = avro(Schema(framing="confluent", schema="trade.avsc"), FILES)[0]
     assert one(b"\0\0\0\0\7" + written(RECORD)) == [PLAIN]
 
 
 def test_what_is_left_over_is_odd() -> None:
-    decode = avro(Schema(schema="other.avsc"), FILES)
+    decode = avro(Schema(schema="other.avsc"), FILES)[0]
     with pytest.raises(BadTick, match="2 bytes behind"):
         decode(written({"price": "1"}, OTHER) + b"xy")
     with pytest.raises(BadTick, match="not Avro of its schema"):
@@ -74,11 +74,31 @@ def test_what_is_left_over_is_odd() -> None:
 
 @given(st.binary(max_size=60))
 def test_any_bytes_are_a_record_or_a_bad_tick(value: bytes) -> None:
-    decode = avro(Schema(schema="trade.avsc"), FILES)
+    decode = avro(Schema(schema="trade.avsc"), FILES)[0]
     try:
         decode(value)
     except BadTick:
         return
+
+
+def test_ids_are_numbers_and_may_be_refused() -> None:
+    decode = avro(Schema(framing="confluent", schema="trade.avsc", refused=[2]), FILES)[0]
+    with pytest.raises(BadTick, match="schema 2, which the mapping refuses"):
+        decode(b"\0\0\0\0\2" + written(RECORD))
+    with pytest.raises(ConfigError, match="wanted a number"):
+        avro(Schema(framing="confluent", schemas={"x": "trade.avsc"}), FILES)
+
+
+def test_a_registry_may_have_the_rest() -> None:
+    decode, schemas = avro(Schema(framing="confluent", registry=True, schemas={"1": "trade.avsc"}), FILES)
+    assert schemas is not None
+    assert decode(b"\0\0\0\0\1" + written(RECORD)) == [PLAIN]
+    with pytest.raises(SchemaAway):
+        decode(b"\0\0\0\0\2" + written({"price": "1"}, OTHER))
+    with pytest.raises(ConfigError, match="of the registry cannot be read"):
+        schemas.supply(2, [b"{"])
+    schemas.supply(2, [FILES["other.avsc"]])
+    assert decode(b"\0\0\0\0\2" + written({"price": "1"}, OTHER)) == [{"price": "1"}]
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b'{"type":"colour"}'])

@@ -50,8 +50,8 @@ def test_a_library_that_is_not_there_is_named(name: str, monkeypatch: pytest.Mon
 
 def test_which_decoder_a_format_has() -> None:
     rule = '[[records]]\nkind = "trades"\nfields = { price = "p", size = "s" }\n'
-    assert formats.decode_of(mapping_file(f'format = "json"\n{rule}'), {}) is formats.json
-    assert formats.decode_of(mapping_file(f'format = "csv"\n{rule}'), {})(b"a") == [["a"]]
+    assert formats.decode_of(mapping_file(f'format = "json"\n{rule}'), {}) == (formats.json, None)
+    assert formats.decode_of(mapping_file(f'format = "csv"\n{rule}'), {})[0](b"a") == [["a"]]
     for name in ("avro", "protobuf"):
         with pytest.raises(ConfigError):
             formats.decode_of(mapping_file(f'format = "{name}"\n{rule}\n[{name}]\nschema = "x"'), {"x": b"\xff"})

@@ -46,6 +46,10 @@ RULE = 'format = "json"\n[[records]]\n'
             RULE + 'kind = "status"\nfields = { action = "a" }\nbids = { each = "b", price = "[0]", size = "[1]" }',
             "in snapshot and changes only",
         ),
+        (
+            TRADES.replace('"json"', '"avro"') + "[avro]\nregistry = true",
+            'wanted it of avro with framing = "confluent"',
+        ),
         (TRADES.replace('"json"', '"avro"'), r"of avro without a schema, wanted \[avro\] schema"),
     ],
 )
