@@ -408,7 +408,7 @@ def map_check(
 
     Examples:
         feed map check desk.toml desk.jsonl
-        kcat -b HOST:PORT -t ticks.desk -C -e -K '\\t' > desk.sample; feed map check desk.toml desk.sample --keys
+        feed map sample desk --kafka HOST:PORT > desk.sample; feed map check desk.toml desk.sample --keys
 
     Parameters
     ----------
@@ -437,6 +437,44 @@ def map_check(
             sys.stdout.write(f"{line}: {words}\n")
     say(f"{len(records)} records, {refused} of them refused, at least in part")
     return 1 if refused else 0
+
+
+@map_.command(name="sample")
+def map_sample(
+    venue: str,
+    /,
+    *,
+    kafka: Kafka = None,
+    records: int = 100,
+    base64: Annotated[bool, Parameter(negative=())] = False,
+    file: File = None,
+) -> int:
+    """Write the newest records of a venue's tick topic to stdout, each a line behind its key and a tab.
+
+    Examples:
+        feed map sample desk --kafka 127.0.0.1:9092 > desk.sample
+        feed map check desk.toml desk.sample --keys
+
+    Parameters
+    ----------
+    venue: str
+        Whose records; its topic is ticks.VENUE, where the settings do not say otherwise.
+    records: int
+        So many at most, as many of each partition.
+    base64: bool
+        As Avro and Protobuf need it.
+    """
+    from feed.run.map_sample import newest
+
+    settings, _ = _loaded({"kafka.bootstrap": kafka}, file)
+
+    async def write() -> None:
+        topic = settings.ticks_topic(venue)
+        async for line in newest(settings.kafka.bootstrap, topic, records, binary=base64):
+            sys.stdout.buffer.write(line)
+        sys.stdout.buffer.flush()
+
+    return _loop(write())
 
 
 def _server_settings(

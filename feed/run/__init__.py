@@ -29,6 +29,7 @@ The commands:
 - `roles`: `feed up`, `normalize` and `serve`: which roles, in which process.
 - `demo_run`: `feed demo`, with what its figures count.
 - `takeover`: `feed takeover`: what is about to happen, the question, what has happened.
+- `map_sample`: `feed map sample`: the newest records of a venue as lines.
 - `map_check`: `feed map init` and `check`: a mapping proposed, and what becomes of records by one.
 - `tail`: `feed tail`, a client that keeps the client's rule over reconnections. It runs no role.
 

@@ -136,6 +136,11 @@ def test_records_of_a_mapping_are_served_and_go_on_after_a_restart(
         state = holds(told(lambda messages: len(holds(messages)) == 2))
         assert state["book"]["bids"] == {"-0.125": "5000000", "-0.13": "2000000"}
         assert state["status"] == {"action": "halt", "reason": "limit"}
+    with running(*FEED, "map", "sample", venue, "--kafka", kafka, cwd=tmp_path) as sampled:
+        assert sampled.wait() == 0, sampled.err
+    assert sampled.out == [f"order-{number}\t{value.decode()}" for number, value in enumerate((full, halt))]
+    with running(*FEED, "map", "sample", f"{venue}-none", "--kafka", kafka, cwd=tmp_path) as missing:
+        assert missing.wait() == 2
     with running(*command, cwd=tmp_path) as up, subscribed(up, "*", ["book"]) as told:
         send(delta)
         state = holds(told(lambda messages: "-0.125" not in holds(messages).get("book", {"bids": ["-0.125"]})["bids"]))
