@@ -86,6 +86,9 @@ class Source:
     ) -> None:
         self._venue = venue
         self._by_value = venue.by_value
+        self._sure: set[str] = set()
+        """Of a venue whose values alone tell of which symbols they are: those of which something was told, or may have
+        been, since all were in doubt. The others still are, so a stream of bad ticks costs what was told in between."""
         self._is_own = is_own
         self._rules = rules
         self._ahead_max_ns = rules.ts_recv_ahead_max_ns
@@ -243,6 +246,7 @@ class Source:
                 if known is None:
                     known = self._symbols[venue_symbol] = self._make(venue_symbol)
                     self.born.append((venue_symbol, NO_SEQ))
+                self._sure.add(venue_symbol)
                 symbol = known[0]
                 # those of one tick, or parts of one update, are told one after the other at one position
                 stood = self._stood.setdefault((venue_symbol, read.channel), symbol.stands(read.channel))
@@ -275,6 +279,7 @@ class Source:
                 symbol, machine = self._make(venue_symbol)
                 symbol.load(_snapshots(checkpoint), saved, machine)
                 self._symbols[venue_symbol] = symbol, machine
+                self._sure.add(venue_symbol)
                 self._schedule(symbol)
             self.now.clock = max(self.now.clock, saved.clock)
             self.now.claimed, self.now.jumped, self._first = saved.claimed, saved.jumped, None
@@ -331,7 +336,10 @@ class Source:
             self._tell_venue_status(tick, said)
             return []
         bad: list[BadEntry] = []
-        for name in self._meant(tick, entries):
+        meant = self._meant(tick, entries)
+        if self._by_value:
+            self._sure.update(meant)
+        for name in meant:
             known = self._symbols.get(name)
             try:
                 if known is not None:
@@ -381,7 +389,10 @@ class Source:
     def _doubt(self, tick: Tick) -> None:
         """A tick is refused as a whole: what it may have held of the symbols that it is said to be of is in doubt; of
         all, where only its value says of which it is."""
-        for name in sorted(self._symbols) if self._by_value else [tick.key] if tick.key else _named(tick):
+        names = [tick.key] if tick.key else _named(tick)
+        if self._by_value:
+            names, self._sure = sorted(self._sure), set()
+        for name in names:
             known = self._symbols.get(name)
             if known is None:
                 continue

@@ -15,6 +15,8 @@ from feed.venues.mapped.machine import mapped_venue
 from feed.venues.source import Source
 from feed.venues.symbol import Rules, Tick
 from feed.wire.model import State, Update
+from feed.wire.record import Record
+from tests.feed.memory_log import Worker, updates_of
 from tests.feed.venues.playing import restarted
 
 encode = msgspec.json.encode
@@ -168,6 +170,45 @@ def test_a_restart_after_every_tick_and_spoiled_records_change_no_byte() -> None
             )
             value = json.dumps(made).encode()
             desk(value if chance.random() < 0.9 else value[: chance.randrange(len(value))])
+
+
+def test_keyframes_of_different_ages_change_no_byte() -> None:
+    chance = random.Random(11)
+    records = [
+        chance.choice(
+            [
+                trade(chance.choice("ABC"), number),
+                book(chance.choice("ABC"), [number, 1]),
+                change((chance.choice("ABC"), "bid", number, 1)),
+                {"type": "?"},
+            ]
+        )
+        for number in range(150)
+    ]
+    played = [tick(seq, record) for seq, record in enumerate(records)]
+    unbroken: list[Record] = []
+    Worker(VENUE, unbroken, played, source="desk/0@a").run([len(played)])
+    log: list[Record] = []
+    for number, _ in enumerate(played):
+        Worker(VENUE, log, played, source="desk/0@a", ratio=0.05 if number % 40 < 20 else 1.0).run([1])
+    assert updates_of(log) == updates_of(unbroken)
+    assert any(b'"stale"' in record.value for record in unbroken)
+
+
+def test_bad_records_in_a_row_look_at_a_symbol_once() -> None:
+    desk = Desk()(book("A"), book("B"))
+    looked: list[str] = []
+    for name in "AB":
+        machine = desk.source._symbols[name][1]
+        machine.refused = lambda tick, name=name: looked.append(name)  # type: ignore[method-assign, misc]
+    for seq in range(2, 6):
+        with pytest.raises(BadTick):
+            desk.source.apply(tick(seq, b"{"))
+    assert looked == ["A", "B"]
+    desk.source.apply(tick(6, trade("B", 1)))
+    with pytest.raises(BadTick):
+        desk.source.apply(tick(7, b"{"))
+    assert looked == ["A", "B", "B"]
 
 
 def test_the_venue_has_the_version_of_its_mapping() -> None:
