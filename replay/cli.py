@@ -293,7 +293,7 @@ def publish(
     if near := near_venue(venue):
         say(f"warning: {venue} is a venue of your own, with JSON ticks; did you mean {near}?")
     from feed.kafka.access import entrance_of
-    from feed.venues.table import venue as venue_named
+    from feed.run.venues import venue_of
     from replay.captures import read
     from replay.publish import Target
     from replay.publish import publish as play
@@ -307,7 +307,7 @@ def publish(
     )
     with _told(f"{venue} to {target.topic}", files) as tell:
         done = asyncio.run(
-            play(read(files, symbol=symbol), venue_named(venue), target, speed=factor, symbol=symbol, tell=tell)
+            play(read(files, symbol=symbol), venue_of(settings, venue), target, speed=factor, symbol=symbol, tell=tell)
         )
     say(
         f"published {done.frames:,} frames as {done.ticks:,} ticks to {target.topic} in {done.elapsed_s:.1f} s "

@@ -19,7 +19,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 from msgspec.structs import replace
 
-from feed.errors import DamagedRecord, FeedError, ForeignRecord, NotLetIn
+from feed.errors import DamagedRecord, FeedError, ForeignRecord, NotLetIn, SchemaAway
 from feed.feedlog.writer import Ahead, Step, Writer
 from feed.kafka.access import Entrance
 from feed.kafka.append import Appender, AppendFailed, Compression
@@ -28,6 +28,7 @@ from feed.kafka.cluster import Cluster, OutOfRange
 from feed.kafka.fetch import Fetcher, Stream
 from feed.normalizer.dead import DeadLetters
 from feed.normalizer.numbers import PartitionNumbers
+from feed.normalizer.registry import RegistrySchemas
 from feed.normalizer.restore import Restorer, TakenUp
 from feed.normalizer.rivals import Rivals, StandsBy
 from feed.normalizer.settings import NormalizerSettings, settings_text
@@ -117,6 +118,7 @@ class PartitionNormalizer:
         numbers: PartitionNumbers,
         make_topics: Callable[[], Awaitable[object]],
     ) -> None:
+        self._schemas = RegistrySchemas(venue.schemas, settings.schema_registry)
         self._settings = settings
         self._cluster = cluster
         self._fetcher = fetcher
@@ -148,6 +150,12 @@ class PartitionNormalizer:
                 await self._live()
             except StandsBy:
                 raise
+            except SchemaAway as error:
+                self._tell(error)
+                self._troubled_since = self._troubled_since or time.monotonic()
+                while not await self._schemas.fetched(error.number, self._tell):
+                    await self._pause()
+                continue
             except _MadeAnew as error:
                 self._made_anew = True
                 self._tell(error)
@@ -303,9 +311,16 @@ class PartitionNormalizer:
                 ahead = self._ahead(stream, stream.taken if whole else ticks[-1].seq + 1)
                 if waited_ms > _LATE_MS:
                     ahead = ahead._replace(waits_ms=max(ahead.waits_ms, waited_ms))
+                ticks, away = self._schemas.readable(ticks)
+                if away is not None:
+                    if not ticks:
+                        raise away
+                    ahead = self._ahead(stream, ticks[-1].seq + 1)
                 step = writer.step(ticks, ahead, _now_ms(), epoch=stream.epoch)
                 await self._append_step(appender, writer, step, stream)
                 numbers.took(ticks, step.messages, writer.take_counts())
+                if away is not None:
+                    raise away
                 alive_at = time.monotonic() + alive_s
                 self._troubled_since = None
             if time.monotonic() >= alive_at:

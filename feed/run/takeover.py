@@ -18,8 +18,8 @@ from feed.kafka.cluster import Cluster
 from feed.normalizer.settings import version_of
 from feed.normalizer.takeover import take_over, written
 from feed.run.up import normalizer_settings
+from feed.run.venues import venue_of
 from feed.runtime.command import say
-from feed.venues.table import venue as venue_named
 
 if TYPE_CHECKING:
     from feed.runtime.settings import Settings
@@ -33,7 +33,8 @@ async def run(settings: Settings, name: str, *, asks: bool, as_json: bool) -> No
         Unreachable: no broker answers.
         FeedError: nobody wanted it, or a log could not be opened.
     """
-    broker, own = entrance_of(settings.kafka), normalizer_settings(settings, name)
+    venue = venue_of(settings, name)
+    broker, own = entrance_of(settings.kafka), normalizer_settings(settings, venue)
     try:
         before = await written(broker, own)
     except ConfigError as error:
@@ -56,7 +57,7 @@ async def run(settings: Settings, name: str, *, asks: bool, as_json: bool) -> No
         sys.stdout.write(f"{msgspec.json.encode(told).decode() if as_json else source}\n")
         sys.stdout.flush()
 
-    await take_over(broker, venue_named(name), own, tell)
+    await take_over(broker, venue, own, tell)
 
 
 def _wanted() -> bool:

@@ -13,6 +13,9 @@ from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from msgspec import UNSET
+from msgspec.structs import replace
+
 from feed.channels.distributor import Distributor
 from feed.channels.hub import Hub
 from feed.follow.follower import Followed, Follower
@@ -27,10 +30,12 @@ from feed.normalizer.settings import NormalizerSettings
 from feed.run.membership import AllPartitions, GroupMember
 from feed.run.recorder_process import RecorderProcess
 from feed.run.topics import remake_topics
+from feed.run.venues import venue_of
 from feed.run.watched import Watched
 from feed.runtime.checks import Check
 from feed.runtime.metrics import Metrics, add_build_info
 from feed.runtime.settings import Settings
+from feed.runtime.settings.sections import VenueSettings
 from feed.runtime.tasks import together, until_signal
 from feed.venues.table import venue as venue_named
 from feed.wire.model import PROTOCOL
@@ -38,6 +43,7 @@ from feed.wire.model import PROTOCOL
 if TYPE_CHECKING:
     from feed.gateway.probes import Probed
     from feed.run.admin import Admin
+    from feed.venues.venue import Venue
 
 
 class Roles(NamedTuple):
@@ -128,14 +134,16 @@ async def _normalize(settings: Settings, normalizer: Normalizer) -> None:
     await normalizer.run(member)
 
 
-def normalizer_settings(settings: Settings, name: str) -> NormalizerSettings:
+def normalizer_settings(settings: Settings, venue: Venue) -> NormalizerSettings:
     """What the normalizer of a venue needs to know."""
+    name = venue.name
     return NormalizerSettings(
         ticks_topic=settings.ticks_topic(name),
         feed_topic=settings.feed_topic(name),
         dead_topic=settings.kafka.dead_topic,
-        rules=settings.rules(name),
+        rules=replace(settings.rules(name), mapping=venue.version or UNSET),
         normalize=settings.normalize,
+        schema_registry=settings.normalize.venue.get(name, VenueSettings()).schema_registry,
         owner=f"{socket.gethostname()}:{os.getpid()}",
         compression=settings.kafka.compression,
     )
@@ -143,7 +151,8 @@ def normalizer_settings(settings: Settings, name: str) -> NormalizerSettings:
 
 def _normalizer(settings: Settings, metrics: Metrics) -> Normalizer:
     kafka = settings.kafka
-    venues = {venue_named(name): normalizer_settings(settings, name) for name in settings.normalized.names}
+    found = [venue_of(settings, name) for name in settings.normalized.names]
+    venues = {venue: normalizer_settings(settings, venue) for venue in found}
     normalizer = Normalizer(
         entrance_of(kafka),
         venues,

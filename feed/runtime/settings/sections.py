@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from feed.channels.hub import HubSettings
 from feed.protocol.line import SessionSettings
@@ -94,10 +94,24 @@ class KafkaSettings(Section):
 class VenueSettings(Section):
     """What may be set for one venue; what is left out has the venue's own default."""
 
+    format: Literal["mapped"] | None = None
+    """`mapped`: its records are read by `mapping`; left out: by the venue's own format, or as our JSON ticks."""
+    mapping: str = ""
+    """The file that says what is where in its records; schemas that it names are beside it."""
+    schema_registry: str = ""
+    """Where schemas are fetched that the mapping leaves to a registry, `http://HOST:PORT`; with a password best in the
+    environment."""
+
     quotes_from: Literal["stream", "book"] | None = None
     """Quotes come from the venue's top-of-book stream (the default), or from its book; never from both."""
     silent_after_s: Positive | None = None
     """Clients are told `silent` when no tick came for so long."""
+
+    @model_validator(mode="after")
+    def _mapped_by_a_mapping(self) -> VenueSettings:
+        if (self.format == "mapped") != bool(self.mapping):
+            raise ValueError('format = "mapped" and mapping = FILE, wanted both or neither')
+        return self
 
 
 class NormalizeSettings(Section):
@@ -138,7 +152,7 @@ class NormalizeSettings(Section):
     rival_silence_ms: Positive = 10_000
     """A normalizer with other settings takes over when nothing was written to the venue's logs for so long."""
     venue: dict[str, VenueSettings] = {}
-    """Settings of single venues: `[normalize.venue.coinbase]`."""
+    """Settings of single venues: `[normalize.venue.coinbase]`; of a firm's own records `format` and `mapping`."""
 
 
 class LimitSettings(Section):
