@@ -468,13 +468,14 @@ def map_sample(
     base64: bool
         As Avro and Protobuf need it.
     """
+    from feed.kafka.access import entrance_of
     from feed.run.map_sample import newest
 
     settings, _ = _loaded({"kafka.bootstrap": kafka}, file)
 
     async def write() -> None:
         topic = settings.ticks_topic(venue)
-        async for line in newest(settings.kafka.bootstrap, topic, records, binary=base64):
+        async for line in newest(entrance_of(settings.kafka), topic, records, binary=base64):
             sys.stdout.buffer.write(line)
         sys.stdout.buffer.flush()
 

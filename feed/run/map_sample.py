@@ -11,17 +11,18 @@ from collections.abc import AsyncIterator
 from aiokafka.structs import TopicPartition
 
 from feed.errors import ConfigError
+from feed.kafka.access import Entrance
 from feed.kafka.cluster import Cluster
 
 
-async def newest(bootstrap: str, topic: str, records: int, *, binary: bool) -> AsyncIterator[bytes]:
+async def newest(broker: Entrance, topic: str, records: int, *, binary: bool) -> AsyncIterator[bytes]:
     """The last records of each partition, at most so many of all, as lines: the key, a tab, the record.
 
     Raises:
-        Unreachable: no broker answers.
+        Unreachable: no broker answers, or it does not let us in.
         ConfigError: there is no such topic.
     """
-    async with Cluster(bootstrap, client_id="feed-map") as cluster:
+    async with Cluster(broker, client_id="feed-map") as cluster:
         topics = await cluster.topics()
         if topic not in topics:
             raise ConfigError(f"there is no topic {topic}")
