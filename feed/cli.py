@@ -41,6 +41,8 @@ app = App(
 )
 config = App(name="config", help="Show, check or write the settings.", help_format="plaintext")
 app.command(config)
+map_ = App(name="map", help="Write or check the mapping of a firm's own records.", help_format="plaintext")
+app.command(map_)
 
 
 @app.command
@@ -353,8 +355,12 @@ def show(*, json: Annotated[bool, Parameter(negative=())] = False, file: File = 
 
 @config.command
 def check(*, file: File = None) -> int:
-    """Check the settings; exit code 2 and what is wrong where they cannot work."""
+    """Check the settings, and the files that they name of certificates and passwords; exit code 2 and what is wrong
+    where they cannot work."""
+    from feed.kafka.access import entrance_of
+
     settings, origins = _loaded({}, file)
+    entrance_of(settings.kafka)
     _say_doubts(settings)
     say(f"the settings are good: {len(origins)} given, the rest are defaults")
     return 0
@@ -379,6 +385,127 @@ def init(*, file: Path = Path("feed.toml"), force: Annotated[bool, Parameter(neg
     file.write_text(template())
     say(f"wrote {file}")
     return 0
+
+
+@map_.command(name="init")
+def map_init(
+    sample: Path,
+    /,
+    *,
+    format: str | None = None,
+    schema: str | None = None,
+    message: str = "",
+    framed: Annotated[bool, Parameter(negative=())] = False,
+    keys: Annotated[bool, Parameter(negative=())] = False,
+) -> int:
+    """Propose a mapping from a look at the records of a file; it goes to stdout, to be read and mended.
+
+    Examples:
+        feed map init desk.jsonl > desk.toml
+        feed map init desk.base64 --format avro --schema trade.avsc --framed > desk.toml
+
+    Parameters
+    ----------
+    sample: Path
+        A record a line; of Avro and Protobuf as base64.
+    format: str
+        json, csv, avro or protobuf; without it JSON where the first line is some, else CSV.
+    schema: str
+        Of Avro the schema's file, of Protobuf that of the descriptor set.
+    message: str
+        Of Protobuf the message's full name.
+    framed: bool
+        Each record begins with the id of its schema, as Confluent's serializers write it.
+    keys: bool
+        Each line begins with the record's key and a tab.
+    """
+    from feed.run.map_check import proposed
+
+    sys.stdout.write(proposed(sample, format=format, schema=schema, message=message, framed=framed, keyed=keys))
+    return 0
+
+
+@map_.command(name="check")
+def map_check(
+    mapping: Path,
+    sample: Path,
+    /,
+    *,
+    keys: Annotated[bool, Parameter(negative=())] = False,
+    registry: str | None = None,
+) -> int:
+    """Show line by line what becomes of the records of a file; exit code 1 where any is refused.
+
+    Examples:
+        feed map check desk.toml desk.jsonl
+        feed map sample desk --kafka HOST:PORT > desk.sample; feed map check desk.toml desk.sample --keys
+
+    Parameters
+    ----------
+    mapping: Path
+        The mapping's file.
+    sample: Path
+        A record a line; of Avro and Protobuf as base64.
+    keys: bool
+        Each line begins with the record's key and a tab.
+    registry: str
+        Address of the schema registry, where the mapping leaves schemas to one.
+    """
+    from feed.run.map_check import check, fetch_schemas
+    from feed.run.map_check import sample as sampled
+    from feed.run.venues import mapped
+    from feed.venues.mapped.shape import mapping_file
+
+    venue = mapped(mapping.stem, mapping)
+    binary = mapping_file(mapping.read_text()).format in ("avro", "protobuf")
+    records = sampled(sample, keyed=keys, binary=binary)
+    fetch_schemas(venue, records, registry)
+    refused = 0
+    for line, said, why in check(venue, records):
+        refused += bool(why)
+        for words in [*said, *(f"refused: {words}" for words in why)] or ["means nothing"]:
+            sys.stdout.write(f"{line}: {words}\n")
+    say(f"{len(records)} records, {refused} of them refused, at least in part")
+    return 1 if refused else 0
+
+
+@map_.command(name="sample")
+def map_sample(
+    venue: str,
+    /,
+    *,
+    kafka: Kafka = None,
+    records: int = 100,
+    base64: Annotated[bool, Parameter(negative=())] = False,
+    file: File = None,
+) -> int:
+    """Write the newest records of a venue's tick topic to stdout, each a line behind its key and a tab.
+
+    Examples:
+        feed map sample desk --kafka 127.0.0.1:9092 > desk.sample
+        feed map check desk.toml desk.sample --keys
+
+    Parameters
+    ----------
+    venue: str
+        Whose records; its topic is ticks.VENUE, where the settings do not say otherwise.
+    records: int
+        So many at most, as many of each partition.
+    base64: bool
+        As Avro and Protobuf need it.
+    """
+    from feed.kafka.access import entrance_of
+    from feed.run.map_sample import newest
+
+    settings, _ = _loaded({"kafka.bootstrap": kafka}, file)
+
+    async def write() -> None:
+        topic = settings.ticks_topic(venue)
+        async for line in newest(entrance_of(settings.kafka), topic, records, binary=base64):
+            sys.stdout.buffer.write(line)
+        sys.stdout.buffer.flush()
+
+    return _loop(write())
 
 
 def _server_settings(

@@ -11,6 +11,8 @@ FeedError
 │   └── ForeignRecord   a record in a feed log that none of ours has written: passed over, counted
 ├── ConfigError         settings that cannot work; the command ends with 2
 ├── Unreachable         a broker or gateway that does not answer; the command ends with 3
+│   └── NotLetIn        it answers, and we are not let in: who we are, or what we may
+├── SchemaAway          a schema that no registry has given yet: the tick waits, and is never guessed at
 └── CorruptLog          our own feed log breaks its rules: its source stalls, everything is kept
     └── DamagedRecord   one record of it
 ```
@@ -79,6 +81,18 @@ class ConfigError(FeedError):
 
 class Unreachable(FeedError):
     """A broker or a gateway that does not answer."""
+
+
+class NotLetIn(Unreachable):
+    """A broker answers and does not let us in, or is not the one that it says it is."""
+
+
+class SchemaAway(FeedError):
+    """A tick needs a schema that has still to be fetched. Nothing may be made of what this tick did."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"schema {number} is not here yet")
+        self.number = number
 
 
 class CorruptLog(FeedError):

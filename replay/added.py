@@ -37,29 +37,29 @@ class Added(NamedTuple):
     commit: int = 0
 
 
-def rounds(shelf: TableFiles) -> Iterator[tuple[Note, list[pa.RecordBatch]]]:
+def rounds(table_files: TableFiles) -> Iterator[tuple[Note, list[pa.RecordBatch]]]:
     """The rounds of keyframes of a table that are whole, each as its last note, and its batches."""
     batches: list[pa.RecordBatch] = []
     left = 0
-    for spot in shelf.spots():
-        note = shelf.block(spot).note
+    for ref in table_files.refs():
+        note = table_files.block(ref).note
         if not note.keyframes:
             batches, left = [], 0
             continue
-        batches = [*batches, shelf.rows(spot)] if batches and note.left == left - 1 else [shelf.rows(spot)]
+        batches = [*batches, table_files.rows(ref)] if batches and note.left == left - 1 else [table_files.rows(ref)]
         left = note.left
         if not left:
             yield note, batches
             batches = []
 
 
-def rows_of_files(shelf: TableFiles, added: Sequence[Added]) -> dict[int, dict[int, list[dict[str, Any]]]]:
+def rows_of_files(table_files: TableFiles, added: Sequence[Added]) -> dict[int, dict[int, list[dict[str, Any]]]]:
     """For each file the rows that go into it, by the number of their batch; one more than there are: into a new one."""
     # where a file begins with an empty batch, that has the commit of the next one
     notes = [
         (file, number, block.note)
-        for file in range(len(shelf))
-        for number, block in enumerate(shelf.file(file).blocks)
+        for file in range(len(table_files))
+        for number, block in enumerate(table_files.file(file).blocks)
         if not block.note.keyframes
     ]
     commits = [note.commit for _, _, note in notes]
@@ -73,8 +73,8 @@ def rows_of_files(shelf: TableFiles, added: Sequence[Added]) -> dict[int, dict[i
         if at < len(notes):
             file, number, _ = notes[at]
         else:
-            file = len(shelf) - 1
-            number = len(shelf.file(file).blocks) if file >= 0 else 0
+            file = len(table_files) - 1
+            number = len(table_files.file(file).blocks) if file >= 0 else 0
         if file >= 0:
             found.setdefault(file, {}).setdefault(number, []).append(one.row)
     return found

@@ -38,15 +38,15 @@ class ArrowReading(Reading):
     """A walk over rows instead of messages; gaps and states are messages here, too."""
 
     def __init__(
-        self, shelves: Mapping[str, TableFiles], chosen: Filter, start: RecordingCut, end: RecordingCut
+        self, files_by_table: Mapping[str, TableFiles], chosen: Filter, start: RecordingCut, end: RecordingCut
     ) -> None:
-        super().__init__(shelves, chosen, start, end, SEPARATOR)
+        super().__init__(files_by_table, chosen, start, end, SEPARATOR)
 
-    def rows(self, shelf: TableFiles, spot: BlockRef) -> Rows:
+    def rows(self, table_files: TableFiles, ref: BlockRef) -> Rows:
         """As of any reading; an item of a list is a row here."""
-        if shelf.table not in KINDS:
-            return super().rows(shelf, spot)
-        batch = self.chosen_rows(shelf, spot)
+        if table_files.table not in KINDS:
+            return super().rows(table_files, ref)
+        batch = self.chosen_rows(table_files, ref)
         clock, at = order_of(batch)
         source, symbol = self.sources.indices(batch.column("source")), self.symbols.indices(batch.column("symbol"))
         return self.by_lane(batch, clock, at, source, symbol)

@@ -47,7 +47,7 @@ class Checked:
         self.faults: list[str] = []
         self.crossed: dict[str, int] = {"quotes": 0, "book": 0}
         self._recording = recording
-        self._gaps = _whole(lambda: Gaps(recording.shelves[GAPS]))
+        self._gaps = _whole(lambda: Gaps(recording.files_by_table[GAPS]))
         self.gaps_from = recording.footing((GAPS,))
         """From when on every gap is there: what told of earlier ones was deleted."""
         self.clocks = _whole(lambda: Clocks(recording))
@@ -60,22 +60,22 @@ class Checked:
             CorruptRecording: a batch is damaged.
         """
         for table in (GAPS, STATES):
-            shelf = self._recording.shelves[table]
-            _whole(partial(self._see, shelf))
+            table_files = self._recording.files_by_table[table]
+            _whole(partial(self._see, table_files))
         for kind in KINDS:
             _whole(partial(self._check, kind, tell))
         self.faults += self.clocks.faults()
         return self
 
-    def _see(self, shelf: TableFiles) -> None:
-        for spot in shelf.spots():
-            self.clocks.see(shelf.rows(spot), where_of(shelf, spot))
+    def _see(self, table_files: TableFiles) -> None:
+        for ref in table_files.refs():
+            self.clocks.see(table_files.rows(ref), where_of(table_files, ref))
 
     def _check(self, kind: str, tell: Callable[[int], None]) -> None:
-        check = _Table(kind, self._recording.shelves[kind], self)
-        for spot in check.shelf.spots():
-            check.block(spot)
-            block = check.shelf.block(spot)
+        check = _Table(kind, self._recording.files_by_table[kind], self)
+        for ref in check.table_files.refs():
+            check.block(ref)
+            block = check.table_files.block(ref)
             self._done += block.end - block.start
             tell(self._done)
 
@@ -87,25 +87,25 @@ class Checked:
 class _Table:
     """One kind: where each channel and each source stands as its rows are read."""
 
-    def __init__(self, kind: str, shelf: TableFiles, checked: Checked) -> None:
+    def __init__(self, kind: str, table_files: TableFiles, checked: Checked) -> None:
         self.kind = kind
-        self.shelf = shelf
+        self.table_files = table_files
         self._checked = checked
         self._seqs: dict[Key, int] = {}
-        self._earlier = _sources_before(shelf)
+        self._earlier = _sources_before(table_files)
         self._order: dict[str, tuple[int, int]] = {}
 
-    def block(self, spot: BlockRef) -> None:
-        batch = self.shelf.rows(spot)
+    def block(self, ref: BlockRef) -> None:
+        batch = self.table_files.rows(ref)
         if not batch.num_rows:
             return
-        where = where_of(self.shelf, spot)
+        where = where_of(self.table_files, ref)
         self._checked.clocks.see(batch, where)
         self._count_crossed(batch)
         if "item" in batch.schema.names:
             first = batch.column("item").fill_null(0).to_numpy() == 0
             batch = batch if first.all() else batch.filter(pa.array(first))
-        if self.shelf.block(spot).note.keyframes:
+        if self.table_files.block(ref).note.keyframes:
             self._begin(batch)
             return
         self._check_order(batch, where)
@@ -186,15 +186,15 @@ def _whole(read: Callable[[], Found]) -> Found:
             continue
 
 
-def _sources_before(shelf: TableFiles) -> frozenset[str]:
+def _sources_before(table_files: TableFiles) -> frozenset[str]:
     """The sources of which a table had files that were deleted."""
-    spot = next(shelf.spots(), None)
-    return frozenset() if spot is None or not is_trimmed(shelf) else frozenset(shelf.block(spot).note.sources)
+    ref = next(table_files.refs(), None)
+    return frozenset() if ref is None or not is_trimmed(table_files) else frozenset(table_files.block(ref).note.sources)
 
 
-def where_of(shelf: TableFiles, spot: BlockRef) -> str:
+def where_of(table_files: TableFiles, ref: BlockRef) -> str:
     """A batch, in words."""
-    return f"{shelf.places[spot.file].path} batch {spot.block}"
+    return f"{table_files.places[ref.file].path} batch {ref.block}"
 
 
 def _best(side: pa.ListArray) -> pa.Array:

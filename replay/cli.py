@@ -292,13 +292,14 @@ def publish(
         raise ConfigError(f"found the venue {venue!r}, wanted one")
     if near := near_venue(venue):
         say(f"warning: {venue} is a venue of your own, with JSON ticks; did you mean {near}?")
-    from feed.venues.table import venue as venue_named
+    from feed.kafka.access import entrance_of
+    from feed.run.venues import venue_of
     from replay.captures import read
     from replay.publish import Target
     from replay.publish import publish as play
 
     target = Target(
-        settings.kafka.bootstrap,
+        entrance_of(settings.kafka),
         settings.ticks_topic(venue),
         settings.kafka.partitions,
         settings.topic_settings,
@@ -306,7 +307,7 @@ def publish(
     )
     with _told(f"{venue} to {target.topic}", files) as tell:
         done = asyncio.run(
-            play(read(files, symbol=symbol), venue_named(venue), target, speed=factor, symbol=symbol, tell=tell)
+            play(read(files, symbol=symbol), venue_of(settings, venue), target, speed=factor, symbol=symbol, tell=tell)
         )
     say(
         f"published {done.frames:,} frames as {done.ticks:,} ticks to {target.topic} in {done.elapsed_s:.1f} s "
@@ -319,6 +320,7 @@ def publish(
 def _republish(
     settings: Settings, path: str, chosen: Filter, start: RecordingCut, end: RecordingCut, speed: Speed
 ) -> int:
+    from feed.kafka.access import entrance_of
     from replay.progress import counted
     from replay.republish import republish
 
@@ -327,7 +329,7 @@ def _republish(
         done = asyncio.run(
             republish(
                 opened.recording,
-                settings.kafka.bootstrap,
+                entrance_of(settings.kafka),
                 settings.feed_topic,
                 settings.log_settings,
                 settings.kafka.compression,
@@ -346,6 +348,7 @@ def _republish(
 
 
 def _publish_ticks(settings: Settings, path: str, speed: Speed) -> int:
+    from feed.kafka.access import entrance_of
     from replay.progress import counted
     from replay.ticks import opened_ticks, publish_ticks
 
@@ -353,7 +356,7 @@ def _publish_ticks(settings: Settings, path: str, speed: Speed) -> int:
     recording = opened_ticks(path)
     with counted(f"publishing {path}", "ticks") as tell:
         work = publish_ticks(
-            recording, kafka.bootstrap, settings.topic_settings, kafka.compression, speed=speed, tell=tell
+            recording, entrance_of(kafka), settings.topic_settings, kafka.compression, speed=speed, tell=tell
         )
         done = asyncio.run(work)
     say(f"published {done:,} ticks")

@@ -91,9 +91,9 @@ def timelines_of(recording: RecordingFiles) -> dict[str, Timeline]:
 
 def _batches(recording: RecordingFiles) -> Iterator[tuple[bool, pa.RecordBatch]]:
     """All rows, and whether they are keyframes."""
-    for shelf in recording.shelves.values():
-        for spot in shelf.spots():
-            yield bool(shelf.block(spot).note.keyframes), shelf.rows(spot)
+    for table_files in recording.files_by_table.values():
+        for ref in table_files.refs():
+            yield bool(table_files.block(ref).note.keyframes), table_files.rows(ref)
 
 
 def received_of(batch: pa.RecordBatch) -> np.ndarray:
@@ -113,10 +113,10 @@ def venue_of(source: str) -> str:
 def _begins(recording: RecordingFiles) -> dict[str, int]:
     """Where files before these are gone: the clocks that they left, by venue."""
     found: dict[str, int] = {}
-    for shelf in recording.shelves.values():
-        spot = next(shelf.spots(), None)
-        if spot is not None and is_trimmed(shelf):
-            for source, span in shelf.block(spot).note.sources.items():
+    for table_files in recording.files_by_table.values():
+        ref = next(table_files.refs(), None)
+        if ref is not None and is_trimmed(table_files):
+            for source, span in table_files.block(ref).note.sources.items():
                 found[venue_of(source)] = max(found.get(venue_of(source), 0), span.clock)
     return found
 

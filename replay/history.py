@@ -54,18 +54,18 @@ def arrow(recording: RecordingFiles, wanted: HistoryQuery) -> Iterator[Piece]:
     """
     schema = SCHEMAS[wanted.kind]
     yield _messages_of(schema)
-    shelf = recording.shelves[wanted.kind]
+    table_files = recording.files_by_table[wanted.kind]
     said: RecordedFile | None = None
-    for spot in _spots(recording, wanted):
-        file = shelf.file(spot.file)
-        if file.place.sealed and file.columns == len(schema) and _whole(recording, spot, wanted):
-            file.verify(spot.block)
+    for ref in _refs(recording, wanted):
+        file = table_files.file(ref.file)
+        if file.place.sealed and file.columns == len(schema) and _whole(recording, ref, wanted):
+            file.verify(ref.block)
             if said is not file:
                 yield from _cut(b"".join(_lying(file, 0, DICTIONARY)))
                 said = file
-            yield from _cut(b"".join(_lying(file, spot.block, BATCH)))
+            yield from _cut(b"".join(_lying(file, ref.block, BATCH)))
             continue
-        batch = _rows(recording, spot, wanted)
+        batch = _rows(recording, ref, wanted)
         if batch.num_rows:
             yield from _cut(_messages_of(schema, batch))
             said = None  # its dictionaries are the last ones that were sent
@@ -93,8 +93,8 @@ def csv(recording: RecordingFiles, wanted: HistoryQuery) -> Iterator[Piece]:
     yield (",".join(f'"{name}"' for name in names) + "\n").encode()
     flat = csv_schema(pa.schema([schema.field(name) for name in names]))
     options = pyarrow.csv.WriteOptions(include_header=False)
-    for spot in _spots(recording, wanted):
-        batch = _rows(recording, spot, wanted)
+    for ref in _refs(recording, wanted):
+        batch = _rows(recording, ref, wanted)
         batch = batch.filter(pc.invert(batch.column("is_snapshot"))).select(names)
         if batch.num_rows:
             out = pa.BufferOutputStream()
@@ -111,26 +111,26 @@ FORMS: Final[dict[str, Callable[[RecordingFiles, HistoryQuery], Iterator[Piece]]
 """By media type; the first is what is sent where nothing is asked for."""
 
 
-def _spots(recording: RecordingFiles, wanted: HistoryQuery) -> Iterator[BlockRef]:
+def _refs(recording: RecordingFiles, wanted: HistoryQuery) -> Iterator[BlockRef]:
     """The blocks that have rows in the range."""
-    shelf = recording.shelves[wanted.kind]
-    for spot in shelf.spots(shelf.start(RecordingCut(wanted.start - 1))):
-        note = shelf.block(spot).note
+    table_files = recording.files_by_table[wanted.kind]
+    for ref in table_files.refs(table_files.start(RecordingCut(wanted.start - 1))):
+        note = table_files.block(ref).note
         spans = [span for span in note.sources.values() if span.rows]
         if not note.keyframes and any(s.first_clock < wanted.end and s.last_clock >= wanted.start for s in spans):
-            yield spot
+            yield ref
 
 
-def _whole(recording: RecordingFiles, spot: BlockRef, wanted: HistoryQuery) -> bool:
+def _whole(recording: RecordingFiles, ref: BlockRef, wanted: HistoryQuery) -> bool:
     """Whether every row of a block is wanted."""
-    spans = recording.shelves[wanted.kind].block(spot).note.sources.values()
+    spans = recording.files_by_table[wanted.kind].block(ref).note.sources.values()
     return wanted.chosen.every_symbol and all(
         wanted.start <= span.first_clock and span.last_clock < wanted.end for span in spans if span.rows
     )
 
 
-def _rows(recording: RecordingFiles, spot: BlockRef, wanted: HistoryQuery) -> pa.RecordBatch:
-    batch = recording.shelves[wanted.kind].rows(spot)
+def _rows(recording: RecordingFiles, ref: BlockRef, wanted: HistoryQuery) -> pa.RecordBatch:
+    batch = recording.files_by_table[wanted.kind].rows(ref)
     clock = order_of(batch)[0]
     keep = (clock >= wanted.start) & (clock < wanted.end)
     mask = wanted.chosen.rows(wanted.kind, batch)

@@ -116,11 +116,11 @@ class _Told(NamedTuple):
 class Gaps:
     """The gaps of a recording, and which breaks of a chain they explain."""
 
-    def __init__(self, shelf: TableFiles) -> None:
+    def __init__(self, table_files: TableFiles) -> None:
         self._told: dict[Key, list[_Told]] = {}
         names = ("channel", "symbol", "source", "prev", "seq", "reason")
-        for spot in shelf.spots():
-            batch = shelf.rows(spot)
+        for ref in table_files.refs():
+            batch = table_files.rows(ref)
             columns = (batch.column(name).to_pylist() for name in names)
             clocks = order_of(batch)[0].tolist()
             for kind, symbol, source, prev, seq, reason, clock in zip(*columns, clocks, strict=True):
@@ -173,24 +173,24 @@ def holes_of(recording: RecordingFiles, lost: Mapping[str, Sequence[LostBatch]],
     Raises:
         CorruptRecording: a batch is damaged.
     """
-    gaps = Gaps(recording.shelves[GAPS])
+    gaps = Gaps(recording.files_by_table[GAPS])
     untold = Losses(spans, lost.get(GAPS, ()))
     found: list[Hole] = []
     for kind in KINDS:
-        shelf = recording.shelves[kind]
+        table_files = recording.files_by_table[kind]
         if lost.get(kind) or lost.get(GAPS):
-            found += _Walk(shelf, gaps, Losses(spans, lost.get(kind, ())), untold).holes()
+            found += _Walk(table_files, gaps, Losses(spans, lost.get(kind, ())), untold).holes()
     return found
 
 
 class _Walk:
     """One kind's rows from the first to the last, and how each channel stands there."""
 
-    def __init__(self, shelf: TableFiles, gaps: Gaps, losses: Losses, untold: Losses) -> None:
+    def __init__(self, table_files: TableFiles, gaps: Gaps, losses: Losses, untold: Losses) -> None:
         """`losses`: of this kind; `untold`: of gaps."""
-        self._shelf = shelf
-        self._kind = shelf.table
-        self._loses = shelf.table in LOST_KINDS
+        self._table_files = table_files
+        self._kind = table_files.table
+        self._loses = table_files.table in LOST_KINDS
         self._gaps = gaps
         self._losses = losses
         self._untold = untold
@@ -206,10 +206,10 @@ class _Walk:
         """Books that wait for a keyframe: which hole it was."""
 
     def holes(self) -> list[Hole]:
-        shelf = self._shelf
-        for spot in shelf.spots():
-            note = shelf.block(spot).note
-            for row in _messages(shelf, spot):
+        table_files = self._table_files
+        for ref in table_files.refs():
+            note = table_files.block(ref).note
+            for row in _messages(table_files, ref):
                 (self._keyframe if note.keyframes else self._row)(row, note.commit)
             for source in note.keyframes if not note.left else ():
                 if (span := note.sources.get(source)) is not None:
@@ -335,8 +335,8 @@ class _Walk:
         return place if floor < place[0] and place < row.place else row.place
 
 
-def _messages(shelf: TableFiles, spot: BlockRef) -> Iterator[_Row]:
-    batch = shelf.rows(spot)
+def _messages(table_files: TableFiles, ref: BlockRef) -> Iterator[_Row]:
+    batch = table_files.rows(ref)
     if "item" in batch.schema.names:
         batch = batch.filter(pa.array(batch.column("item").fill_null(0).to_numpy() == 0))
     clock, at = order_of(batch)
@@ -352,13 +352,13 @@ def states_of(recording: RecordingFiles, holes: list[Hole]) -> list[Added]:
     if not wanted:
         return []
     found: dict[tuple[str, str, str], dict[str, Any]] = {}
-    shelf = recording.shelves[STATES]
+    table_files = recording.files_by_table[STATES]
     told: list[tuple[int, bool, list[str], list[dict[str, Any]]]] = []
-    for spot in shelf.spots():
-        note = shelf.block(spot).note
+    for ref in table_files.refs():
+        note = table_files.block(ref).note
         if not note.keyframes:
-            told.append((note.commit, False, [], plain(shelf.rows(spot), SCHEMAS[STATES]).to_pylist()))
-    for note, batches in rounds(shelf):
+            told.append((note.commit, False, [], plain(table_files.rows(ref), SCHEMAS[STATES]).to_pylist()))
+    for note, batches in rounds(table_files):
         rows = [row for batch in batches for row in plain(batch, SCHEMAS[STATES]).to_pylist()]
         told.append((note.commit, True, note.keyframes, rows))
     for commit, whole, sources, rows in sorted(told, key=lambda one: one[:2]):

@@ -49,9 +49,9 @@ class Spans:
     def __init__(self, recording: RecordingFiles) -> None:
         self._spans: dict[str, dict[int, Span]] = {}
         self._firsts: dict[str, Place] = {}
-        for shelf in recording.shelves.values():
-            for spot in shelf.spots():
-                note = shelf.block(spot).note
+        for table_files in recording.files_by_table.values():
+            for ref in table_files.refs():
+                note = table_files.block(ref).note
                 for source, span in note.sources.items():
                     self._spans.setdefault(source, {}).setdefault(note.commit, span)
                     first = (span.first_clock, span.first_at) if span.rows else (span.clock, span.tick)

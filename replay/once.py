@@ -180,9 +180,9 @@ def _of_hole(head: RowHead, message: bytes) -> bool:
 def _begins_of(recording: RecordingFiles) -> dict[str, int]:
     """The first tick of each source that a recording has rows of."""
     found: dict[str, int] = {}
-    for shelf in recording.shelves.values():
-        for spot in shelf.spots():
-            for source, span in shelf.block(spot).note.sources.items():
+    for table_files in recording.files_by_table.values():
+        for ref in table_files.refs():
+            for source, span in table_files.block(ref).note.sources.items():
                 if span.rows:
                     found[source] = min(span.first_at, found.get(source, NEVER))
     return found

@@ -151,7 +151,7 @@ class Recording(Face):
         self._path = path
 
     def __repr__(self) -> str:
-        files = sum(len(shelf) for shelf in self._recording.shelves.values())
+        files = sum(len(table_files) for table_files in self._recording.files_by_table.values())
         return f"<recording {self._path}: {files} files>"
 
     def __enter__(self) -> Recording:
@@ -212,20 +212,20 @@ class Recording(Face):
 
         Rows of one source are in order; a source that was behind comes where it was written.
         """
-        shelf = self._recording.shelves[name]
+        table_files = self._recording.files_by_table[name]
         chosen = chosen_of(KINDS, symbol)
         first = 0 if start is None else ns_of(start)
         last = NEVER if end is None else ns_of(end)
         wanted = list(columns) if columns is not None else columns_of(name, snapshots=snapshots)
-        for spot in shelf.spots(shelf.start(RecordingCut(first - 1))):
-            note = shelf.block(spot).note
+        for ref in table_files.refs(table_files.start(RecordingCut(first - 1))):
+            note = table_files.block(ref).note
             if note.keyframes and not snapshots:
                 continue
             if not note.keyframes and not any(
                 span.rows and span.first_clock < last and span.last_clock >= first for span in note.sources.values()
             ):
                 continue
-            batch = shelf.rows(spot)
+            batch = table_files.rows(ref)
             times = order_of(batch)[0]
             keep = (times >= first) & (times < last)
             if not snapshots and "is_snapshot" in batch.schema.names:

@@ -79,7 +79,7 @@ class RecordingReader:
                 standing = self._recording.standing(ChannelFilter(order.standing), after)
             until = RecordingCut(order.until)
             if self.arrow:
-                self._pages = ArrowReading(self._recording.shelves, order.picked, after, until).aheads()
+                self._pages = ArrowReading(self._recording.files_by_table, order.picked, after, until).aheads()
             else:
                 self._pages = map(Ahead, self._recording.pages(order.picked, after, until, separator=SEPARATOR))
             return standing

@@ -11,8 +11,10 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
+from feed.kafka.access import Entrance
 from feed.kafka.append import Appender, Compression
 from feed.kafka.cluster import Cluster
+from feed.kafka.rights import Right
 from feed.venues.venue import Venue
 from replay.pacing import Pacing, Speed, seconds
 from replay.sinks import Captured, TickTopic
@@ -37,7 +39,7 @@ class Progress(NamedTuple):
 class Target(NamedTuple):
     """Where to: a cluster, a topic, and how the topic is made when it is missing."""
 
-    bootstrap: str
+    broker: Entrance | str
     topic: str
     partitions: int
     settings: dict[str, str]
@@ -56,14 +58,15 @@ async def publish(
     """Plays all of it; returns when everything is in the log. `tell` is called now and then.
 
     Raises:
-        Unreachable: no broker answers.
+        Unreachable: no broker answers; NotLetIn where we are not let in, or may not write.
         AppendFailed: it is not known what of the last batches lies in the log.
         BadCapture: a file is not what it was said to be.
     """
-    async with Cluster(target.bootstrap) as cluster:
+    async with Cluster(target.broker) as cluster:
+        await cluster.must_have([Right("WRITE", "topic", target.topic)])
         await cluster.make_topics({target.topic: target.partitions}, target.settings)
         partitions = await cluster.partitions(target.topic)
-    appender = Appender(target.bootstrap, compression=target.compression, timeout_ms=60_000)
+    appender = Appender(target.broker, compression=target.compression, timeout_ms=60_000)
     await appender.start()
     try:
         topic = TickTopic(appender, target.topic, partitions, venue.keys, symbol)

@@ -97,15 +97,15 @@ def _tell_holes(disk: Disk, unfinished: Unfinished) -> None:
         states = [*states_of(recording, holes), *doubts_of(recording, lost.get(STATES, []), spans)]
         finals: list[str] = []
         for table, added in ((GAPS, [hole.row for hole in holes]), (STATES, states)):
-            shelf = recording.shelves[table]
-            if added and not len(shelf):
+            table_files = recording.files_by_table[table]
+            if added and not len(table_files):
                 finals.append(_begin(disk, recording, table, added))
-            for number, rows in rows_of_files(shelf, added).items():
-                finals += _write_anew(disk, shelf.file(number), partial(with_rows, rows=rows))
+            for number, rows in rows_of_files(table_files, added).items():
+                finals += _write_anew(disk, table_files.file(number), partial(with_rows, rows=rows))
         for kind in {hole.kind for hole in holes} - LOST_KINDS:
             of_kind = [hole for hole in holes if hole.kind == kind]
-            for number in range(len(recording.shelves[kind])):
-                file = recording.shelves[kind].file(number)
+            for number in range(len(recording.files_by_table[kind])):
+                file = recording.files_by_table[kind].file(number)
                 finals += _write_anew(disk, file, partial(with_snapshots, holes=of_kind))
     finally:
         recording.close()
@@ -116,7 +116,7 @@ def _within(recording: RecordingFiles, table: str, missing: Sequence[LostBatch])
     """Losses with ends; where there is no commit in between, only keyframes or an index are gone."""
     found: list[LostBatch] = []
     for one in missing:
-        nexts = (place.commit for place in recording.shelves[table].places if place.commit > one.after)
+        nexts = (place.commit for place in recording.files_by_table[table].places if place.commit > one.after)
         last = min(one.last, recording.limit)
         # a recorder may have gone on since
         last = min(last, *nexts, last) if one.last == NEVER else last
@@ -128,7 +128,7 @@ def _within(recording: RecordingFiles, table: str, missing: Sequence[LostBatch])
 def _begin(disk: Disk, recording: RecordingFiles, table: str, added: Sequence[Added]) -> str:
     """A file of a table of which there is none any more, with these rows."""
     spans = recording.positions
-    first = min(place.commit for shelf in recording.shelves.values() for place in shelf.places)
+    first = min(place.commit for table_files in recording.files_by_table.values() for place in table_files.places)
     final = path_of(table, first, max(span.clock for span in spans.values())).removesuffix(PART) + SEALED
     schema = schema_of(table, recording.rules)
     empty = pa.RecordBatch.from_pylist([], schema=schema.remove_metadata())
@@ -159,9 +159,9 @@ def _set_clocks(disk: Disk, unfinished: Unfinished) -> Iterator[Mended]:
     try:
         timelines = timelines_of(recording)
         written: list[tuple[FilePlace, str, int]] = []
-        for shelf in recording.shelves.values() if timelines else ():
-            for number, place in enumerate(shelf.places):
-                file = shelf.file(number)
+        for table_files in recording.files_by_table.values() if timelines else ():
+            for number, place in enumerate(table_files.places):
+                file = table_files.file(number)
                 blocks = [block for block in file.blocks if _is_wrong(block.note, timelines)]
                 if not blocks:
                     continue

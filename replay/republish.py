@@ -22,8 +22,10 @@ from aiokafka.structs import TopicPartition
 from feed.channels.hub import Hub, HubSettings
 from feed.channels.steps import whole
 from feed.errors import ConfigError
+from feed.kafka.access import Entrance
 from feed.kafka.append import Appender, Compression
 from feed.kafka.cluster import Cluster
+from feed.kafka.rights import Right
 from feed.recording.filter import Filter
 from feed.recording.merge import RowPage
 from feed.recording.recording import RecordingFiles
@@ -208,7 +210,7 @@ class Republisher:
 
 async def republish(
     recording: RecordingFiles,
-    bootstrap: str,
+    broker: Entrance | str,
     topic_of: Callable[[str], str],
     topic_settings: dict[str, str],
     compression: Compression,
@@ -223,11 +225,12 @@ async def republish(
 
     Raises:
         ConfigError: a partition that is to be written is not empty.
-        Unreachable: no broker answers.
+        Unreachable: no broker answers; NotLetIn where we are not let in, or may not write.
         AppendFailed: it is not known what of the last records lies in the log.
     """
     partitions = _partitions(recording, topic_of)
-    async with Cluster(bootstrap) as cluster:
+    async with Cluster(broker) as cluster:
+        await cluster.must_have(Right("WRITE", "topic", topic) for topic in partitions)
         await cluster.make_topics(partitions, topic_settings)
         for topic, count in partitions.items():
             if await cluster.partitions(topic) < count:
@@ -238,7 +241,7 @@ async def republish(
                     raise ConfigError(
                         f"partition {number} of {topic} is not empty: a recording is published into a new log"
                     )
-    appender = Appender(bootstrap, compression=compression, timeout_ms=60_000)
+    appender = Appender(broker, compression=compression, timeout_ms=60_000)
     await appender.start()
     try:
         start = begin_of(recording, chosen, start)
@@ -289,9 +292,9 @@ async def _play(
 def _partitions(recording: RecordingFiles, topic_of: Callable[[str], str]) -> dict[str, int]:
     """The topics, and how many partitions each needs."""
     found: dict[str, int] = {}
-    for shelf in recording.shelves.values():
-        for spot in shelf.spots():
-            for source in shelf.block(spot).note.sources:
+    for table_files in recording.files_by_table.values():
+        for ref in table_files.refs():
+            for source in table_files.block(ref).note.sources:
                 venue, _, number = source.partition("@")[0].rpartition("/")
                 topic = topic_of(venue)
                 found[topic] = max(found.get(topic, 0), int(number) + 1)

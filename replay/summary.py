@@ -61,17 +61,17 @@ def summary_of(recording: RecordingFiles, tell: Callable[[int], None] = lambda d
     count = _Count()
     done = 0
     for table in (*KINDS, GAPS):
-        shelf = recording.shelves[table]
+        table_files = recording.files_by_table[table]
         while True:
             try:
-                mine, read = _counted(shelf, tell, done)
+                mine, read = _counted(table_files, tell, done)
                 break
             except Gone:
                 continue  # deleted while it was counted: what there is now is counted
         count.add(mine)
         done = read
     counts, firsts, lasts, gaps = count.updates, count.firsts, count.lasts, count.gaps
-    places = [place for shelf in recording.shelves.values() for place in shelf.places]
+    places = [place for table_files in recording.files_by_table.values() for place in table_files.places]
     channels = [
         ChannelSummary(
             kind,
@@ -138,17 +138,17 @@ class _Count:
             self.lasts[key] = max(self.lasts.get(key, 0), int(mine.max()))
 
 
-def _counted(shelf: TableFiles, tell: Callable[[int], None], done: int) -> tuple[_Count, int]:
+def _counted(table_files: TableFiles, tell: Callable[[int], None], done: int) -> tuple[_Count, int]:
     """One table, and how many bytes were read with it."""
     count = _Count()
-    for spot in shelf.spots():
-        block = shelf.block(spot)
+    for ref in table_files.refs():
+        block = table_files.block(ref)
         if not block.note.keyframes and block.rows:
-            batch = shelf.rows(spot)
-            if shelf.table == GAPS:
+            batch = table_files.rows(ref)
+            if table_files.table == GAPS:
                 count.gaps.update(batch.column("reason").to_pylist())
             else:
-                count.take(shelf.table, batch)
+                count.take(table_files.table, batch)
         done += block.end - block.start
         tell(done)
     return count, done
@@ -156,9 +156,9 @@ def _counted(shelf: TableFiles, tell: Callable[[int], None], done: int) -> tuple
 
 def _torn(recording: RecordingFiles) -> int:
     return sum(
-        shelf.file(number).torn_bytes
-        for shelf in recording.shelves.values()
-        for number, place in enumerate(shelf.places)
+        table_files.file(number).torn_bytes
+        for table_files in recording.files_by_table.values()
+        for number, place in enumerate(table_files.places)
         if not place.sealed
     )
 

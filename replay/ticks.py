@@ -13,8 +13,10 @@ from typing import NamedTuple
 from aiokafka.structs import TopicPartition
 
 from feed.errors import ConfigError
+from feed.kafka.access import Entrance
 from feed.kafka.append import Appender, Compression
 from feed.kafka.cluster import Cluster
+from feed.kafka.rights import Right
 from feed.recording.recording import RecordingFiles
 from feed.recording.tables import TICKS
 from replay.pacing import Pacing, Speed, seconds
@@ -38,9 +40,9 @@ def ticks_of(recording: RecordingFiles) -> Iterator[list[RecordedTick]]:
     Raises:
         CorruptRecording: a batch is damaged.
     """
-    shelf = recording.shelves[TICKS]
-    for spot in shelf.spots():
-        batch = shelf.rows(spot)
+    table_files = recording.files_by_table[TICKS]
+    for ref in table_files.refs():
+        batch = table_files.rows(ref)
         names = ("topic", "partition", "offset", "timestamp", "key", "value", "headers")
         columns = {name: batch.column(name) for name in names}
         columns["timestamp"] = columns["timestamp"].cast("int64")
@@ -63,14 +65,14 @@ def opened_ticks(path: str) -> RecordingFiles:
         ConfigError: it has none.
     """
     recording = RecordingFiles(path, tables=(TICKS,))
-    if not len(recording.shelves[TICKS]):
+    if not len(recording.files_by_table[TICKS]):
         raise ConfigError(f"{path} has no ticks: it was not recorded with --raw")
     return recording
 
 
 async def publish_ticks(
     recording: RecordingFiles,
-    bootstrap: str,
+    broker: Entrance | str,
     topic_settings: dict[str, str],
     compression: Compression,
     *,
@@ -81,19 +83,20 @@ async def publish_ticks(
 
     Raises:
         ConfigError: a topic has fewer partitions than were recorded.
-        Unreachable: no broker answers.
+        Unreachable: no broker answers; NotLetIn where we are not let in, or may not write.
         AppendFailed: it is not known what of the last batches lies in the log.
     """
     partitions: dict[str, int] = {}
     for source in recording.positions:
         topic, _, number = source.rpartition("/")
         partitions[topic] = max(partitions.get(topic, 0), int(number) + 1)
-    async with Cluster(bootstrap) as cluster:
+    async with Cluster(broker) as cluster:
+        await cluster.must_have(Right("WRITE", "topic", topic) for topic in partitions)
         await cluster.make_topics(partitions, topic_settings)
         for topic, count in partitions.items():
             if (found := await cluster.partitions(topic)) < count:
                 raise ConfigError(f"topic {topic} has {found} partitions, wanted {count}, as many as were recorded")
-    appender = Appender(bootstrap, compression=compression, timeout_ms=60_000)
+    appender = Appender(broker, compression=compression, timeout_ms=60_000)
     await appender.start()
     pacing, done = Pacing(speed), 0
     try:

@@ -68,9 +68,9 @@ class _Books:
     def __init__(self, recording: RecordingFiles) -> None:
         self.firsts: dict[_Key, tuple[int, int]] = {}
         self.snapshots: dict[_Key, list[tuple[int, int]]] = {}
-        shelf = recording.shelves[_BOOK]
-        for spot in shelf.spots():
-            note, batch = shelf.block(spot).note, shelf.rows(spot)
+        table_files = recording.files_by_table[_BOOK]
+        for ref in table_files.refs():
+            note, batch = table_files.block(ref).note, table_files.rows(ref)
             clock, at = order_of(batch)
             columns = (batch.column(name).to_pylist() for name in ("symbol", "source", "is_snapshot"))
             places = zip(clock.tolist(), at.tolist(), strict=True)
@@ -85,10 +85,10 @@ class _States:
 
     def __init__(self, recording: RecordingFiles) -> None:
         self._told: dict[_Key, list[tuple[int, int]]] = {}
-        shelf = recording.shelves[STATES]
-        for spot in shelf.spots():
-            if not shelf.block(spot).note.keyframes:
-                for row in _rows(shelf.rows(spot)):
+        table_files = recording.files_by_table[STATES]
+        for ref in table_files.refs():
+            if not table_files.block(ref).note.keyframes:
+                for row in _rows(table_files.rows(ref)):
                     self._told.setdefault((row["symbol"], row["source"]), []).append((row["clock"], row["at"]))
         self._rounds = [
             (
@@ -96,7 +96,7 @@ class _States:
                 set(note.keyframes),
                 {(row["symbol"], row["source"]): row for batch in batches for row in _rows(batch)},
             )
-            for note, batches in rounds(shelf)
+            for note, batches in rounds(table_files)
         ]
 
     def after(self, key: _Key, end: _Place) -> _Place:

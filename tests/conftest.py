@@ -2,6 +2,7 @@
 
 - `data_dir`: captured market data (`FEED_TEST_DATA`, else `../shared/data`); skips where it is absent.
 - `kafka`: `HOST:PORT` of a real broker for the whole session: `FEED_TEST_KAFKA`, else one from Maven's jars.
+- `secured`: a real broker with certificates, passwords and rights (`ops/kafka/secured.py`), for the whole session.
 - `own_broker`: starts brokers of the test's own, to be killed and paused.
 - `fresh`: makes names that no other test uses, for topics and groups.
 
@@ -16,14 +17,17 @@ import secrets
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import pytest
 from broker import Broker, NoBroker
 from hypothesis import settings
 
+if TYPE_CHECKING:
+    from secured import SecuredBroker
+
 ROOT: Final = Path(__file__).resolve().parent.parent
-BROKER_FIXTURES: Final = frozenset({"kafka", "own_broker"})
+BROKER_FIXTURES: Final = frozenset({"kafka", "own_broker", "secured"})
 USED: Final = "broker"
 
 _ADDRESS: Final = pytest.StashKey[str]()
@@ -64,6 +68,20 @@ def kafka(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         yield broker.address
     finally:
         broker.stop()
+
+
+@pytest.fixture(scope="session")
+def secured(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecuredBroker]:
+    """A broker that lets in only whom it knows; users have the rights that their tests give them."""
+    from secured import SecuredBroker
+
+    names = ("feed", "normalizer", "gateway", "recorder", "publisher")
+    users = {name: f"{secrets.token_hex(4)},w=1 ä" for name in names}
+    broker = SecuredBroker(tmp_path_factory.mktemp("secured"), users=users)
+    _started(broker)
+    request.config.stash.setdefault(_ADDRESS, broker.address)
+    yield broker
+    broker.stop()
 
 
 @pytest.fixture

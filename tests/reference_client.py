@@ -66,6 +66,8 @@ class Channel:
         self.needs_gap = False
         self.had = -1
         """Where it resumed on this connection: nothing at or below is sent again."""
+        self.least: tuple[str, int] | None = None
+        """The source and the position that an ack or a `joined` told: the snapshot that is awaited is no older."""
         self.marked = False
         """Whether the client's marks were told while it was in step; those told before it began are not about it."""
         self.view: View = (None, None)
@@ -99,6 +101,7 @@ class Channel:
         self.marked = self.marked and mode == "resumed"
         self.had = told["seq"] if mode == "resumed" else -1
         self.chain = None
+        self.least = (told["source"], told["seq"]) if mode == "snapshot" else None
         if mode == "snapshot":
             self.waiting = True
             self.partial = False
@@ -137,6 +140,10 @@ class Channel:
         if part[0] < part[1]:
             return
         require(len({(p["seq"], p["source"]) for p in self._parts}) == 1, f"parts of different snapshots: {self}")
+        if self.least is not None:
+            source, least = self.least
+            fresh = message["source"] != source or message["seq"] >= least
+            require(fresh, f"snapshot at {message['seq']}, older than its ack at {least}: {self}")
         self.data = None
         for piece in self._parts:
             self._load(piece["data"], whole=True)
@@ -180,7 +187,7 @@ class Channel:
     def gap(self, message: Json) -> None:
         same = message["source"] == self.source
         if message["reason"] != "venue":
-            self.had = -1  # it begins anew
+            self.had, self.least = -1, None  # it begins anew
         if same and message["reason"] == "venue" and message["seq"] == self.pos:
             self.gaps.append(message)
             return

@@ -67,8 +67,7 @@ keeps them apart (::test_a_hole_that_the_past_has_yet_to_tell_is_told_first,
 ::test_a_source_that_has_ended_is_told_by_the_past).
 
 The tests named here are in tests/feed/backfill. With the reader, logs that grow and made-up chances:
-tests/feed/gateway/test_backfill.py and test_backfill_recorded.py; on a real broker tests/integration/test_past.py
-(invariants 43 and 49 of ARCHITECTURE.md).
+tests/feed/gateway/test_backfill.py and test_backfill_recorded.py; on a real broker tests/integration/test_past.py.
 
 Imports for types only, none of them part of a circle: `past` and `request` name `recorded.RecordedPart`, which they
 are given; `cutover` names `past.Past`.

@@ -219,6 +219,10 @@ class Join:
         """Whether a channel's state is sent."""
         return (channel.id, channel.bit) in self.broken or self.mode(channel) == "snapshot"
 
+    def cuts(self, channel: Channel) -> bool:
+        """Whether a snapshot holds the last items only, as of where the channel stands."""
+        return bool(self.last) and channel.kind in ("trades", "bars")
+
     def goes_on_at(self, channel: Channel) -> int:
         """The position from which messages follow for a client that resumes, or gets a gap."""
         if self.beyond_of(channel) is not None:

@@ -669,7 +669,7 @@ class Subscriber:
         if after is None or channel.waits or anew:
             # row 5
             hub.counts.join()
-            if join.last and channel.kind in ("trades", "bars"):
+            if join.cuts(channel):
                 folded = channel.folded(hub.rules, join.last)
                 return [] if folded is None else folded.messages, False
             return channel.fresh(hub.rules), False

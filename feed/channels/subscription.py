@@ -316,7 +316,7 @@ class Subscribing:
                 mode = "snapshot"
         subscriber.enter(channel, join, announce=False)
         if mode == "snapshot":
-            seq = channel.position if join.last or join.exact else self._joined_at(channel)
+            seq = channel.position if join.exact or join.cuts(channel) else self._joined_at(channel)
         elif mode == "live":
             seq = channel.position
         else:

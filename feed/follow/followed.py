@@ -253,7 +253,7 @@ class FollowedLog:
     def verdict(self, now: float) -> Verdict:
         """What is to be thought of the source."""
         patience = self._patience
-        if self.unreadable is not None and now - self.unreadable.since > patience.stalled_s:
+        if self.unreadable is not None and (self.stream.denied or now - self.unreadable.since > patience.stalled_s):
             return Verdict("stalled", self.unreadable.since)
         if self.reader.damaged_at is not None:
             return Verdict("stalled", self._damage.since)

@@ -19,11 +19,13 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
-from feed.errors import FeedError
+from feed.errors import FeedError, NotLetIn
 from feed.follow.floors import EARLIEST, Floors
 from feed.follow.followed import FollowedLog, LogStanding, Patience, Sink, Unreadable
+from feed.kafka.access import Entrance
 from feed.kafka.cluster import Cluster, OutOfRange
 from feed.kafka.fetch import Fetcher
+from feed.kafka.rights import Right
 from feed.runtime.tasks import end
 from feed.runtime.throttle import ThrottledLog
 from feed.wire.log_reader import HoleInLog, valid_source
@@ -76,7 +78,7 @@ class Follower:
 
     def __init__(
         self,
-        bootstrap: str,
+        broker: Entrance | str,
         topics: Mapping[str, Followed],
         *,
         sink: Sink,
@@ -113,7 +115,7 @@ class Follower:
         self._room = room
         self._lenient = lenient
         self._told = ThrottledLog(log)
-        self._cluster = Cluster(bootstrap, client_id=client_id)
+        self._cluster = Cluster(broker, client_id=client_id)
         self._floors = Floors(self._cluster, resume_window_s)
         self._fetcher = Fetcher(self._cluster, wait_ms=fetch_wait_ms)
         self._logs: dict[TopicPartition, FollowedLog] = {}
@@ -124,6 +126,8 @@ class Follower:
         """Partitions that came since it is followed, and are not followed yet."""
         self._looked_at = self._seen_at = 0.0
         self._caught_up = False
+        self._refused = ""
+        """Why we are not let in any more."""
 
     @property
     def positions(self) -> dict[str, tuple[int, int]]:
@@ -177,12 +181,16 @@ class Follower:
         """Follows.
 
         Raises:
-            Unreachable: no broker answered at the start.
+            Unreachable: no broker answered at the start; NotLetIn where we are not let in, or may not read what was
+                named.
         """
         await self._cluster.start()
         looking = asyncio.create_task(self._look_for_partitions(), name="feed partitions")
         watched_at = 0.0
         try:
+            if not self._lenient:
+                named = [topic for topic, how in self._topics.items() if how.named]
+                await self._cluster.must_have(Right("READ", "topic", topic) for topic in named)
             while True:
                 await self._wait()
                 if self._between is not None:
@@ -224,7 +232,11 @@ class Follower:
             try:
                 missing = await self._look()
                 self._looked_at = time.monotonic()
+                self._refused = ""
             except (FeedError, KafkaError, OSError) as error:
+                self._refused = str(error) if isinstance(error, NotLetIn) else ""
+                if self._refused:
+                    self._told.say("refused", f"feed logs cannot be looked up: {error}")
                 self._watcher.kafka_failed(str(error))
             await asyncio.sleep(_RETRY_S if missing or not self._logs else _NEW_PARTITIONS_S)
 
@@ -232,7 +244,9 @@ class Follower:
         """Whether any was not followed."""
         known = await self._cluster.topics()
         now = time.monotonic()
-        self._absent = {topic: self._absent.get(topic, now) for topic in self._topics if not known.get(topic)}
+        denied = {where.topic for where, followed in self._logs.items() if followed.stream.denied}
+        absent = [topic for topic in self._topics if not known.get(topic) and topic not in denied]
+        self._absent = {topic: self._absent.get(topic, now) for topic in absent}
         self._unfollowed = {at: why for at, why in self._unfollowed.items() if at.partition < known.get(at.topic, 0)}
         missing = self._misses
         for topic, count in self._partitions.items():
@@ -248,7 +262,7 @@ class Follower:
                     missing = True
                     await self._try(partition, before, self._follow(partition, before))
         for partition, followed in self._logs.items():
-            if partition.partition >= known.get(partition.topic, 0):
+            if partition.partition >= known.get(partition.topic, 0) and not followed.stream.denied:
                 self._cannot(partition, followed, f"there is no partition {_name(partition)}", -1)
         return missing
 
@@ -366,13 +380,15 @@ class Follower:
             self._seen_at = seen_at
             self._watcher.kafka_answered()
         elif not self._fetcher.reachable or self._fetcher.overdue:
-            self._watcher.kafka_failed("fetches are not answered")
+            self._watcher.kafka_failed(self._refused or "fetches are not answered")
         # not while the first look goes on: the logs that it has not come to yet are not read at all
         if not self._caught_up and self._looked_at and self._all_read:
             self._caught_up = True
             self._watcher.caught_up()
         told = False
-        for followed in self._logs.values():
+        for partition, followed in self._logs.items():
+            if followed.stream.denied:
+                self._cannot(partition, followed, followed.stream.denied, -1)
             # who is served while another log is still being read hears of this one, too
             if self._caught_up or followed.caught_up:
                 told = self._tell(followed, now) or told

@@ -20,6 +20,7 @@ from feed.backfill.past import RECORDS_A_PAGE, LogCut
 from feed.errors import BadRequest, FeedError, Unreachable
 from feed.follow.floors import KafkaLog
 from feed.follow.places import OutOfRange, earliest_of, every_record, place_of
+from feed.kafka.access import Entrance
 from feed.kafka.cluster import Cluster
 from feed.runtime.tasks import end
 from feed.wire.log_reader import HoleInLog
@@ -43,8 +44,8 @@ log: Final = logging.getLogger("feed.gateway")
 class FeedLogs:
     """The feed logs of some venues on a broker, connected to when first needed. `topics`: by the name of the venue."""
 
-    def __init__(self, bootstrap: str, topics: Mapping[str, str]) -> None:
-        self._bootstrap = bootstrap
+    def __init__(self, broker: Entrance | str, topics: Mapping[str, str]) -> None:
+        self._broker = broker
         self._topics = topics
         self._cluster: Cluster | None = None
         self._lock = asyncio.Lock()
@@ -61,7 +62,7 @@ class FeedLogs:
             return None
         async with self._lock:
             if self._cluster is None:
-                cluster = Cluster(self._bootstrap, client_id="feed-serve-past")
+                cluster = Cluster(self._broker, client_id="feed-serve-past")
                 await cluster.start()
                 self._cluster = cluster
         return KafkaLog(self._cluster, TopicPartition(topic, int(number)))

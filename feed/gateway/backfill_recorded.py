@@ -124,7 +124,7 @@ def _read(
                 states[kind, symbol] = RecordedState(found.source, found.seq, found.messages)
     lasts = {
         key: last
-        for key, last in last_seqs(recording.shelves, chosen.kinds).items()
+        for key, last in last_seqs(recording.files_by_table, chosen.kinds).items()
         if chosen.symbol(key[1]) and partition_of(last[0]) in partitions
     }
     part = RecordedPart(
@@ -186,11 +186,11 @@ def _begins(recording: RecordingFiles, chosen: Filter) -> dict[str, _Begin]:
     """
     begins: dict[str, _Begin] = {}
     for table in chosen.tables:
-        shelf = recording.shelves[table]
+        table_files = recording.files_by_table[table]
         found: dict[str, _Begin] = {}
-        if table not in KINDS and shelf.has_first:
+        if table not in KINDS and table_files.has_first:
             continue
-        for block in shelf.oldest():
+        for block in table_files.oldest():
             commit = block.note.commit
             for source, span in block.note.sources.items():
                 clock, tick = (span.first_clock, span.first_at) if span.rows else (span.clock, span.tick)

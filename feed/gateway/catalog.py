@@ -40,24 +40,24 @@ class Catalog:
         with self._lock:
             self._forget(recording)
             for kind in KINDS:
-                shelf = recording.shelves[kind]
-                for number in range(len(shelf)):
-                    names = self._names(shelf, number)
+                table_files = recording.files_by_table[kind]
+                for number in range(len(table_files)):
+                    names = self._names(table_files, number)
                     found.update({(kind, symbol): source for symbol, source in names.items()})
         return found
 
     def _forget(self, recording: RecordingFiles) -> None:
         """What is said of files that are gone."""
-        there = {place.path for kind in KINDS for place in recording.shelves[kind].places}
+        there = {place.path for kind in KINDS for place in recording.files_by_table[kind].places}
         self._known = {path: names for path, names in self._known.items() if path in there}
         self._open = {path: names for path, names in self._open.items() if path in there}
 
-    def _names(self, shelf: TableFiles, number: int) -> dict[str, str]:
-        path = shelf.places[number].path
+    def _names(self, table_files: TableFiles, number: int) -> dict[str, str]:
+        path = table_files.places[number].path
         if (names := self._known.get(path)) is not None:
             return names
         try:
-            file = shelf.file(number)
+            file = table_files.file(number)
         except Gone:
             return {}
         # of a file that grows only what is new is read

@@ -23,7 +23,9 @@ from feed.wire.frames import Frames
 
 _SLICE_SECONDS: Final = 0.004
 _PAGES_SECONDS: Final = 0.002
-"""Between two flushes; what comes in needs several turns of the loop, each with so much of it."""
+"""At a time."""
+_TURNS_BETWEEN_PAGES: Final = 8
+"""What Kafka sends takes so many turns of the loop to become news; with pages in each of them it would be late."""
 _WRITE_BYTES: Final = 256 * 1024
 """About so much of a flush goes to any client."""
 _ROOM_TIMES_MAX: Final = 16
@@ -143,7 +145,7 @@ class Fanout:
         metrics.gauge("feed_gateway_catching_up", "Readers that catch up", lambda: len(self._behind))
 
     def set_aside(self, seconds: float) -> None:
-        """So much of the loop's time went to requests, which give way: no reason to have flushes further apart."""
+        """So much of the loop's time went to requests or pages: they give way, and no flush has to wait for that."""
         self._aside += seconds
 
     async def shown(self) -> None:
@@ -204,7 +206,13 @@ class Fanout:
             elif not self._behind:
                 await self._sleep()
             if self._behind:
+                began = self._cpu()
                 self._send_pages()
+                self.set_aside(self._cpu() - began)
+                for _ in range(_TURNS_BETWEEN_PAGES):
+                    await asyncio.sleep(0)
+                    if self._due:
+                        break
             await asyncio.sleep(0)
 
     def _until(self) -> float:

@@ -143,21 +143,21 @@ class Begins:
         """The clock of the first row of any source; `NEVER` where there is no row."""
         found: dict[str, tuple[int, int]] = {}
         with self._lock:
-            for shelf in recording.shelves.values():
-                for number, place in enumerate(shelf.places):
+            for table_files in recording.files_by_table.values():
+                for number, place in enumerate(table_files.places):
                     known = self._known.get(place.path)
                     if known is None or not place.sealed:
-                        known = _first_clock(shelf, number, known or (0, NEVER))
+                        known = _first_clock(table_files, number, known or (0, NEVER))
                     found[place.path] = known
             self._known = found
         return min((clock for _, clock in found.values()), default=NEVER)
 
 
-def _first_clock(shelf: TableFiles, number: int, known: tuple[int, int]) -> tuple[int, int]:
+def _first_clock(table_files: TableFiles, number: int, known: tuple[int, int]) -> tuple[int, int]:
     """Of how many blocks of a file the smallest clock is known, and that clock."""
     seen, clock = known
     try:
-        blocks = shelf.blocks(number)
+        blocks = table_files.blocks(number)
     except Gone:
         return known
     for block in blocks[seen:]:

@@ -16,11 +16,14 @@ from aiokafka.record.default_records import DefaultRecordBatch, DefaultRecordBat
 
 from feed.errors import FeedError
 from feed.kafka.produce import ProduceFailed, Producer
+from feed.kafka.rights import is_denied, no_topic_right
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from aiokafka.structs import TopicPartition
+
+    from feed.kafka.access import Entrance
 
 BATCH_BYTES_MAX: Final = 1 << 20
 RECORD_BYTES_MAX: Final = 15 << 20
@@ -48,11 +51,11 @@ class AppendFailed(FeedError):
 class Appender:
     """An idempotent producer, `acks=all`. Serves several partitions, each with one batch in flight."""
 
-    def __init__(self, bootstrap: str, *, compression: Compression = "none", timeout_ms: int = 30_000) -> None:
+    def __init__(self, broker: Entrance | str, *, compression: Compression = "none", timeout_ms: int = 30_000) -> None:
         """`timeout_ms`: how long a batch that Kafka does not take is tried again."""
         self._codec = _CODECS[compression]
         request_bytes_max = RECORD_BYTES_MAX + BATCH_BYTES_MAX
-        self._producer = Producer(bootstrap, timeout_ms=timeout_ms, request_bytes_max=request_bytes_max)
+        self._producer = Producer(broker, timeout_ms=timeout_ms, request_bytes_max=request_bytes_max)
 
     async def start(self) -> None:
         """Connects.
@@ -80,7 +83,8 @@ class Appender:
             try:
                 offset = await self._producer.produce(partition, buffer)
             except (KafkaError, ProduceFailed) as error:
-                raise AppendFailed(f"batch of {count} records to {partition}: {error!r}") from error
+                words = no_topic_right("WRITE", partition.topic) if is_denied(error) else repr(error)
+                raise AppendFailed(f"batch of {count} records to {partition}: {words}") from error
             offsets += range(offset, offset + count)
             at += count
         return offsets
@@ -114,6 +118,8 @@ class Appender:
                 return
             client.add_topic(partition.topic)
             await client.force_metadata_update()
+            if partition.topic in client.cluster.unauthorized_topics:
+                raise AppendFailed(str(no_topic_right("WRITE", partition.topic)))
             if partition.partition not in (client.cluster.partitions_for_topic(partition.topic) or ()):
                 await asyncio.sleep(_METADATA_PAUSE_S)
         raise AppendFailed(f"no partition {partition.partition} of {partition.topic}")

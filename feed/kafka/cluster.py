@@ -8,22 +8,25 @@ the high watermark); see `batches`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.client import AIOKafkaClient, ConnectionGroup
-from aiokafka.errors import KafkaConnectionError, KafkaError, TopicAlreadyExistsError, for_code
-from aiokafka.protocol.fetch import FetchRequest
+from aiokafka.errors import KafkaError, NoError, TopicAlreadyExistsError, for_code
 from aiokafka.protocol.offset import OffsetRequest
 from aiokafka.structs import TopicPartition
 
 from feed.errors import FeedError, Unreachable
+from feed.kafka.access import Entrance, entrance_to
 from feed.kafka.batches import FetchPage, Raw, committed, joined, written
+from feed.kafka.requests import READ_COMMITTED, READ_WRITTEN, FetchRequest
+from feed.kafka.rights import Operation, Right, is_denied, missing, no_right, no_topic_right
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Iterable, Mapping
 
 Found = TypeVar("Found")
 LOG_END: Final = -1
@@ -33,11 +36,6 @@ _LOOK_UP_PAUSE_S: Final = 0.25
 FETCH_BYTES: Final = 1 << 20
 _ANSWER_BYTES: Final = 50 << 20
 _WAIT_MS: Final = 50
-READ_WRITTEN: Final = 0
-READ_COMMITTED: Final = 1
-"""Isolation levels of Kafka's protocol."""
-_ABORTED_SINCE: Final = 4
-_LOG_BEGIN_SINCE: Final = 5
 
 
 class OutOfRange(FeedError):
@@ -53,24 +51,24 @@ class _NothingReady(Exception):
 
 
 class Answer:
-    """What a fetch brought of one partition, wherever the version of Kafka's protocol has it.
+    """What a fetch brought of one partition.
 
     `end`: the offset before which all may be read (of ticks the last stable one), `written_end`: that after the last
-    record. `begin`: the log's first offset, None where the broker does not say.
+    record. `begin`: the log's first offset.
     """
 
     __slots__ = ("_aborted", "_buffer", "begin", "code", "end", "number", "written_end")
 
-    def __init__(self, found: Any, version: int, *, ticks: bool) -> None:
-        self.number: int = found[0]
-        self.code: int = found[1]
-        self.written_end: int = found[2]
-        self.end: int = found[3] if ticks and version >= _ABORTED_SINCE else found[2]
-        self.begin: int | None = found[4] if version >= _LOG_BEGIN_SINCE else None
-        self._buffer: bytes = bytes(found[-1] or b"")
-        self._aborted: Any = None
-        if ticks and version >= _ABORTED_SINCE:
-            self._aborted = found[5] if version >= _LOG_BEGIN_SINCE else found[4]
+    def __init__(self, found: Any, *, ticks: bool) -> None:
+        """`found`: as `Fetched` has it."""
+        number, code, written_end, stable_end, begin, aborted, _, records = found
+        self.number: int = number
+        self.code: int = code
+        self.written_end: int = written_end
+        self.end: int = stable_end if ticks else written_end
+        self.begin: int = begin
+        self._aborted: Any = aborted
+        self._buffer: bytes = records or b""
 
     @property
     def size(self) -> int:
@@ -88,16 +86,16 @@ class Answer:
 
 def fetch_request(wait_ms: int, bytes_max: int, topics: list[tuple[str, list[Any]]], *, ticks: bool) -> FetchRequest:
     """A fetch of ticks or of feed logs."""
-    return FetchRequest(wait_ms, 1, bytes_max, READ_COMMITTED if ticks else READ_WRITTEN, topics)
+    return FetchRequest(wait_ms, bytes_max, READ_COMMITTED if ticks else READ_WRITTEN, topics)
 
 
 class Cluster:
     """One client of a cluster. Use as an asynchronous context, or `start` and `stop`."""
 
-    def __init__(self, bootstrap: str, *, client_id: str = "feed", request_timeout_ms: int = 10_000) -> None:
-        self.bootstrap = bootstrap
+    def __init__(self, broker: Entrance | str, *, client_id: str = "feed", request_timeout_ms: int = 10_000) -> None:
+        self._entrance = entrance_to(broker)
         self.client = AIOKafkaClient(
-            bootstrap_servers=bootstrap,
+            **self._entrance.options(),
             client_id=client_id,
             request_timeout_ms=request_timeout_ms,
             metadata_max_age_ms=5_000,
@@ -107,16 +105,10 @@ class Cluster:
         """Connects.
 
         Raises:
-            Unreachable: no broker answered at `bootstrap`.
+            Unreachable: no broker answered.
+            NotLetIn: one did, and does not let us in.
         """
-        try:
-            await self.client.bootstrap()
-        except asyncio.CancelledError:
-            await self.client.close()
-            raise
-        except (KafkaConnectionError, KafkaError, OSError) as error:
-            await self.client.close()
-            raise Unreachable(f"no kafka broker answers at {self.bootstrap}") from error
+        await self._entrance.connect(self.client)
 
     async def stop(self) -> None:
         """Closes all connections."""
@@ -129,9 +121,31 @@ class Cluster:
     async def __aexit__(self, *_: object) -> None:
         await self.stop()
 
+    async def must_have(self, rights: Iterable[Right]) -> None:
+        """Returns where we have all of these rights, or the broker does not tell.
+
+        Raises:
+            NotLetIn: some are missing; the text names them.
+        """
+        try:
+            lacking = await missing(self.client, rights)
+        except (KafkaError, OSError) as error:
+            raise await self._entrance.reason() from error
+        if lacking:
+            raise no_right(*lacking)
+
     async def topics(self) -> dict[str, int]:
-        """All topics and their partition counts."""
-        metadata = await self.client.fetch_all_metadata()
+        """All topics that we may know of, and their partition counts.
+
+        Raises:
+            NotLetIn: we are not let in any more.
+        """
+        try:
+            metadata = await self.client.fetch_all_metadata()
+        except KafkaError as error:
+            if (refusal := await self._entrance.refusal()) is not None:
+                raise refusal from error
+            raise
         return {topic: len(metadata.partitions_for_topic(topic) or ()) for topic in metadata.topics()}
 
     async def partitions(self, topic: str) -> int:
@@ -143,6 +157,7 @@ class Cluster:
 
         Raises:
             Unreachable: nobody led it after so many looks.
+            NotLetIn: we may not know of the topic.
         """
         self.client.add_topic(partition.topic)
         for _ in range(tries):
@@ -150,6 +165,8 @@ class Cluster:
             if leader is not None and leader != -1:
                 return int(leader)
             await self.client.force_metadata_update()
+            if partition.topic in self.client.cluster.unauthorized_topics:
+                raise no_topic_right("DESCRIBE", partition.topic)
             if self.client.cluster.leader_for_partition(partition) in (None, -1):
                 await asyncio.sleep(_LOOK_UP_PAUSE_S)
         raise Unreachable(f"no leader for partition {partition.partition} of {partition.topic}")
@@ -207,56 +224,77 @@ class Cluster:
         return found.records, found.after
 
     async def settings(self, topic: str) -> Mapping[str, str]:
-        """A topic's settings as the broker has them; empty where it does not say (the demo's broker)."""
-        admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap)
+        """A topic's settings as the broker has them; empty where it does not say (the demo's broker).
+
+        Raises:
+            NotLetIn: we may not know them.
+        """
+        admin = AIOKafkaAdminClient(**self._entrance.options())
         try:
             await admin.start()
             answers = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])
-            return {entry[0]: entry[1] for answer in answers for resource in answer.resources for entry in resource[4]}
         except (TimeoutError, KafkaError, OSError, AttributeError, NotImplementedError):
             return {}
         finally:
             await admin.close()
+        resources = [resource for answer in answers for resource in answer.resources]
+        if any(is_denied(for_code(resource[0])) for resource in resources):
+            raise no_topic_right("DESCRIBE_CONFIGS", topic)
+        return {entry[0]: entry[1] for resource in resources for entry in resource[4]}
 
     async def make_topics(
         self, topics: Mapping[str, int], settings: Mapping[str, str], *, replication: int = 1
     ) -> list[str]:
-        """Makes those topics (name to partitions) that are missing, with these settings; says which."""
+        """Makes those topics (name to partitions) that are missing, with these settings; says which.
+
+        Raises:
+            FeedError: one cannot be made; NotLetIn where we may not.
+        """
         known = await self.topics()
-        missing = {name: count for name, count in topics.items() if name not in known}
-        if not missing:
+        absent = {name: count for name, count in topics.items() if name not in known}
+        if not absent:
             return []
-        admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap)
-        await admin.start()
-        try:
-            await admin.create_topics(
-                [NewTopic(name, count, replication, topic_configs=dict(settings)) for name, count in missing.items()]
-            )
-        except TopicAlreadyExistsError:
-            pass  # somebody else was faster: just as well
-        finally:
-            await admin.close()
+        new = [NewTopic(name, count, replication, topic_configs=dict(settings)) for name, count in absent.items()]
+        async with self._admin() as admin:
+            answer = await admin.create_topics(new)
+        for name, code, *why in answer.topic_errors:
+            _must_be_done(code, Right("CREATE", "topic", name), f"topic {name} cannot be made", why)
         for _ in range(_LOOK_UP_TRIES):
             # a look at one that the brokers do not tell of yet is logged as an error by the client
             known = await self.topics()
-            if all(known.get(name, 0) >= count for name, count in missing.items()):
+            if all(known.get(name, 0) >= count for name, count in absent.items()):
                 break
             await asyncio.sleep(_LOOK_UP_PAUSE_S)
-        for name, count in missing.items():
+        for name, count in absent.items():
             for partition in range(count):
                 await self.leader(TopicPartition(name, partition))
-        return list(missing)
+        return list(absent)
 
     async def grow(self, topic: str, partitions: int) -> None:
-        """Gives a topic more partitions."""
-        admin = AIOKafkaAdminClient(bootstrap_servers=self.bootstrap)
-        await admin.start()
-        try:
-            await admin.create_partitions({topic: NewPartitions(partitions)})
-        finally:
-            await admin.close()
+        """Gives a topic more partitions.
+
+        Raises:
+            FeedError: it cannot be done; NotLetIn where we may not.
+        """
+        async with self._admin() as admin:
+            answer = await admin.create_partitions({topic: NewPartitions(partitions)})
+        for name, code, *why in answer.topic_errors:
+            _must_be_done(
+                code, Right("ALTER", "topic", name), f"topic {name} cannot be given {partitions} partitions", why
+            )
         for partition in range(partitions):
             await self.leader(TopicPartition(topic, partition))
+
+    @contextlib.asynccontextmanager
+    async def _admin(self) -> AsyncIterator[AIOKafkaAdminClient]:
+        admin = AIOKafkaAdminClient(**self._entrance.options())
+        try:
+            await admin.start()
+            yield admin
+        except (KafkaError, OSError) as error:
+            raise await self._entrance.reason() from error
+        finally:
+            await admin.close()
 
     async def _offset(self, partition: TopicPartition, when: int, *, ticks: bool) -> int:
         isolation = READ_COMMITTED if ticks else READ_WRITTEN
@@ -265,7 +303,7 @@ class Cluster:
         def offset_in(answer: Any) -> int:
             found = answer.topics[0][1][0]
             if found[1]:
-                raise _NotNow
+                raise _not_now(found[1], "DESCRIBE", partition)
             return int(found[-1])
 
         return await self._ask_leader(partition, request, offset_in, "the offsets of partition")
@@ -277,14 +315,14 @@ class Cluster:
         request = fetch_request(_WAIT_MS, _ANSWER_BYTES, topics, ticks=ticks)
 
         def pages_in(found: Any) -> list[FetchPage]:
-            answer = Answer(found.topics[0][1][0], found.API_VERSION, ticks=ticks)
+            answer = Answer(found.topics[0][1][0], ticks=ticks)
             if answer.code == 0:
                 if not answer.size and offset < answer.end:
                     raise _NothingReady
                 return answer.pages(offset, ticks=ticks)
             if for_code(answer.code).__name__ == "OffsetOutOfRangeError":
                 raise OutOfRange(f"offset {offset} of partition {partition.partition} of {partition.topic}")
-            raise _NotNow
+            raise _not_now(answer.code, "READ", partition)
 
         return await self._ask_leader(partition, request, pages_in, "partition")
 
@@ -297,6 +335,7 @@ class Cluster:
 
         Raises:
             Unreachable: nothing after so many tries; `about`: of what.
+            NotLetIn: we may not know it.
         """
         for _ in range(_LOOK_UP_TRIES):
             try:
@@ -313,3 +352,16 @@ class Cluster:
                 await self.client.force_metadata_update()
                 await asyncio.sleep(_LOOK_UP_PAUSE_S)
         raise Unreachable(f"no answer on {about} {partition.partition} of {partition.topic}")
+
+
+def _not_now(code: int, operation: Operation, partition: TopicPartition) -> Exception:
+    """What an answer with an error comes to: no right, or to be asked again."""
+    return no_topic_right(operation, partition.topic) if is_denied(for_code(code)) else _NotNow()
+
+
+def _must_be_done(code: int, right: Right, words: str, why: list[Any]) -> None:
+    kind = for_code(code)
+    if is_denied(kind):
+        raise no_right(right)
+    if kind not in (NoError, TopicAlreadyExistsError):  # somebody else was faster: just as well
+        raise FeedError(f"{words}: {why[0] if why and why[0] else kind.__name__}")

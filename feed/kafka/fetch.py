@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aiokafka.errors import KafkaError, for_code
 
-from feed.errors import FeedError, Unreachable
+from feed.errors import FeedError, NotLetIn, Unreachable
 from feed.kafka.batches import UNKNOWN_EPOCH, FetchPage, Raw
 from feed.kafka.cluster import FETCH_BYTES, Answer, OutOfRange, fetch_request
+from feed.kafka.rights import is_denied, no_topic_right
 from feed.kafka.waits import Waits
 from feed.runtime.tasks import end
 from feed.runtime.throttle import ThrottledLog
@@ -52,6 +53,8 @@ class Stream:
     that an answer said was there. `epoch`: the leader epoch of what was taken last, and `foreign` how many records of
     others' transactions were passed over.
 
+    `denied` says which right is missing to read on, until there is an answer again.
+
     `vanished` says that the broker did not know the topic for a while: what lies there now may be another topic of
     that name. `doubted` says that an answer failed since it was last set to False: meanwhile the log may have lost its
     end and got another one.
@@ -65,6 +68,7 @@ class Stream:
         self.end = position
         self.failed: Exception | None = None
         self.vanished = False
+        self.denied = ""
         self.doubted = False
         self.confirmed = 0
         self.epoch = UNKNOWN_EPOCH
@@ -149,7 +153,8 @@ class Stream:
         """Called by the fetch loop; whether there is more to take."""
         stable_before = self.end
         self.seen_at, self.end = now, answer.end
-        self.begin = self.begin if answer.begin is None else answer.begin
+        self.denied = ""
+        self.begin = answer.begin
         self.waits.saw(answer.end, now)
         if answer.written_end <= answer.end or answer.end != stable_before:
             self.held_since = None
@@ -246,7 +251,9 @@ class Fetcher:
             for partition in list(self._streams):
                 try:
                     node = await self._cluster.leader(partition, tries=1)
-                except (Unreachable, KafkaError, OSError):
+                except (Unreachable, KafkaError, OSError) as error:
+                    if isinstance(error, NotLetIn):
+                        self._deny(partition)
                     self._unled.set()
                     await asyncio.sleep(_RETRY_S)
                     continue
@@ -305,7 +312,7 @@ class Fetcher:
         arrived = stale = False
         for topic, partitions in found.topics:
             for one in partitions:
-                answer = Answer(one, found.API_VERSION, ticks=self._ticks)
+                answer = Answer(one, ticks=self._ticks)
                 stream, position = asked[topic, answer.number]
                 if stream.position != position or self._streams.get(stream.partition) is not stream:
                     continue
@@ -337,4 +344,13 @@ class Fetcher:
             return False
         if error.__name__ == "UnknownTopicOrPartitionError":
             stream.vanished = True
+        if is_denied(error):
+            self._deny(stream.partition)
         return True
+
+    def _deny(self, partition: TopicPartition) -> None:
+        """We may not read a partition; it is asked for again and again."""
+        stream = self._streams.get(partition)
+        if stream is not None:
+            stream.denied = str(no_topic_right("READ", partition.topic))
+            self._told.say(("denied", partition.topic), f"{partition.topic} cannot be read: {stream.denied}")

@@ -25,11 +25,13 @@ from typing import Any, Final
 import google_crc32c
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import InvalidTimestampError, KafkaError, LeaderNotAvailableError, UnknownError, for_code
-from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.protocol.transaction import InitProducerIdRequest
 from aiokafka.structs import TopicPartition
 
-from feed.errors import FeedError, Unreachable
+from feed.errors import FeedError, NotLetIn
+from feed.kafka.access import Entrance, entrance_to
+from feed.kafka.requests import ProduceRequest
+from feed.kafka.rights import is_denied
 from feed.runtime.tasks import end
 from feed.runtime.throttle import ThrottledLog
 
@@ -73,11 +75,11 @@ class Producer:
     numbers. After a batch has failed for good its partition takes nothing more.
     """
 
-    def __init__(self, bootstrap: str, *, timeout_ms: int, request_bytes_max: int) -> None:
+    def __init__(self, broker: Entrance | str, *, timeout_ms: int, request_bytes_max: int) -> None:
+        self._entrance = entrance_to(broker)
         self.client = AIOKafkaClient(
-            bootstrap_servers=bootstrap, request_timeout_ms=timeout_ms, metadata_max_age_ms=30_000
+            **self._entrance.options(), request_timeout_ms=timeout_ms, metadata_max_age_ms=30_000
         )
-        self._bootstrap = bootstrap
         self._timeout_ms = timeout_ms
         self._request_bytes_max = request_bytes_max
         self._id, self._epoch = -1, -1
@@ -98,16 +100,17 @@ class Producer:
 
         Raises:
             Unreachable: no broker answered.
+            NotLetIn: one did, and does not let us in, or write anything.
         """
+        await self._entrance.connect(self.client)
         try:
-            await self.client.bootstrap()
             await self._identify()
-        except asyncio.CancelledError:
-            await self.client.close()
-            raise
         except (KafkaError, OSError) as error:
             await self.client.close()
-            raise Unreachable(f"no kafka broker answers at {self._bootstrap}") from error
+            raise await self._entrance.reason() from error
+        except BaseException:
+            await self.client.close()
+            raise
 
     async def stop(self) -> None:
         """Closes the connections; batches that have not landed fail."""
@@ -153,6 +156,8 @@ class Producer:
                 self._id, self._epoch = answer.producer_id, answer.producer_epoch
                 return
             error = for_code(answer.error_code)
+            if is_denied(error):
+                raise NotLetIn("no right to WRITE on any topic, or to IDEMPOTENT_WRITE on the cluster")
             if loop.time() > deadline:
                 raise error("no identity for a producer")
             # a broker that has just started knows no ids yet
@@ -227,9 +232,7 @@ class Producer:
         for batch in batches:
             topic, number = batch.partition
             topics.setdefault(topic, []).append((number, batch.buffer))
-        request = ProduceRequest(
-            transactional_id=None, required_acks=_ALL_REPLICAS, timeout=self._timeout_ms, topics=list(topics.items())
-        )
+        request = ProduceRequest(_ALL_REPLICAS, self._timeout_ms, list(topics.items()))
         answer = await self.client.send(node, request)
         found = {(topic, one[0]): (one[1], one[2]) for topic, partitions in answer.topics for one in partitions}
         again = []

@@ -15,6 +15,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
 from feed.errors import FeedError
+from feed.kafka.access import Entrance
 from feed.kafka.append import Appender
 
 if TYPE_CHECKING:
@@ -32,8 +33,8 @@ class DeadLetters:
     """The topic of dead letters, for all partitions of a process. `failed` is awaited after each failure: the topic may
     be missing."""
 
-    def __init__(self, bootstrap: str, topic: str, failed: Callable[[], Awaitable[None]]) -> None:
-        self._bootstrap = bootstrap
+    def __init__(self, broker: Entrance | str, topic: str, failed: Callable[[], Awaitable[None]]) -> None:
+        self._broker = broker
         self._where = TopicPartition(topic, 0)
         self._failed = failed
         self._appender: Appender | None = None
@@ -57,7 +58,7 @@ class DeadLetters:
         async with self._lock:
             try:
                 if self._appender is None:
-                    appender = Appender(self._bootstrap, timeout_ms=_TIMEOUT_MS)
+                    appender = Appender(self._broker, timeout_ms=_TIMEOUT_MS)
                     await appender.start()
                     self._appender = appender
                 await self._appender.append(self._where, letters)

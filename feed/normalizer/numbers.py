@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from feed.wire.record import Record
 
 _REASON_CHARS_MAX: Final = 80
+_TROUBLE_CHARS_MAX: Final = 160
 _WRITTEN_S: Final = 5.0
 _WAITS_S: Final = 2.0
 _JUST_NOW_S: Final = 0.001
@@ -53,6 +54,7 @@ class PartitionNumbers:
         self.log_bytes = 0
         self.behind = 0
         self.newest_ns = 0
+        self.retention_unknown = False
         self._waits_s = 0.0
         self._written_at: float | None = None
         self._trouble = ""
@@ -117,6 +119,12 @@ class PartitionNumbers:
         self.behind = max(0, end - position)
         self._waits_s, self._stood_at = waits_ms / 1000, time.monotonic()
 
+    def retention(self, unknown: Sequence[str]) -> None:
+        """Why it is not known how long its topics keep what is in them; told once."""
+        if unknown and not self.retention_unknown:
+            self._told.say(("retention", self.venue), f"{self.venue}: retention unknown: {'; '.join(unknown)}")
+        self.retention_unknown = bool(unknown)
+
     def buries(self, dead: Sequence[Dead]) -> None:
         """These ticks cannot be used."""
         for one in dead:
@@ -131,7 +139,7 @@ class PartitionNumbers:
     def retried(self, reason: str, words: str, error: BaseException | None = None) -> None:
         """Something went wrong and is tried again. `error`: a fault of ours, told with its traceback."""
         self.retries[reason] += 1
-        self._trouble = words[:_REASON_CHARS_MAX]
+        self._trouble = words[:_TROUBLE_CHARS_MAX]
         if not self._waits_s:  # as its log says it: what comes waits until this is over
             self._waits_s, self._stood_at = _JUST_NOW_S, time.monotonic()
         level = logging.WARNING if error is None else logging.ERROR
@@ -243,5 +251,11 @@ class Numbers:
             "Partitions that this normalizer writes",
             lambda: {(venue,): count for venue, count in Counter(one.venue for one in each() if one.owned).items()},
             labels=("venue",),
+        )
+        metrics.gauge(
+            "feed_retention_unknown",
+            "1 where we may not know how long a topic is kept, so that keyframes come as often as the settings say",
+            lambda: {(one.venue, str(one.partition)): float(one.retention_unknown) for one in each() if one.owned},
+            labels=("venue", "partition"),
         )
         metrics.counted("feed_rebalances", "Times that partitions were shared out anew", lambda: self.rebalances)

@@ -19,14 +19,16 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 from msgspec.structs import replace
 
-from feed.errors import DamagedRecord, FeedError, ForeignRecord
+from feed.errors import DamagedRecord, FeedError, ForeignRecord, NotLetIn, SchemaAway
 from feed.feedlog.writer import Ahead, Step, Writer
+from feed.kafka.access import Entrance
 from feed.kafka.append import Appender, AppendFailed, Compression
 from feed.kafka.batches import UNKNOWN_EPOCH
 from feed.kafka.cluster import Cluster, OutOfRange
 from feed.kafka.fetch import Fetcher, Stream
 from feed.normalizer.dead import DeadLetters
 from feed.normalizer.numbers import PartitionNumbers
+from feed.normalizer.registry import RegistrySchemas
 from feed.normalizer.restore import Restorer, TakenUp
 from feed.normalizer.rivals import Rivals, StandsBy
 from feed.normalizer.settings import NormalizerSettings, settings_text
@@ -49,8 +51,8 @@ class Appenders:
     """The producer that partitions share, and those before it that some still use: a partition whose send failed needs
     another one, the others keep theirs."""
 
-    def __init__(self, bootstrap: str, compression: Compression) -> None:
-        self._bootstrap = bootstrap
+    def __init__(self, broker: Entrance | str, compression: Compression) -> None:
+        self._broker = broker
         self._compression = compression
         self._current: Appender | None = None
         self._users: dict[Appender, int] = {}
@@ -60,7 +62,7 @@ class Appenders:
         """The producer in use, to be given back by `leave`; connects where there is none."""
         async with self._lock:
             if self._current is None:
-                appender = Appender(self._bootstrap, compression=self._compression)
+                appender = Appender(self._broker, compression=self._compression)
                 await appender.start()
                 self._current = appender
             self._users[self._current] = self._users.get(self._current, 0) + 1
@@ -116,6 +118,7 @@ class PartitionNormalizer:
         numbers: PartitionNumbers,
         make_topics: Callable[[], Awaitable[object]],
     ) -> None:
+        self._schemas = RegistrySchemas(venue.schemas, settings.schema_registry)
         self._settings = settings
         self._cluster = cluster
         self._fetcher = fetcher
@@ -147,6 +150,12 @@ class PartitionNormalizer:
                 await self._live()
             except StandsBy:
                 raise
+            except SchemaAway as error:
+                self._tell(error)
+                self._troubled_since = self._troubled_since or time.monotonic()
+                while not await self._schemas.fetched(error.number, self._tell):
+                    await self._pause()
+                continue
             except _MadeAnew as error:
                 self._made_anew = True
                 self._tell(error)
@@ -178,7 +187,8 @@ class PartitionNormalizer:
             await self._appenders.leave(appender)
 
     def _tell(self, error: Exception, *, unexpected: bool = False) -> None:
-        reason = "appending" if isinstance(error, AppendFailed) else type(error).__name__.strip("_").lower()
+        reason = type(error).__name__.strip("_").lower()
+        reason = {"appendfailed": "appending", "notletin": "no_right"}.get(reason, reason)
         where = f"partition {self._ticks.partition} of {self._ticks.topic}"
         self._numbers.retried(reason, f"{where}: {error}; taking up again", error if unexpected else None)
 
@@ -187,6 +197,7 @@ class PartitionNormalizer:
         await asyncio.sleep(_RETRY_S)
         with contextlib.suppress(FeedError, KafkaError, OSError):
             await self._make_topics()
+        with contextlib.suppress(FeedError, KafkaError, OSError):
             await self._say_stuck()
 
     async def _say_stuck(self) -> None:
@@ -237,6 +248,7 @@ class PartitionNormalizer:
     async def _take_up(self, appender: Appender) -> TakenUp:
         taken = await self._restorer.take_up(made_anew=self._made_anew)
         self._numbers.foreign += taken.foreign
+        self._numbers.retention(self._restorer.retention_unknown)
         self._next_offset = taken.log_end
         if not taken.plan.source:
             await self._open(taken, appender)
@@ -278,6 +290,8 @@ class PartitionNormalizer:
             await stream.wait(max(0.0, alive_at - time.monotonic()))
             if stream.vanished:
                 raise OutOfRange(f"{self._ticks.topic} was away")
+            if stream.denied:
+                raise NotLetIn(stream.denied)
             if stream.doubted:
                 stream.doubted = False
                 await self._must_be_there(writer)
@@ -297,9 +311,16 @@ class PartitionNormalizer:
                 ahead = self._ahead(stream, stream.taken if whole else ticks[-1].seq + 1)
                 if waited_ms > _LATE_MS:
                     ahead = ahead._replace(waits_ms=max(ahead.waits_ms, waited_ms))
+                ticks, away = self._schemas.readable(ticks)
+                if away is not None:
+                    if not ticks:
+                        raise away
+                    ahead = self._ahead(stream, ticks[-1].seq + 1)
                 step = writer.step(ticks, ahead, _now_ms(), epoch=stream.epoch)
                 await self._append_step(appender, writer, step, stream)
                 numbers.took(ticks, step.messages, writer.take_counts())
+                if away is not None:
+                    raise away
                 alive_at = time.monotonic() + alive_s
                 self._troubled_since = None
             if time.monotonic() >= alive_at:

@@ -15,7 +15,7 @@ import msgspec
 from aiokafka.structs import TopicPartition
 from msgspec.structs import replace
 
-from feed.errors import BadTick, CorruptLog, DamagedRecord, FeedError, ForeignRecord
+from feed.errors import BadTick, CorruptLog, DamagedRecord, FeedError, ForeignRecord, NotLetIn
 from feed.feedlog.writer import Opening, Restored, Round, Writer
 from feed.kafka.batches import UNKNOWN_EPOCH, Raw
 from feed.kafka.cluster import Cluster, OutOfRange
@@ -75,6 +75,8 @@ class Restorer:
         self._ticks = ticks
         self._log = log
         self._settings = settings
+        self.retention_unknown: list[str] = []
+        """Why it is not known how long topics keep what is in them."""
         self._cluster = cluster
         self._round: Round | None = None
         self._counted = -1
@@ -306,9 +308,14 @@ class Restorer:
     async def _find_round(self) -> Round:
         """Half of what both topics keep, and not less often than the settings say."""
         normalize = self._settings.normalize
+        self.retention_unknown.clear()
         ms, sizes = [normalize.keyframe_round_max_s * 1000], []
         for topic in (self._ticks.topic, self._log.topic):
-            found = await self._cluster.settings(topic)
+            try:
+                found = await self._cluster.settings(topic)
+            except NotLetIn as error:
+                self.retention_unknown.append(str(error))
+                found = {}
             kept_ms, kept_bytes = int(found.get("retention.ms", -1)), int(found.get("retention.bytes", -1))
             ms += [kept_ms // 2] if kept_ms > 0 else []
             sizes.append(kept_bytes // 2 if kept_bytes > 0 else 0)

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Final
 from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
-from feed.errors import FeedError, Unreachable
+from feed.errors import FeedError, NotLetIn, Unreachable
+from feed.kafka.access import Entrance
 from feed.kafka.append import Compression
 from feed.kafka.cluster import Cluster
 from feed.kafka.fetch import Fetcher
@@ -48,7 +49,7 @@ class Normalizer:
 
     def __init__(
         self,
-        bootstrap: str,
+        broker: Entrance | str,
         venues: dict[Venue, NormalizerSettings],
         *,
         fetch_wait_ms: int,
@@ -61,11 +62,11 @@ class Normalizer:
         self.numbers = Numbers()
         self.changed = asyncio.Event()
         self._by_topic = {settings.ticks_topic: (venue, settings) for venue, settings in venues.items()}
-        self._cluster = Cluster(bootstrap, client_id="feed-normalize")
+        self._cluster = Cluster(broker, client_id="feed-normalize")
         self._fetcher = Fetcher(self._cluster, wait_ms=fetch_wait_ms, ticks=True)
-        self._appenders = Appenders(bootstrap, compression)
+        self._appenders = Appenders(broker, compression)
         self._dead = {
-            topic: DeadLetters(bootstrap, topic, self._dead_failed)
+            topic: DeadLetters(broker, topic, self._dead_failed)
             for topic in {settings.dead_topic for settings in venues.values()}
         }
         self._rivals = {topic: Rivals(settings, self._cluster) for topic, (_, settings) in self._by_topic.items()}
@@ -73,6 +74,9 @@ class Normalizer:
         self._left: dict[str, asyncio.Task[None]] = {}
         self._named = named
         self._there: set[str] = set()
+        self.left_out = ""
+        """Why it is no member of its group any more; empty where it is, or needs none."""
+        self._refused = ""
         self._standing_by: dict[str, str] = {}
         """Venues that somebody else writes, and who."""
         self._answered_at = time.monotonic()
@@ -152,7 +156,7 @@ class Normalizer:
         """Takes note of which tick topics are there, where that decides, and that Kafka answers."""
         found = set(self._by_topic)
         there = (await self._cluster.topics()).keys()
-        self._answered_at = time.monotonic()
+        self._answered_at, self._refused = time.monotonic(), ""
         if not self._named:
             found &= there
         if found != self._there:
@@ -165,7 +169,8 @@ class Normalizer:
             try:
                 await self._look_for_topics()
             except (FeedError, KafkaError, OSError) as error:
-                self.numbers.told.say("topics", f"tick topics cannot be looked up: {error!r}")
+                self._refused = f": {error}" if isinstance(error, NotLetIn) else ""
+                self.numbers.told.say(("topics", type(error)), f"tick topics cannot be looked up: {error!r}")
 
     async def make_topics(self) -> None:
         """Makes topics that are missing; not more often than is of use.
@@ -187,12 +192,13 @@ class Normalizer:
         written = len(owned) - len(troubled)
         silent = now - self._answered_at
         return [
-            Check("kafka", silent <= _SILENCE_S, f"answered {silent * 1000:.0f} ms ago"),
+            Check("kafka", silent <= _SILENCE_S, f"answered {silent * 1000:.0f} ms ago{self._refused}"),
             Check(
                 "partitions",
                 written > 0 or not owned,
                 f"{written} of {len(owned)} are written" if owned else "none is ours",
             ),
+            *([Check("group", False, self.left_out, counts=not owned)] if self.left_out else ()),
             *(
                 Check(f"{one.venue}/{one.partition}", False, words, counts=False)
                 for one, words in [*troubled.items(), *still.items()][:_TOLD_MAX]

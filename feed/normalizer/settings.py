@@ -24,6 +24,7 @@ _SETTINGS: Final = {
     "bars.grace_ns": "normalize.bar_grace_ms (in ns)",
     "bars.every_ns": "normalize.bar_interval_min_ms (in ns)",
     "bars.closed_kept": "normalize.bars_closed_kept",
+    "mapping": "normalize.venue.<name>.mapping (the hash of what it says)",
 }
 """What people call the rules."""
 
@@ -40,6 +41,8 @@ class NormalizerSettings(Struct, frozen=True, kw_only=True):
     owner: str = ""
     """How this normalizer is named to others: host and process."""
     compression: Compression = "none"
+    schema_registry: str = ""
+    """Where schemas are fetched, for a venue that has some from there."""
 
 
 def version_of(rules: Rules) -> str:

@@ -12,8 +12,10 @@ from typing import Final, NamedTuple
 from aiokafka.structs import TopicPartition
 
 from feed.errors import ConfigError
+from feed.kafka.access import Entrance
 from feed.kafka.cluster import Cluster
 from feed.kafka.fetch import Fetcher
+from feed.kafka.rights import Right
 from feed.normalizer.dead import DeadLetters
 from feed.normalizer.numbers import Numbers
 from feed.normalizer.partition import Appenders, PartitionNormalizer
@@ -33,14 +35,16 @@ class Written(NamedTuple):
     version: str
 
 
-async def written(bootstrap: str, settings: NormalizerSettings) -> list[Written]:
+async def written(broker: Entrance | str, settings: NormalizerSettings) -> list[Written]:
     """By whom each partition of a venue's logs was written last.
 
     Raises:
-        Unreachable: no broker answers.
+        Unreachable: no broker answers; NotLetIn where we are not let in, or lack a right.
         ConfigError: there are no ticks of this venue, or no feed log to take over.
     """
-    async with Cluster(bootstrap, client_id="feed-takeover") as cluster:
+    async with Cluster(broker, client_id="feed-takeover") as cluster:
+        read = [Right("READ", "topic", topic) for topic in (settings.ticks_topic, settings.feed_topic)]
+        await cluster.must_have([*read, Right("WRITE", "topic", settings.feed_topic)])
         topics = await cluster.topics()
         for topic in (settings.ticks_topic, settings.feed_topic):
             if topic not in topics:
@@ -58,7 +62,10 @@ async def _written(cluster: Cluster, partition: TopicPartition) -> Written:
 
 
 async def take_over(
-    bootstrap: str, venue: Venue, settings: NormalizerSettings, tell: Callable[[str], object] = lambda source: None
+    broker: Entrance | str,
+    venue: Venue,
+    settings: NormalizerSettings,
+    tell: Callable[[str], object] = lambda source: None,
 ) -> list[str]:
     """Opens an incarnation of this version in each partition of a venue's logs; gives their sources, and tells each.
 
@@ -66,8 +73,8 @@ async def take_over(
         Unreachable: no broker answers.
         FeedError: a log cannot be opened; those that were told are.
     """
-    appenders = Appenders(bootstrap, settings.compression)
-    async with Cluster(bootstrap, client_id="feed-takeover") as cluster:
+    appenders = Appenders(broker, settings.compression)
+    async with Cluster(broker, client_id="feed-takeover") as cluster:
         try:
             sources: list[str] = []
             for number in range(await cluster.partitions(settings.ticks_topic)):
@@ -78,7 +85,7 @@ async def take_over(
                     cluster=cluster,
                     fetcher=Fetcher(cluster, ticks=True),
                     appenders=appenders,
-                    dead=DeadLetters(bootstrap, settings.dead_topic, _no_letters),
+                    dead=DeadLetters(broker, settings.dead_topic, _no_letters),
                     rivals=Rivals(settings, cluster),
                     numbers=Numbers().of(venue.name, number),
                     make_topics=_no_topics,

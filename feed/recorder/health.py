@@ -61,6 +61,8 @@ class RecorderHealth:
         self._why_paused = {FEED: "it has not begun"}
         self._durable_at: float | None = None
         self._standings: Callable[[], list[LogStanding]] = list
+        self.ticks_denied = ""
+        """Which right is missing to record ticks."""
 
     # ---- what the follower tells
 
@@ -120,6 +122,7 @@ class RecorderHealth:
         return [
             self._kafka_check(),
             self._disk_check(),
+            *([Check("ticks", False, self.ticks_denied, counts=False)] if self.ticks_denied else ()),
             *(
                 Check(f"{one.venue}/{one.partition}", False, f"{one.reason}: {one.found}", counts=False)
                 for one in bad[:_TOLD_MAX]

@@ -19,9 +19,11 @@ from aiokafka.structs import TopicPartition
 from feed.channels.state import FoldRules
 from feed.errors import Unreachable
 from feed.follow.floors import EARLIEST
+from feed.kafka.access import Entrance
 from feed.kafka.batches import Raw
 from feed.kafka.cluster import Cluster, OutOfRange
 from feed.kafka.fetch import Fetcher, Stream
+from feed.kafka.rights import Right
 from feed.recorder.commits import Commits
 from feed.recorder.recovery import seal_ended, take_up
 from feed.recorder.retention import keep
@@ -54,7 +56,7 @@ class RawRecorder:
 
     def __init__(
         self,
-        bootstrap: str,
+        broker: Entrance | str,
         topics: Sequence[str],
         root: Path,
         *,
@@ -62,16 +64,19 @@ class RawRecorder:
         health: RecorderHealth,
         fetch_wait_ms: int,
         disk: Disk | None = None,
+        named: bool = False,
         begins: LogCut | None = EARLIEST,
     ) -> None:
-        """`begins`: where a new recording does; None: where the topics end."""
+        """`named`: somebody asked for these topics; else what is there counts. `begins`: where a new recording does;
+        None: where the topics end."""
+        self._named = named
         self._begins = begins
         self._topics = topics
         self._root = root
         self._settings = settings
         self._health = health
         self._disk = disk or Disk(root)
-        self._cluster = Cluster(bootstrap, client_id="feed-record-raw")
+        self._cluster = Cluster(broker, client_id="feed-record-raw")
         self._fetcher = Fetcher(self._cluster, wait_ms=fetch_wait_ms)
         self._told = ThrottledLog(log)
         self._pauses = Pauses("recording of ticks")
@@ -80,12 +85,15 @@ class RawRecorder:
         """Records, pauses and goes on, once the folder is locked.
 
         Raises:
-            Unreachable: no broker answered at the start.
+            Unreachable: no broker answered at the start; NotLetIn where we are not let in, or may not read what was
+                named.
             CorruptRecording: an open file is damaged before its end.
         """
         await locked.wait()
         await self._cluster.start()
         try:
+            if self._named:
+                await self._cluster.must_have(Right("READ", "topic", topic) for topic in self._topics)
             while True:
                 try:
                     await self._record()
@@ -112,6 +120,7 @@ class RawRecorder:
                 await self._arrived()
                 for partition, stream in list(streams.items()):
                     self._take(life, partition, stream, streams)
+                self._health.ticks_denied = next((one.denied for one in streams.values() if one.denied), "")
                 if looking.done():
                     looking.result()
                 if not life.due(self._settings.flush_bytes, self._settings.flush_interval_ms):

@@ -65,10 +65,10 @@ def _take_up(root: Path, disk: Disk, kinds: tuple[str, ...], tables: tuple[str, 
     recording = RecordingFiles(str(root), tables=tables)
     try:
         limit = recording.limit
-        for shelf in recording.shelves.values():
-            for number, place in enumerate(shelf.places):
+        for table_files in recording.files_by_table.values():
+            for number, place in enumerate(table_files.places):
                 if not place.sealed:
-                    part = shelf.file(number)
+                    part = table_files.file(number)
                     _verify(part)
                     if part.torn_bytes:
                         log.warning("%s: %d bytes after its last whole batch are cut off", place.path, part.torn_bytes)
@@ -78,7 +78,7 @@ def _take_up(root: Path, disk: Disk, kinds: tuple[str, ...], tables: tuple[str, 
     recording = RecordingFiles(str(root), tables=tables)
     try:
         # a number is left out: the new files' names differ from that of a file in which nothing was committed
-        return TakenUp(limit + 1, recording.positions, last_seqs(recording.shelves, kinds))
+        return TakenUp(limit + 1, recording.positions, last_seqs(recording.files_by_table, kinds))
     finally:
         recording.close()
 

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from feed.backfill.past import LogCut
     from feed.channels.state import FoldRules
+    from feed.kafka.access import Entrance
     from feed.recorder.health import RecorderHealth
     from feed.recording.filter import Filter
     from feed.runtime.settings import RecordSettings
@@ -93,7 +94,7 @@ class Recorder:
 
     def __init__(
         self,
-        bootstrap: str,
+        broker: Entrance | str,
         topics: Mapping[str, str],
         root: Path,
         *,
@@ -114,7 +115,7 @@ class Recorder:
         self._begins = begins
         self._must_be_new = must_be_new
         self._named = named
-        self._bootstrap = bootstrap
+        self._broker = broker
         self._topics = topics
         self._root = root
         self._chosen = chosen
@@ -164,7 +165,7 @@ class Recorder:
         commits = Commits(self._disk, tables, taken_up.commit, self._rules, self._settings)
         life = _Life(self._disk, self._root, session, commits, self._settings, self._health, self._pauses)
         life.follower = follower = Follower(
-            self._bootstrap,
+            self._broker,
             {topic: Followed(_NEVER_SILENT_S, self._named, venue) for topic, venue in self._topics.items()},
             sink=session,
             watcher=self._health,

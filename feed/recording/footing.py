@@ -21,7 +21,7 @@ WHOLE: Final = -1
 _COLUMNS: Final = ("symbol", "source", "prev", "is_snapshot")
 
 
-def footing_of(shelves: Iterable[TableFiles]) -> int:
+def footing_of(files_by_table: Iterable[TableFiles]) -> int:
     """The clock from which on these tables can be stood upon; `NEVER` where they cannot.
 
     What a source did until then may be known of some channels alone, so it is one moment for all of them: a channel may
@@ -31,10 +31,10 @@ def footing_of(shelves: Iterable[TableFiles]) -> int:
         CorruptRecording: a file cannot be opened.
         Gone: a file was deleted meanwhile.
     """
-    return max((_footing(shelf) for shelf in shelves if is_trimmed(shelf)), default=WHOLE)
+    return max((_footing(table_files) for table_files in files_by_table if is_trimmed(table_files)), default=WHOLE)
 
 
-def is_trimmed(shelf: TableFiles) -> bool:
+def is_trimmed(table_files: TableFiles) -> bool:
     """Whether a table had files before those that are there.
 
     A kind that came to a recording later had none: of each of its channels the first rows tell where it begins.
@@ -43,17 +43,17 @@ def is_trimmed(shelf: TableFiles) -> bool:
         CorruptRecording: a file cannot be opened.
         Gone: a file was deleted meanwhile.
     """
-    if shelf.has_first:
+    if table_files.has_first:
         return False
-    if shelf.table not in KINDS:
+    if table_files.table not in KINDS:
         return True  # gaps and states are recorded whatever is chosen
     told: set[tuple[str, str]] = set()
     pending: set[str] | None = None
-    for spot in shelf.spots():
-        note = shelf.block(spot).note
+    for ref in table_files.refs():
+        note = table_files.block(ref).note
         pending = set(note.sources) if pending is None else pending & set(note.sources)
         try:
-            rows = _firsts(shelf, spot)
+            rows = _firsts(table_files, ref)
         except Gone:
             raise
         except CorruptRecording:
@@ -70,11 +70,11 @@ def is_trimmed(shelf: TableFiles) -> bool:
     return False
 
 
-def _footing(shelf: TableFiles) -> int:
+def _footing(table_files: TableFiles) -> int:
     clock = WHOLE
     pending: set[str] | None = None
-    for spot in shelf.spots():
-        note = shelf.block(spot).note
+    for ref in table_files.refs():
+        note = table_files.block(ref).note
         # of a source that has ended all went on in others, which are recorded from their begin
         pending = set(note.sources) if pending is None else pending & set(note.sources)
         if note.keyframes and not note.left:
@@ -85,9 +85,9 @@ def _footing(shelf: TableFiles) -> int:
     return NEVER
 
 
-def _firsts(shelf: TableFiles, spot: BlockRef) -> dict[tuple[str, str], bool]:
+def _firsts(table_files: TableFiles, ref: BlockRef) -> dict[tuple[str, str], bool]:
     """The channels and sources of a block, and whether their first row tells where they begin."""
-    batch = shelf.rows(spot)
+    batch = table_files.rows(ref)
     rows = zip(*(_plain(batch.column(name)) for name in _COLUMNS), strict=True)
     found: dict[tuple[str, str], bool] = {}
     for symbol, source, prev, is_snapshot in rows:

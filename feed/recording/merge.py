@@ -124,14 +124,19 @@ class Reading:
     """One walk over the stream of some channels, from one cut to another."""
 
     def __init__(
-        self, shelves: Mapping[str, TableFiles], chosen: Filter, start: RecordingCut, end: RecordingCut, separator: str
+        self,
+        files_by_table: Mapping[str, TableFiles],
+        chosen: Filter,
+        start: RecordingCut,
+        end: RecordingCut,
+        separator: str,
     ) -> None:
         self._chosen = chosen
         self.start = start
         self._end = end
         self._separator = separator
         self.sources, self.symbols = Names(), Names()
-        self._shelves = [shelves[table] for table in chosen.tables if table in shelves]
+        self._files_by_table = [files_by_table[table] for table in chosen.tables if table in files_by_table]
 
     def pages(self) -> Iterator[RowPage]:
         """All of it.
@@ -154,7 +159,7 @@ class Reading:
             CorruptRecording: a batch is damaged.
         """
         # lanes hold their table, and tables this reading; nothing of it is held back, so all goes with the iterator
-        lanes = [lane for shelf in self._shelves for lane in _Table(self, shelf).lanes()]
+        lanes = [lane for table_files in self._files_by_table for lane in _Table(self, table_files).lanes()]
         while lanes:
             bound = min(lane.bound for lane in lanes)
             parts = [part for lane in lanes for part in lane.take(bound)]
@@ -166,19 +171,19 @@ class Reading:
                 if lane.bound == bound:
                     lane.load()
 
-    def rows(self, shelf: TableFiles, spot: BlockRef) -> Rows:
+    def rows(self, table_files: TableFiles, ref: BlockRef) -> Rows:
         """The chosen messages of a block that lie between the cuts."""
-        batch = self.chosen_rows(shelf, spot)
-        texts = messages_of(shelf.table, batch, self._separator)
+        batch = self.chosen_rows(table_files, ref)
+        texts = messages_of(table_files.table, batch, self._separator)
         clock, at = (values[texts.rows] for values in order_of(batch))
         source = self.sources.indices(batch.column("source"))[texts.rows]
         symbol = self.symbols.indices(batch.column("symbol"))[texts.rows]
         return self.by_lane(texts.messages, clock, at, source, symbol)
 
-    def chosen_rows(self, shelf: TableFiles, spot: BlockRef) -> pa.RecordBatch:
+    def chosen_rows(self, table_files: TableFiles, ref: BlockRef) -> pa.RecordBatch:
         """The chosen rows of a block, without keyframes."""
-        batch = shelf.rows(spot)
-        mask = self._chosen.rows(shelf.table, batch)
+        batch = table_files.rows(ref)
+        mask = self._chosen.rows(table_files.table, batch)
         return _without_keyframes(batch if mask is None else batch.filter(pa.array(mask)))
 
     def by_lane(
@@ -247,36 +252,36 @@ class Part(NamedTuple):
 class _Table:
     """One table as it is read, and the blocks of it that were decoded last."""
 
-    def __init__(self, reading: Reading, shelf: TableFiles) -> None:
-        self.rank = RANKS[shelf.table]
+    def __init__(self, reading: Reading, table_files: TableFiles) -> None:
+        self.rank = RANKS[table_files.table]
         self._reading = reading
-        self._shelf = shelf
+        self._table_files = table_files
         self._decoded: OrderedDict[BlockRef, Rows] = OrderedDict()
 
     def lanes(self) -> list[_Lane]:
         """A lane for each source that has rows between the cuts."""
         while True:
             try:
-                return [_Lane(self, source, spots) for source, spots in self._ahead().items()]
+                return [_Lane(self, source, refs) for source, refs in self._ahead().items()]
             except Gone:
                 continue  # nothing was given yet: it begins behind what was deleted
 
     def _ahead(self) -> dict[str, list[tuple[BlockRef, int]]]:
         """For each source the blocks to load, and the clock of their first row."""
-        reading, shelf = self._reading, self._shelf
+        reading, table_files = self._reading, self._table_files
         ahead: dict[str, list[tuple[BlockRef, int]]] = {}
-        for spot in shelf.spots(shelf.start(reading.start)):
-            note = shelf.block(spot).note
+        for ref in table_files.refs(table_files.start(reading.start)):
+            note = table_files.block(ref).note
             for source, span in note.sources.items():
                 if reading.wants(source, span, note):
-                    ahead.setdefault(source, []).append((spot, span.first_clock))
+                    ahead.setdefault(source, []).append((ref, span.first_clock))
         return ahead
 
-    def rows(self, spot: BlockRef) -> Rows:
+    def rows(self, ref: BlockRef) -> Rows:
         """A block, decoded; lanes that are at the same place share it."""
-        found = self._decoded.get(spot)
+        found = self._decoded.get(ref)
         if found is None:
-            found = self._decoded[spot] = self._reading.rows(self._shelf, spot)
+            found = self._decoded[ref] = self._reading.rows(self._table_files, ref)
             if len(self._decoded) > BLOCKS_KEPT:
                 self._decoded.popitem(last=False)
         return found
@@ -299,9 +304,9 @@ class _Lane:
 
     def load(self) -> None:
         """Loads the next block."""
-        spot, _ = self._ahead[self._next]
+        ref, _ = self._ahead[self._next]
         self._next += 1
-        rows = self._table.rows(spot)
+        rows = self._table.rows(ref)
         places = rows.lanes.get(self._source)
         if places is None or not len(places):
             return

@@ -38,10 +38,10 @@ class RecordingFiles:
     ) -> None:
         """`grown`: what is known of its open files, for those who open it again and again."""
         self.folder = Folder(path)
-        self.shelves: dict[str, TableFiles] = {}
+        self.files_by_table: dict[str, TableFiles] = {}
         for left in reversed(range(_OPENINGS_MAX)):
             places = self.folder.places(tables)
-            self.shelves = {
+            self.files_by_table = {
                 table: TableFiles(
                     self.folder,
                     table,
@@ -66,20 +66,20 @@ class RecordingFiles:
     @property
     def positions(self) -> dict[str, Span]:
         """Up to where each source was recorded, as of the newest commit."""
-        lasts = [last for shelf in self.shelves.values() if (last := shelf.last()) is not None]
+        lasts = [last for table_files in self.files_by_table.values() if (last := table_files.last()) is not None]
         return max(lasts, key=lambda block: block.note.commit).note.sources if lasts else {}
 
     @property
     def bytes(self) -> int:
         """The size of all files."""
-        return sum(place.size for shelf in self.shelves.values() for place in shelf.places)
+        return sum(place.size for table_files in self.files_by_table.values() for place in table_files.places)
 
     @property
     def rules(self) -> FoldRules:
         """What snapshots hold, as the recorder's settings said."""
-        for shelf in self.shelves.values():
-            if len(shelf):
-                return shelf.file(len(shelf) - 1).rules
+        for table_files in self.files_by_table.values():
+            if len(table_files):
+                return table_files.file(len(table_files) - 1).rules
         return FoldRules()
 
     def pages(
@@ -92,7 +92,7 @@ class RecordingFiles:
         Raises:
             CorruptRecording: a batch is damaged.
         """
-        return Reading(self.shelves, chosen, start, end, separator).pages()
+        return Reading(self.files_by_table, chosen, start, end, separator).pages()
 
     def standing(self, chosen: Filter, cut: RecordingCut) -> dict[Channel, ChannelState]:
         """How each chosen channel stands at a cut; channels without a state are left out.
@@ -102,7 +102,7 @@ class RecordingFiles:
         """
         while True:
             try:
-                return standing_at(self.shelves, chosen, cut, self.rules)
+                return standing_at(self.files_by_table, chosen, cut, self.rules)
             except Gone:
                 continue  # what was deleted does not count any more, nor what lies before it
 
@@ -114,14 +114,14 @@ class RecordingFiles:
         """
         while True:
             try:
-                return footing_of(self.shelves[table] for table in tables if table in self.shelves)
+                return footing_of(self.files_by_table[table] for table in tables if table in self.files_by_table)
             except Gone:
                 continue  # it is where the next file says now
 
     def close(self) -> None:
         """Closes all files."""
-        for shelf in self.shelves.values():
-            shelf.close()
+        for table_files in self.files_by_table.values():
+            table_files.close()
 
     def _settle(self) -> int:
         """Opens what may change: files that are written, which stay open, and those with which tables end.
@@ -129,26 +129,26 @@ class RecordingFiles:
         Raises:
             Gone: one of them is not there any more.
         """
-        for shelf in self.shelves.values():
-            for number, place in enumerate(shelf.places):
+        for table_files in self.files_by_table.values():
+            for number, place in enumerate(table_files.places):
                 if not place.sealed:
-                    shelf.file(number)
+                    table_files.file(number)
         parts: dict[str, int | None] = {}
         sealed: dict[str, int | None] = {}
-        for table, shelf in self.shelves.items():
-            if not len(shelf):
+        for table, table_files in self.files_by_table.items():
+            if not len(table_files):
                 sealed[table] = 0  # its writer died in its first commit, or it is not recorded
                 continue
-            newest = len(shelf) - 1
-            open_ = not shelf.places[newest].sealed
-            parts[table] = _last_commit(shelf, newest) if open_ else None
-            sealed[table] = _last_commit(shelf, newest - 1 if open_ else newest)
+            newest = len(table_files) - 1
+            open_ = not table_files.places[newest].sealed
+            parts[table] = _last_commit(table_files, newest) if open_ else None
+            sealed[table] = _last_commit(table_files, newest - 1 if open_ else newest)
         limit = common_commit(parts, sealed)
-        for shelf in self.shelves.values():
-            shelf.limit = limit
+        for table_files in self.files_by_table.values():
+            table_files.limit = limit
         return limit
 
 
-def _last_commit(shelf: TableFiles, number: int) -> int | None:
-    blocks = shelf.file(number).blocks if number >= 0 else []
+def _last_commit(table_files: TableFiles, number: int) -> int | None:
+    blocks = table_files.file(number).blocks if number >= 0 else []
     return blocks[-1].note.commit if blocks else None

@@ -50,7 +50,7 @@ class _Rows(NamedTuple):
 
 
 def standing_at(
-    shelves: Mapping[str, TableFiles], chosen: Filter, cut: RecordingCut, rules: FoldRules
+    files_by_table: Mapping[str, TableFiles], chosen: Filter, cut: RecordingCut, rules: FoldRules
 ) -> dict[Channel, ChannelState]:
     """All chosen channels that have begun and have a state, in the order of kinds, then of symbols.
 
@@ -60,23 +60,23 @@ def standing_at(
     """
     found: dict[Channel, _Rows] = {}
     for kind in chosen.kinds:
-        if kind in shelves:
-            rows = _channels(shelves[kind], chosen, cut, rules)
+        if kind in files_by_table:
+            rows = _channels(files_by_table[kind], chosen, cut, rules)
             found |= {(kind, symbol): rows[symbol] for symbol in sorted(rows)}
     if not found:
         return {}
     begin = min(rows.snapshot[0] for rows in found.values())
-    for channel, told in _holes(shelves[GAPS], chosen, cut, begin).items():
+    for channel, told in _holes(files_by_table[GAPS], chosen, cut, begin).items():
         stood = found.get(channel)
         if stood is not None and (stood.snapshot < told.waits or stood.order < told.lost):
             del found[channel]
-    states = _states(shelves[STATES], chosen, cut)
+    states = _states(files_by_table[STATES], chosen, cut)
     return {
         channel: _standing(channel, rows, states.get((*channel, rows.source)), rules) for channel, rows in found.items()
     }
 
 
-def last_seqs(shelves: Mapping[str, TableFiles], kinds: Sequence[str]) -> dict[Channel, tuple[str, int]]:
+def last_seqs(files_by_table: Mapping[str, TableFiles], kinds: Sequence[str]) -> dict[Channel, tuple[str, int]]:
     """The source and the last `seq` of every channel that is recorded.
 
     Raises:
@@ -84,7 +84,7 @@ def last_seqs(shelves: Mapping[str, TableFiles], kinds: Sequence[str]) -> dict[C
     """
     found: dict[Channel, tuple[tuple[int, int], str, int]] = {}
     for kind in kinds:
-        for source, batch, clock, at in _blocks(shelves[kind], Filter(), TO_END):
+        for source, batch, clock, at in _blocks(files_by_table[kind], Filter(), TO_END):
             codes = batch.column("symbol").indices.to_numpy()
             symbols = batch.column("symbol").dictionary
             seq = batch.column("seq").to_numpy()
@@ -115,11 +115,11 @@ def _messages(kind: str, batch: pa.RecordBatch, places: np.ndarray) -> list[byte
     return [text[_HEAD_BYTES:-1] for text in texts.cast(pa.binary()).to_pylist()]
 
 
-def _channels(shelf: TableFiles, chosen: Filter, cut: RecordingCut, rules: FoldRules) -> dict[str, _Rows]:
+def _channels(table_files: TableFiles, chosen: Filter, cut: RecordingCut, rules: FoldRules) -> dict[str, _Rows]:
     """The rows for each symbol, of the source in which it was last."""
     found: dict[tuple[str, str], _Rows] = {}
-    tells_all = shelf.table in _LAST_ROW_KINDS
-    for source, batch, clock, at in _blocks(shelf, chosen, cut, founded=not tells_all):
+    tells_all = table_files.table in _LAST_ROW_KINDS
+    for source, batch, clock, at in _blocks(table_files, chosen, cut, founded=not tells_all):
         column = batch.column("symbol")
         codes = column.indices.to_numpy()
         grouped = np.argsort(codes, kind="stable")
@@ -134,7 +134,7 @@ def _channels(shelf: TableFiles, chosen: Filter, cut: RecordingCut, rules: FoldR
             newest[symbol] = rows
     if tells_all:
         return {symbol: _last_row(rows) for symbol, rows in newest.items()}
-    if shelf.table == "trades":
+    if table_files.table == "trades":
         return {symbol: _last_trades(rows, rules.trades_kept) for symbol, rows in newest.items()}
     return newest
 
@@ -185,16 +185,16 @@ def _last_trades(rows: _Rows, kept: int) -> _Rows:
 
 
 def _blocks(
-    shelf: TableFiles, chosen: Filter, cut: RecordingCut, *, founded: bool = False
+    table_files: TableFiles, chosen: Filter, cut: RecordingCut, *, founded: bool = False
 ) -> Iterator[tuple[str, pa.RecordBatch, np.ndarray, np.ndarray]]:
     """For each source the rows of its last round of keyframes before the cut, then all later ones before the cut.
 
     `founded`: nothing of a source that was recorded before and has no such round.
     """
-    for source, spots in _spots(shelf, cut, founded=founded).items():
-        for spot in spots:
-            batch = shelf.rows(spot)
-            mask = chosen.rows(shelf.table, batch)
+    for source, refs in _refs(table_files, cut, founded=founded).items():
+        for ref in refs:
+            batch = table_files.rows(ref)
+            mask = chosen.rows(table_files.table, batch)
             if mask is not None:
                 batch = batch.filter(pa.array(mask))
             clock, at = order_of(batch)
@@ -209,20 +209,20 @@ def _blocks(
                 yield source, batch, clock, at
 
 
-def _spots(shelf: TableFiles, cut: RecordingCut, *, founded: bool) -> dict[str, list[BlockRef]]:
+def _refs(table_files: TableFiles, cut: RecordingCut, *, founded: bool) -> dict[str, list[BlockRef]]:
     """For each source the blocks that its state at the cut is made of."""
-    first = shelf.start(cut)
+    first = table_files.start(cut)
     while True:
         found: dict[str, list[BlockRef]] = {}
         rounds: set[str] = set()
         known: set[str] | None = None
         open_: list[BlockRef] = []
-        for spot in shelf.spots(first):
-            note = shelf.block(spot).note
+        for ref in table_files.refs(first):
+            note = table_files.block(ref).note
             if known is None:
                 known = set(note.sources)
             if note.keyframes:
-                open_ = [*(before for before in open_ if shelf.block(before).note.commit == note.commit), spot]
+                open_ = [*(before for before in open_ if table_files.block(before).note.commit == note.commit), ref]
                 if not note.left:
                     # all that was recorded before must be before the cut, of every source: a channel may have moved
                     if all(cut.covers(source, span.clock, span.tick) for source, span in note.sources.items()):
@@ -232,14 +232,14 @@ def _spots(shelf: TableFiles, cut: RecordingCut, *, founded: bool) -> dict[str, 
                 continue
             for source, span in note.sources.items():
                 if span.rows and cut.begins_before(source, span):
-                    found.setdefault(source, []).append(spot)
+                    found.setdefault(source, []).append(ref)
         missing = (known or set()) - rounds
         if not missing:
             return found
         if first == 0:
-            if founded and is_trimmed(shelf):
+            if founded and is_trimmed(table_files):
                 # a few changes to a state that is not there: folded by themselves they would be told as all of it
-                found = {source: spots for source, spots in found.items() if source not in missing}
+                found = {source: refs for source, refs in found.items() if source not in missing}
             return found
         first -= 1  # a file that was left before its keyframes were written
 
@@ -251,17 +251,17 @@ class _Holes(NamedTuple):
     lost: tuple[int, int] = (-1, NO_SEQ)
 
 
-def _holes(shelf: TableFiles, chosen: Filter, cut: RecordingCut, begin: int) -> dict[Channel, _Holes]:
+def _holes(table_files: TableFiles, chosen: Filter, cut: RecordingCut, begin: int) -> dict[Channel, _Holes]:
     """Channels that gaps before the cut left without a state.
 
     Behind one that is `lost` there is none before the next update either: at the last one the channel stands no more.
     """
     found: dict[Channel, _Holes] = {}
-    for spot in shelf.spots(shelf.start(RecordingCut(begin))):
-        block = shelf.block(spot)
+    for ref in table_files.refs(table_files.start(RecordingCut(begin))):
+        block = table_files.block(ref)
         if not any(span.rows and cut.begins_before(source, span) for source, span in block.note.sources.items()):
             continue
-        batch, clock = _chosen_rows(shelf, spot, chosen)
+        batch, clock = _chosen_rows(table_files, ref, chosen)
         names = ("channel", "symbol", "source", "prev", "seq", "lost", "at")
         columns = (batch.column(name).to_pylist() for name in names)
         for kind, symbol, source, prev, seq, lost, at, time in zip(*columns, clock, strict=True):
@@ -273,10 +273,10 @@ def _holes(shelf: TableFiles, chosen: Filter, cut: RecordingCut, begin: int) -> 
     return found
 
 
-def _states(shelf: TableFiles, chosen: Filter, cut: RecordingCut) -> dict[tuple[str, str, str], bytes]:
+def _states(table_files: TableFiles, chosen: Filter, cut: RecordingCut) -> dict[tuple[str, str, str], bytes]:
     """The last state of each channel and source, where it is not `ok`."""
     found: dict[tuple[str, str, str], bytes] = {}
-    for source, batch, _, _ in _blocks(shelf, chosen, cut):
+    for source, batch, _, _ in _blocks(table_files, chosen, cut):
         texts = messages_of(STATES, batch).messages.cast(pa.binary()).to_pylist()
         columns = (batch.column(name).to_pylist() for name in ("channel", "symbol", "state"))
         for channel, symbol, state, text in zip(*columns, texts, strict=True):
@@ -287,10 +287,10 @@ def _states(shelf: TableFiles, chosen: Filter, cut: RecordingCut) -> dict[tuple[
     return found
 
 
-def _chosen_rows(shelf: TableFiles, spot: BlockRef, chosen: Filter) -> tuple[pa.RecordBatch, list[int]]:
+def _chosen_rows(table_files: TableFiles, ref: BlockRef, chosen: Filter) -> tuple[pa.RecordBatch, list[int]]:
     """The chosen rows of a block, and their clocks."""
-    batch = shelf.rows(spot)
-    mask = chosen.rows(shelf.table, batch)
+    batch = table_files.rows(ref)
+    mask = chosen.rows(table_files.table, batch)
     if mask is not None:
         batch = batch.filter(pa.array(mask))
     return batch, order_of(batch)[0].tolist()

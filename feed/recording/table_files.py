@@ -23,7 +23,7 @@ NEVER: Final = 2**63 - 1
 
 
 class BlockRef(NamedTuple):
-    """A block of a table: the number of its file on the shelf, and its own in that file."""
+    """A block of a table: the number of its file, and its own in that file."""
 
     file: int
     block: int
@@ -92,18 +92,18 @@ class TableFiles:
 
     def oldest(self) -> list[Block]:
         """The blocks of the oldest file that is there and has any."""
-        spot = next(self.spots(), None)
-        return [] if spot is None else self.blocks(spot.file)
+        ref = next(self.refs(), None)
+        return [] if ref is None else self.blocks(ref.file)
 
-    def block(self, spot: BlockRef) -> Block:
+    def block(self, ref: BlockRef) -> Block:
         """One block."""
-        return self.file(spot.file).blocks[spot.block]
+        return self.file(ref.file).blocks[ref.block]
 
-    def rows(self, spot: BlockRef) -> pa.RecordBatch:
+    def rows(self, ref: BlockRef) -> pa.RecordBatch:
         """The rows of a block, verified."""
-        return self.file(spot.file).batch(spot.block, verify=self._verify)
+        return self.file(ref.file).batch(ref.block, verify=self._verify)
 
-    def spots(self, first_file: int = 0) -> Iterator[BlockRef]:
+    def refs(self, first_file: int = 0) -> Iterator[BlockRef]:
         """All blocks from a file on, in order.
 
         Files are deleted from the oldest on: what lies before a deleted one does not count from then on.

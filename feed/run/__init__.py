@@ -19,6 +19,7 @@ children, too.
 What a role is made of:
 
 - `up`: normalizer, gateway and follower from the settings (`build`), and their run to a common end (`run_together`).
+- `venues`: the venue of a name, with the files of its mapping.
 - `record`: a recorder from the settings, and `feed record`.
 - `membership`: which partitions a normalizer has: a consumer group's share, or all.
 - `topics`: the topics that must be there are made.
@@ -29,6 +30,8 @@ The commands:
 - `demo_run`: `feed demo`, with what its figures count.
 - `takeover`: `feed takeover`: what is about to happen, the question, what has happened.
 - `doctor`: `feed doctor`: what roles would find, and a remedy for each thing.
+- `map_sample`: `feed map sample`: the newest records of a venue as lines.
+- `map_check`: `feed map init` and `check`: a mapping proposed, and what becomes of records by one.
 - `tail`: `feed tail`, a client that keeps the client's rule over reconnections. It runs no role.
 
 Processes and ports:

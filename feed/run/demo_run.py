@@ -15,13 +15,14 @@ from feed.demo.broker import PARTITIONS, DemoBroker
 from feed.demo.collect import Exchanges, collect
 from feed.demo.figures import SETTINGS, Figures, tell
 from feed.demo.venue import Captured
+from feed.kafka.access import entrance_of
 from feed.kafka.append import Appender
 from feed.run.ports import address_of, refuse_used_port, say_where
 from feed.run.up import Roles, build, run_together, when_ready
 from feed.run.watched import admin_of
 from feed.runtime.command import say
 from feed.runtime.logs import set_up
-from feed.runtime.settings import Settings, load
+from feed.runtime.settings import Settings, load, open_broker
 from feed.venues.table import venue as venue_named
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ async def run_demo(
         ConfigError: the extra `demo` is not installed.
     """
     began = time.monotonic()
-    chosen = {**SETTINGS, **flags}
+    chosen = {**SETTINGS, **open_broker(), **flags}
     settings = load(chosen).settings
     refuse_used_port(settings.serve.host, settings.serve.port)
     set_up(settings.log.level, settings.log.form)
@@ -77,7 +78,7 @@ async def run_demo(
         broker.make_topics([*topics, settings.kafka.dead_topic])
         roles = build(settings, normalizes=True, serves=True, records=records, routes=routes(settings))
         assert roles.server is not None
-        demo = _Demo(settings, roles, broker.address)
+        demo = _Demo(settings, roles)
         await demo.run(make_topic, seconds, seed, admin)
     figures = demo.read()
     say(
@@ -89,12 +90,11 @@ async def run_demo(
 class _Demo:
     """What runs, and what it counts."""
 
-    def __init__(self, settings: Settings, roles: Roles, address: str) -> None:
+    def __init__(self, settings: Settings, roles: Roles) -> None:
         assert roles.server is not None
         assert roles.normalizer is not None
         self._settings = settings
         self._roles = roles
-        self._address = address
         self._server = roles.server
         self._counters = roles.normalizer.numbers
         self._topics: dict[str, Topic] = {}
@@ -122,7 +122,7 @@ class _Demo:
 
     async def run(self, make_topic: TopicMaker, seconds: float | None, seed: int, admin: Admin | None) -> None:
         """Everything at once; returns when the gateway has drained."""
-        appender = Appender(self._address, compression="zstd")
+        appender = Appender(entrance_of(self._settings.kafka), compression="zstd")
         await appender.start()
         topics = self._topics = {
             name: make_topic(appender, self._settings.ticks_topic(name), PARTITIONS, venue_named(name).keys)

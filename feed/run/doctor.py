@@ -19,12 +19,14 @@ import msgspec
 from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
-from feed.errors import FeedError, Unreachable
+from feed.errors import FeedError, NotLetIn, Unreachable
 from feed.gateway.descriptors import beside_clients
+from feed.kafka.access import entrance_of
 from feed.kafka.cluster import Cluster
 from feed.normalizer.settings import version_of
 from feed.normalizer.takeover import written
 from feed.run.up import normalizer_settings
+from feed.run.venues import venue_of
 from feed.runtime.command import FAILED, OK, UNREACHABLE, say
 from feed.runtime.settings import Settings, doubts
 
@@ -80,9 +82,11 @@ async def examined(settings: Settings) -> AsyncIterator[Finding]:
     yield disk(settings)
     yield open_files(settings)
     try:
-        async with Cluster(settings.kafka.bootstrap, client_id="feed-doctor") as cluster:
+        async with Cluster(entrance_of(settings.kafka), client_id="feed-doctor") as cluster:
             async for finding in _of_kafka(settings, cluster):
                 yield finding
+    except NotLetIn as error:
+        yield Finding(_BROKERS, "fault", str(error), "how we log in, or the right that is named: ops/README.md")
     except Unreachable as error:
         yield Finding(_BROKERS, "fault", str(error), "start one, or name the brokers: --kafka, kafka.bootstrap")
     except (FeedError, KafkaError, OSError) as error:
@@ -217,10 +221,10 @@ def log_settings(settings: Settings, topic: str, found: Mapping[str, str]) -> It
 
 async def _version(settings: Settings, venue: str) -> AsyncIterator[Finding]:
     """Whether a normalizer with these settings would go on with a venue's logs, or stand by."""
-    own = normalizer_settings(settings, venue)
+    own = normalizer_settings(settings, venue_of(settings, venue))
     version = version_of(own.rules)
     try:
-        others = {one.version for one in await written(settings.kafka.bootstrap, own)} - {version, ""}
+        others = {one.version for one in await written(entrance_of(settings.kafka), own)} - {version, ""}
     except (FeedError, KafkaError) as error:
         yield Finding(own.feed_topic, "fault", f"cannot be read: {error}", "the right to read it; ops/README.md")
         return

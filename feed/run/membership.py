@@ -12,9 +12,11 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
-from aiokafka.errors import KafkaError
+from aiokafka.errors import GroupAuthorizationFailedError, KafkaError, TopicAuthorizationFailedError
 
 from feed.errors import FeedError, Unreachable
+from feed.kafka.access import Entrance, entrance_to
+from feed.kafka.rights import Right, no_right, no_topic_right
 from feed.runtime.throttle import ThrottledLog
 
 if TYPE_CHECKING:
@@ -47,31 +49,57 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ha
 class GroupMember:
     """A member of the consumer group `group`; hands the partitions that it is given to a normalizer."""
 
-    def __init__(self, bootstrap: str, group: str, *, session_timeout_ms: int, heartbeat_interval_ms: int) -> None:
-        self._bootstrap = bootstrap
+    def __init__(
+        self, broker: Entrance | str, group: str, *, session_timeout_ms: int, heartbeat_interval_ms: int
+    ) -> None:
+        self._entrance = entrance_to(broker)
         self._group = group
         self._session_timeout_ms = session_timeout_ms
         self._heartbeat_interval_ms = heartbeat_interval_ms
+        self._was_member = False
 
     async def __call__(self, normalizer: Normalizer) -> None:
         """Stays a member until it is cancelled; of the venues that the normalizer takes part in at the moment.
 
+        Who was a member and is none any more keeps its partitions, and tries again: writing goes on.
+
         Raises:
-            Unreachable: no broker answered at the start.
+            Unreachable: no broker answered at the start; NotLetIn where we are not let in, or into the group.
         """
+        self._was_member = False
+        told = ThrottledLog(log)
         while True:
             normalizer.changed.clear()
-            if normalizer.topics:
-                await self._take_part(normalizer)
-            else:
+            if not normalizer.topics:
                 # a member of nothing leaves its partitions to the others
                 await normalizer.own(set())
                 await normalizer.changed.wait()
+                continue
+            try:
+                await self._take_part(normalizer)
+            except (KafkaError, OSError) as error:
+                why = await self._reason(error)
+                if not self._was_member:
+                    raise why from error
+                normalizer.left_out = str(why)
+                told.say("left out", f"no member of the group {self._group}: {why}")
+                await asyncio.sleep(_LOOK_AGAIN_S)
+
+    async def _reason(self, error: Exception) -> FeedError:
+        if isinstance(error, GroupAuthorizationFailedError):
+            return no_right(Right("READ", "group", self._group))
+        if isinstance(error, TopicAuthorizationFailedError):
+            return no_topic_right("READ", str(error.args[0] if error.args else error))
+        return await self._entrance.reason() if not self._was_member else Unreachable(repr(error))
 
     async def _take_part(self, normalizer: Normalizer) -> None:
-        """A member as long as there is any venue to take part in."""
+        """A member as long as there is any venue to take part in.
+
+        Raises:
+            KafkaError: it cannot be one, or not any more.
+        """
         consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._bootstrap,
+            **self._entrance.options(),
             group_id=self._group,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
@@ -84,14 +112,18 @@ class GroupMember:
         consumer.subscribe(normalizer.topics, listener=listener)
         try:
             await consumer.start()
+            self._was_member, normalizer.left_out = True, ""
             while True:
-                await normalizer.changed.wait()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_LOOK_AGAIN_S):
+                        await normalizer.changed.wait()
+                if not normalizer.changed.is_set():
+                    await consumer.getmany()  # nothing comes, all is paused: what went wrong in the group is raised
+                    continue
                 normalizer.changed.clear()
                 if not normalizer.topics:
                     return
                 consumer.subscribe(normalizer.topics, listener=listener)
-        except (KafkaError, OSError) as error:
-            raise Unreachable(f"no kafka broker answers at {self._bootstrap}") from error
         finally:
             await consumer.stop()
 

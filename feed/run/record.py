@@ -17,6 +17,7 @@ import msgspec
 from feed.backfill.past import LogCut
 from feed.errors import ConfigError, shown
 from feed.follow.floors import EARLIEST
+from feed.kafka.access import entrance_of
 from feed.recorder.health import RecorderHealth, register
 from feed.recorder.raw import RawRecorder
 from feed.recorder.role import Recorder
@@ -51,7 +52,7 @@ def recorder(
     except OSError as error:
         raise ConfigError(f"folder {root} cannot be made: {error.strerror}") from error
     return Recorder(
-        settings.kafka.bootstrap,
+        entrance_of(settings.kafka),
         {settings.feed_topic(name): name for name in settings.recorded.names},
         root,
         named=settings.recorded.named,
@@ -68,12 +69,13 @@ def recorder(
 def raw_recorder(settings: Settings, health: RecorderHealth, begins: LogCut | None = EARLIEST) -> RawRecorder:
     """A recorder of the tick topics of the same venues, into the same folder."""
     return RawRecorder(
-        settings.kafka.bootstrap,
+        entrance_of(settings.kafka),
         [settings.ticks_topic(name) for name in settings.recorded.names],
         Path(settings.record.to),
         settings=settings.record,
         health=health,
         fetch_wait_ms=settings.kafka.fetch_max_wait_ms,
+        named=settings.recorded.named,
         begins=begins,
     )
 

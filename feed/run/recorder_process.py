@@ -18,7 +18,7 @@ from feed.recorder.health import RecorderStatus, register
 from feed.run.child import started
 from feed.runtime.checks import Check
 from feed.runtime.metrics import Metrics
-from feed.runtime.settings import Settings, leaves
+from feed.runtime.settings import Settings, given
 
 _AGAIN_S: Final = 1.0
 _END_S: Final = 60.0
@@ -55,7 +55,7 @@ class RecorderProcess:
             await asyncio.sleep(_AGAIN_S)
 
     async def _once(self) -> int:
-        async with started("record", dict(leaves(self._settings)), end_s=_END_S) as process:
+        async with started("record", given(self._settings), end_s=_END_S) as process:
             assert process.stdout is not None
             async for line in process.stdout:
                 self.status = msgspec.json.decode(line, type=RecorderStatus)

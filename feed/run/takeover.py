@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from feed.errors import ConfigError, FeedError
+from feed.kafka.access import entrance_of
 from feed.kafka.cluster import Cluster
 from feed.normalizer.settings import version_of
 from feed.normalizer.takeover import take_over, written
 from feed.run.up import normalizer_settings
+from feed.run.venues import venue_of
 from feed.runtime.command import say
-from feed.venues.table import venue as venue_named
 
 if TYPE_CHECKING:
     from feed.runtime.settings import Settings
@@ -32,9 +33,10 @@ async def run(settings: Settings, name: str, *, asks: bool, as_json: bool) -> No
         Unreachable: no broker answers.
         FeedError: nobody wanted it, or a log could not be opened.
     """
-    bootstrap, own = settings.kafka.bootstrap, normalizer_settings(settings, name)
+    venue = venue_of(settings, name)
+    broker, own = entrance_of(settings.kafka), normalizer_settings(settings, venue)
     try:
-        before = await written(bootstrap, own)
+        before = await written(broker, own)
     except ConfigError as error:
         raise ConfigError(f"{error}{await _near(settings, name)}") from error
     version = version_of(own.rules)
@@ -55,7 +57,7 @@ async def run(settings: Settings, name: str, *, asks: bool, as_json: bool) -> No
         sys.stdout.write(f"{msgspec.json.encode(told).decode() if as_json else source}\n")
         sys.stdout.flush()
 
-    await take_over(bootstrap, venue_named(name), own, tell)
+    await take_over(broker, venue, own, tell)
 
 
 def _wanted() -> bool:
@@ -66,7 +68,7 @@ def _wanted() -> bool:
 
 async def _near(settings: Settings, name: str) -> str:
     """What may have been meant."""
-    async with Cluster(settings.kafka.bootstrap) as cluster:
+    async with Cluster(entrance_of(settings.kafka)) as cluster:
         topics = await cluster.topics()
     prefix = settings.kafka.feed_prefix
     there = [topic.removeprefix(prefix) for topic in topics if topic.startswith(prefix)]

@@ -13,6 +13,9 @@ from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from msgspec import UNSET
+from msgspec.structs import replace
+
 from feed.channels.distributor import Distributor
 from feed.channels.hub import Hub
 from feed.follow.follower import Followed, Follower
@@ -21,15 +24,18 @@ from feed.gateway.backfill import FeedLogs
 from feed.gateway.descriptors import fitted
 from feed.gateway.gateway import Gateway
 from feed.gateway.server import GatewayServer, build_server, serve
+from feed.kafka.access import entrance_of
 from feed.normalizer.role import Normalizer
 from feed.normalizer.settings import NormalizerSettings
 from feed.run.membership import AllPartitions, GroupMember
 from feed.run.recorder_process import RecorderProcess
 from feed.run.topics import remake_topics
+from feed.run.venues import venue_of
 from feed.run.watched import Watched
 from feed.runtime.checks import Check
 from feed.runtime.metrics import Metrics, add_build_info
 from feed.runtime.settings import Settings
+from feed.runtime.settings.sections import VenueSettings
 from feed.runtime.tasks import together, until_signal
 from feed.venues.table import venue as venue_named
 from feed.wire.model import PROTOCOL
@@ -37,6 +43,7 @@ from feed.wire.model import PROTOCOL
 if TYPE_CHECKING:
     from feed.gateway.probes import Probed
     from feed.run.admin import Admin
+    from feed.venues.venue import Venue
 
 
 class Roles(NamedTuple):
@@ -119,7 +126,7 @@ async def _normalize(settings: Settings, normalizer: Normalizer) -> None:
         await normalizer.run(AllPartitions())
         return
     member = GroupMember(
-        kafka.bootstrap,
+        entrance_of(kafka),
         kafka.group,
         session_timeout_ms=kafka.session_timeout_ms,
         heartbeat_interval_ms=kafka.heartbeat_interval_ms,
@@ -127,14 +134,16 @@ async def _normalize(settings: Settings, normalizer: Normalizer) -> None:
     await normalizer.run(member)
 
 
-def normalizer_settings(settings: Settings, name: str) -> NormalizerSettings:
+def normalizer_settings(settings: Settings, venue: Venue) -> NormalizerSettings:
     """What the normalizer of a venue needs to know."""
+    name = venue.name
     return NormalizerSettings(
         ticks_topic=settings.ticks_topic(name),
         feed_topic=settings.feed_topic(name),
         dead_topic=settings.kafka.dead_topic,
-        rules=settings.rules(name),
+        rules=replace(settings.rules(name), mapping=venue.version or UNSET),
         normalize=settings.normalize,
+        schema_registry=settings.normalize.venue.get(name, VenueSettings()).schema_registry,
         owner=f"{socket.gethostname()}:{os.getpid()}",
         compression=settings.kafka.compression,
     )
@@ -142,9 +151,10 @@ def normalizer_settings(settings: Settings, name: str) -> NormalizerSettings:
 
 def _normalizer(settings: Settings, metrics: Metrics) -> Normalizer:
     kafka = settings.kafka
-    venues = {venue_named(name): normalizer_settings(settings, name) for name in settings.normalized.names}
+    found = [venue_of(settings, name) for name in settings.normalized.names]
+    venues = {venue: normalizer_settings(settings, venue) for venue in found}
     normalizer = Normalizer(
-        kafka.bootstrap,
+        entrance_of(kafka),
         venues,
         named=settings.normalized.named,
         fetch_wait_ms=kafka.fetch_max_wait_ms,
@@ -164,7 +174,7 @@ def make_gateway(settings: Settings, metrics: Metrics, *, live: bool = True) -> 
 
         recordings, files_a_reader = Recordings(chosen.recordings), FILES_A_READER
     topics = {name: settings.feed_topic(name) for name in settings.served.names}
-    past = FeedLogs(settings.kafka.bootstrap, topics) if live else None
+    past = FeedLogs(entrance_of(settings.kafka), topics) if live else None
     limits = fitted(chosen.limits, files_a_reader=files_a_reader)
     own = chosen.model_copy(update={"limits": limits})
     return Gateway(own, Distributor(Hub(settings.hub)), metrics, recordings, past, live=live)
@@ -180,7 +190,7 @@ def follower(settings: Settings, gateway: Gateway, *, lenient: bool = False) -> 
         for name in names
     }
     followed = Follower(
-        settings.kafka.bootstrap,
+        entrance_of(settings.kafka),
         topics,
         sink=gateway.hub,
         watcher=gateway.health,

@@ -29,7 +29,7 @@ from feed.run.ports import refuse_used_port, reserved
 from feed.run.worker import LISTENING, READY, Task
 from feed.runtime.checks import Check, failing, in_one_line, is_ready
 from feed.runtime.metrics import Metrics, prometheus_text
-from feed.runtime.settings import Settings, leaves
+from feed.runtime.settings import Settings, given
 from feed.runtime.tasks import end, ending_signals, first_cause
 
 _AGAIN_S: Final = 0.5
@@ -157,7 +157,7 @@ class Workers:
             late = True
 
     async def _once(self, worker: int, port: int, folder: Path, *, late: bool) -> int:
-        settings = {**dict(leaves(self._settings)), "serve.port": port}
+        settings = {**given(self._settings), "serve.port": port}
         task = Task(settings=settings, folder=str(folder), number=worker, numbers=self._numbers, late=late)
         async with started("serve", task, end_s=self._drain_s) as process:
             self._running[worker] = process

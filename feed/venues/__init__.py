@@ -15,6 +15,8 @@ The model, in the order in which a tick passes it:
 Every venue:
 - `venue`: what has to be known of one; `CODE_VERSION`. `table`: which ones there are.
 - `canonical`: our own JSON tick, for all names that are not in the table.
+- `canonical_sent`: the same as people send it, with JSON numbers and fields left out.
+- `mapped`: records of a firm's own, made canonical ticks by a mapping file.
 
 Binance:
 - `binance`: the machine; what frames mean, alike for spot and futures.
@@ -38,6 +40,7 @@ Kraken:
 
 What machines read with:
 - `times`, `texts`, `feed.wire.decimals`: times, texts and numbers as venues write them, checked.
+- `sent`: numbers, times, sides and ids as people send them in JSON.
 - `rows`: rows that are longer than is known. `bulk_levels`: the sides of many book updates at once.
 - `legible`: what can still be read of a frame that was refused.
 

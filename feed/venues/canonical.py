@@ -6,32 +6,34 @@ and the messages to `symbol`.
 `{"channel":"trades","ts_event":"1795467600131000000","data":[…]}`: `data` is what an update of that channel holds;
 bars are made from trades here as everywhere. A book with `"snapshot":true` replaces what is known, other books are
 changes (absolute sizes, "0" deletes) and need a snapshot before them: without one the book is stale. Numbers may have
-trailing zeros. `symbol` may name the symbol where the record's key does not (a file of ticks); a status without key
-and symbol is that of the venue: a symbol trades only where both say so.
+trailing zeros. `symbol` may name the symbol where the record's key does not; a status without key and symbol is that of
+the venue: a symbol trades only where both say so.
+
+Ticks are read in the form of our protocol, which is fast. Those that are not in it are read again as people send them
+(`canonical_sent`): JSON numbers, integers for ids and times, RFC 3339, other words for sides, fields left out.
 """
 
 from __future__ import annotations
 
-import re
+from collections.abc import Sequence
 from typing import Any, Final, Literal
 
 import msgspec
 from msgspec import UNSET, Raw, Struct
 
 from feed.errors import BadTick, shown
+from feed.venues import canonical_sent, sent
+from feed.venues.canonical_sent import SentTrade
 from feed.venues.legible import IN_DOUBT, leading
 from feed.venues.symbol import Symbol, Tick
 from feed.venues.texts import definition, reason
 from feed.wire.decimals import canonical, positive, signed, signed_levels
 from feed.wire.frames import UNREADABLE
-from feed.wire.model import Action, Book, Instrument, Quote, Side, Status, Trade
-from feed.wire.times import NS_MAX, NS_MIN, unit_of
+from feed.wire.model import Action, Book, Instrument, Level, Quote, Side, Trade
 
 _TRADE_ID_CHARS_MAX: Final = 100
 _CONDITIONS_MAX: Final = 16
 _WORD_CHARS_MAX: Final = 32
-_TIME_DIGITS_MAX: Final = len(str(NS_MAX))
-_TIME: Final = re.compile(r"0|[1-9][0-9]*", re.ASCII).fullmatch
 
 
 class _Tick(Struct, gc=False):
@@ -47,19 +49,17 @@ class _Tick(Struct, gc=False):
 class _Trade(Struct, gc=False):
     price: str
     size: str
-    side: Side | None
-    trade_id: str | None
-    ts_event: str | None
+    side: Side | None = None
+    trade_id: str | None = None
+    ts_event: str | None = None
     conditions: list[str] | None = None
     exchange: str | None = None
 
 
-_TICK: Final = msgspec.json.Decoder(_Tick)
+_TICK: Final = sent.decoder(_Tick)
 _TRADES: Final = msgspec.json.Decoder(list[_Trade])
 _QUOTE: Final = msgspec.json.Decoder(Quote)
 _BOOK: Final = msgspec.json.Decoder(Book)
-_STATUS: Final = msgspec.json.Decoder(Status)
-_INSTRUMENT: Final = msgspec.json.Decoder(Instrument)
 
 
 class Canonical:
@@ -74,7 +74,7 @@ class Canonical:
         if said.symbol is not None and said.symbol != self._symbol.venue_symbol:
             raise BadTick(f"symbol {shown(said.symbol)}, wanted {self._symbol.venue_symbol}")
         try:
-            self._apply_read(said, _time(said.ts_event), snapshot=_is_snapshot(said))
+            self._apply_read(said, sent.moment(said.ts_event), snapshot=_is_snapshot(said))
         except (BadTick, *UNREADABLE) as error:
             raise self._symbol.spoiled(said.channel, error) from error
 
@@ -100,15 +100,14 @@ class Canonical:
     def _apply_read(self, said: _Tick, time: str | None, *, snapshot: bool) -> None:
         symbol = self._symbol
         if said.channel == "trades":
-            trades = [_trade(trade) for trade in _TRADES.decode(said.data)]
+            trades = [_trade(trade) for trade in _trades(said.data)]
             if not trades:
                 raise BadTick("no trades, wanted at least one")
             symbol.trades(trades, time or trades[-1].ts_event)
         elif said.channel == "quotes":
-            symbol.quote(_quote(_QUOTE.decode(said.data)), time)
+            symbol.quote(_quote(said.data, symbol), time)
         elif said.channel == "book":
-            book = _BOOK.decode(said.data)
-            bids, asks = signed_levels(book.bids), signed_levels(book.asks)
+            bids, asks = map(signed_levels, _sides(said.data, snapshot=snapshot))
             if snapshot:
                 symbol.book_replace(_without_deleted(bids), _without_deleted(asks), time)
             elif symbol.book_is_live:
@@ -116,10 +115,10 @@ class Canonical:
             else:
                 symbol.book_missed()
         elif said.channel == "status":
-            status = _STATUS.decode(said.data)
+            status = canonical_sent.status(said.data)
             symbol.status(status.action, reason(status.reason), time)
         else:
-            symbol.instrument(_instrument(_INSTRUMENT.decode(said.data)), time)
+            symbol.instrument(_instrument(canonical_sent.instrument(said.data, symbol.instrument_known)), time)
 
 
 def keys(frame: bytes) -> list[str]:
@@ -154,7 +153,7 @@ def venue_status(frame: bytes) -> tuple[Action, str | None] | None:
     if said.channel != "status":
         raise BadTick(f"tick of the channel {said.channel} without a key")
     try:
-        status = _STATUS.decode(said.data)
+        status = canonical_sent.status(said.data)
     except UNREADABLE as error:
         raise BadTick(f"tick cannot be read: {error}") from error
     return status.action, reason(status.reason)
@@ -162,9 +161,10 @@ def venue_status(frame: bytes) -> tuple[Action, str | None] | None:
 
 def _read(value: bytes) -> _Tick:
     try:
-        return _TICK.decode(value)
+        tick: _Tick = _TICK.decode(value)
     except UNREADABLE as error:
         raise BadTick(f"tick cannot be read: {error}") from error
+    return tick
 
 
 def _is_snapshot(said: _Tick) -> bool:
@@ -175,22 +175,25 @@ def _is_snapshot(said: _Tick) -> bool:
     return said.snapshot
 
 
-def _time(text: object) -> str | None:
-    if text is None:
-        return None
-    if not isinstance(text, str) or _TIME(text) is None:
-        raise BadTick(f"time {shown(str(text))}, wanted nanoseconds since 1970 as digits")
-    if len(text) > _TIME_DIGITS_MAX or (ns := int(text)) > NS_MAX:
-        raise BadTick(f"time {shown(text)}, wanted nanoseconds since 1970 up to {NS_MAX}")
-    if ns < NS_MIN:
-        raise BadTick(f"time {text} looks like {unit_of(ns)}, wanted nanoseconds since 1970")
-    return text
+def _trades(data: Raw) -> Sequence[_Trade | SentTrade]:
+    try:
+        return _TRADES.decode(data)
+    except msgspec.ValidationError:
+        return canonical_sent.trades(data)
 
 
-def _trade(trade: _Trade) -> Trade:
+def _sides(data: Raw, *, snapshot: bool) -> tuple[list[Level], list[Level]]:
+    try:
+        book = _BOOK.decode(data)
+    except msgspec.ValidationError:
+        return canonical_sent.book(data, snapshot=snapshot)
+    return book.bids, book.asks
+
+
+def _trade(trade: _Trade | SentTrade) -> Trade:
     if trade.trade_id is not None and not 0 < len(trade.trade_id) <= _TRADE_ID_CHARS_MAX:
         raise BadTick(f"trade_id of {len(trade.trade_id)} characters, wanted 1 to {_TRADE_ID_CHARS_MAX}, or null")
-    price, size, time = signed(trade.price), positive(trade.size), _time(trade.ts_event)
+    price, size, time = signed(trade.price), positive(trade.size), sent.moment(trade.ts_event)
     if not trade.conditions and trade.exchange is None:
         return Trade(price, size, trade.side, trade.trade_id, time)
     conditions = trade.conditions or []
@@ -209,7 +212,11 @@ def _bounded(name: str, text: str, chars_max: int) -> None:
         raise BadTick(f"{name} of {len(text)} characters, wanted 1 to {chars_max}")
 
 
-def _quote(quote: Quote) -> Quote:
+def _quote(data: Raw, symbol: Symbol) -> Quote:
+    try:
+        quote: Quote = _QUOTE.decode(data)
+    except msgspec.ValidationError:
+        quote = canonical_sent.quote(data, symbol.quote_known)
     return Quote(*_top(quote.bid_price, quote.bid_size), *_top(quote.ask_price, quote.ask_size))
 
 

@@ -20,7 +20,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from feed.errors import BadEntry, BadTick, CorruptLog, Unforeseen
+from feed.errors import BadEntry, BadTick, CorruptLog, SchemaAway, Unforeseen
 from feed.venues.bars import NEVER
 from feed.venues.clock import untimed
 from feed.venues.now import ALL, NO_JUMP, Message, Now, SavedSymbol, SourceCounts
@@ -85,6 +85,10 @@ class Source:
         self, venue: Venue, source: str, rules: Rules, *, is_own: Callable[[str], bool] = lambda symbol: True
     ) -> None:
         self._venue = venue
+        self._by_value = venue.by_value
+        self._sure: set[str] = set()
+        """Of a venue whose values alone tell of which symbols they are: those of which something was told, or may have
+        been, since all were in doubt. The others still are, so a stream of bad ticks costs what was told in between."""
         self._is_own = is_own
         self._rules = rules
         self._ahead_max_ns = rules.ts_recv_ahead_max_ns
@@ -143,6 +147,7 @@ class Source:
         Raises:
             BadTick: the tick cannot be used; nothing has changed but the clock, and what the tick may have held of the
                 symbols that its key or its header names is in doubt.
+            SchemaAway: it cannot be read yet; this source is of no use any more, take its state up again.
         """
         bad: Sequence[BadEntry] = ()
         now = self.now
@@ -155,7 +160,7 @@ class Source:
         if ts_recv > now.clock:
             now.clock = ts_recv
         try:
-            known = self._symbols.get(tick.key)
+            known = None if self._by_value else self._symbols.get(tick.key)
             if known is not None:
                 symbol, machine = known
                 try:
@@ -167,11 +172,13 @@ class Source:
                 except BadTick:
                     self._doubt(tick)
                     raise
+                except SchemaAway:
+                    raise
                 except Exception as error:
                     bad = [symbol.unforeseen(error)]
                 if symbol.bars.due < symbol.bars.scheduled:
                     self._schedule(symbol)
-            elif not tick.key:
+            elif self._by_value or not tick.key:
                 try:
                     bad = self._apply_without_key(tick)
                 except BadTick:
@@ -239,6 +246,7 @@ class Source:
                 if known is None:
                     known = self._symbols[venue_symbol] = self._make(venue_symbol)
                     self.born.append((venue_symbol, NO_SEQ))
+                self._sure.add(venue_symbol)
                 symbol = known[0]
                 # those of one tick, or parts of one update, are told one after the other at one position
                 stood = self._stood.setdefault((venue_symbol, read.channel), symbol.stands(read.channel))
@@ -271,6 +279,7 @@ class Source:
                 symbol, machine = self._make(venue_symbol)
                 symbol.load(_snapshots(checkpoint), saved, machine)
                 self._symbols[venue_symbol] = symbol, machine
+                self._sure.add(venue_symbol)
                 self._schedule(symbol)
             self.now.clock = max(self.now.clock, saved.clock)
             self.now.claimed, self.now.jumped, self._first = saved.claimed, saved.jumped, None
@@ -296,13 +305,13 @@ class Source:
         symbol, machine = self._make(name)
         out, weight = len(self.now.out), self.now.weight
         try:
-            if tick.key:
+            if tick.key and not self._by_value:
                 machine.apply(tick)
             else:
                 machine.apply_entry(tick, entry)
             symbol.tell_venue_status()
             symbol.end_tick()
-        except BadTick:
+        except (BadTick, SchemaAway):
             raise
         except Exception as error:
             # it is as if the symbol had never been
@@ -319,7 +328,7 @@ class Source:
         try:
             entries = self._venue.entries(tick)
             said = None if entries else self._venue.venue_status(tick.value)
-        except BadTick:
+        except (BadTick, SchemaAway):
             raise
         except Exception as error:
             raise Unforeseen(f"frame without a key: {error!r}") from error
@@ -327,7 +336,10 @@ class Source:
             self._tell_venue_status(tick, said)
             return []
         bad: list[BadEntry] = []
-        for name in self._meant(tick, entries):
+        meant = self._meant(tick, entries)
+        if self._by_value:
+            self._sure.update(meant)
+        for name in meant:
             known = self._symbols.get(name)
             try:
                 if known is not None:
@@ -375,8 +387,12 @@ class Source:
             raise
 
     def _doubt(self, tick: Tick) -> None:
-        """A tick is refused as a whole: what it may have held of the symbols that it is said to be of is in doubt."""
-        for name in [tick.key] if tick.key else _named(tick):
+        """A tick is refused as a whole: what it may have held of the symbols that it is said to be of is in doubt; of
+        all, where only its value says of which it is."""
+        names = [tick.key] if tick.key else _named(tick)
+        if self._by_value:
+            names, self._sure = sorted(self._sure), set()
+        for name in names:
             known = self._symbols.get(name)
             if known is None:
                 continue
@@ -395,6 +411,8 @@ class Source:
             except UNREADABLE as error:
                 raise BadTick(f"header `symbols`, wanted a list of names as JSON: {error}") from error
             return [name for name in entries if name in told]
+        if self._venue.by_name:
+            return list(entries)
         own = [name for name in entries if name in self._symbols or name in self._sleeping or self._is_own(name)]
         if not own and len(entries) == 1:
             raise BadTick(f"frame of {next(iter(entries))[:_KEY_CHARS_MAX]!r} alone, wanted it with its key")

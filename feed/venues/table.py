@@ -29,4 +29,13 @@ def venue(name: str) -> Venue:
     known = _VENUES.get(name)
     if known is not None:
         return known
-    return Venue(name, name.upper(), canonical.Canonical, canonical.keys, canonical.venue_status, 60, canonical.entries)
+    return Venue(
+        name,
+        name.upper(),
+        canonical.Canonical,
+        canonical.keys,
+        canonical.venue_status,
+        60,
+        canonical.entries,
+        by_name=True,
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from feed.venues.bars import BarRules
 from feed.wire.model import TRADES_KEPT
@@ -44,3 +44,5 @@ class Rules(Struct, frozen=True):
     symbols_max: int = 20_000
     ts_recv_ahead_max_ns: int = 60_000_000_000
     bars: BarRules = BarRules()
+    mapping: str | UnsetType = UNSET
+    """The hash of the mapping by which a venue's records are read, where there is one."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from feed.venues.symbol import Machine, Symbol, Tick
 from feed.wire.model import Action
 
-CODE_VERSION: Final = 2
+if TYPE_CHECKING:
+    from feed.venues.mapped.schemas import Schemas
+
+CODE_VERSION: Final = 3
 """Raised by one with every change of this package that changes the bytes of any update."""
 
 
@@ -30,3 +33,11 @@ class Venue(NamedTuple):
     ahead: Callable[[Sequence[Tick]], Sequence[object]] | None = None
     """What can be read of many ticks at once, whatever their symbols make of it: for each tick what its machine's
     `apply_read` takes, or None where it is for `apply`."""
+    by_name: bool = False
+    """Whether a tick without a key is of the symbols that it names, whatever partition it lies in."""
+    by_value: bool = False
+    """Whether a record's key says nothing: its value alone tells of which symbols it is."""
+    schemas: Schemas | None = None
+    """Schemas that come from a registry, where a mapping has it so: a tick that needs another one has to wait."""
+    version: str = ""
+    """What of a venue is no code and changes bytes, as a hash: the mapping of a firm's own records."""

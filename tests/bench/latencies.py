@@ -32,11 +32,11 @@ from tests.bench.trial import (
 )
 
 SHARE_MIN: Final = 0.95
-_CROWD: Final = Crowd(100, 100, 20, same=False)
+TICKS_CROWD: Final = Crowd(100, 100, 20, same=False)
 _UPDATES: Final = 1_000.0
 _UPDATES_AN_APPEND: Final = 4
 _TICKS: Final = 5_000.0
-_TICKS_STEP_MS: Final = 2
+TICKS_STEP_MS: Final = 2
 
 APPEND_P50: Final = Figure("append to client, 1,000 updates/s: p50", "ms", 2, less_is_better=True, of_python=True)
 APPEND_P99: Final = Figure("append to client, 1,000 updates/s: p99", "ms", 8, less_is_better=True, of_python=True)
@@ -45,7 +45,7 @@ TICK_P99: Final = Figure("tick to client, 5,000 ticks/s: p99", "ms", 25, less_is
 
 
 def _from_append(stage: Stage) -> Iterator[Result]:
-    crowd = _CROWD._replace(clients=stage.scale.of(_CROWD.clients, 2))
+    crowd = TICKS_CROWD._replace(clients=stage.scale.of(TICKS_CROWD.clients, 2))
     runs = []
     with publisher(stage, crowd.symbols, _UPDATES_AN_APPEND) as publishing:
         for _ in range(stage.scale.rounds):
@@ -60,7 +60,7 @@ def _from_append(stage: Stage) -> Iterator[Result]:
 
 
 def _from_tick(stage: Stage) -> Iterator[Result]:
-    crowd = _CROWD._replace(clients=stage.scale.of(_CROWD.clients, 2))
+    crowd = TICKS_CROWD._replace(clients=stage.scale.of(TICKS_CROWD.clients, 2))
     runs = []
     for _ in range(stage.scale.rounds):
         stage.quiet()
@@ -86,7 +86,7 @@ def _tick_run(stage: Stage, crowd: Crowd) -> dict[str, Any]:
             "symbols": crowd.symbols,
             "ticks_a_second": _TICKS,
             "seconds": seconds_of(stage),
-            "step_ms": _TICKS_STEP_MS,
+            "step_ms": TICKS_STEP_MS,
         }
         common = ["--kafka", stage.kafka, "--venues", VENUE]
         normalize, serve = [FEED, "normalize", *common], [FEED, "serve", *common, "--port", str(port)]

@@ -66,8 +66,8 @@ class Filled:
             await appender.stop()
 
 
-async def measure(filled: Filled, run: int, log: Path, *, bars: bool = True) -> dict[str, Any]:
-    """One run over the whole topic, from an empty feed log."""
+async def measure(filled: Filled, run: int, log: Path, *, bars: bool = True, program: str = FEED) -> dict[str, Any]:
+    """One run over the whole topic, from an empty feed log; `program`: another checkout's `feed`."""
     own = f"{filled.name}.{run}{'' if bars else '.nobars'}"
     environment = {
         "FEED_KAFKA__TICKS_PREFIX": f"{filled.name}.ticks.",
@@ -82,7 +82,7 @@ async def measure(filled: Filled, run: int, log: Path, *, bars: bool = True) -> 
         await cluster.make_topics({target.topic: 1, f"{own}.dead": 1}, {"max.message.bytes": str(16 << 20)})
         fetcher = Fetcher(cluster, wait_ms=500)
         stream = fetcher.follow(target, 0)
-        arguments = [FEED, "normalize", "--kafka", filled.kafka, "--venues", filled.venue]
+        arguments = [program, "normalize", "--kafka", filled.kafka, "--venues", filled.venue]
         try:
             with server(arguments, log=log, environment=environment) as normalizer:
                 samples: list[tuple[float, int]] = []

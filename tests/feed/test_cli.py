@@ -125,3 +125,19 @@ def test_config_check_says_what_is_wrong(tmp_path: Path) -> None:
     ended = _run(*FEED, "config", "check", cwd=tmp_path)
     assert ended.returncode == 2
     assert "did you mean serve.port?" in ended.stderr
+
+
+@pytest.mark.slow
+def test_a_mapping_is_proposed_and_checked(tmp_path: Path) -> None:
+    (tmp_path / "desk.jsonl").write_text('{"type":"trade","symbol":"A","price":1.5,"size":2}\n{"type":"trade"}\n')
+    proposed = _run(*FEED, "map", "init", "desk.jsonl", cwd=tmp_path)
+    assert (proposed.returncode, proposed.stderr) == (0, "")
+    (tmp_path / "desk.toml").write_text(proposed.stdout)
+    checked = _run(*FEED, "map", "check", "desk.toml", "desk.jsonl", cwd=tmp_path)
+    assert checked.returncode == 1
+    trade, refused = checked.stdout.splitlines()
+    assert trade.startswith('1: trades DESK:A [{"price":"1.5","size":"2"')
+    assert refused == "2: refused: record without a symbol, wanted one where the mapping says"
+    assert checked.stderr == "2 records, 1 of them refused, at least in part\n"
+    missing = _run(*FEED, "map", "check", "none.toml", "desk.jsonl", cwd=tmp_path)
+    assert (missing.returncode, "mapping none.toml cannot be read" in missing.stderr) == (2, True)

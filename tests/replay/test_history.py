@@ -85,7 +85,7 @@ def test_arrow_has_the_columns_and_the_rows_of_the_recording(served: Running, fo
 
 def test_open_and_sealed_files_are_both_read(folder: Path) -> None:
     recording = RecordingFiles(str(folder))
-    places = recording.shelves["trades"].places
+    places = recording.files_by_table["trades"].places
     recording.close()
     assert {place.sealed for place in places} == {True, False}
     assert len(places) > 2
@@ -339,8 +339,8 @@ def test_a_damaged_block_breaks_the_answer_off(folder: Path, tmp_path: Path) -> 
     root = tmp_path / "copy"
     shutil.copytree(folder, root)
     recording = RecordingFiles(str(root))
-    path = root / recording.shelves["trades"].places[0].path
-    blocks = recording.shelves["trades"].file(0).blocks
+    path = root / recording.files_by_table["trades"].places[0].path
+    blocks = recording.files_by_table["trades"].file(0).blocks
     block = next(block for block in blocks if block.rows and not block.note.keyframes)
     recording.close()
     data = bytearray(path.read_bytes())

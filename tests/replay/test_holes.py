@@ -80,11 +80,11 @@ def repaired(root: Path) -> RecordingFiles:
     recording = RecordingFiles(str(root))
     assert Checked(recording).run().faults == []
     for table in TABLES:
-        shelf = recording.shelves[table]
+        table_files = recording.files_by_table[table]
         lanes: dict[str, tuple[int, int]] = {}
-        for spot in shelf.spots():
-            for source, span in shelf.block(spot).note.sources.items():
-                if span.rows and not shelf.block(spot).note.keyframes:
+        for ref in table_files.refs():
+            for source, span in table_files.block(ref).note.sources.items():
+                if span.rows and not table_files.block(ref).note.keyframes:
                     assert (span.first_clock, span.first_at) >= lanes.get(source, (0, -1)), table
                     lanes[source] = span.last_clock, span.last_at
     return recording
@@ -306,7 +306,7 @@ def test_who_begins_anywhere_in_a_repaired_recording_is_not_misled(tmp_path: Pat
         tape.commits.write_round(table, *tape.session.keyframes(table))
     tape.play(4)
     tape.die()
-    file = RecordingFiles(str(tmp_path)).shelves[table].file(0)
+    file = RecordingFiles(str(tmp_path)).files_by_table[table].file(0)
     rounds = [number for number, block in enumerate(file.blocks) if block.note.keyframes]
     damage_block(tmp_path, file, rounds[-2] + 3)
     recording = repaired(tmp_path)

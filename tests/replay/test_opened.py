@@ -160,7 +160,7 @@ def test_verify_finds_nothing_or_names_file_and_batch(
     assert ran("verify", str(root), capsys=capsys)[0] == 0
     (file,) = root.glob("book/*/*.arrow")
     data = bytearray(file.read_bytes())
-    blocks = RecordingFiles(str(root)).shelves["book"].file(0).blocks
+    blocks = RecordingFiles(str(root)).files_by_table["book"].file(0).blocks
     data[next(block for block in blocks if block.rows).end - 40] ^= 1
     file.write_bytes(data)
     code, out, _ = ran("verify", str(root), "--json", capsys=capsys)

@@ -77,7 +77,7 @@ def test_whatever_batch_is_lost_a_gap_tells_of_it(tmp_path: Path, table: str, se
     chooser = random.Random(seed)
     count = len(Folder(str(tmp_path)).places([table]))
     for number in {chooser.randrange(count), count - 1}:
-        blocks = RecordingFiles(str(tmp_path)).shelves[table].file(number).blocks
+        blocks = RecordingFiles(str(tmp_path)).files_by_table[table].file(number).blocks
         damage(tmp_path, table, number, chooser.randrange(1, len(blocks)))
     assert sum(one.lost for one in repair(tmp_path))
     assert list(file_faults(Folder(str(tmp_path)))) == []
@@ -124,7 +124,7 @@ def test_where_gaps_are_lost_nobody_is_misled(tmp_path: Path, seed: int, whole: 
         if whole:
             (tmp_path / place.path).write_bytes(b"nothing")
             continue
-        blocks = RecordingFiles(str(tmp_path)).shelves["gaps"].file(number).blocks
+        blocks = RecordingFiles(str(tmp_path)).files_by_table["gaps"].file(number).blocks
         for block in [block for block, one in enumerate(blocks) if one.rows]:
             damage(tmp_path, "gaps", number, block)
             count += 1
@@ -175,7 +175,7 @@ def test_where_states_are_lost_no_stale_book_is_told_as_good(tmp_path: Path, see
     wanted = books_of(stream_of(RecordingFiles(str(tmp_path)), Filter()))
     count = len(Folder(str(tmp_path)).places(["states"]))
     for number in {chooser.randrange(count), chooser.randrange(count)}:
-        blocks = RecordingFiles(str(tmp_path)).shelves["states"].file(number).blocks
+        blocks = RecordingFiles(str(tmp_path)).files_by_table["states"].file(number).blocks
         damage(tmp_path, "states", number, chooser.randrange(1, len(blocks)))
     assert sum(one.lost for one in repair(tmp_path))
     recording = RecordingFiles(str(tmp_path))

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from pydantic_settings import EnvSettingsSource
 
 from feed.errors import ConfigError
-from feed.runtime.settings.listing import described, leaves_of
+from feed.runtime.settings.listing import described, is_secret, leaves_of
 from feed.runtime.settings.tree import Settings
 
 ENV_PREFIX: Final = "FEED_"
@@ -96,10 +96,12 @@ def _from_file(file: Path | None) -> Given:
 
 def _put(tree: dict[str, Any], name: str, value: object) -> None:
     *sections, last = name.split(".")
-    for section in sections:
+    for depth, section in enumerate(sections, 1):
         inner = tree.setdefault(section, {})
         if not isinstance(inner, dict):
-            raise ConfigError(f"{name} is in {section}, which has the value {inner!r}")
+            raise ConfigError(
+                f"{name} is in {section}, which has the value {_shown('.'.join(sections[:depth]), inner)}"
+            )
         tree = inner
     tree[last] = value
 
@@ -110,7 +112,11 @@ def _words(problem: Any, origins: Mapping[str, str]) -> str:
     if problem["type"] == "extra_forbidden":
         return f"unknown setting {name}{origin}{_did_you_mean(name)}"
     said = problem["msg"].removeprefix("Value error, ")
-    return f"{name}{origin}: {said[0].lower()}{said[1:]}, found {problem['input']!r}" if name else said
+    return f"{name}{origin}: {said[0].lower()}{said[1:]}, found {_shown(name, problem['input'])}" if name else said
+
+
+def _shown(name: str, value: object) -> str:
+    return "a secret" if is_secret(name) else repr(value)
 
 
 def _did_you_mean(name: str) -> str:

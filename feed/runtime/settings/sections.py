@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from feed.channels.hub import HubSettings
 from feed.protocol.line import SessionSettings
@@ -37,7 +37,7 @@ _SESSION: Final = SessionSettings()
 class Section(BaseModel):
     """A part of the tree: frozen, and closed to names that it does not have."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True)
 
 
 class KafkaSettings(Section):
@@ -45,6 +45,28 @@ class KafkaSettings(Section):
 
     bootstrap: Annotated[str, Field(pattern=r"^[^\s,:]+:\d+(,[^\s,:]+:\d+)*$")] = "127.0.0.1:9092"
     """Brokers to ask first, `HOST:PORT[,HOST:PORT]`."""
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    """How they are spoken to: `SSL` and `SASL_SSL` encrypt, `SASL_PLAINTEXT` and `SASL_SSL` log in."""
+    ca_file: str = ""
+    """Certificates (PEM) of the authorities that are believed; empty: those of the system."""
+    client_cert_file: str = ""
+    """Our own certificate (PEM), where brokers ask for one (mTLS)."""
+    client_key_file: str = ""
+    """Its private key (PEM, without a passphrase); empty: it lies in the certificate's file."""
+    sasl_mechanism: Literal["", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] = ""
+    """How we log in: `PLAIN`, `SCRAM-SHA-256`, `SCRAM-SHA-512` (name and password) or `OAUTHBEARER` (a token)."""
+    sasl_username: str = ""
+    """The name; with a token URL the client's id."""
+    sasl_password: SecretStr = SecretStr("")
+    """The password; with a token URL the client's secret. Never shown."""
+    sasl_password_file: str = ""
+    """A file with the password in its place, read once at the start; a line end behind it does not count."""
+    token_url: str = ""
+    """Where tokens are asked for, by client credentials (RFC 6749, section 4.4)."""
+    token_scope: str = ""
+    """The scope that is asked for there; empty: none."""
+    token_provider: str = ""
+    """`module:function` that gives a token, or it and its life in seconds, in place of a URL."""
     ticks_prefix: str = "ticks."
     """The tick topic of a venue is this and the venue's name."""
     feed_prefix: str = "feed."
@@ -72,10 +94,24 @@ class KafkaSettings(Section):
 class VenueSettings(Section):
     """What may be set for one venue; what is left out has the venue's own default."""
 
+    format: Literal["mapped"] | None = None
+    """`mapped`: its records are read by `mapping`; left out: by the venue's own format, or as our JSON ticks."""
+    mapping: str = ""
+    """The file that says what is where in its records; schemas that it names are beside it."""
+    schema_registry: str = ""
+    """Where schemas are fetched that the mapping leaves to a registry, `http://HOST:PORT`; with a password best in the
+    environment."""
+
     quotes_from: Literal["stream", "book"] | None = None
     """Quotes come from the venue's top-of-book stream (the default), or from its book; never from both."""
     silent_after_s: Positive | None = None
     """Clients are told `silent` when no tick came for so long."""
+
+    @model_validator(mode="after")
+    def _mapped_by_a_mapping(self) -> VenueSettings:
+        if (self.format == "mapped") != bool(self.mapping):
+            raise ValueError('format = "mapped" and mapping = FILE, wanted both or neither')
+        return self
 
 
 class NormalizeSettings(Section):
@@ -116,7 +152,7 @@ class NormalizeSettings(Section):
     rival_silence_ms: Positive = 10_000
     """A normalizer with other settings takes over when nothing was written to the venue's logs for so long."""
     venue: dict[str, VenueSettings] = {}
-    """Settings of single venues: `[normalize.venue.coinbase]`."""
+    """Settings of single venues: `[normalize.venue.coinbase]`; of a firm's own records `format` and `mapping`."""
 
 
 class LimitSettings(Section):

@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from feed.channels.hub import HubSettings
 from feed.channels.state import FoldRules
+from feed.runtime.settings.access import contradiction
 from feed.runtime.settings.sections import (
     AdminSettings,
     KafkaSettings,
@@ -28,7 +29,9 @@ from feed.venues.tick import Rules
 class Settings(BaseSettings):
     """All of it."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True
+    )
 
     kafka: KafkaSettings = KafkaSettings()
     normalize: NormalizeSettings = NormalizeSettings()
@@ -53,6 +56,12 @@ class Settings(BaseSettings):
     def _venues_are_named(self) -> Settings:
         if unnamed := set(self.normalize.venue) - set(self.normalize.venues) - set(KNOWN_VENUES):
             raise ValueError(f"normalize.venue has {min(unnamed)}, which is not among normalize.venues")
+        return self
+
+    @model_validator(mode="after")
+    def _brokers_can_be_reached(self) -> Settings:
+        if words := contradiction(self.kafka):
+            raise ValueError(words)
         return self
 
     @property

@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 
-from feed.errors import CorruptLog
+from feed.errors import CorruptLog, NotLetIn
+from feed.follow import follower as module
 from feed.follow.floors import EARLIEST
 from feed.follow.follower import Followed, Follower
 from feed.kafka.fetch import Stream
+from feed.runtime.tasks import end
 from feed.runtime.throttle import ThrottledLog
 from feed.wire.record import Record, headers_of
 
@@ -250,3 +252,46 @@ async def test_a_partition_that_is_added_is_read_from_its_begin() -> None:
     await look(found)
     assert asked == [(0, None), (1, EARLIEST)]
     assert not found._added
+
+
+async def test_a_right_that_is_missing_is_told_at_once_and_is_no_missing_topic() -> None:
+    kafka, watcher = Kafka(feed_kraken=1), Watcher()
+    found = follower(kafka, watcher, kraken=True)
+    await look(found)
+    (followed,) = found._logs.values()
+    followed.source, followed.stream.denied = A, "no right to READ on the topic feed.kraken"
+    del kafka.there["feed.kraken"]  # who may not read it does not see it
+    await look(found)
+    found._watch()
+    assert found.absent() == {}
+    (standing,) = found.standings
+    assert (standing.reason, standing.found) == (
+        "stalled",
+        "cannot be read on: no right to READ on the topic feed.kraken",
+    )
+
+
+async def test_that_we_are_not_let_in_any_more_is_told_until_we_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_NEW_PARTITIONS_S", 0.001)
+    kafka, watcher = Kafka(feed_kraken=1), Watcher()
+    found = follower(kafka, watcher, kraken=True)
+    await look(found)
+    found._watch()
+    found._fetcher.reachable = False  # type: ignore[misc]
+    there = kafka.topics
+
+    async def refused() -> dict[str, int]:
+        raise NotLetIn("a wrong password")
+
+    monkeypatch.setattr(kafka, "topics", refused)
+    looking = asyncio.create_task(found._look_for_partitions())
+    async with asyncio.timeout(5):
+        while "a wrong password" not in watcher.told:
+            await asyncio.sleep(0.001)
+        watcher.told.clear()
+        found._watch()
+        assert watcher.told == ["a wrong password"]
+        monkeypatch.setattr(kafka, "topics", there)
+        while found._refused:
+            await asyncio.sleep(0.001)
+    await end([looking])

@@ -381,6 +381,27 @@ async def test_who_catches_up_takes_turns_with_flushes(runs: Callable[[Fanout], 
     assert any(peer.pages > 0 for peer in joining)
 
 
+async def test_news_that_need_some_turns_of_the_loop_wait_for_one_slice_of_pages(
+    runs: Callable[[Fanout], None],
+) -> None:
+    clock = Clock()
+    clock.step = 0.001  # a slice is over after two looks
+    late, reader = Peer(pages=1000), Reader(Peer())
+    hub = Hub([(b"flush", [reader])], clock)
+    fanout = fanout_of(hub, clock)
+    late.fanout = fanout
+    runs(fanout)
+    fanout.catch_up(late)
+    await turns(50)
+    for _ in range(3):
+        pages, flushes = len(late.got), hub.flushes
+        await turns(6)  # as a record passes from the socket to the hub
+        fanout.notify()
+        while hub.flushes == flushes:
+            await asyncio.sleep(0)
+        assert len(late.got) - pages <= 2 * 2
+
+
 async def test_no_more_comes_in_than_one_write_may_have(runs: Callable[[Fanout], None]) -> None:
     """As a client gets it: where each has a tenth of a flush, that may be ten times as large."""
     clock, peer = Clock(), Peer()

@@ -43,7 +43,7 @@ def held(root: Path) -> int:
 
 def tables(recording: RecordingFiles) -> Iterator[str]:
     """Something to iterate over: the tables, each when its file was looked into."""
-    for table, files in recording.shelves.items():
+    for table, files in recording.files_by_table.items():
         files.blocks(0)
         yield table
 

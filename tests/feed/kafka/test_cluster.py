@@ -6,17 +6,17 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from aiokafka.errors import NodeNotReadyError
+from aiokafka.errors import KafkaError, NodeNotReadyError
 from aiokafka.structs import TopicPartition
 
-from feed.errors import Unreachable
+from feed.errors import NotLetIn, Unreachable
 from feed.kafka import cluster
 from feed.kafka.cluster import Cluster, OutOfRange
 from tests.feed.kafka.test_batches import batch_at
 
 pytestmark = pytest.mark.anyio
 LOG = TopicPartition("log", 3)
-NOT_LEADER, OUT_OF_RANGE = 6, 1
+NOT_LEADER, OUT_OF_RANGE, NO_RIGHT = 6, 1, 29
 
 
 class Client:
@@ -27,6 +27,7 @@ class Client:
         self.answers = list(answers)
         self.leaders: list[int | None] = []
         """Who leads at each look; node 7 when there are none left."""
+        self.unauthorized_topics: set[str] = set()
         self.updates = 0
         self.sent = 0
 
@@ -52,7 +53,7 @@ def offset(code: int, found: int = -1) -> Any:
 
 
 def fetched(code: int, end: int = 0, records: bytes = b"") -> Any:
-    return SimpleNamespace(API_VERSION=4, topics=[("log", [(3, code, end, end, [], records)])])
+    return SimpleNamespace(topics=[("log", [(3, code, end, end, 0, [], -1, records)])])
 
 
 @pytest.fixture
@@ -135,3 +136,35 @@ async def test_a_log_that_nobody_reads_out(pauses: list[float]) -> None:
     with pytest.raises(Unreachable, match="no answer on partition 3 of log"):
         await (await asked(client)).pages(LOG, 2)
     assert client.sent == client.updates == 40
+
+
+async def test_a_right_that_is_missing_is_said_at_once(pauses: list[float]) -> None:
+    client = Client(offset(NO_RIGHT), fetched(NO_RIGHT))
+    made = await asked(client)
+    with pytest.raises(NotLetIn, match=r"^no right to DESCRIBE on the topic log$"):
+        await made.offsets(LOG)
+    with pytest.raises(NotLetIn, match=r"^no right to READ on the topic log$"):
+        await made.pages(LOG, 2)
+    client.leaders, client.unauthorized_topics = [None], {"log"}
+    with pytest.raises(NotLetIn, match=r"^no right to DESCRIBE on the topic log$"):
+        await made.leader(LOG)
+    assert (client.sent, pauses) == (2, [])
+
+
+async def test_who_is_not_let_in_any_more_hears_why_once_in_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = Client()
+    made = await asked(client)
+    refusals: list[NotLetIn | None] = [NotLetIn("the password is wrong"), None]
+
+    async def refusal() -> NotLetIn | None:
+        return refusals.pop(0)
+
+    async def fails() -> None:
+        raise KafkaError("none of the brokers")
+
+    monkeypatch.setattr(made._entrance, "refusal", refusal)
+    monkeypatch.setattr(client, "fetch_all_metadata", fails, raising=False)
+    with pytest.raises(NotLetIn, match="the password is wrong"):
+        await made.topics()
+    with pytest.raises(KafkaError, match="none of the brokers"):
+        await made.topics()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from aiokafka.structs import TopicPartition
 
-from feed.errors import CorruptLog, Unreachable
+from feed.errors import CorruptLog, NotLetIn, Unreachable
 from feed.kafka import fetch
 from feed.kafka.batches import FetchPage
 from feed.kafka.cluster import OutOfRange
@@ -41,7 +41,7 @@ class Node:
             raise KeyError("planted")
         self.asked.set()
         await self.answers.wait()
-        return SimpleNamespace(API_VERSION=4, topics=[])
+        return SimpleNamespace(topics=[])
 
 
 @pytest.mark.parametrize("dies", ["leader", "send"])
@@ -159,7 +159,7 @@ async def test_a_partition_goes_on_whose_leader_changed_without_an_error(monkeyp
 class Told:
     """What an answer says of one partition: an error's code, or records; `broken`: they cannot be read."""
 
-    def __init__(self, number: int, version: int, *, ticks: bool) -> None:
+    def __init__(self, number: int, *, ticks: bool) -> None:
         self.number, self.begin, self.end, self.written_end, self.size = number, 0, 3, 3, 10
         self.code = 1 if number == 2 else 0
 
@@ -176,9 +176,7 @@ async def test_what_cannot_be_read_of_one_partition_ends_no_other(monkeypatch: p
     three = TopicPartition("log", 2)
     fetcher = Fetcher(node, wait_ms=1)  # type: ignore[arg-type]  # a cluster, as far as it is asked
     streams = [fetcher.follow(partition, 0) for partition in (ONE, TWO, three)]
-    monkeypatch.setattr(
-        node, "send", lambda *_: answered(SimpleNamespace(API_VERSION=4, topics=[("log", list(range(3)))]))
-    )
+    monkeypatch.setattr(node, "send", lambda *_: answered(SimpleNamespace(topics=[("log", list(range(3)))])))
     for stream in streams:
         assert await stream.wait(5)
     with pytest.raises(CorruptLog, match="planted"):
@@ -210,3 +208,26 @@ def test_what_is_taken_in_pieces_comes_once_and_in_order() -> None:
     assert at == [6, 10, 16, 20]
     assert stream.confirmed == 1
     assert stream.take(25) == []
+
+
+async def test_what_may_not_be_known_of_is_denied_until_it_is_answered_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch, "_RETRY_S", 0.001)
+    refuses = [True]
+
+    class Guarded(Node):
+        async def leader(self, _: TopicPartition, *, tries: int) -> int:
+            if refuses:
+                raise NotLetIn("no right to DESCRIBE on the topic log")
+            return 7
+
+    fetcher = Fetcher(Guarded())  # type: ignore[arg-type]  # a cluster, as far as it is asked
+    stream = fetcher.follow(ONE, 0)
+    async with asyncio.timeout(5):
+        while not stream.denied:
+            await asyncio.sleep(0.001)
+    assert stream.denied == "no right to READ on the topic log"
+    assert stream.failed is None
+    refuses.clear()
+    stream.answered(SimpleNamespace(end=0, begin=0, written_end=0, size=0), [], 1.0)  # type: ignore[arg-type]  # as far
+    assert not stream.denied
+    await fetcher.stop()

@@ -8,21 +8,24 @@ from typing import Any
 
 import pytest
 from aiokafka.errors import (
+    ClusterAuthorizationFailedError,
     InvalidProducerEpoch,
     InvalidTimestampError,
     KafkaConnectionError,
     KafkaError,
     NotLeaderForPartitionError,
     OutOfOrderSequenceNumber,
+    TopicAuthorizationFailedError,
 )
-from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.structs import TopicPartition
 
+from feed.errors import NotLetIn
 from feed.kafka import produce
 from feed.kafka.append import Appender, AppendFailed
 from feed.kafka.batches import written
 from feed.kafka.produce import ProduceFailed, Producer
+from feed.kafka.requests import ProduceRequest
 
 pytestmark = pytest.mark.anyio
 ONE, TWO, THREE = (TopicPartition("log", number) for number in range(3))
@@ -59,7 +62,7 @@ class Node:
         return asyncio.ensure_future(asyncio.sleep(0))
 
     async def send(self, _: int, request: ProduceRequest) -> Any:
-        sent = {TopicPartition(topic, n): bytes(data) for topic, found in request._topics for n, data in found}
+        sent = {TopicPartition(topic, n): bytes(data) for topic, found in request.topics for n, data in found}
         self.requests.append(sent)
         await self.held.wait()
         answer = self.answers.pop(0) if self.answers else {}
@@ -248,3 +251,31 @@ async def test_a_failure_is_told_as_one_of_appending() -> None:
         with pytest.raises(AppendFailed):
             await appender.append(ONE, [(None, b"a", [])])
     await appender.stop()
+
+
+async def test_a_right_to_write_that_is_missing_is_named() -> None:
+    appender = Appender("nowhere:1")
+    appender._producer = producer_of(Node({ONE: TopicAuthorizationFailedError.errno}))
+    with pytest.raises(AppendFailed, match=r"no right to WRITE on the topic log$"):
+        await appender.append(ONE, [(None, b"a", [])])
+    await appender.stop()
+
+
+async def test_who_may_write_nowhere_hears_it_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Guarded(Node):
+        asked = 0
+
+        async def bootstrap(self) -> None: ...
+
+        def get_random_node(self) -> int:
+            return 7
+
+        async def send(self, _: int, request: Any) -> Any:
+            self.asked += 1
+            return SimpleNamespace(error_code=ClusterAuthorizationFailedError.errno)
+
+    producer, node = producer_of(Node()), Guarded()
+    producer.client = node
+    with pytest.raises(NotLetIn, match="no right to WRITE on any topic"):
+        await producer.start()
+    assert node.asked == 1

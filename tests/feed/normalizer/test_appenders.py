@@ -50,7 +50,7 @@ class Client:
         if isinstance(request, InitProducerIdRequest):
             return SimpleNamespace(error_code=0, producer_id=7, producer_epoch=0)
         code = {REFUSING.topic: TopicAuthorizationFailedError.errno}
-        topics = [(topic, [(n, code.get(topic, 0), 5) for n, _ in found]) for topic, found in request._topics]
+        topics = [(topic, [(n, code.get(topic, 0), 5) for n, _ in found]) for topic, found in request.topics]
         return SimpleNamespace(topics=topics)
 
 

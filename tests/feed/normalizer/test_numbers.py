@@ -103,3 +103,15 @@ def test_odd_bars_are_named_once_a_minute_with_their_symbol(caplog: pytest.LogCa
         "acme/3: ACME:X: a bar is not told: its volume has more than 20 digits before the point (2 times)",
         "acme/3: ACME:Y: a trade came too late for the bars that are kept",
     ]
+
+
+def test_a_retention_that_may_not_be_known_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    all_of_them, metrics = Numbers(), Metrics()
+    all_of_them.register(metrics)
+    found = all_of_them.of("kraken", 0)
+    for unknown in (["no right to DESCRIBE_CONFIGS on the topic ticks.kraken"], ["again"], []):
+        found.retention(unknown)
+        told = f'feed_retention_unknown{{partition="0",venue="kraken"}} {float(bool(unknown))}'
+        assert told in metrics.export().decode()
+    words = [record.getMessage() for record in caplog.records]
+    assert words == ["kraken: retention unknown: no right to DESCRIBE_CONFIGS on the topic ticks.kraken"]

@@ -54,6 +54,8 @@ def test_logs_that_do_not_come_are_named_and_no_reason_to_stop() -> None:
     checks = health.checks()
     assert is_ready(checks)
     assert "[!] kraken/1: unreadable: cannot be read on: it was mirrored\nok\n" in readyz_text(checks, verbose=True)
+    health.ticks_denied = "no right to READ on the topic ticks.kraken"
+    assert "[!] ticks: no right to READ on the topic ticks.kraken\n" in readyz_text(health.checks(), verbose=True)
 
 
 def test_its_numbers() -> None:

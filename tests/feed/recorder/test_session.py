@@ -215,7 +215,7 @@ def test_large_batches_are_split_when_they_are_sealed(tmp_path: Path, monkeypatc
     monkeypatch.setattr("feed.recording.seal.BATCH_BYTES_MAX", 500)
     tape.end()
     recording = RecordingFiles(str(tmp_path))
-    assert len(recording.shelves["trades"].file(0).blocks) > 12
+    assert len(recording.files_by_table["trades"].file(0).blocks) > 12
     stream = stream_of(recording, Filter())
     assert updates_of(stream) == truth_of(logs)
     assert [entry[:4] for entry in stream] == sorted(entry[:4] for entry in stream)

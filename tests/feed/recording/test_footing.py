@@ -115,7 +115,7 @@ def test_nothing_is_wrong_with_it(seed: int, how: str, tmp_path: Path) -> None:
 def test_a_damaged_batch_at_its_begin_moves_nothing(tmp_path: Path) -> None:
     recording = trimmed(tmp_path, made_up(random.Random(1), 60), "restarted")
     wanted = range_of(recording)
-    file = recording.shelves["book"].file(0)
+    file = recording.files_by_table["book"].file(0)
     path, blocks = tmp_path / file.place.path, [block for block in file.blocks if block.rows]
     recording.close()
     data = bytearray(path.read_bytes())
@@ -139,7 +139,7 @@ def test_a_kind_that_was_chosen_later_takes_nothing_of_the_others(tmp_path: Path
         log.grow(60)
         log.record()
     recording = RecordingFiles(str(tmp_path))
-    assert not recording.shelves["book"].has_first
+    assert not recording.files_by_table["book"].has_first
     assert recording.footing() == WHOLE
     assert range_of(recording).begin == stream_of(recording, Filter())[0][0]
 

@@ -182,9 +182,9 @@ def test_a_listing_that_misses_a_file_is_made_again(tmp_path: Path, monkeypatch:
 def blocks_of(recording: RecordingFiles, *, close: bool = True) -> int:
     """How many blocks its open files have."""
     count = sum(
-        len(shelf.file(number).blocks)
-        for shelf in recording.shelves.values()
-        for number, place in enumerate(shelf.places)
+        len(table_files.file(number).blocks)
+        for table_files in recording.files_by_table.values()
+        for number, place in enumerate(table_files.places)
         if not place.sealed
     )
     if close:

@@ -1,15 +1,17 @@
-"""Which partitions a normalizer has that is the only one: all that there are, and those that are added."""
+"""Which partitions a normalizer has: all that there are, and those that are added; or its share as a group's member."""
 
 from __future__ import annotations
 
 import asyncio
+from typing import Any, ClassVar
 
 import pytest
-from aiokafka.errors import KafkaConnectionError
+from aiokafka.errors import GroupAuthorizationFailedError, KafkaConnectionError, TopicAuthorizationFailedError
 from aiokafka.structs import TopicPartition
 
+from feed.errors import NotLetIn
 from feed.run import membership
-from feed.run.membership import AllPartitions
+from feed.run.membership import AllPartitions, GroupMember
 
 pytestmark = pytest.mark.anyio
 
@@ -74,3 +76,84 @@ async def test_what_changes_is_looked_at_at_once(monkeypatch: pytest.MonkeyPatch
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
+
+
+class Consumer:
+    """A member of a group: what each life of one meets, in order."""
+
+    lives: ClassVar[list[Exception | None]] = []
+    """An error of its start, None: it is a member, until the group refuses it."""
+    made = 0
+
+    def __init__(self, **options: Any) -> None:
+        assert options["bootstrap_servers"] == "nowhere:1"
+        Consumer.made += 1
+        self.met = Consumer.lives.pop(0)
+
+    def subscribe(self, topics: list[str], listener: object) -> None: ...
+
+    async def start(self) -> None:
+        if self.met is not None:
+            raise self.met
+
+    async def getmany(self) -> None:
+        raise GroupAuthorizationFailedError("group")
+
+    async def stop(self) -> None: ...
+
+
+class Grouped:
+    """What a member sees of a normalizer."""
+
+    def __init__(self) -> None:
+        self.changed = asyncio.Event()
+        self.topics = ["ticks.x"]
+        self.heard: list[str] = []
+
+    @property
+    def left_out(self) -> str:
+        return self.heard[-1] if self.heard else ""
+
+    @left_out.setter
+    def left_out(self, words: str) -> None:
+        self.heard.append(words)
+
+
+@pytest.fixture
+def _consumers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(membership, "AIOKafkaConsumer", Consumer)
+    monkeypatch.setattr(membership, "_LOOK_AGAIN_S", 0.001)
+    monkeypatch.setattr(Consumer, "made", 0)
+
+
+def member() -> GroupMember:
+    return GroupMember("nowhere:1", "group", session_timeout_ms=6000, heartbeat_interval_ms=500)
+
+
+@pytest.mark.usefixtures("_consumers")
+async def test_a_group_that_refuses_us_is_named_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Consumer, "lives", [GroupAuthorizationFailedError("group")])
+    with pytest.raises(NotLetIn, match=r"^no right to READ on the group group$"):
+        await member()(Grouped())  # type: ignore[arg-type]  # as far as it is asked
+    monkeypatch.setattr(Consumer, "lives", [TopicAuthorizationFailedError("ticks.x")])
+    with pytest.raises(NotLetIn, match=r"^no right to READ on the topic ticks.x$"):
+        await member()(Grouped())  # type: ignore[arg-type]  # as above
+
+
+@pytest.mark.usefixtures("_consumers")
+async def test_a_group_that_refuses_us_later_is_told_and_tried_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    again = GroupAuthorizationFailedError("group")
+    monkeypatch.setattr(Consumer, "lives", [None, again, None, *[again] * 1000])
+    normalizer = Grouped()
+    running = asyncio.create_task(member()(normalizer))  # type: ignore[arg-type]  # as above
+    async with asyncio.timeout(5):
+        while Consumer.made < 4:
+            await asyncio.sleep(0.001)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    refused = "no right to READ on the group group"
+    assert normalizer.heard[:5] == ["", refused, refused, "", refused]
+    assert [record.getMessage() for record in caplog.records] == [f"no member of the group group: {refused}"]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pytest
 
+from feed.kafka.access import Entrance
+from feed.kafka.rights import Right
 from feed.run import topics
 from feed.run.topics import make_topics, remake_topics
 from feed.runtime.settings import KNOWN_VENUES, Settings, load
@@ -20,9 +22,14 @@ class Brokers:
     def __init__(self, **known: int) -> None:
         self.known = known
         self.settings: dict[str, Mapping[str, str]] = {}
+        self.needed: list[str] = []
 
-    def __call__(self, bootstrap: str) -> Brokers:
+    def __call__(self, entrance: Entrance) -> Brokers:
+        assert entrance.access.bootstrap == "127.0.0.1:9092"
         return self
+
+    async def must_have(self, rights: Iterable[Right]) -> None:
+        self.needed = [str(right) for right in rights]
 
     async def __aenter__(self) -> Brokers:
         return self
@@ -74,3 +81,11 @@ async def test_a_venue_that_has_gone_is_made_again_only_where_it_was_named(broke
     await remake_topics(settings())
     assert set(brokers.known) == {"ticks.desk", "other", "feed.dead"}
     assert await remake_topics(settings(**{"normalize.venues": "kraken"})) == ["ticks.kraken", "feed.kraken"]
+
+
+async def test_a_normalizer_needs_these_rights_and_no_others(brokers: Brokers) -> None:
+    await make_topics(settings(**{"normalize.venues": "desk"}))
+    of_desk = ["READ on the topic ticks.desk", "READ on the topic feed.desk", "WRITE on the topic feed.desk"]
+    assert brokers.needed == ["READ on the group feed-normalize", *of_desk, "WRITE on the topic feed.dead"]
+    await make_topics(settings(**{"normalize.venues": "desk", "kafka.assign": "all"}))
+    assert brokers.needed == [*of_desk, "WRITE on the topic feed.dead"]

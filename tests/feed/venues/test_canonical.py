@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from feed.errors import BadTick
 from feed.venues import canonical
-from feed.venues.symbol import Tick
+from feed.venues.source import Source
+from feed.venues.symbol import Rules, Tick
+from feed.venues.table import venue
 from feed.wire.model import Instrument, Quote, Status, Trade
 from tests.feed.venues.playing import Feeder, doubts, without_doubts
 from tests.schemas.validation import faults
@@ -50,6 +52,19 @@ GOOD = [
     made("quotes", {**QUOTE, "bid_price": "-0.50", "ask_price": "0.0", "ask_size": "0"}),
     book([["-1.50", "2"], ["0", "1"]], [["-0.5", "0"]], snapshot=True),
 ]
+GOOD += [
+    made("trades", [{key: value for key, value in TRADE.items() if key in ("price", "size")}]),
+    made("trades", [{**TRADE, "price": 1.5, "size": 2, "trade_id": 7, "ts_event": int(TIME)}], ts_event=int(TIME)),
+    *(made("trades", [{**TRADE, "side": word}]) for word in ("BUY", "Sell", "b", "S")),
+    made("trades", [{**TRADE, "price": -0.0, "ts_event": "2026-11-23T20:20:00.131+01:00"}]),
+    made("quotes", {"bid_price": -1, "bid_size": 0}, ts_event="2026-11-23T19:20:00.000000001Z"),
+    made("quotes", {"bid_price": 1.25}),
+    made("quotes", {"ask_price": None}),
+    book([[1, 2.5]], [["2", 3]], snapshot=True),
+    {"channel": "book", "data": {"asks": [[1, 0]]}},
+    made("status", {"action": "halt"}),
+    made("instruments", {"venue": "x", "venue_symbol": NAME, "tick_size": 0.01}),
+]
 LAST = str(2**63 - 1)
 GOOD += [
     made("quotes", QUOTE, ts_event=LAST),
@@ -58,6 +73,28 @@ GOOD += [
     made("instruments", {**INSTRUMENT, "venue": "v" * 64, "kind": "k" * 64, "aliases": ["é" * 64] * 16}),
 ]
 BAD = [
+    made("trades", [{**TRADE, "price": True}]),
+    made("trades", [{**TRADE, "price": None}]),
+    made("trades", [{**TRADE, "price": 10**20}]),
+    made("trades", [{**TRADE, "size": 0}]),
+    made("trades", [{**TRADE, "size": -0.5}]),
+    made("trades", [{**TRADE, "trade_id": 7.5}]),
+    made("trades", [{**TRADE, "trade_id": True}]),
+    *(made("trades", [{**TRADE, "side": word}]) for word in ("bid", "ask", "", "buyer", 1, True)),
+    made("trades", [{**TRADE, "ts_event": 1795467600}]),
+    made("trades", [{**TRADE, "ts_event": 2**63}]),
+    *(
+        made("quotes", QUOTE, ts_event=time)
+        for time in ("2026-11-23T19:20:00", "2026-11-23", "2026-11-23T19:20Z", "1989-12-31T23:59:59Z", "", True, 1.5)
+    ),
+    made("quotes", {}),
+    made("quotes", {"bid_size": 1, "ask_price": 2}),
+    made("quotes", {"bid_price": None, "bid_size": 1}),
+    book([[1, 2]], None),
+    made("book", {"bids": []}, snapshot=True),
+    made("book", {}),
+    made("status", {"reason": None}),
+    made("instruments", {"venue": "x"}),
     made("quotes", QUOTE, ts_event=str(2**63)),
     made("quotes", QUOTE, ts_event="9999999999999999999"),
     made("quotes", QUOTE, ts_event="1" * 20),
@@ -73,7 +110,6 @@ BAD = [
     made("quotes", QUOTE, symbol="a" * 65),
     made("bars", []),
     made("trades", []),
-    made("trades", [{key: value for key, value in TRADE.items() if key != "side"}]),
     made("trades", [{**TRADE, "price": "--1"}]),
     made("trades", [{**TRADE, "price": "+1"}]),
     made("trades", [{**TRADE, "price": "-"}]),
@@ -83,9 +119,6 @@ BAD = [
     made("trades", [{**TRADE, "size": "-1"}]),
     made("quotes", {**QUOTE, "bid_size": "-1"}),
     made("trades", [{**TRADE, "size": "1e5"}]),
-    made("trades", [{**TRADE, "price": 1.5}]),
-    made("trades", [{**TRADE, "side": "BUY"}]),
-    made("trades", [{**TRADE, "trade_id": 7}]),
     made("trades", [{**TRADE, "ts_event": "2026-01-01"}]),
     made("trades", [{**TRADE, "conditions": ["a"] * 17}]),
     made("trades", [{**TRADE, "conditions": ["a" * 33]}]),
@@ -241,14 +274,43 @@ def test_trade_sent_twice_is_known_by_its_id() -> None:
     assert [trade.trade_id for trade in feed.folded.trades] == ["7", None, None]
 
 
+def test_a_side_of_a_quote_that_is_left_out_stays_as_it_was() -> None:
+    feed = Feeder("anyone", NAME)(made("quotes", {"ask_price": 2.50, "ask_size": 0}))
+    feed(made("quotes", {"bid_price": "1", "bid_size": "3"}), made("quotes", {"ask_price": 3}))
+    feed(made("quotes", {"bid_price": None}))
+    assert [quote for quote, _ in feed.folded.quotes] == [
+        Quote(None, None, "2.5", "0"),
+        Quote("1", "3", "2.5", "0"),
+        Quote("1", "3", "3", None),
+        Quote(None, None, "3", None),
+    ]
+
+
+def test_a_field_of_a_definition_that_is_left_out_stays_as_it_was() -> None:
+    feed = Feeder("anyone", NAME)(made("instruments", INSTRUMENT))
+    feed(made("instruments", {"venue": "x", "venue_symbol": NAME, "base": None, "lot_size": 5}))
+    told = feed.played.snapshot(NAME, "instruments")
+    assert told == Instrument("x", NAME, None, None, "B", "0.01", "5", ["a"])
+
+
+def test_a_tick_without_a_key_is_of_the_symbol_that_it_names_wherever_it_lies() -> None:
+    source = Source(venue("anyone"), "anyone/3@a", Rules(), is_own=lambda name: False)
+    value = encode(made("trades", [TRADE], symbol=NAME))
+    assert list(source.apply(Tick(0, "", value, int(TIME), int(TIME)))) == []
+    assert {message.symbol for message in source.take()} == {"ANYONE:ABC"}  # type: ignore[union-attr]
+
+
 BEYOND = [
+    b'{"channel":"trades","data":[{"price":1.0000000000000000001,"size":1}]}',
+    b'{"channel":"trades","data":[{"price":1,"size":1,"trade_id":7.0}]}',
+    b'{"channel":"trades","data":[{"price":1,"size":1,"ts_event":1.795467600131e18}]}',
     made("trades", [{**TRADE, "size": "0.0"}]),
     made("quotes", {**QUOTE, "ask_size": "1"}),
 ]
 
 
 @pytest.mark.parametrize("tick", BEYOND)
-def test_rules_beyond_the_schema(tick: dict[str, Any]) -> None:
+def test_rules_beyond_the_schema(tick: bytes | dict[str, Any]) -> None:
     assert len(Feeder("anyone", NAME)(tick).played.bad) == 1
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from feed.errors import BadTick, CorruptLog, Unforeseen
+from feed.errors import BadTick, CorruptLog, SchemaAway, Unforeseen
 from feed.venues.bars import BarRules
 from feed.venues.now import ALL
 from feed.venues.source import Checkpoint, Source
@@ -120,6 +120,38 @@ def test_a_frame_without_a_key_is_for_those_that_it_names() -> None:
     other = Source(venue("coinbase"), "coinbase/0@a", Rules(), is_own=lambda name: False)
     with pytest.raises(BadTick, match="wanted it with its key"):
         other.apply(Tick(0, "", encode({"type": "status", "products": [{"id": "A"}]}), T0, T0))
+
+
+def test_a_venue_may_tell_by_the_value_alone_of_which_symbols_it_is() -> None:
+    found = Source(venue("v")._replace(by_value=True), "v/0@a", Rules(), is_own=lambda name: False)
+    for seq, name in enumerate("AB"):
+        value = encode(
+            {"channel": "book", "data": {"bids": [["1", "1"]], "asks": []}, "snapshot": True, "symbol": name}
+        )
+        found.apply(Tick(seq, "some-order", value, T0, T0))
+    assert list(found) == ["A", "B"]
+    found.take()
+    with pytest.raises(BadTick):
+        found.apply(Tick(2, "A", b"{", T0, T0))
+    assert [symbol for _, symbol in said(found)] == ["V:A", "V:B"], "nobody knows of which it was"
+
+
+class Away:
+    """A machine of which nothing can be read yet."""
+
+    def __init__(self, *_: object) -> None: ...
+
+    def apply(self, tick: Tick) -> None:
+        raise SchemaAway(7)
+
+
+def test_a_tick_whose_schema_is_away_is_no_bad_tick() -> None:
+    wide = venue("v")._replace(entries=lambda tick: Away().apply(tick))  # type: ignore[arg-type, return-value, func-returns-value]
+    for one, key in ((wide, ""), (venue("v")._replace(machine=Away), "A")):  # type: ignore[arg-type]
+        found = Source(one, "v/0@a", Rules())
+        with pytest.raises(SchemaAway):
+            found.apply(Tick(0, key, b'{"channel":"status"}', T0, T0))
+        assert list(found) == []
 
 
 def test_a_spoiled_frame_puts_in_doubt_those_that_its_header_names() -> None:

@@ -37,6 +37,9 @@ def test_the_file_to_fill_in_has_every_value_with_its_default(tmp_path: Path) ->
     found, wanted = dict(leaves(settings)), dict(leaves(load().settings))
     assert found.pop("normalize.venue.coinbase.quotes_from") == "book"
     assert found.pop("normalize.venue.coinbase.silent_after_s") is None
+    assert found.pop("normalize.venue.coinbase.format") is None
+    assert found.pop("normalize.venue.coinbase.mapping") == ""
+    assert found.pop("normalize.venue.coinbase.schema_registry") == ""
     assert wanted.pop("normalize.venue") == {}
     assert found == wanted
     assert set(found) <= set(origins)
