@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 Protocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 Mechanism = Literal["", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"]
-_ASK_MS: Final = 10_000
+_ASK_MS: Final = 3_000
 _ASK_EVERY_S: Final = 5.0
 _REFUSAL_S: Final = 2.0
 """A broker that does not like our certificate says so at once."""
@@ -148,7 +148,9 @@ class Entrance:
                     f"the certificate of {host}:{port} is not believed: {error.verify_message} "
                     f"(kafka.ca_file is {self.access.ca_file or 'not set: the authorities of this system are asked'})"
                 )
-            except (KafkaError, OSError, TimeoutError):
+            except TimeoutError:
+                continue  # a broker that stands still takes connections, too
+            except (KafkaError, OSError):
                 if self._context is not None and (why := await asyncio.to_thread(_alert, host, port, self._context)):
                     own = self.access.client_cert_file
                     certificate = f"the certificate kafka.client_cert_file {own}" if own else "us without a certificate"
@@ -158,7 +160,7 @@ class Entrance:
                     )
                 if await _listens(host, port):
                     return NotLetIn(
-                        f"{host}:{port} is there and does not speak {self.access.security_protocol} "
+                        f"{host}:{port} is there and does not speak {self.access.security_protocol}, or not now "
                         "(kafka.security_protocol: PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL)"
                     )
                 continue

@@ -292,7 +292,7 @@ class Cluster:
             await admin.start()
             yield admin
         except (KafkaError, OSError) as error:
-            raise await self._entrance.reason() from error
+            raise Unreachable(f"topics cannot be changed: {error!r}") from error
         finally:
             await admin.close()
 

@@ -114,7 +114,7 @@ async def _of_group(client: AIOKafkaClient, group: str) -> int:
 
 def _told(code: int, bits: int) -> int:
     if not code:
-        return bits
+        return bits or _NOT_TOLD  # who sees it may at least describe it: this broker tells nobody's rights
     return 0 if is_denied(for_code(code)) else _NOT_TOLD
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -139,3 +140,18 @@ async def test_why_we_are_not_let_in_any_more_is_asked_only_so_often(monkeypatch
 @pytest.mark.anyio
 async def test_an_open_broker_refuses_nobody() -> None:
     assert await entrance_to("127.0.0.1:1").refusal() is None
+
+
+@pytest.mark.anyio
+async def test_a_broker_that_stands_still_is_not_said_to_speak_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(access, "_ASK_MS", 50)
+    held: list[asyncio.StreamWriter] = []
+    server = await asyncio.start_server(lambda _, writer: held.append(writer), "127.0.0.1", 0)
+    address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    reason = await entrance_to(address).reason()
+    assert (type(reason), str(reason)) == (Unreachable, f"no kafka broker answers at {address}")
+    assert held
+    for writer in held:
+        writer.close()
+        await writer.wait_closed()
+    server.close()

@@ -69,7 +69,7 @@ async def test_what_is_not_held_is() -> None:
 
 
 async def test_what_is_not_told_is_not_missing() -> None:
-    """A topic that is not there yet, a coordinator that is away, brokers that are too old."""
+    """A topic that is not there yet, a coordinator that is away, brokers that are too old, or tell nobody."""
     client = Client(TopicRights=topics(ticks=(UNKNOWN_TOPIC, 0)), FindCoordinatorRequest=coordinator(15))
     assert await missing(client, [TICKS, GROUP]) == []
     client.answers |= {"FindCoordinatorRequest": coordinator(), "GroupRights": CoordinatorLoadInProgressError()}
@@ -77,6 +77,8 @@ async def test_what_is_not_told_is_not_missing() -> None:
     client.answers |= {"TopicRights": IncompatibleBrokerVersion("old"), "GroupRights": IncompatibleBrokerVersion("old")}
     assert await missing(client, [TICKS]) == []
     assert await missing(client, [GROUP]) == []
+    client.answers |= {"TopicRights": topics(ticks=(0, 0)), "GroupRights": group(0, 0)}
+    assert await missing(client, [TICKS, GROUP]) == []
 
 
 def test_it_is_said_with_operation_and_name() -> None:
