@@ -231,7 +231,7 @@ class PartitionNormalizer:
         appender = await self._appenders.get()
         try:
             for tries_left in reversed(range(_TAKE_OVER_TRIES)):
-                taken = await self._restorer.take_up(appoint=True)
+                taken = await self._schemas.having(partial(self._restorer.take_up, appoint=True))
                 self._next_offset = taken.log_end
                 try:
                     await self._open(taken, appender)
