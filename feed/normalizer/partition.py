@@ -118,6 +118,7 @@ class PartitionNormalizer:
         numbers: PartitionNumbers,
         make_topics: Callable[[], Awaitable[object]],
     ) -> None:
+        self._key_header = venue.key_header
         self._schemas = RegistrySchemas(venue.schemas, settings.schema_registry)
         self._settings = settings
         self._cluster = cluster
@@ -233,7 +234,7 @@ class PartitionNormalizer:
         appender = await self._appenders.get()
         try:
             for tries_left in reversed(range(_TAKE_OVER_TRIES)):
-                taken = await self._restorer.take_up(appoint=True)
+                taken = await self._schemas.having(partial(self._restorer.take_up, appoint=True))
                 self._next_offset = taken.log_end
                 try:
                     await self._open(taken, appender)
@@ -306,7 +307,7 @@ class PartitionNormalizer:
             for start in range(0, len(raws), ticks_max):
                 some = raws[start : start + ticks_max]
                 whole = start + len(some) == len(raws)
-                ticks = [tick_of(raw) for raw in some]
+                ticks = [tick_of(raw, self._key_header) for raw in some]
                 waited_ms = self._waited_ms(stream, writer.pos + 1)
                 ahead = self._ahead(stream, stream.taken if whole else ticks[-1].seq + 1)
                 if waited_ms > _LATE_MS:

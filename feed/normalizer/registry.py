@@ -12,8 +12,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import http.client
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Final, TypeVar
 from urllib.parse import quote, unquote, urlsplit
 
 import msgspec
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from feed.venues.mapped.schemas import Schemas
     from feed.venues.tick import Tick
 
+T = TypeVar("T")
 _TIMEOUT_S: Final = 5.0
 _ANSWER_BYTES_MAX: Final = 4 << 20
 _SCHEMAS_MAX: Final = 100
@@ -130,6 +131,20 @@ class RegistrySchemas:
                 if number is not None:
                     return ticks[:index], SchemaAway(number)
         return ticks, None
+
+    async def having(self, act: Callable[[], Awaitable[T]]) -> T:
+        """What comes of something that may need schemas, with all that it needs.
+
+        Raises:
+            Unreachable, ConfigError: one cannot be had.
+        """
+        while True:
+            try:
+                return await act()
+            except SchemaAway as away:
+                if self._schemas is None or self._registry is None:
+                    raise
+                self._schemas.supply(away.number, await self._registry.schema(away.number))
 
     async def fetched(self, number: int, tell: Callable[[Exception], None]) -> bool:
         """Fetches a schema; tells why where it cannot be had."""

@@ -271,7 +271,7 @@ class Restorer:
             async for page in self._cluster.read(self._ticks, start, pos + 1, ticks=True):
                 for raw in page:
                     try:
-                        machine.apply(tick_of(raw))
+                        machine.apply(tick_of(raw, self._venue.key_header))
                     except BadTick:
                         continue  # it went to the dead letters the first time
                 machine.take()

@@ -37,6 +37,8 @@ class Venue(NamedTuple):
     """Whether a tick without a key is of the symbols that it names, whatever partition it lies in."""
     by_value: bool = False
     """Whether a record's key says nothing: its value alone tells of which symbols it is."""
+    key_header: str = ""
+    """The header that says the symbol, where that is not the record's key."""
     schemas: Schemas | None = None
     """Schemas that come from a registry, where a mapping has it so: a tick that needs another one has to wait."""
     version: str = ""

@@ -6,6 +6,7 @@ import base64
 import json
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,7 +35,9 @@ def subscribed(up: Command, symbols: str, channels: list[str]) -> Iterator[Any]:
 
         def told(wanted: Callable[[list[dict[str, Any]]], bool]) -> list[dict[str, Any]]:
             found: list[dict[str, Any]] = []
+            until = time.monotonic() + 60
             while not wanted(found):
+                assert time.monotonic() < until, found[-20:]
                 found += json.loads(client.recv(timeout=60))
             return found
 
@@ -112,11 +115,16 @@ def test_a_record_whose_schema_is_away_waits_and_is_no_dead_letter(
     assert "schema 18" in "\n".join(up.err)
 
 
+@pytest.mark.parametrize("by_header", [False, True])
 def test_records_of_a_mapping_are_served_and_go_on_after_a_restart(
-    kafka: str, fresh: Callable[[str], str], tmp_path: Path
+    kafka: str, fresh: Callable[[str], str], tmp_path: Path, by_header: bool
 ) -> None:
     venue = fresh("desk")
-    (tmp_path / "desk.toml").write_text((EXAMPLES / "nested_book.toml").read_text())
+    text = (EXAMPLES / "nested_book.toml").read_text()
+    assert 'field = "$.meta.instrument.code"' in text
+    if by_header:
+        text = text.replace('field = "$.meta.instrument.code"', 'header = "instrument"')
+    (tmp_path / "desk.toml").write_text(text)
     (tmp_path / "feed.toml").write_text(
         f'[kafka]\ngroup = "group.{venue}"\n[normalize]\nvenues = ["{venue}"]\n'
         f'[normalize.venue.{venue}]\nformat = "mapped"\nmapping = "desk.toml"\n'
@@ -127,7 +135,8 @@ def test_records_of_a_mapping_are_served_and_go_on_after_a_restart(
     def send(*values: bytes) -> None:
         for number, value in enumerate(values):
             # keys that say nothing, in one partition
-            producer.produce(f"ticks.{venue}", key=f"order-{number}", value=value, partition=0)
+            headers = [("instrument", b"EUR-6M")]
+            producer.produce(f"ticks.{venue}", key=f"order-{number}", value=value, partition=0, headers=headers)
         assert producer.flush(30) == 0
 
     command = [*FEED, "up", "--kafka", kafka, "--port", "0"]

@@ -38,6 +38,7 @@ def mapped_venue(name: str, text: str, files: Mapping[str, bytes]) -> Venue:
         lambda tick: mapped.told(tick.value, tick.key),
         by_name=True,
         by_value=not mapped.by_key,
+        key_header=mapped.key_header,
         schemas=mapped.schemas,
         version=mapped.version,
     )

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
 import msgspec
+from msgspec.structs import replace
 
 from feed.errors import BadTick, ConfigError, shown
 from feed.venues import sent
@@ -58,6 +59,8 @@ class Mapped(NamedTuple):
     """Those of which it may say something."""
     version: str
     """A hash of all that changes what comes of a record."""
+    key_header: str
+    """The header that stands for the key, where one does."""
     schemas: Schemas | None
     """Those that a registry has to give, where one does."""
 
@@ -69,6 +72,11 @@ def mapping(text: str, files: Mapping[str, bytes]) -> Mapped:
         ConfigError: it says what none can say, or its library is not there.
     """
     file = mapping_file(text)
+    version, key_header = _version(file, files), ""
+    if isinstance(file.symbol, Value) and file.symbol.header is not None:
+        # whoever reads ticks takes it for the key
+        key_header = file.symbol.header
+        file = replace(file, symbol=replace(file.symbol, header=None, key=True))
     decode, schemas = decode_of(file, files)
     rules = [_Rule(rule, file, f"records[{number}]") for number, rule in enumerate(file.records)]
 
@@ -87,7 +95,8 @@ def mapping(text: str, files: Mapping[str, bytes]) -> Mapped:
         told,
         all(isinstance(spec, Value) and spec.key for spec in symbols),
         tuple(dict.fromkeys(_CHANNELS[rule.kind] for rule in file.records)),
-        _version(file, files),
+        version,
+        key_header,
         schemas,
     )
 
@@ -262,6 +271,8 @@ def _read(spec: Spec | None, name: str, convert: Convert, where: str) -> Read:
         return lambda record, entry, key: ABSENT
     value = Value(field=spec) if isinstance(spec, str) else spec
     given = [value.field is not None, value.key, value.constant is not None]
+    if value.header is not None:
+        raise ConfigError(f"{where}: found a header, wanted one for the symbol of all records only")
     if sum(given) != 1:
         raise ConfigError(f"{where}: found {sum(given)} of field, key and constant, wanted one")
     at = None if value.field is None else path(value.field)

@@ -29,6 +29,10 @@ PARTS: Final[dict[Part, tuple[str, ...]]] = {
 """The fields that each kind of record may have."""
 
 
+_TAKEN: Final = ("ts_recv", "request", "symbols")
+"""Headers that mean something else (`schemas/tick_record.json`)."""
+
+
 class Value(Struct, frozen=True, forbid_unknown_fields=True):
     """Where a value comes from, and what is done to it."""
 
@@ -36,6 +40,8 @@ class Value(Struct, frozen=True, forbid_unknown_fields=True):
     """A path."""
     key: bool = False
     """The record's key."""
+    header: str | None = None
+    """Of the symbol of all records, at the top of the file: a header of the record; it stands for the key."""
     constant: Plain | list[str] | None = None
     words: dict[str, str] = {}
     """The record's word to ours."""
@@ -135,6 +141,11 @@ def mapping_file(text: str) -> MappingFile:
         raise ConfigError(f"mapping cannot be read: {error}") from error
     if not read.records:
         raise ConfigError("mapping without [[records]], wanted one at least")
+    if isinstance(read.symbol, Value) and read.symbol.header is not None:
+        if read.symbol.header in ("", *_TAKEN):
+            raise ConfigError(f"symbol.header {read.symbol.header!r}, wanted another name than {', '.join(_TAKEN)}")
+        if any(rule.symbol for rule in read.records):
+            raise ConfigError("symbol is in a header, wanted it so of all records")
     for number, rule in enumerate(read.records):
         _check(rule, f"records[{number}]")
     if (read.avro.registry and read.avro.framing != "confluent") or read.protobuf.registry:

@@ -94,6 +94,30 @@ async def test_ticks_before_the_one_that_waits_do_not() -> None:
         assert len(told) == 1
 
 
+async def test_what_needs_schemas_is_done_with_all_of_them() -> None:
+    schemas = Schemas(lambda texts: list(texts), set())
+
+    async def act() -> list[bytes]:
+        return [*schemas.get(1), *schemas.get(2)]
+
+    with registry() as fake:
+        needed = RegistrySchemas(schemas, fake.url)
+        fake.answers = {"/schemas/ids/1": {"schema": "a"}}
+        with pytest.raises(Unreachable, match="/schemas/ids/2"):
+            await needed.having(act)
+        fake.answers["/schemas/ids/2"] = {"schema": "b"}
+        assert await needed.having(act) == [b"a", b"b"]
+    with pytest.raises(SchemaAway):
+        await RegistrySchemas(None, "").having(Away().act)
+
+
+class Away:
+    """What nobody can give."""
+
+    async def act(self) -> None:
+        raise SchemaAway(1)
+
+
 async def test_a_venue_without_a_registry_waits_for_nothing() -> None:
     without = RegistrySchemas(None, "")
     assert without.readable([tick(0, 5)]) == ([tick(0, 5)], None)

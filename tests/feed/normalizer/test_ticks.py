@@ -45,6 +45,16 @@ def test_what_a_record_holds() -> None:
     assert (bare.key, bare.value, bare.ts_recv, bare.request, bare.symbols) == ("", b"", MS * 10**6, None, None)
 
 
+def test_a_header_may_stand_for_the_key() -> None:
+    headers = [("symbol", b"B"), ("other", b"x")]
+    keys = [
+        tick_of(Record(found, key), "symbol").key  # type: ignore[arg-type]  # a fake
+        for found, key in ((headers, b"A"), (headers, None), ([], b"A"), ([("symbol", None)], b"A"))
+    ]
+    assert keys == ["B", "B", "", ""]
+    assert tick_of(Record([("symbol", b"\xff")], None), "symbol").key == "\0"  # type: ignore[arg-type]  # a fake
+
+
 @pytest.mark.parametrize("name", ["ts_recv", "request", "symbols", "anything"])
 @pytest.mark.parametrize("value", [None, b"", b"\xff\xfe", b"9" * 5000])
 def test_a_header_that_cannot_be_read_ends_nothing(name: str, value: bytes | None) -> None:

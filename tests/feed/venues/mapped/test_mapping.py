@@ -226,6 +226,18 @@ def test_the_key_may_be_the_symbol() -> None:
     assert made().channels == ("trades", "quotes", "book", "status", "instruments")
 
 
+def test_a_header_may_stand_for_the_key() -> None:
+    text = DESK.replace('symbol = { field = "sym" }', 'symbol = { header = "instrument" }')
+    assert (made(text).by_key, made(text).key_header) == (True, "instrument")
+    assert made().key_header == ""
+    assert made(text).version != made(text.replace('"instrument"', '"symbol"')).version
+    assert list(told({"type": "H", "state": "open"}, text, key="K")) == ["K"]
+    with pytest.raises(ConfigError, match=r"fields\.price: found a header"):
+        made(FLAT.replace('price = "price"', 'price = { header = "x" }'))
+    with pytest.raises(ConfigError, match="wanted it so of all records"):
+        made(text + '\n[[records]]\nkind = "status"\nsymbol = "s"\nfields = { action = "a" }')
+
+
 def test_the_version_is_of_what_is_said_and_of_the_schemas() -> None:
     assert made().version == made("# words\n" + DESK).version
     assert made().version != made(DESK.replace("scale = 2", "scale = 3")).version

@@ -50,6 +50,7 @@ RULE = 'format = "json"\n[[records]]\n'
             TRADES.replace('"json"', '"avro"') + "[avro]\nregistry = true",
             'wanted it of avro with framing = "confluent"',
         ),
+        ('symbol = { header = "symbols" }\n' + TRADES, "wanted another name than ts_recv, request, symbols"),
         (TRADES.replace('"json"', '"avro"'), r"of avro without a schema, wanted \[avro\] schema"),
     ],
 )
