@@ -211,6 +211,37 @@ def serve(
 
 
 @app.command
+def topics(
+    *,
+    kafka: Kafka = None,
+    venues: Venues = None,
+    commands: Annotated[bool, Parameter(negative=())] = False,
+    principal: str = "User:feed",
+    json: Annotated[bool, Parameter(negative=())] = False,
+    file: File = None,
+) -> int:
+    """Print the topics and the rights that these settings need of a cluster. No broker is asked: that is feed doctor.
+
+    Examples:
+        feed topics --venues kraken,coinbase
+        feed topics --kafka broker:9092 --commands --principal User:feed > prepare.sh
+
+    Parameters
+    ----------
+    commands: bool
+        As commands of Kafka's own tools, kafka-topics.sh and kafka-acls.sh.
+    principal: str
+        Who is allowed what is needed, in those commands.
+    json: bool
+        One object instead of a table.
+    """
+    from feed.run.topics_shown import run
+
+    settings, _ = _loaded({"kafka.bootstrap": kafka, "normalize.venues": venues}, file)
+    return run(settings, commands=commands, principal=principal, as_json=json)
+
+
+@app.command
 def takeover(
     venue: str,
     /,

@@ -25,8 +25,8 @@ SETTINGS: Final[dict[str, object]] = {
     "kafka.compression": "zstd",
     "normalize.keyframe_round_max_s": 5,
     # Two of the venues have no stream of best prices here.
-    "normalize.venue.kraken.quotes_from": "book",
-    "normalize.venue.coinbase.quotes_from": "book",
+    "venues.kraken.quotes_from": "book",
+    "venues.coinbase.quotes_from": "book",
     "log.level": "warning",
 }
 

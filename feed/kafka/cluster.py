@@ -243,7 +243,7 @@ class Cluster:
         return {entry[0]: entry[1] for resource in resources for entry in resource[4]}
 
     async def make_topics(
-        self, topics: Mapping[str, int], settings: Mapping[str, str], *, replication: int = 1
+        self, topics: Mapping[str, int], settings: Mapping[str, str], *, replication: int | None = None
     ) -> list[str]:
         """Makes those topics (name to partitions) that are missing, with these settings; says which.
 
@@ -254,7 +254,7 @@ class Cluster:
         absent = {name: count for name, count in topics.items() if name not in known}
         if not absent:
             return []
-        new = [NewTopic(name, count, replication, topic_configs=dict(settings)) for name, count in absent.items()]
+        new = [NewTopic(name, count, replication or 1, topic_configs=dict(settings)) for name, count in absent.items()]
         async with self._admin() as admin:
             answer = await admin.create_topics(new)
         for name, code, *why in answer.topic_errors:

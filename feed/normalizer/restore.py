@@ -306,7 +306,11 @@ class Restorer:
         return ticks
 
     async def _find_round(self) -> Round:
-        """Half of what both topics keep, and not less often than the settings say."""
+        """Half of what both topics keep, and not less often than the settings say.
+
+        Raises:
+            FeedError: the feed log is compacted.
+        """
         normalize = self._settings.normalize
         self.retention_unknown.clear()
         ms, sizes = [normalize.keyframe_round_max_s * 1000], []
@@ -316,6 +320,10 @@ class Restorer:
             except NotLetIn as error:
                 self.retention_unknown.append(str(error))
                 found = {}
+            if topic == self._log.topic and "compact" in found.get("cleanup.policy", ""):
+                raise FeedError(
+                    f"{topic} is compacted: records that readers need would go, wanted cleanup.policy=delete"
+                )
             kept_ms, kept_bytes = int(found.get("retention.ms", -1)), int(found.get("retention.bytes", -1))
             ms += [kept_ms // 2] if kept_ms > 0 else []
             sizes.append(kept_bytes // 2 if kept_bytes > 0 else 0)

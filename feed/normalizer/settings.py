@@ -17,14 +17,14 @@ from feed.wire.frames import UNREADABLE
 _SETTINGS: Final = {
     "trades_kept": "normalize.trades_in_snapshot",
     "trade_id_runs_max": "normalize.trade_id_runs_max",
-    "quotes_from": "normalize.venue.<name>.quotes_from",
+    "quotes_from": "venues.<name>.quotes_from",
     "symbols_max": "normalize.symbols_max",
     "ts_recv_ahead_max_ns": "normalize.ts_recv_ahead_max_s (in ns)",
     "bars.intervals": "normalize.bar_intervals",
     "bars.grace_ns": "normalize.bar_grace_ms (in ns)",
     "bars.every_ns": "normalize.bar_interval_min_ms (in ns)",
     "bars.closed_kept": "normalize.bars_closed_kept",
-    "mapping": "normalize.venue.<name>.mapping (the hash of what it says)",
+    "mapping": "venues.<name>.mapping (the hash of what it says)",
 }
 """What people call the rules."""
 

@@ -22,12 +22,13 @@ What a role is made of:
 - `venues`: the venue of a name, with the files of its mapping.
 - `record`: a recorder from the settings, and `feed record`.
 - `membership`: which partitions a normalizer has: a consumer group's share, or all.
-- `topics`: the topics that must be there are made.
+- `topics`: which topics must be there; they are made where that is wanted.
 
 The commands:
 
 - `roles`: `feed up`, `normalize` and `serve`: which roles, in which process.
 - `demo_run`: `feed demo`, with what its figures count.
+- `topics_shown`: `feed topics`: what a configuration needs of a cluster, as a table or as commands.
 - `takeover`: `feed takeover`: what is about to happen, the question, what has happened.
 - `doctor`: `feed doctor`: what roles would find, and a remedy for each thing.
 - `map_sample`: `feed map sample`: the newest records of a venue as lines.

@@ -30,14 +30,12 @@ from feed.normalizer.settings import NormalizerSettings
 from feed.run.membership import AllPartitions, GroupMember
 from feed.run.recorder_process import RecorderProcess
 from feed.run.topics import remake_topics
-from feed.run.venues import venue_of
+from feed.run.venues import silent_after_s, venue_of
 from feed.run.watched import Watched
 from feed.runtime.checks import Check
 from feed.runtime.metrics import Metrics, add_build_info
 from feed.runtime.settings import Settings
-from feed.runtime.settings.sections import VenueSettings
 from feed.runtime.tasks import together, until_signal
-from feed.venues.table import venue as venue_named
 from feed.wire.model import PROTOCOL
 
 if TYPE_CHECKING:
@@ -143,7 +141,7 @@ def normalizer_settings(settings: Settings, venue: Venue) -> NormalizerSettings:
         dead_topic=settings.kafka.dead_topic,
         rules=replace(settings.rules(name), mapping=venue.version or UNSET),
         normalize=settings.normalize,
-        schema_registry=settings.normalize.venue.get(name, VenueSettings()).schema_registry,
+        schema_registry=settings.venue(name).schema_registry,
         owner=f"{socket.gethostname()}:{os.getpid()}",
         compression=settings.kafka.compression,
     )
@@ -183,12 +181,7 @@ def make_gateway(settings: Settings, metrics: Metrics, *, live: bool = True) -> 
 def follower(settings: Settings, gateway: Gateway, *, lenient: bool = False) -> Follower:
     """What feeds a gateway's hub. `lenient`: it takes the place of one that served what can be served."""
     names, named = settings.served
-    topics = {
-        settings.feed_topic(name): Followed(
-            float(settings.silent_after_s(name, venue_named(name).silent_after_s)), named, name
-        )
-        for name in names
-    }
+    topics = {settings.feed_topic(name): Followed(silent_after_s(settings, name), named, name) for name in names}
     followed = Follower(
         entrance_of(settings.kafka),
         topics,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from feed.errors import ConfigError
-from feed.runtime.settings.sections import VenueSettings
+from feed.venues.table import MAPPED
 from feed.venues.table import venue as venue_named
 
 if TYPE_CHECKING:
@@ -24,13 +24,21 @@ def venue_of(settings: Settings, name: str) -> Venue:
     Raises:
         ConfigError: its mapping cannot be read, or says what none can say.
     """
-    own = settings.normalize.venue.get(name, VenueSettings())
-    if own.format != "mapped":
-        return venue_named(name)
+    own = settings.venue(name)
+    if own.format != MAPPED:
+        return venue_named(name, own.format)
     venue = mapped(name, Path(own.mapping))
     if venue.schemas is not None and not own.schema_registry:
-        raise ConfigError(f"{own.mapping} has registry = true, wanted normalize.venue.{name}.schema_registry too")
+        raise ConfigError(f"{own.mapping} has registry = true, wanted venues.{name}.schema_registry too")
     return venue
+
+
+def silent_after_s(settings: Settings, name: str) -> float:
+    """After how many seconds without a tick its sources are silent."""
+    own = settings.venue(name)
+    # what a mapping's records are is no matter of whoever follows the log
+    known = venue_named(name, None if own.format == MAPPED else own.format)
+    return float(settings.silent_after_s(name, known.silent_after_s))
 
 
 def mapped(name: str, file: Path) -> Venue:

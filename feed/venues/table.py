@@ -22,13 +22,20 @@ _VENUES: Final = {
     )
 }
 NAMES: Final = tuple(_VENUES)
+CANONICAL: Final = "canonical"
+"""Our own JSON tick, as a format."""
+MAPPED: Final = "mapped"
+"""A firm's own records, by a mapping."""
 
 
-def venue(name: str) -> Venue:
-    """The venue of that name; a name that is not in the table speaks our own JSON tick (`canonical`)."""
-    known = _VENUES.get(name)
+def venue(name: str, form: str | None = None) -> Venue:
+    """The venue of that name, whose records are of this format: a name of the table, or `CANONICAL`.
+
+    Left out: a name that is not in the table speaks our own JSON tick.
+    """
+    known = _VENUES.get(form or name)
     if known is not None:
-        return known
+        return known if known.name == name else known._replace(name=name, prefix=name.upper())
     return Venue(
         name,
         name.upper(),

@@ -27,11 +27,11 @@ from feed.kafka.append import Appender
 from feed.kafka.cluster import Cluster, Raw
 from feed.normalizer.ticks import tick_of
 from feed.run.topics import make_topics
+from feed.run.venues import venue_of
 from feed.runtime.settings import Settings, load
 from feed.runtime.tasks import end
 from feed.venues.source import Source
 from feed.venues.symbol import Tick
-from feed.venues.table import venue as venue_named
 from feed.wire.model import Update
 from tests.feed.venues.playing import CAPTURES
 from tests.integration.commands import REPLAY, Command, running
@@ -167,7 +167,7 @@ class Stage:
 
 def play(name: str, settings: Settings, ticks: Sequence[Tick], made: Truth) -> None:
     """Adds what ticks of one source do to the updates of its channels."""
-    machine = Source(venue_named(name), "truth", settings.rules(name))
+    machine = Source(venue_of(settings, name), "truth", settings.rules(name))
     for tick in ticks:
         with contextlib.suppress(BadTick):
             machine.apply(tick)

@@ -93,7 +93,7 @@ def test_a_record_whose_schema_is_away_waits_and_is_no_dead_letter(
     with registry() as fake:
         (tmp_path / "feed.toml").write_text(
             f'[kafka]\ngroup = "group.{venue}"\ndead_topic = "dead.{venue}"\n[normalize]\nvenues = ["{venue}"]\n'
-            f'[normalize.venue.{venue}]\nformat = "mapped"\nmapping = "desk.toml"\nschema_registry = "{fake.url}"\n'
+            f'[venues.{venue}]\nformat = "mapped"\nmapping = "desk.toml"\nschema_registry = "{fake.url}"\n'
         )
         with (
             running(*FEED, "up", "--kafka", kafka, "--port", "0", cwd=tmp_path) as up,
@@ -127,7 +127,7 @@ def test_records_of_a_mapping_are_served_and_go_on_after_a_restart(
     (tmp_path / "desk.toml").write_text(text)
     (tmp_path / "feed.toml").write_text(
         f'[kafka]\ngroup = "group.{venue}"\n[normalize]\nvenues = ["{venue}"]\n'
-        f'[normalize.venue.{venue}]\nformat = "mapped"\nmapping = "desk.toml"\n'
+        f'[venues.{venue}]\nformat = "mapped"\nmapping = "desk.toml"\n'
     )
     full, delta, halt, _ = (EXAMPLES / "nested_book.jsonl").read_bytes().splitlines()
     producer = Producer({"bootstrap.servers": kafka})

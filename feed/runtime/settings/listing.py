@@ -48,7 +48,7 @@ def template() -> str:
             lines += [f"# {' '.join(words.split())}"] if words else []
             lines += [f"# {last} = {json.dumps(values[name])}", ""]
         elif name in values:
-            lines += ["# [normalize.venue.coinbase]", f"# {words}", '# quotes_from = "book"', ""]
+            lines += ["# [venues.coinbase]", f"# {' '.join(words.split())}", '# quotes_from = "book"', ""]
         else:
             lines += [f"# {words}", f"[{name}]", ""]
     return "\n".join(lines)

@@ -17,13 +17,16 @@ from feed.runtime.settings.values import (
     MEBIBYTE,
     NS_PER_MS,
     NS_PER_S,
+    Brokers,
     Count,
+    Format,
     Intervals,
     Kinds,
     Names,
     Positive,
     Seconds,
     Symbols,
+    Topic,
     VenueNames,
 )
 from feed.venues.tick import Rules
@@ -43,8 +46,8 @@ class Section(BaseModel):
 class KafkaSettings(Section):
     """How Kafka is reached, and what its topics are called."""
 
-    bootstrap: Annotated[str, Field(pattern=r"^[^\s,:]+:\d+(,[^\s,:]+:\d+)*$")] = "127.0.0.1:9092"
-    """Brokers to ask first, `HOST:PORT[,HOST:PORT]`."""
+    bootstrap: Brokers = "127.0.0.1:9092"
+    """Brokers to ask first, `HOST:PORT[,HOST:PORT]`; an IPv6 address in brackets."""
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     """How they are spoken to: `SSL` and `SASL_SSL` encrypt, `SASL_PLAINTEXT` and `SASL_SSL` log in."""
     ca_file: str = ""
@@ -75,8 +78,16 @@ class KafkaSettings(Section):
     """Where ticks go that cannot be used, with their reason."""
     group: str = "feed-normalize"
     """The consumer group in which normalizers share the partitions."""
+    create_topics: bool | Literal["here"] = "here"
+    """Whether topics that are missing are made; `here`: where all brokers are on this machine."""
     partitions: Positive = 4
-    """Partitions of topics that are made because they are missing."""
+    """Partitions of topics that are made; a feed log gets as many as its ticks."""
+    replication: Positive = 1
+    """Their replicas."""
+    min_insync_replicas: Count = 0
+    """So many replicas have a record of them before it counts as written; 0: as the cluster has it."""
+    feed_retention_h: Count = 0
+    """How long feed logs keep what they have; 0: as the cluster has it."""
     record_bytes_max: Positive = 16 * MEBIBYTE
     """`max.message.bytes` of such topics: the largest tick."""
     fetch_max_wait_ms: Positive = 500
@@ -94,8 +105,13 @@ class KafkaSettings(Section):
 class VenueSettings(Section):
     """What may be set for one venue; what is left out has the venue's own default."""
 
-    format: Literal["mapped"] | None = None
-    """`mapped`: its records are read by `mapping`; left out: by the venue's own format, or as our JSON ticks."""
+    topic: Topic = ""
+    """The topic of its ticks; empty: `kafka.ticks_prefix` and its name."""
+    feed_topic: Topic = ""
+    """The topic of its feed log; empty: `kafka.feed_prefix` and its name."""
+    format: Format | None = None
+    """How its records are read: as those of a known venue, `canonical` (our JSON ticks) or `mapped` (by `mapping`);
+    left out: as those of the venue of that name, else as our JSON ticks."""
     mapping: str = ""
     """The file that says what is where in its records; schemas that it names are beside it."""
     schema_registry: str = ""
@@ -151,8 +167,6 @@ class NormalizeSettings(Section):
     """Ticks that a transaction which is still open holds back for longer are told to wait: the source is `stalled`."""
     rival_silence_ms: Positive = 10_000
     """A normalizer with other settings takes over when nothing was written to the venue's logs for so long."""
-    venue: dict[str, VenueSettings] = {}
-    """Settings of single venues: `[normalize.venue.coinbase]`; of a firm's own records `format` and `mapping`."""
 
 
 class LimitSettings(Section):

@@ -21,7 +21,7 @@ from feed.runtime.settings.sections import (
     ServeSettings,
     VenueSettings,
 )
-from feed.runtime.settings.values import KNOWN_VENUES, NS_PER_MS, NS_PER_S, Venues, named_or_known
+from feed.runtime.settings.values import KNOWN_VENUES, MS_PER_H, NS_PER_MS, NS_PER_S, Venues, are_here, named_or_known
 from feed.venues.bars import BarRules
 from feed.venues.tick import Rules
 
@@ -37,6 +37,9 @@ class Settings(BaseSettings):
     normalize: NormalizeSettings = NormalizeSettings()
     serve: ServeSettings = Field(default_factory=ServeSettings)
     record: RecordSettings = RecordSettings()
+    venues: dict[str, VenueSettings] = {}
+    """Single venues, for every role: `[venues.coinbase]`. What their topics are called, how their records are read, and
+    of what quotes are made."""
     admin: AdminSettings = AdminSettings()
     log: LogSettings = LogSettings()
 
@@ -54,8 +57,14 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _venues_are_named(self) -> Settings:
-        if unnamed := set(self.normalize.venue) - set(self.normalize.venues) - set(KNOWN_VENUES):
-            raise ValueError(f"normalize.venue has {min(unnamed)}, which is not among normalize.venues")
+        named = {*self.normalize.venues, *self.serve.venues, *self.record.venues, *KNOWN_VENUES}
+        if unnamed := set(self.venues) - named:
+            raise ValueError(f"venues has {min(unnamed)}, which is not among normalize.venues")
+        topics: dict[str, str] = {self.kafka.dead_topic: "kafka.dead_topic"}
+        for name in sorted(named):
+            for topic, what in ((self.ticks_topic(name), "ticks"), (self.feed_topic(name), "feed log")):
+                if (other := topics.setdefault(topic, own := f"the {what} of {name}")) != own:
+                    raise ValueError(f"topic {topic} is that of {other} and of {own}, wanted one for each")
         return self
 
     @model_validator(mode="after")
@@ -81,27 +90,41 @@ class Settings(BaseSettings):
 
     def ticks_topic(self, venue: str) -> str:
         """The topic of a venue's ticks."""
-        return f"{self.kafka.ticks_prefix}{venue}"
+        return self.venue(venue).topic or f"{self.kafka.ticks_prefix}{venue}"
 
     def feed_topic(self, venue: str) -> str:
         """The topic of a venue's feed log."""
-        return f"{self.kafka.feed_prefix}{venue}"
+        return self.venue(venue).feed_topic or f"{self.kafka.feed_prefix}{venue}"
+
+    def venue(self, name: str) -> VenueSettings:
+        """What is so of this venue."""
+        return self.venues.get(name, VenueSettings())
+
+    @property
+    def creates_topics(self) -> bool:
+        """Whether topics that are missing are made."""
+        creates = self.kafka.create_topics
+        return are_here(self.kafka.bootstrap) if creates == "here" else creates
 
     @property
     def topic_settings(self) -> dict[str, str]:
         """The settings of topics that are made because they are missing."""
-        return {"max.message.bytes": str(self.kafka.record_bytes_max)}
+        kafka = self.kafka
+        least = {"min.insync.replicas": str(kafka.min_insync_replicas)} if kafka.min_insync_replicas else {}
+        return {"max.message.bytes": str(kafka.record_bytes_max), **least}
 
     @property
     def log_settings(self) -> dict[str, str]:
         """The same of feed logs and dead letters: their broker says when something was written, so that no clock of a
         normalizer can be refused."""
-        return {**self.topic_settings, "message.timestamp.type": "LogAppendTime"}
+        hours = self.kafka.feed_retention_h
+        kept = {"retention.ms": str(hours * MS_PER_H)} if hours else {}
+        return {**self.topic_settings, "message.timestamp.type": "LogAppendTime", "cleanup.policy": "delete", **kept}
 
     def rules(self, venue: str) -> Rules:
         """What changes bytes, for the state machine of one venue."""
         normalize = self.normalize
-        own = normalize.venue.get(venue, VenueSettings())
+        own = self.venue(venue)
         return Rules(
             trades_kept=normalize.trades_in_snapshot,
             trade_id_runs_max=normalize.trade_id_runs_max,
@@ -135,4 +158,4 @@ class Settings(BaseSettings):
 
     def silent_after_s(self, venue: str, default: int) -> int:
         """After how many seconds without a tick a venue is silent; `default` is the venue's own."""
-        return self.normalize.venue.get(venue, VenueSettings()).silent_after_s or default
+        return self.venue(venue).silent_after_s or default

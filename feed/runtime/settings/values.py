@@ -12,15 +12,19 @@ from typing import Annotated, Final, NamedTuple
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import NoDecode
 
-from feed.venues.table import NAMES
+from feed.venues.table import CANONICAL, MAPPED, NAMES
 from feed.wire.model import Interval, Kind
 from feed.wire.symbols import is_awaitable, is_pattern
 
 KNOWN_VENUES: Final = NAMES
+FORMATS: Final = (*NAMES, CANONICAL, MAPPED)
 MEBIBYTE: Final = 1024 * 1024
 NS_PER_MS: Final = 1_000_000
+MS_PER_H: Final = 3_600_000
 NS_PER_S: Final = 1_000_000_000
 _VENUE_CHARS_MAX: Final = 100
+_BROKER: Final = r"(\[[0-9a-fA-F:.]+(%\w+)?\]|[^\s,:\[\]]+):\d+"
+_HERE: Final = re.compile(r"localhost|127(\.[0-9]+){3}|::1").fullmatch
 _VENUE: Final = re.compile(rf"[A-Za-z0-9._-]{{1,{_VENUE_CHARS_MAX}}}").fullmatch
 
 
@@ -46,11 +50,20 @@ def _venues(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
+def _format(name: str) -> str:
+    if name not in FORMATS:
+        raise ValueError(f"{name!r} is no format; there are {', '.join(FORMATS)}")
+    return name
+
+
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
 VenueNames = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed), AfterValidator(_venues)]
 Symbols = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed), AfterValidator(_symbols)]
 Kinds = Annotated[tuple[Kind, ...], NoDecode, BeforeValidator(_listed)]
 Intervals = Annotated[tuple[Interval, ...], NoDecode, BeforeValidator(_listed)]
+Brokers = Annotated[str, Field(pattern=rf"^{_BROKER}(,{_BROKER})*$")]
+Topic = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{0,249}$")]
+Format = Annotated[str, AfterValidator(_format)]
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(gt=0)]
 Seconds = Annotated[float, Field(gt=0)]
@@ -65,6 +78,11 @@ class Venues(NamedTuple):
 
     def __str__(self) -> str:
         return ", ".join(self.names) if self.named else f"those of {', '.join(self.names)} whose topics are there"
+
+
+def are_here(brokers: str) -> bool:
+    """Whether all brokers of `HOST:PORT[,HOST:PORT]` are on this machine."""
+    return all(_HERE(broker.rpartition(":")[0].strip("[]")) is not None for broker in brokers.split(","))
 
 
 def named_or_known(names: tuple[str, ...]) -> Venues:

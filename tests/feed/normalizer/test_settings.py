@@ -28,8 +28,8 @@ def test_a_version_that_is_none_has_no_code(version: str) -> None:
 
 def test_rules_are_called_as_people_set_them() -> None:
     known = {name for name, _ in described()} | {
-        "normalize.venue.<name>.quotes_from",
-        "normalize.venue.<name>.mapping (the hash of what it says)",
+        "venues.<name>.quotes_from",
+        "venues.<name>.mapping (the hash of what it says)",
     }
     assert set(_SETTINGS) == set(_flat(msgspec.to_builtins(Rules(mapping="5f3c8a90"))))
     assert [name for name in _SETTINGS.values() if name.removesuffix(" (in ns)") not in known] == []
@@ -40,7 +40,7 @@ def test_differences_are_named_and_both_values_told() -> None:
     assert differences(OURS, settings_text(OURS)) == ""
     assert differences(OURS, settings_text(theirs)) == (
         "normalize.bar_intervals ('1m',) there and ('1s', '1m') here, "
-        "normalize.venue.<name>.quotes_from 'book' there and 'stream' here"
+        "venues.<name>.quotes_from 'book' there and 'stream' here"
     )
     assert "normalize.bar_grace_ms (in ns) None there and 1000000000 here" in differences(OURS, '{"new": 1}')
     assert "new 1 there and None here" in differences(OURS, '{"new": 1}')

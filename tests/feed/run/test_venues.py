@@ -22,7 +22,7 @@ AVRO = f'format = "avro"\n{RULE}[avro]\nschema = "trade.avsc"\n'
 def loaded(tmp_path: Path, text: str | None) -> Loaded:
     settings, file = tmp_path / "feed.toml", tmp_path / "desk.toml"
     settings.write_text(
-        f'[normalize]\nvenues = ["desk", "kraken"]\n[normalize.venue.desk]\nformat = "mapped"\nmapping = "{file}"\n'
+        f'[normalize]\nvenues = ["desk", "kraken"]\n[venues.desk]\nformat = "mapped"\nmapping = "{file}"\n'
     )
     if text is not None:
         file.write_text(text)
@@ -63,7 +63,7 @@ def test_what_cannot_be_read_is_named(tmp_path: Path, text: str | None, found: s
 
 @pytest.mark.parametrize("one", ['format = "mapped"', 'mapping = "x"'])
 def test_a_mapping_and_its_format_go_together(tmp_path: Path, one: str) -> None:
-    (tmp_path / "feed.toml").write_text(f"[normalize.venue.kraken]\n{one}\n")
+    (tmp_path / "feed.toml").write_text(f"[venues.kraken]\n{one}\n")
     with pytest.raises(ConfigError, match="wanted both or neither"):
         load(file=tmp_path / "feed.toml")
 
@@ -71,7 +71,7 @@ def test_a_mapping_and_its_format_go_together(tmp_path: Path, one: str) -> None:
 def test_a_mapping_that_needs_a_registry_needs_its_address(tmp_path: Path) -> None:
     text = f'format = "avro"\n{RULE}[avro]\nframing = "confluent"\nregistry = true\n'
     settings = loaded(tmp_path, text).settings
-    with pytest.raises(ConfigError, match=r"wanted normalize\.venue\.desk\.schema_registry too"):
+    with pytest.raises(ConfigError, match=r"wanted venues\.desk\.schema_registry too"):
         venue_of(settings, "desk")
     with (tmp_path / "feed.toml").open("a") as file:
         file.write('schema_registry = "http://127.0.0.1:8081"\n')

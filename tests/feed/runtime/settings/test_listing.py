@@ -35,12 +35,13 @@ def test_the_file_to_fill_in_has_every_value_with_its_default(tmp_path: Path) ->
     (tmp_path / "whole.toml").write_text("\n".join(given))
     settings, origins = load(file=tmp_path / "whole.toml")
     found, wanted = dict(leaves(settings)), dict(leaves(load().settings))
-    assert found.pop("normalize.venue.coinbase.quotes_from") == "book"
-    assert found.pop("normalize.venue.coinbase.silent_after_s") is None
-    assert found.pop("normalize.venue.coinbase.format") is None
-    assert found.pop("normalize.venue.coinbase.mapping") == ""
-    assert found.pop("normalize.venue.coinbase.schema_registry") == ""
-    assert wanted.pop("normalize.venue") == {}
+    assert found.pop("venues.coinbase.quotes_from") == "book"
+    assert found.pop("venues.coinbase.silent_after_s") is None
+    assert found.pop("venues.coinbase.format") is None
+    for name in ("topic", "feed_topic", "mapping"):
+        assert found.pop(f"venues.coinbase.{name}") == ""
+    assert found.pop("venues.coinbase.schema_registry") == ""
+    assert wanted.pop("venues") == {}
     assert found == wanted
     assert set(found) <= set(origins)
     assert "# The consumer group in which normalizers share the partitions." in text

@@ -49,7 +49,7 @@ def test_a_list_may_be_written_with_commas(monkeypatch: pytest.MonkeyPatch) -> N
         ("[kafak]\nbootstrap = 'x:1'", r"unknown setting kafak .*did you mean kafka\?"),
         ("[kafka]\npartitions = 0", r"kafka.partitions \(feed.toml\): input should be greater than 0, found 0"),
         ("[kafka]\nbootstrap = 'nowhere'", r"kafka.bootstrap \(feed.toml\)"),
-        ("[normalize.venue.krakn]\nsilent_after_s = 5", "krakn, which is not among"),
+        ("[venues.krakn]\nsilent_after_s = 5", "krakn, which is not among"),
         ("[kafka\n", "settings file feed.toml cannot be read"),
         ("kafka = 3", r"kafka \(feed.toml\)"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import msgspec
@@ -9,6 +10,7 @@ import pytest
 
 from feed.channels.hub import HubSettings
 from feed.channels.state import FoldRules
+from feed.errors import ConfigError
 from feed.runtime.settings.listing import leaves
 from feed.runtime.settings.loading import load
 from feed.runtime.settings.values import KNOWN_VENUES
@@ -17,8 +19,8 @@ from feed.venues.tick import Rules
 
 
 def test_settings_of_one_venue_are_merged_over_sources(monkeypatch: pytest.MonkeyPatch) -> None:
-    Path("feed.toml").write_text('[normalize.venue.coinbase]\nquotes_from = "book"\n')
-    monkeypatch.setenv("FEED_NORMALIZE__VENUE__COINBASE__SILENT_AFTER_S", "5")
+    Path("feed.toml").write_text('[venues.coinbase]\nquotes_from = "book"\n')
+    monkeypatch.setenv("FEED_VENUES__COINBASE__SILENT_AFTER_S", "5")
     settings = load().settings
     assert settings.rules("coinbase").quotes_from == "book"
     assert settings.rules("kraken").quotes_from == "stream"
@@ -80,4 +82,47 @@ def test_topics_are_called_and_made_as_is_set() -> None:
     settings = load(flags).settings
     assert (settings.ticks_topic("kraken"), settings.feed_topic("kraken")) == ("t-kraken", "f-kraken")
     assert settings.topic_settings == {"max.message.bytes": "5"}
-    assert settings.log_settings == {"max.message.bytes": "5", "message.timestamp.type": "LogAppendTime"}
+    of_logs = {"message.timestamp.type": "LogAppendTime", "cleanup.policy": "delete"}
+    assert settings.log_settings == {"max.message.bytes": "5", **of_logs}
+    kept = load({**flags, "kafka.feed_retention_h": 2, "kafka.min_insync_replicas": 2}).settings
+    assert kept.topic_settings == {"max.message.bytes": "5", "min.insync.replicas": "2"}
+    assert kept.log_settings == {**kept.topic_settings, **of_logs, "retention.ms": "7200000"}
+
+
+def test_a_venue_may_have_topics_and_a_format_of_its_own() -> None:
+    own = load({"venues.kraken.topic": "mkt.kraken.v2", "venues.kraken.feed_topic": "out"}).settings
+    assert (own.ticks_topic("kraken"), own.feed_topic("kraken")) == ("mkt.kraken.v2", "out")
+    assert own.ticks_topic("coinbase") == "ticks.coinbase"
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (
+            {"venues.kraken.topic": "ticks.coinbase"},
+            "topic ticks.coinbase is that of the ticks of coinbase and of ",
+        ),
+        ({"venues.kraken.feed_topic": "feed.dead"}, "topic feed.dead is that of kafka.dead_topic and of the feed log "),
+        ({"venues.kraken.topic": "a b"}, "venues.kraken.topic"),
+        ({"venues.desk.format": "krakn", "normalize.venues": "desk"}, "'krakn' is no format; there are binance, "),
+        ({"venues.nobody.format": "kraken"}, "venues has nobody, which is not among normalize.venues"),
+    ],
+)
+def test_topics_and_formats_that_cannot_be_are_refused(flags: dict[str, object], words: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        load(flags)
+
+
+@pytest.mark.parametrize(
+    ("brokers", "here"),
+    [
+        ("127.0.0.1:9092", True),
+        ("localhost:9092,[::1]:9093", True),
+        ("127.0.0.1:9092,kafka.example:9092", False),
+        ("10.0.0.1:9092", False),
+        ("[fe80::1%eth0]:9092", False),
+    ],
+)
+def test_topics_are_made_on_this_machine(brokers: str, here: bool) -> None:
+    assert load({"kafka.bootstrap": brokers}).settings.creates_topics is here
+    assert load({"kafka.bootstrap": brokers, "kafka.create_topics": not here}).settings.creates_topics is not here
