@@ -169,7 +169,7 @@ async def _of_kafka(settings: Settings, cluster: Cluster) -> AsyncIterator[Findi
                     yield finding
     if settings.kafka.dead_topic not in topics:
         words = "is not there: a bad tick would hold its partition up"
-        yield Finding(settings.kafka.dead_topic, "doubt", words, "start feed normalize, which makes it")
+        yield Finding(settings.kafka.dead_topic, "doubt", words, _made(settings))
     logs = [
         TopicPartition(topic, n)
         for one in venues
@@ -195,7 +195,7 @@ def _presence(settings: Settings, venue: str, topics: Mapping[str, int]) -> Iter
     ticks, log = settings.ticks_topic(venue), settings.feed_topic(venue)
     for topic, use in ((ticks, "ticks"), (log, "its feed log")):
         if topic not in topics:
-            remedy = f"is {venue} spelt as its collector spells it? feed normalize makes it"
+            remedy = f"is {venue} spelt as its collector spells it? {_made(settings)}"
             yield Finding(topic, "doubt", f"is not there: no {use}", remedy)
     if ticks in topics and log in topics:
         if topics[log] < topics[ticks]:
@@ -203,6 +203,13 @@ def _presence(settings: Settings, venue: str, topics: Mapping[str, int]) -> Iter
             yield Finding(log, "doubt", words, "start feed normalize, which adds them")
         else:
             yield Finding(venue, "ok", f"{ticks} and {log} are there, with {topics[ticks]} partitions")
+
+
+def _made(settings: Settings) -> str:
+    """How a topic comes to be."""
+    if settings.creates_topics:
+        return "start feed normalize, which makes it"
+    return "make it, as feed topics --commands prints it, or set kafka.create_topics"
 
 
 def log_settings(settings: Settings, topic: str, found: Mapping[str, str]) -> Iterator[Finding]:

@@ -79,7 +79,9 @@ async def test_a_feed_log_that_is_compacted_is_refused_with_the_reason(kafka: st
     async with Cluster(kafka) as cluster:
         await cluster.make_topics({topic: 1}, {"cleanup.policy": "compact"})
     async with stage, stage.running("normalize") as normalizer:
-        await said(normalizer, f"{topic} is compacted: records that readers need would go, wanted cleanup.policy=delete")
+        await said(
+            normalizer, f"{topic} is compacted: records that readers need would go, wanted cleanup.policy=delete"
+        )
         assert await stage.records(topic) == [[]]
 
 
