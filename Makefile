@@ -84,7 +84,8 @@ fix: $(READY)
 
 lock: $(READY)
 	$(COMPILE) --upgrade --extra demo --extra dev --output-file ops/requirements.lock pyproject.toml
-	$(COMPILE) --upgrade --constraint ops/requirements.lock --output-file ops/docker/runtime.lock pyproject.toml
+	$(COMPILE) --upgrade --constraint ops/requirements.lock --extra avro --extra protobuf \
+		--output-file ops/docker/runtime.lock pyproject.toml
 	echo "$(BACKEND)" | $(COMPILE) --upgrade --constraint ops/requirements.lock --output-file ops/docker/build.lock -
 
 clean:

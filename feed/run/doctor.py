@@ -86,7 +86,7 @@ async def examined(settings: Settings) -> AsyncIterator[Finding]:
             async for finding in _of_kafka(settings, cluster):
                 yield finding
     except NotLetIn as error:
-        yield Finding(_BROKERS, "fault", str(error), "how we log in, or the right that is named: ops/README.md")
+        yield Finding(_BROKERS, "fault", str(error), "ops/README.md, into a Kafka that asks who you are")
     except Unreachable as error:
         yield Finding(_BROKERS, "fault", str(error), "start one, or name the brokers: --kafka, kafka.bootstrap")
     except (FeedError, KafkaError, OSError) as error:

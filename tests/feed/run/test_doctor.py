@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from feed.errors import NotLetIn
 from feed.run import doctor
 from feed.run.doctor import Finding, clock, disk, log_settings, open_files, run, text_of
 from feed.runtime.settings import Settings, load
@@ -122,3 +123,23 @@ async def test_where_no_broker_answers_the_machine_is_looked_at_all_the_same(
     ]
     assert told["ok"] is False
     assert "faults: 1" in err
+
+
+class Shut:
+    """A cluster that lets nobody in."""
+
+    def __init__(self, *_: object, **__: object) -> None: ...
+
+    async def __aenter__(self) -> None:
+        raise NotLetIn("the broker refused the password")
+
+    async def __aexit__(self, *_: object) -> None: ...
+
+
+async def test_a_broker_that_lets_nobody_in(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "Cluster", Shut)
+    assert await run(settings(record__to=str(tmp_path)), as_json=False) == 3
+    told = capsys.readouterr().out
+    assert "[-] brokers: the broker refused the password\n    ops/README.md, into a Kafka that asks" in told
