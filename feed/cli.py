@@ -97,7 +97,8 @@ def up(
     workers: Workers = None,
     file: File = None,
 ) -> int:
-    """Run all roles: normalizer and gateway, and with `--record` a recorder beside them. Makes topics that are missing.
+    """Run all roles: normalizer and gateway, and with `--record` a recorder beside them. Topics that are missing are
+    made on brokers of this machine.
 
     Examples:
         feed up --kafka 127.0.0.1:9092 --port 8000

@@ -15,6 +15,7 @@ from msgspec.structs import asdict
 
 from feed.runtime.throttle import ThrottledLog
 from feed.venues.now import SourceCounts
+from feed.wire.model import NO_SEQ
 
 if TYPE_CHECKING:
     from feed.feedlog.writer import Dead
@@ -53,6 +54,8 @@ class PartitionNumbers:
         self.records = 0
         self.log_bytes = 0
         self.behind = 0
+        self.position = NO_SEQ
+        """All ticks below it are in the log."""
         self.newest_ns = 0
         self.retention_unknown = False
         self._waits_s = 0.0
@@ -112,6 +115,9 @@ class PartitionNumbers:
         self._written_at = time.monotonic()
         self.records += len(records)
         self.log_bytes += sum([len(record.value) for record in records])
+        for record in records:
+            if record.kind == "data":
+                self.position = record.position
 
     def stands(self, end: int, position: int, waits_ms: int) -> None:
         """The tick log ends here, and all below `position` is read."""

@@ -29,6 +29,7 @@ from feed.runtime.checks import Check, in_one_line, is_ready
 from feed.runtime.gc_tuning import settle
 from feed.runtime.tasks import end
 from feed.venues.venue import Venue
+from feed.wire.model import NO_SEQ
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -103,6 +104,17 @@ class Normalizer:
             await asyncio.wait([membership])
         if not membership.cancelled():
             membership.result()
+
+    @property
+    def positions(self) -> dict[TopicPartition, int]:
+        """Of each partition that is ours the offset before which all ticks are in its feed log, where one is known."""
+        found: dict[TopicPartition, int] = {}
+        for partition in self._tasks:
+            venue, _ = self._by_topic[partition.topic]
+            position = self.numbers.of(venue.name, partition.partition).position
+            if position != NO_SEQ:
+                found[partition] = position
+        return found
 
     async def own(self, partitions: set[TopicPartition]) -> None:
         """These partitions are ours now, and no others."""

@@ -1,7 +1,9 @@
 """Which partitions are ours: shared with other normalizers through a consumer group, or simply all of them.
 
-Owns nothing but that question. The group's consumer fetches nothing: its partitions stay paused, its one job is to be a
-member. Correctness does not rest on it (aiokafka cannot fence a zombie): it only keeps the work from being done twice.
+Owns nothing but that question, and that a group's lag can be seen. The group's consumer fetches nothing: its partitions
+stay paused, its one job is to be a member. Correctness does not rest on it (aiokafka cannot fence a zombie): it only
+keeps the work from being done twice. Nor does anything rest on the positions that it commits: where a source stands is
+in its feed log.
 """
 
 from __future__ import annotations
@@ -57,6 +59,8 @@ class GroupMember:
         self._session_timeout_ms = session_timeout_ms
         self._heartbeat_interval_ms = heartbeat_interval_ms
         self._was_member = False
+        self._shown: dict[TopicPartition, int] = {}
+        self._told = ThrottledLog(log)
 
     async def __call__(self, normalizer: Normalizer) -> None:
         """Stays a member until it is cancelled; of the venues that the normalizer takes part in at the moment.
@@ -67,7 +71,6 @@ class GroupMember:
             Unreachable: no broker answered at the start; NotLetIn where we are not let in, or into the group.
         """
         self._was_member = False
-        told = ThrottledLog(log)
         while True:
             normalizer.changed.clear()
             if not normalizer.topics:
@@ -82,7 +85,7 @@ class GroupMember:
                 if not self._was_member:
                     raise why from error
                 normalizer.left_out = str(why)
-                told.say("left out", f"no member of the group {self._group}: {why}")
+                self._told.say("left out", f"no member of the group {self._group}: {why}")
                 await asyncio.sleep(_LOOK_AGAIN_S)
 
     async def _reason(self, error: Exception) -> FeedError:
@@ -119,6 +122,7 @@ class GroupMember:
                         await normalizer.changed.wait()
                 if not normalizer.changed.is_set():
                     await consumer.getmany()  # nothing comes, all is paused: what went wrong in the group is raised
+                    await self._show(consumer, normalizer)
                     continue
                 normalizer.changed.clear()
                 if not normalizer.topics:
@@ -126,6 +130,23 @@ class GroupMember:
                 consumer.subscribe(normalizer.topics, listener=listener)
         finally:
             await consumer.stop()
+
+    async def _show(self, consumer: AIOKafkaConsumer, normalizer: Normalizer) -> None:
+        """Commits how far each partition is, for whoever looks at the group's lag."""
+        ours = consumer.assignment()
+        positions = {one: at for one, at in normalizer.positions.items() if one in ours and self._shown.get(one) != at}
+        if not positions:
+            return
+        try:
+            async with asyncio.timeout(_LOOK_AGAIN_S):
+                await consumer.commit(positions)
+        except (KafkaError, TimeoutError) as error:
+            # the group is shared out anew, or its broker is away: the next ones are shown in time
+            self._told.say(
+                ("positions", type(error)), f"positions of the group {self._group} cannot be shown: {error!r}"
+            )
+        else:
+            self._shown.update(positions)
 
 
 class AllPartitions:

@@ -6,7 +6,12 @@ import asyncio
 from typing import Any, ClassVar
 
 import pytest
-from aiokafka.errors import GroupAuthorizationFailedError, KafkaConnectionError, TopicAuthorizationFailedError
+from aiokafka.errors import (
+    CommitFailedError,
+    GroupAuthorizationFailedError,
+    KafkaConnectionError,
+    TopicAuthorizationFailedError,
+)
 from aiokafka.structs import TopicPartition
 
 from feed.errors import NotLetIn
@@ -108,6 +113,7 @@ class Grouped:
     def __init__(self) -> None:
         self.changed = asyncio.Event()
         self.topics = ["ticks.x"]
+        self.positions: dict[TopicPartition, int] = {}
         self.heard: list[str] = []
 
     @property
@@ -157,3 +163,41 @@ async def test_a_group_that_refuses_us_later_is_told_and_tried_again(
     refused = "no right to READ on the group group"
     assert normalizer.heard[:5] == ["", refused, refused, "", refused]
     assert [record.getMessage() for record in caplog.records] == [f"no member of the group group: {refused}"]
+
+
+class Sharing:
+    """A member that has two partitions, and what is committed by it; `errors` are met first."""
+
+    def __init__(self, *errors: Exception) -> None:
+        self.committed: list[dict[TopicPartition, int]] = []
+        self.errors = list(errors)
+
+    def assignment(self) -> set[TopicPartition]:
+        return {TopicPartition("ticks.x", number) for number in (0, 1)}
+
+    async def commit(self, positions: dict[TopicPartition, int]) -> None:
+        if self.errors:
+            raise self.errors.pop(0)
+        self.committed.append(positions)
+
+
+async def test_positions_are_shown_of_partitions_that_are_ours_and_when_they_move() -> None:
+    zero, one, other = (TopicPartition("ticks.x", number) for number in range(3))
+    normalizer, sharing, ours = Grouped(), Sharing(), member()
+    normalizer.positions = {zero: 5, other: 7}
+    for _ in range(2):
+        await ours._show(sharing, normalizer)  # type: ignore[arg-type]  # as far as it is asked
+    normalizer.positions = {zero: 5, one: 2, other: 8}
+    await ours._show(sharing, normalizer)  # type: ignore[arg-type]  # as above
+    assert sharing.committed == [{zero: 5}, {one: 2}]
+
+
+async def test_positions_that_cannot_be_shown_end_nothing_and_are_shown_later(caplog: pytest.LogCaptureFixture) -> None:
+    zero = TopicPartition("ticks.x", 0)
+    normalizer, ours = Grouped(), member()
+    normalizer.positions = {zero: 5}
+    sharing = Sharing(CommitFailedError("shared out anew"), KafkaConnectionError("gone"))
+    for _ in range(3):
+        await ours._show(sharing, normalizer)  # type: ignore[arg-type]  # as far as it is asked
+    assert sharing.committed == [{zero: 5}]
+    assert len(caplog.records) == 2
