@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import signal
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -120,6 +121,11 @@ def _must_answer(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=5).close()
     except (OSError, ValueError) as error:
         pytest.fail(f"FEED_TEST_KAFKA={address} does not answer: {error}", pytrace=False)
+
+
+def pytest_configure() -> None:
+    """Where tests are run by `nohup`, they and the commands that they start hear a hangup all the same."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -160,7 +160,8 @@ def inside(at: str, folder: str, env: dict[str, str], command: str, *, user: int
 def script_of(stage: list[Step], at: str, *, built: str = "") -> str:
     """Shell: every step of a stage, as it stands."""
     lines, folder = [mounted(at)], "/"
-    env = {"PATH": BASE_PATH, "HOME": "/root"}
+    # how packages are reached is this machine's, as it would be that of whoever builds
+    env = {"PATH": BASE_PATH, "HOME": "/root", **{name: os.environ[name] for name in os.environ if name[:4] == "PIP_"}}
     for step in stage:
         if step.name == "WORKDIR":
             folder = step.rest
