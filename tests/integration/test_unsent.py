@@ -41,6 +41,8 @@ class Kafka:
 
     async def stop(self) -> None: ...
 
+    async def must_have(self, _: Any) -> None: ...
+
     async def topics(self) -> dict[str, int]:
         return {"feed.toy": 1}
 
