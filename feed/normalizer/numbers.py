@@ -71,7 +71,7 @@ class PartitionNumbers:
 
     def begins(self) -> None:
         """It is ours from now on, and nothing was written yet."""
-        self.owned, self._written_at, self._trouble = True, None, ""
+        self.owned, self._written_at, self._trouble, self.position = True, None, "", NO_SEQ
 
     @property
     def trouble(self) -> str:

@@ -134,6 +134,8 @@ class GroupMember:
     async def _show(self, consumer: AIOKafkaConsumer, normalizer: Normalizer) -> None:
         """Commits how far each partition is, for whoever looks at the group's lag."""
         ours = consumer.assignment()
+        # what was others' meanwhile is shown anew
+        self._shown = {one: at for one, at in self._shown.items() if one in ours}
         positions = {one: at for one, at in normalizer.positions.items() if one in ours and self._shown.get(one) != at}
         if not positions:
             return

@@ -12,6 +12,7 @@ from feed.runtime.metrics import Metrics
 from feed.runtime.throttle import ThrottledLog
 from feed.venues.now import SourceCounts
 from feed.venues.tick import Tick
+from feed.wire.model import NO_SEQ
 
 
 class Clock:
@@ -115,3 +116,10 @@ def test_a_retention_that_may_not_be_known_is_told_once(caplog: pytest.LogCaptur
         assert told in metrics.export().decode()
     words = [record.getMessage() for record in caplog.records]
     assert words == ["kraken: retention unknown: no right to DESCRIBE_CONFIGS on the topic ticks.kraken"]
+
+
+def test_where_a_partition_stood_is_not_known_when_it_comes_back() -> None:
+    one = Numbers().of("kraken", 0)
+    one.position = 7
+    one.begins()
+    assert one.position == NO_SEQ

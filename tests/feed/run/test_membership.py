@@ -171,9 +171,10 @@ class Sharing:
     def __init__(self, *errors: Exception) -> None:
         self.committed: list[dict[TopicPartition, int]] = []
         self.errors = list(errors)
+        self.ours = {TopicPartition("ticks.x", number) for number in (0, 1)}
 
     def assignment(self) -> set[TopicPartition]:
-        return {TopicPartition("ticks.x", number) for number in (0, 1)}
+        return self.ours
 
     async def commit(self, positions: dict[TopicPartition, int]) -> None:
         if self.errors:
@@ -190,6 +191,11 @@ async def test_positions_are_shown_of_partitions_that_are_ours_and_when_they_mov
     normalizer.positions = {zero: 5, one: 2, other: 8}
     await ours._show(sharing, normalizer)  # type: ignore[arg-type]  # as above
     assert sharing.committed == [{zero: 5}, {one: 2}]
+    sharing.ours = {one}
+    await ours._show(sharing, normalizer)  # type: ignore[arg-type]  # as above
+    sharing.ours = {zero, one}
+    await ours._show(sharing, normalizer)  # type: ignore[arg-type]  # as above
+    assert sharing.committed[2:] == [{zero: 5}]
 
 
 async def test_positions_that_cannot_be_shown_end_nothing_and_are_shown_later(caplog: pytest.LogCaptureFixture) -> None:
