@@ -7,6 +7,8 @@ than the floor, as far as clients may resume, so that a restart of this gateway 
 A log that cannot be followed on (its records are gone, its topic is another) is started at its floor again: the hub
 is told that the source goes on from there, and tells readers what they miss. Where no floor leads on, it is looked at
 again until one does.
+
+(Over 400 lines: finding logs, reading them and judging how they stand are one loop over the same table.)
 """
 
 from __future__ import annotations

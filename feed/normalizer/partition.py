@@ -3,6 +3,8 @@
 Owns the loop of a partition and the producer that they share. Every failure ends in the same way: the state is
 taken up again from the log. Meanwhile, and while a step waits for its dead letters, records without ticks go on telling
 how long the ticks have waited, as long as the log takes them: a feed that stands still says so.
+
+(Over 400 lines: each failure leads from one of its parts to the next, and only together do they write nothing twice.)
 """
 
 from __future__ import annotations

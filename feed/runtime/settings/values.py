@@ -23,7 +23,8 @@ NS_PER_MS: Final = 1_000_000
 MS_PER_H: Final = 3_600_000
 NS_PER_S: Final = 1_000_000_000
 _VENUE_CHARS_MAX: Final = 100
-_BROKER: Final = r"(\[[0-9a-fA-F:.]+(%\w+)?\]|[^\s,:\[\]]+):\d+"
+_BROKER: Final = re.compile(r"(\[[0-9a-fA-F:.]+(%\w+)?\]|[^\s,:\[\]]+):\d+").fullmatch
+_TOPIC: Final = re.compile(r"[A-Za-z0-9._-]{1,249}").fullmatch
 _HERE: Final = re.compile(r"localhost|127(\.[0-9]+){3}|::1").fullmatch
 _VENUE: Final = re.compile(rf"[A-Za-z0-9._-]{{1,{_VENUE_CHARS_MAX}}}").fullmatch
 
@@ -50,6 +51,18 @@ def _venues(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
+def _brokers(text: str) -> str:
+    if not all(map(_BROKER, text.split(","))):
+        raise ValueError("wanted HOST:PORT[,HOST:PORT], an IPv6 address in brackets")
+    return text
+
+
+def _topic(name: str) -> str:
+    if name and _TOPIC(name) is None:
+        raise ValueError("wanted 1 to 249 letters, digits, dots, dashes and underscores")
+    return name
+
+
 def _format(name: str) -> str:
     if name not in FORMATS:
         raise ValueError(f"{name!r} is no format; there are {', '.join(FORMATS)}")
@@ -61,8 +74,8 @@ VenueNames = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed), Afte
 Symbols = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed), AfterValidator(_symbols)]
 Kinds = Annotated[tuple[Kind, ...], NoDecode, BeforeValidator(_listed)]
 Intervals = Annotated[tuple[Interval, ...], NoDecode, BeforeValidator(_listed)]
-Brokers = Annotated[str, Field(pattern=rf"^{_BROKER}(,{_BROKER})*$")]
-Topic = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{0,249}$")]
+Brokers = Annotated[str, AfterValidator(_brokers)]
+Topic = Annotated[str, AfterValidator(_topic)]
 Format = Annotated[str, AfterValidator(_format)]
 Count = Annotated[int, Field(ge=0)]
 Positive = Annotated[int, Field(gt=0)]
